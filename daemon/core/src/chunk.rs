@@ -1,0 +1,368 @@
+//! A chunk: raw Kafka records as one Arrow batch, with the range of offsets that it covers of each log partition. The
+//! payloads are appended once, here; Bronze encodes these buffers, and the plugins receive the same bytes.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use arrow_array::builder::BooleanBufferBuilder;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{
+    Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, Int8Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray,
+    StructArray, TimestampMicrosecondArray,
+};
+use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use arrow_select::filter::filter_record_batch;
+
+use crate::offsets::{LogPartition, OffsetRange, Ranges};
+use crate::schema::COMMENT;
+
+/// The columns of Bronze, in their order. `event_date`, its partition column, stands in the path and not in the files.
+pub mod column {
+    pub const CLUSTER_ID: &str = "cluster_id";
+    pub const TOPIC: &str = "topic";
+    pub const PARTITION: &str = "partition";
+    pub const OFFSET: &str = "offset";
+    pub const TIMESTAMP: &str = "timestamp";
+    pub const TIMESTAMP_TYPE: &str = "timestamp_type";
+    pub const KEY: &str = "key";
+    pub const VALUE: &str = "value";
+    pub const HEADERS: &str = "headers";
+    pub const INGESTED_AT: &str = "ingested_at";
+    pub const EVENT_DATE: &str = "event_date";
+}
+
+/// The Arrow schema of a chunk, which is that of a Bronze file.
+pub fn schema() -> SchemaRef {
+    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+        let few_values = || DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8));
+        let timestamp = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        Arc::new(Schema::new(vec![
+            documented(Field::new(column::CLUSTER_ID, few_values(), false), "Id of the Kafka cluster; with topic and partition it names the log that the offset counts in."),
+            documented(Field::new(column::TOPIC, few_values(), false), "Kafka topic."),
+            documented(Field::new(column::PARTITION, DataType::Int32, false), "Kafka partition."),
+            documented(Field::new(column::OFFSET, DataType::Int64, false), "Offset in the partition."),
+            documented(Field::new(column::TIMESTAMP, timestamp(), true), "Time that Kafka has for the record; null where it has none."),
+            documented(Field::new(column::TIMESTAMP_TYPE, few_values(), true), "Who set the timestamp: CreateTime (the producer) or LogAppendTime (the broker)."),
+            documented(Field::new(column::KEY, DataType::Binary, true), "Key of the record, as it came."),
+            documented(Field::new(column::VALUE, DataType::Binary, true), "Value of the record, as it came."),
+            documented(Field::new(column::HEADERS, headers_type(), false), "Headers of the record, in their order."),
+            documented(Field::new(column::INGESTED_AT, timestamp(), false), "When silverd took the record from Kafka."),
+        ]))
+    });
+    SCHEMA.clone()
+}
+
+fn documented(field: Field, doc: &str) -> Field {
+    field.with_metadata([(COMMENT.to_owned(), doc.to_owned())].into())
+}
+
+fn header_fields() -> Fields {
+    Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Binary, true)])
+}
+
+fn headers_type() -> DataType {
+    DataType::List(Arc::new(Field::new("element", DataType::Struct(header_fields()), false)))
+}
+
+/// Who says when a record was made: the names of Kafka's `TimestampType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimestampType {
+    CreateTime,
+    LogAppendTime,
+}
+
+const TIMESTAMP_TYPES: [&str; 2] = ["CreateTime", "LogAppendTime"];
+
+/// A Kafka record, borrowed from the client.
+#[derive(Clone, Debug)]
+pub struct Record<'a, H> {
+    pub partition: i32,
+    pub offset: i64,
+    /// Milliseconds since the epoch, where the broker gives a time.
+    pub timestamp: Option<(i64, TimestampType)>,
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+    pub headers: H,
+}
+
+/// Raw records and the ranges of offsets that they cover.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// In the order of their offsets within each partition. Schema: [`schema`].
+    pub records: RecordBatch,
+    pub ranges: Ranges,
+}
+
+impl Chunk {
+    pub fn values(&self) -> &BinaryArray {
+        self.records.column(7).as_binary::<i32>()
+    }
+
+    pub fn keys(&self) -> &BinaryArray {
+        self.records.column(6).as_binary::<i32>()
+    }
+
+    pub fn partitions(&self) -> &[i32] {
+        self.records.column(2).as_primitive::<Int32Type>().values()
+    }
+
+    pub fn offsets(&self) -> &[i64] {
+        self.records.column(3).as_primitive::<Int64Type>().values()
+    }
+
+    /// Microseconds; a record without a time has that of its arrival.
+    pub fn timestamp(&self, row: usize) -> i64 {
+        let timestamps = self.records.column(4).as_primitive::<TimestampMicrosecondType>();
+        if timestamps.is_valid(row) { timestamps.value(row) } else { self.ingested_at().value(row) }
+    }
+
+    pub fn ingested_at(&self) -> &TimestampMicrosecondArray {
+        self.records.column(9).as_primitive::<TimestampMicrosecondType>()
+    }
+
+    /// The rows of each day (days since the epoch, UTC) by the records' timestamps: Bronze's partition column.
+    pub fn days(&self) -> BTreeMap<i32, Vec<u32>> {
+        let mut days = BTreeMap::<i32, Vec<u32>>::new();
+        for row in 0..self.records.num_rows() {
+            days.entry(day_of(self.timestamp(row))).or_default().push(row as u32);
+        }
+        days
+    }
+
+    /// The records whose offsets lie in `ranges`, as a chunk of those ranges. A chunk is of one topic of one cluster, and so
+    /// must these ranges be.
+    pub fn select(&self, ranges: &Ranges) -> Chunk {
+        if *ranges == self.ranges {
+            return self.clone();
+        }
+        let by_partition: BTreeMap<i32, OffsetRange> = ranges.iter().map(|(log, r)| (log.partition, r)).collect();
+        let (partitions, offsets) = (self.partitions(), self.offsets());
+        let wanted = BooleanBuffer::collect_bool(self.records.num_rows(), |row| {
+            by_partition.get(&partitions[row]).is_some_and(|range| range.contains(offsets[row]))
+        });
+        let records = filter_record_batch(&self.records, &BooleanArray::new(wanted, None));
+        Chunk { records: records.expect("one flag for each record"), ranges: ranges.clone() }
+    }
+}
+
+/// Days since the epoch of a time in microseconds.
+pub fn day_of(micros: i64) -> i32 {
+    const DAY: i64 = 86_400_000_000;
+    // A time far outside of the calendar must still have a day that can be written.
+    micros.div_euclid(DAY).clamp(-719_162, 2_932_896) as i32
+}
+
+/// Gathers records into a chunk.
+pub struct ChunkBuilder {
+    cluster: Arc<str>,
+    topic: Arc<str>,
+    partitions: Vec<i32>,
+    offsets: Vec<i64>,
+    timestamps: Vec<i64>,
+    timestamp_types: Vec<i8>,
+    has_timestamp: BooleanBufferBuilder,
+    keys: Blobs,
+    values: Blobs,
+    header_ends: Vec<i32>,
+    header_names: Blobs,
+    header_values: Blobs,
+    ranges: BTreeMap<i32, OffsetRange>,
+}
+
+impl ChunkBuilder {
+    pub fn new(cluster: Arc<str>, topic: Arc<str>) -> Self {
+        Self {
+            cluster,
+            topic,
+            partitions: Vec::new(),
+            offsets: Vec::new(),
+            timestamps: Vec::new(),
+            timestamp_types: Vec::new(),
+            has_timestamp: BooleanBufferBuilder::new(0),
+            keys: Blobs::default(),
+            values: Blobs::default(),
+            header_ends: vec![0],
+            header_names: Blobs::default(),
+            header_values: Blobs::default(),
+            ranges: BTreeMap::new(),
+        }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.partitions.len()
+    }
+
+    /// Bytes of keys, values and headers.
+    pub fn bytes(&self) -> usize {
+        self.keys.bytes.len() + self.values.bytes.len() + self.header_names.bytes.len() + self.header_values.bytes.len()
+    }
+
+    /// Appends a record of a partition that has come to `position`, the offset up to which earlier chunks have covered it.
+    pub fn push<'a, H>(&mut self, position: i64, record: Record<'a, H>)
+    where
+        H: Iterator<Item = (Cow<'a, str>, Option<&'a [u8]>)>,
+    {
+        self.partitions.push(record.partition);
+        self.offsets.push(record.offset);
+        let (millis, kind) = record.timestamp.unwrap_or((0, TimestampType::CreateTime));
+        self.has_timestamp.append(record.timestamp.is_some());
+        self.timestamps.push(millis.saturating_mul(1000));
+        self.timestamp_types.push(kind as i8);
+        self.keys.push(record.key);
+        self.values.push(record.value);
+        for (name, value) in record.headers {
+            self.header_names.push(Some(name.as_bytes()));
+            self.header_values.push(value);
+        }
+        self.header_ends.push(self.header_names.len() as i32);
+        let range = self.ranges.entry(record.partition).or_insert(OffsetRange::new(position.min(record.offset), position));
+        range.end = record.offset + 1;
+    }
+
+    /// The chunk so far; the builder begins anew.
+    pub fn finish(&mut self, ingested_at: i64) -> Chunk {
+        let fresh = Self::new(self.cluster.clone(), self.topic.clone());
+        let mut done = std::mem::replace(self, fresh);
+        let rows = done.rows();
+        let valid = NullBuffer::new(done.has_timestamp.finish());
+        let valid = (valid.null_count() > 0).then_some(valid);
+        let headers = StructArray::new(
+            header_fields(),
+            vec![done.header_names.into_strings(), Arc::new(done.header_values.into_binary())],
+            None,
+        );
+        let DataType::List(header) = headers_type() else { unreachable!("headers are a list") };
+        let columns: Vec<ArrayRef> = vec![
+            constant(&done.cluster, rows),
+            constant(&done.topic, rows),
+            Arc::new(Int32Array::from(done.partitions)),
+            Arc::new(Int64Array::from(done.offsets)),
+            Arc::new(TimestampMicrosecondArray::new(done.timestamps.into(), valid.clone()).with_timezone("UTC")),
+            Arc::new(DictionaryArray::new(
+                Int8Array::new(done.timestamp_types.into(), valid),
+                Arc::new(StringArray::from_iter_values(TIMESTAMP_TYPES)),
+            )),
+            Arc::new(done.keys.into_binary()),
+            Arc::new(done.values.into_binary()),
+            Arc::new(ListArray::new(header, offsets(done.header_ends), Arc::new(headers), None)),
+            Arc::new(TimestampMicrosecondArray::from(vec![ingested_at; rows]).with_timezone("UTC")),
+        ];
+        let records = RecordBatch::try_new(schema(), columns).expect("the builder keeps its columns of one length");
+        let log = |partition| LogPartition::new(done.cluster.clone(), done.topic.clone(), partition);
+        Chunk { records, ranges: done.ranges.iter().map(|(partition, range)| (log(*partition), *range)).collect() }
+    }
+}
+
+fn constant(text: &str, rows: usize) -> ArrayRef {
+    Arc::new(DictionaryArray::new(Int8Array::from(vec![0; rows]), Arc::new(StringArray::from_iter_values([text]))))
+}
+
+fn offsets(ends: Vec<i32>) -> OffsetBuffer<i32> {
+    OffsetBuffer::new(ScalarBuffer::from(ends))
+}
+
+/// Byte strings, one after the other, some of them null.
+struct Blobs {
+    bytes: Vec<u8>,
+    ends: Vec<i32>,
+    valid: BooleanBufferBuilder,
+    nulls: usize,
+}
+
+impl Default for Blobs {
+    fn default() -> Self {
+        Self { bytes: Vec::new(), ends: vec![0], valid: BooleanBufferBuilder::new(0), nulls: 0 }
+    }
+}
+
+impl Blobs {
+    fn len(&self) -> usize {
+        self.ends.len() - 1
+    }
+
+    fn push(&mut self, blob: Option<&[u8]>) {
+        self.bytes.extend_from_slice(blob.unwrap_or_default());
+        self.ends.push(self.bytes.len() as i32);
+        self.valid.append(blob.is_some());
+        self.nulls += usize::from(blob.is_none());
+    }
+
+    fn into_binary(mut self) -> BinaryArray {
+        let nulls = (self.nulls > 0).then(|| NullBuffer::new(self.valid.finish()));
+        BinaryArray::new(offsets(self.ends), Buffer::from_vec(self.bytes), nulls)
+    }
+
+    fn into_strings(self) -> ArrayRef {
+        Arc::new(StringArray::new(offsets(self.ends), Buffer::from_vec(self.bytes), None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(partition: i32, offset: i64, value: &'static str) -> Record<'static, std::vec::IntoIter<(Cow<'static, str>, Option<&'static [u8]>)>> {
+        let headers = vec![(Cow::Borrowed("h"), Some(&b"x"[..])), (Cow::Borrowed("none"), None)];
+        Record {
+            partition,
+            offset,
+            timestamp: (offset % 2 == 0).then_some((offset * 86_400_000, TimestampType::LogAppendTime)),
+            key: None,
+            value: (!value.is_empty()).then_some(value.as_bytes()),
+            headers: headers.into_iter(),
+        }
+    }
+
+    fn chunk() -> Chunk {
+        let mut builder = ChunkBuilder::new("c".into(), "t".into());
+        builder.push(3, record(0, 5, "five"));
+        builder.push(6, record(0, 6, "six"));
+        builder.push(0, record(1, 0, ""));
+        builder.finish(86_400_000_000)
+    }
+
+    #[test]
+    fn a_chunk_covers_from_where_the_last_one_ended() {
+        let chunk = chunk();
+        let ranges: Vec<_> = chunk.ranges.iter().map(|(log, range)| (log.partition, range.start, range.end)).collect();
+        assert_eq!(ranges, [(0, 3, 7), (1, 0, 1)]);
+        assert_eq!(chunk.values().iter().collect::<Vec<_>>(), [Some(&b"five"[..]), Some(b"six"), None]);
+        assert_eq!(chunk.records.schema(), schema());
+    }
+
+    #[test]
+    fn a_record_without_a_time_has_the_day_of_its_arrival() {
+        assert_eq!(chunk().days(), BTreeMap::from([(0, vec![2]), (1, vec![0]), (6, vec![1])]));
+    }
+
+    #[test]
+    fn selecting_keeps_the_records_of_the_ranges() {
+        let chunk = chunk();
+        let ranges = Ranges::from_iter([(LogPartition::new("c", "t", 0), OffsetRange::new(6, 7))]);
+        let part = chunk.select(&ranges);
+        assert_eq!(part.offsets(), [6]);
+        assert_eq!(part.ranges, ranges);
+        assert_eq!(chunk.select(&chunk.ranges).records, chunk.records);
+    }
+
+    #[test]
+    fn the_builder_begins_anew() {
+        let mut builder = ChunkBuilder::new("c".into(), "t".into());
+        builder.push(0, record(0, 0, "x"));
+        assert_eq!((builder.rows(), builder.bytes()), (1, 1 + 1 + 5));
+        let _ = builder.finish(0);
+        assert_eq!((builder.rows(), builder.bytes()), (0, 0));
+        assert!(builder.finish(0).ranges.is_empty());
+    }
+
+    #[test]
+    fn days_before_the_epoch_and_beyond_the_calendar() {
+        assert_eq!(day_of(-1), -1);
+        assert_eq!(day_of(86_399_999_999), 0);
+        assert_eq!(day_of(i64::MAX), 2_932_896);
+        assert_eq!(day_of(i64::MIN), -719_162);
+    }
+}

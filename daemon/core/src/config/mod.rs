@@ -1,0 +1,158 @@
+//! From the text of `pipeline.toml` to a checked [`Pipeline`], or to every mistake in it at once.
+//!
+//! Nothing here reads a file, the environment or the clock: the text and a look-up for `${NAME}` are handed in, so
+//! the same text and variables always give the same answer.
+
+mod env;
+mod literal;
+mod mask;
+mod mistake;
+mod nearest;
+mod paths;
+mod pipeline;
+mod read;
+mod section;
+mod source;
+mod walk;
+
+pub use mistake::{Mistake, Mistakes};
+pub use pipeline::{
+    Bronze, Commit, Compression, Expired, Limits, Located, Match, Pipeline, Quarantine, Secret, SilverTable, Source,
+    Start, TableName,
+};
+
+use section::{Root, Section};
+use toml::de::DeTable;
+use walk::Walk;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Checks the text of a `pipeline.toml`; `env` answers for the variables that it names.
+///
+/// Text that is not TOML is told too, and what could be read around the damage is checked as far as that makes sense.
+pub fn check(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Pipeline, Mistakes> {
+    let (tree, errors) = DeTable::parse_recoverable(text);
+    let mut walk = Walk::new(text, env, &errors);
+    let pipeline = pipeline(&mut walk, &Root::new(tree.get_ref()));
+    let mistakes = walk.finish();
+    match pipeline {
+        Some(pipeline) if mistakes.is_empty() => Ok(pipeline),
+        _ => Err(mistakes),
+    }
+}
+
+/// Every section is walked before the first missing piece may end the walk: so all mistakes are told in one go.
+fn pipeline(walk: &mut Walk, root: &Root) -> Option<Pipeline> {
+    root.tell_unknown(walk);
+    let source = source::source(walk, root);
+    let bronze = bronze(walk, root);
+    let silver = silver(walk, root);
+    let quarantine = quarantine(walk, root);
+    let commit = commit(walk, root);
+    let limits = limits(walk, root);
+    paths::tell_overlaps(walk, &bronze, &silver, &quarantine);
+    let silver = silver.into_iter().map(|table| table.checked).collect::<Option<Vec<_>>>()?;
+    Some(Pipeline { source: source?, bronze, silver, quarantine, commit, limits })
+}
+
+fn bronze(walk: &mut Walk, root: &Root) -> Bronze {
+    let section = root.section(walk, "bronze");
+    Bronze {
+        path: section.path_or(walk, "path", "data/bronze/events"),
+        compression: section.optional(walk, "compression", read::compression).unwrap_or_default(),
+    }
+}
+
+fn quarantine(walk: &mut Walk, root: &Root) -> Quarantine {
+    let section = root.section(walk, "quarantine");
+    Quarantine { path: section.path_or(walk, "path", "data/quarantine") }
+}
+
+/// A Silver table's section: its path takes part in the overlap check even if something else in it is wrong.
+struct SilverSection {
+    title: String,
+    path: Located<String>,
+    checked: Option<SilverTable>,
+}
+
+fn silver(walk: &mut Walk, root: &Root) -> Vec<SilverSection> {
+    let mut tables = Vec::new();
+    for (key, value) in root.silver(walk) {
+        let name = read::table_name(walk, key);
+        let title = format!("silver.{}", key.get_ref());
+        if let Some(section) = Section::open(walk, &title, section::SILVER_TABLE, value) {
+            tables.push(silver_table(walk, name, key.get_ref(), &section));
+        }
+    }
+    tables
+}
+
+fn silver_table(walk: &mut Walk, name: Option<TableName>, key: &str, section: &Section) -> SilverSection {
+    let plugin = section.required(walk, "plugin", "plugin = \"plugins/page_view\"", read::path);
+    let path = section.path_or(walk, "path", &format!("data/silver/{key}"));
+    let example = "match = { field = \"event_type\", equals = \"page_view\" }";
+    let matches = section.required(walk, "match", example, |walk, value| matches(walk, section, value));
+    let event_date = section.required(walk, "event_date", "event_date = \"ts\"", read::located);
+    let settings = section.optional(walk, "settings", read::settings).unwrap_or_default();
+    let reference = section.optional(walk, "reference", read::references).unwrap_or_default();
+    let compression = section.optional(walk, "compression", read::compression).unwrap_or_default();
+    let located = path.clone();
+    let checked = || {
+        Some(SilverTable {
+            name: name?,
+            plugin: plugin?,
+            path,
+            matches: matches?,
+            event_date: event_date?,
+            settings,
+            reference,
+            compression,
+        })
+    };
+    SilverSection { title: section.title().to_owned(), path: located, checked: checked() }
+}
+
+fn matches(walk: &mut Walk, parent: &Section, value: read::Value) -> Option<Match> {
+    let section = Section::open(walk, &format!("{}.match", parent.title()), section::MATCH, value)?;
+    let field = section.required(walk, "field", "field = \"event_type\"", read::string);
+    let equals = section.required(walk, "equals", "equals = \"page_view\"", read::string);
+    Some(Match { field: field?, equals: equals? })
+}
+
+fn commit(walk: &mut Walk, root: &Root) -> Commit {
+    let section = root.section(walk, "commit");
+    let default = Commit::default();
+    Commit {
+        interval_ms: section
+            .optional(walk, "interval_ms", read::milliseconds(10..=600_000))
+            .unwrap_or(default.interval_ms),
+        rows_max: section.optional(walk, "rows_max", read::count(1..=5_000_000)).unwrap_or(default.rows_max),
+        bytes_max: section.optional(walk, "bytes_max", read::size(64 * KIB..=GIB)).unwrap_or(default.bytes_max),
+    }
+}
+
+fn limits(walk: &mut Walk, root: &Root) -> Limits {
+    let section = root.section(walk, "limits");
+    let default = Limits::default();
+    // A 32-bit guest addresses 4 GiB in pages of 64 KiB; the last page would make the size overflow 32 bits.
+    let memory = 2 * MIB..=4 * GIB - 64 * KIB;
+    Limits {
+        memory_bytes_max: section
+            .optional(walk, "memory_bytes_max", read::size(memory))
+            .unwrap_or(default.memory_bytes_max),
+        transform_ms_max: section
+            .optional(walk, "transform_ms_max", read::milliseconds(1..=600_000))
+            .unwrap_or(default.transform_ms_max),
+        output_bytes_max: section
+            .optional(walk, "output_bytes_max", read::size(64 * KIB..=2 * GIB))
+            .unwrap_or(default.output_bytes_max),
+        batch_rows_max: section
+            .optional(walk, "batch_rows_max", read::count(1..=1_000_000))
+            .unwrap_or(default.batch_rows_max),
+        batch_bytes_max: section
+            .optional(walk, "batch_bytes_max", read::size(KIB..=GIB))
+            .unwrap_or(default.batch_bytes_max),
+    }
+}

@@ -1,0 +1,228 @@
+//! The checked pipeline: what the rest of silverd may rely on without looking again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::{Deref, Range};
+
+/// Everything that `pipeline.toml` says, with the defaults filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pipeline {
+    pub source: Source,
+    pub bronze: Bronze,
+    /// In the order of the file. May be empty: then only Bronze is written.
+    pub silver: Vec<SilverTable>,
+    pub quarantine: Quarantine,
+    pub commit: Commit,
+    pub limits: Limits,
+}
+
+/// `[source]`: the topic that is read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// A comma-separated list of `host:port`, as librdkafka takes it.
+    pub brokers: String,
+    pub topic: String,
+    pub group: String,
+    pub start: Start,
+    pub expired: Expired,
+    /// `[source.kafka]`: librdkafka properties that silverd does not set itself.
+    pub kafka: BTreeMap<String, Secret>,
+}
+
+/// Where a partition begins that no table has an offset of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    #[default]
+    Earliest,
+    Latest,
+}
+
+/// What to do when Kafka no longer holds the offset to resume from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Expired {
+    /// Events are lost, and a human shall decide.
+    #[default]
+    Stop,
+    /// Go on with the oldest event that is left.
+    Skip,
+}
+
+/// `[bronze]`: the raw table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bronze {
+    pub path: Located<String>,
+    pub compression: Compression,
+}
+
+/// `[silver.<name>]`: one table, and the plugin that makes its rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SilverTable {
+    pub name: TableName,
+    pub plugin: Located<String>,
+    pub path: Located<String>,
+    pub matches: Match,
+    /// The timestamp field of the row from which the partition column `event_date` is derived.
+    pub event_date: Located<String>,
+    /// Handed to the plugin when it is loaded.
+    pub settings: BTreeMap<String, String>,
+    /// Files handed to the plugin when it is loaded, by the name that the plugin knows them by.
+    pub reference: BTreeMap<String, Located<String>>,
+    pub compression: Compression,
+}
+
+/// The events that a table takes: those whose top-level `field` is the string `equals`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Match {
+    pub field: String,
+    pub equals: String,
+}
+
+/// `[quarantine]`: the table of rejected events.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quarantine {
+    pub path: Located<String>,
+}
+
+/// `[commit]`: a table commits when the first of these is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    pub interval_ms: u64,
+    pub rows_max: usize,
+    pub bytes_max: usize,
+}
+
+impl Default for Commit {
+    fn default() -> Self {
+        Commit { interval_ms: 1_000, rows_max: 200_000, bytes_max: 64 << 20 }
+    }
+}
+
+/// `[limits]`: what one plugin may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    pub memory_bytes_max: usize,
+    pub transform_ms_max: u64,
+    pub output_bytes_max: usize,
+    /// Events handed to a plugin in one call.
+    pub batch_rows_max: usize,
+    pub batch_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            memory_bytes_max: 256 << 20,
+            transform_ms_max: 10_000,
+            output_bytes_max: 256 << 20,
+            batch_rows_max: 4_096,
+            batch_bytes_max: 4 << 20,
+        }
+    }
+}
+
+/// How Parquet pages are compressed: `"zstd"`, `"zstd(3)"`, `"snappy"`, `"lz4"` or `"none"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// With the level, 1 to 22.
+    Zstd(i32),
+    Snappy,
+    Lz4,
+    Uncompressed,
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Compression::Zstd(1)
+    }
+}
+
+/// The name of a Silver table: `[a-z][a-z0-9_]{0,62}`, and none of silverd's own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableName(String);
+
+impl TableName {
+    pub(super) const RESERVED: [&str; 4] = ["bronze", "quarantine", "late", "gold"];
+
+    /// `None` if the text breaks the rule above.
+    pub fn new(name: &str) -> Option<Self> {
+        let first = name.starts_with(|c: char| c.is_ascii_lowercase());
+        let rest = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        (first && rest && name.len() <= 63 && !Self::RESERVED.contains(&name)).then(|| TableName(name.to_owned()))
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl Deref for TableName {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for TableName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A value that may be a password: it shows itself only to who asks for it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(value: String) -> Self {
+        Secret(value)
+    }
+
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A value and the bytes of the text that it was read from, for mistakes that are found later.
+///
+/// Two are equal if their values are: a comment added above a section does not change the pipeline.
+/// The span of a default is that of its section's header, or empty where there is no section.
+#[derive(Clone)]
+pub struct Located<T> {
+    pub value: T,
+    pub span: Range<usize>,
+}
+
+impl<T> Located<T> {
+    pub fn new(value: T, span: Range<usize>) -> Self {
+        Located { value, span }
+    }
+}
+
+impl<T> Deref for Located<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: PartialEq> PartialEq for Located<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl<T: Eq> Eq for Located<T> {}
+
+impl<T: fmt::Debug> fmt::Debug for Located<T> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{:?} @ {:?}", self.value, self.span)
+    }
+}

@@ -1,0 +1,96 @@
+//! `[source]` and `[source.kafka]`: where events come from.
+
+use std::collections::BTreeMap;
+
+use toml::de::DeValue;
+
+use super::literal;
+use super::mistake::Mistake;
+use super::pipeline::{Expired, Secret, Source, Start};
+use super::read::{self, Value};
+use super::section::{Key, Root, in_file_order};
+use super::walk::Walk;
+
+/// librdkafka's properties that the design leaves no choice about: why, and what to do instead.
+const OWN: [(&[&str], &str, &str); 5] = [
+    (
+        &["bootstrap.servers", "metadata.broker.list"],
+        "silverd sets it from `brokers`",
+        "write the brokers as `brokers` in [source]",
+    ),
+    (&["group.id"], "silverd sets it from `group`", "write the group as `group` in [source]"),
+    (
+        &["enable.auto.commit", "auto.commit.enable", "enable.auto.offset.store"],
+        "the offsets stand in the Delta tables, with the rows",
+        "take this line out: progress is committed with the data, never by a timer",
+    ),
+    (
+        &["auto.offset.reset"],
+        "silverd sets it: Kafka must not choose where to go on",
+        "write `start = \"earliest\"` or `start = \"latest\"` in [source] for new partitions, and \
+         `expired = \"stop\"` or `expired = \"skip\"` for offsets that Kafka no longer holds",
+    ),
+    (&["enable.partition.eof"], "silverd sets it, to know when it has caught up", "take this line out"),
+];
+
+pub(super) fn source(walk: &mut Walk, root: &Root) -> Option<Source> {
+    let section = root.source(walk)?;
+    let example = "brokers = \"localhost:9092\"";
+    let brokers = section.required(walk, "brokers", example, read::parsed(literal::brokers));
+    let topic = section.required(walk, "topic", "topic = \"events.raw\"", read::parsed(literal::topic));
+    let group = section.optional(walk, "group", read::expanded);
+    let start = section.optional(
+        walk,
+        "start",
+        read::choice("start", [("earliest", Start::Earliest), ("latest", Start::Latest)]),
+    );
+    let expired =
+        section.optional(walk, "expired", read::choice("expired", [("stop", Expired::Stop), ("skip", Expired::Skip)]));
+    let kafka = section.optional(walk, "kafka", kafka);
+    Some(Source {
+        brokers: brokers?,
+        topic: topic?,
+        group: group.unwrap_or_else(|| "silverd".to_owned()),
+        start: start.unwrap_or_default(),
+        expired: expired.unwrap_or_default(),
+        kafka: kafka.unwrap_or_default(),
+    })
+}
+
+fn kafka(walk: &mut Walk, value: Value) -> Option<BTreeMap<String, Secret>> {
+    if !value.get_ref().is_table() {
+        let help = "write [source.kafka] on a line of its own, and the properties below it";
+        walk.tell(read::wrong_type("source.kafka", "a table", value).with_help(help));
+        return None;
+    }
+    let mut properties = BTreeMap::new();
+    flatten(walk, "", value, &mut properties);
+    Some(properties)
+}
+
+/// `security.protocol = "SSL"` without quotes is a table in TOML; the people who write it mean the property.
+fn flatten(walk: &mut Walk, prefix: &str, value: Value, properties: &mut BTreeMap<String, Secret>) {
+    let Some(table) = value.get_ref().as_table() else { return };
+    for (key, value) in in_file_order(table) {
+        let name = if prefix.is_empty() { key.to_string() } else { format!("{prefix}.{key}") };
+        if let DeValue::Table(_) = value.get_ref() {
+            flatten(walk, &name, value, properties);
+        } else {
+            property(walk, name, key, value, properties);
+        }
+    }
+}
+
+fn property(walk: &mut Walk, name: String, key: Key, value: Value, properties: &mut BTreeMap<String, Secret>) {
+    if let Some((_, why, instead)) = OWN.iter().find(|(names, ..)| names.contains(&name.as_str())) {
+        let what = format!("the property `{name}` is not yours to set");
+        walk.tell(Mistake::new(key.span(), what, *why, Some((*instead).to_owned())));
+        return;
+    }
+    let Some(text) = read::scalar(walk, value) else { return };
+    if properties.insert(name.clone(), Secret::new(text)).is_some() {
+        let help = "keep one of the two; with and without quotes it is the same property".to_owned();
+        let what = format!("the property `{name}` is set twice");
+        walk.tell(Mistake::new(key.span(), what, "stands here a second time", Some(help)));
+    }
+}

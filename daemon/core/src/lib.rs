@@ -1,0 +1,12 @@
+//! The pure part of silverd: what is decided, apart from what is done. It does no I/O, has no async and reads no clock;
+//! the `silverd` crate is the shell that does the rest.
+
+pub mod account;
+pub mod chunk;
+pub mod config;
+pub mod generate;
+pub mod offsets;
+pub mod route;
+pub mod rows;
+pub mod schema;
+pub mod verdict;

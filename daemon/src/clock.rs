@@ -1,0 +1,14 @@
+//! The one door to the wall clock.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Microseconds since the epoch, UTC.
+pub fn now_micros() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Milliseconds since the epoch, UTC.
+pub fn now_ms() -> i64 {
+    now_micros() / 1000
+}

@@ -1,0 +1,114 @@
+//! Reads every `txn` action of a Delta log: the last checkpoint's, then those of the commits behind it.
+//!
+//! delta-rs answers for one application id at a time; a table of silverd has one id for each log partition that it ever
+//! read, and after a broker was set up anew nobody else knows the old ones.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, bail};
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::Int64Type;
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde::Deserialize;
+
+const LOG: &str = "_delta_log";
+
+/// The versions of all application ids, as of `version` of the table in `store`.
+pub async fn transactions(store: &dyn ObjectStore, version: u64) -> anyhow::Result<HashMap<String, i64>> {
+    let mut checkpoint: Option<(u64, Vec<Path>)> = None;
+    let mut commits = Vec::new();
+    let files: Vec<_> = store.list(Some(&Path::from(LOG))).map_ok(|meta| meta.location).try_collect().await?;
+    for path in files {
+        let Some((of, kind)) = path.filename().and_then(parse_name) else { continue };
+        if of > version {
+            continue;
+        }
+        match kind {
+            Kind::Commit => commits.push((of, path)),
+            Kind::Checkpoint => match &mut checkpoint {
+                Some((newest, _)) if *newest > of => {}
+                Some((newest, parts)) if *newest == of => parts.push(path),
+                _ => checkpoint = Some((of, vec![path])),
+            },
+        }
+    }
+    let mut versions = HashMap::new();
+    let mut start = 0;
+    if let Some((of, parts)) = checkpoint {
+        for part in parts {
+            read_checkpoint(store, &part, &mut versions).await.with_context(|| format!("read checkpoint {part}"))?;
+        }
+        start = of + 1;
+    }
+    commits.sort();
+    commits.retain(|(of, _)| *of >= start);
+    let complete = commits.iter().map(|(of, _)| *of).eq(start..=version);
+    if !complete {
+        bail!("the log in {LOG}/ lacks commits between version {start} and {version}: was it cleaned without a checkpoint?");
+    }
+    for (_, path) in commits {
+        let bytes = store.get(&path).await?.bytes().await?;
+        read_commit(&bytes, &mut versions).with_context(|| format!("read commit {path}"))?;
+    }
+    Ok(versions)
+}
+
+enum Kind {
+    Commit,
+    Checkpoint,
+}
+
+/// The version and kind of a log file by its name: twenty digits, then `.json` or `.checkpoint…parquet`.
+fn parse_name(name: &str) -> Option<(u64, Kind)> {
+    let (digits, rest) = name.split_once('.')?;
+    let version = (digits.len() == 20).then(|| digits.parse().ok())??;
+    match rest {
+        "json" => Some((version, Kind::Commit)),
+        _ if rest.starts_with("checkpoint") && rest.ends_with("parquet") => Some((version, Kind::Checkpoint)),
+        _ => None,
+    }
+}
+
+#[derive(Deserialize)]
+struct Line {
+    txn: Option<Txn>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Txn {
+    app_id: String,
+    version: i64,
+}
+
+fn read_commit(bytes: &[u8], versions: &mut HashMap<String, i64>) -> anyhow::Result<()> {
+    let needle = memchr::memmem::Finder::new(b"\"txn\"");
+    for line in bytes.split(|byte| *byte == b'\n').filter(|line| needle.find(line).is_some()) {
+        if let Some(txn) = serde_json::from_slice::<Line>(line)?.txn {
+            versions.insert(txn.app_id, txn.version);
+        }
+    }
+    Ok(())
+}
+
+async fn read_checkpoint(store: &dyn ObjectStore, path: &Path, versions: &mut HashMap<String, i64>) -> anyhow::Result<()> {
+    let bytes = store.get(path).await?.bytes().await?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+    let mask = ProjectionMask::columns(builder.parquet_schema(), ["txn.appId", "txn.version"]);
+    for batch in builder.with_projection(mask).build()? {
+        let batch = batch?;
+        let Some(txn) = batch.column_by_name("txn").and_then(|column| column.as_struct_opt()) else { continue };
+        let ids = txn.column_by_name("appId").context("`txn` has no `appId`")?;
+        let ids = arrow::compute::cast(ids, &arrow::datatypes::DataType::Utf8)?;
+        let numbers = txn.column_by_name("version").and_then(|column| column.as_primitive_opt::<Int64Type>());
+        let (ids, numbers) = (ids.as_string::<i32>(), numbers.context("`txn` has no `version`")?);
+        for row in (0..txn.len()).filter(|row| txn.is_valid(*row) && ids.is_valid(*row)) {
+            versions.insert(ids.value(row).to_owned(), numbers.value(row));
+        }
+    }
+    Ok(())
+}

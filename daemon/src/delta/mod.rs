@@ -1,0 +1,12 @@
+//! Delta tables, as silverd writes them: progress is a `txn` action in the commit that holds the rows.
+
+mod commit;
+mod file;
+mod log;
+mod schema;
+mod table;
+
+pub use commit::{CommitError, Committed};
+pub use file::{Encoder, NewFile, writer_properties};
+pub use log::transactions;
+pub use table::{DataFile, Spec, Table, url_of};

@@ -1,0 +1,197 @@
+//! A Delta table that silverd writes: where it stands, what of which log it holds, and which files.
+
+use std::collections::HashMap;
+use std::path::{Path as FilePath, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use arrow::datatypes::SchemaRef;
+use deltalake_core::kernel::{DataType, PrimitiveType, StructField};
+use deltalake_core::logstore::{LogStoreRef, ObjectStoreRef};
+use deltalake_core::operations::create::CreateBuilder;
+use deltalake_core::protocol::SaveMode;
+use deltalake_core::{DeltaTable, DeltaTableBuilder};
+use futures::TryStreamExt;
+use object_store::path::Path;
+use silverd_core::offsets::{LogPartition, Offsets};
+use silverd_core::schema::COMMENT;
+use tracing::info;
+use url::Url;
+
+use super::log::transactions;
+use super::schema;
+
+/// The partition column of every table of silverd but the quarantine's.
+const EVENT_DATE: &str = "event_date";
+
+/// What a table is to be, when it is made.
+pub struct Spec {
+    /// As messages name it.
+    pub name: String,
+    pub path: PathBuf,
+    /// The columns of its files; `event_date` comes on top.
+    pub schema: SchemaRef,
+    pub doc: Option<String>,
+}
+
+/// A table at the version up to which its log has been read.
+pub struct Table {
+    pub name: String,
+    pub(super) log: LogStoreRef,
+    /// The last version whose actions are known. Commits go behind it.
+    pub(super) version: u64,
+    /// The version of each application id.
+    pub(super) transactions: HashMap<String, i64>,
+    path: PathBuf,
+}
+
+/// A data file of a table.
+#[derive(Clone, Debug)]
+pub struct DataFile {
+    pub path: Path,
+    pub size: u64,
+    pub modified_ms: i64,
+    /// Delta's statistics, as JSON.
+    pub stats: Option<String>,
+}
+
+/// The URL of a table's folder, which is made if it does not exist.
+pub fn url_of(path: &FilePath) -> anyhow::Result<Url> {
+    std::fs::create_dir_all(path).with_context(|| {
+        format!("create folder {} (is it writable for the user that runs silverd?)", path.display())
+    })?;
+    let path = path.canonicalize().with_context(|| format!("resolve {}", path.display()))?;
+    Url::from_directory_path(&path).map_err(|()| anyhow!("{} is no path of a folder", path.display()))
+}
+
+impl Table {
+    /// Opens a table, or makes it. A table that stands there must have the columns that are to be written.
+    pub async fn open(spec: &Spec) -> anyhow::Result<Self> {
+        Self::open_or_create(spec).await.with_context(|| format!("open table {} in {}", spec.name, spec.path.display()))
+    }
+
+    async fn open_or_create(spec: &Spec) -> anyhow::Result<Self> {
+        let url = url_of(&spec.path)?;
+        let mut table = DeltaTableBuilder::from_url(url)?.build()?;
+        let columns = with_event_date(schema::columns(&spec.schema)?);
+        if table.verify_deltatable_existence().await? {
+            table.load().await?;
+            accepts(&table, &columns)?;
+        } else {
+            table = create(&table, spec, columns).await?;
+        }
+        let mut opened = Self {
+            name: spec.name.clone(),
+            log: table.log_store(),
+            version: 0,
+            transactions: HashMap::new(),
+            path: spec.path.clone(),
+        };
+        opened.read(&table).await?;
+        Ok(opened)
+    }
+
+    /// Reads the log anew: after a fence or an error nothing that was known before counts.
+    pub async fn reload(&mut self) -> anyhow::Result<()> {
+        let table = self.snapshot().await?;
+        self.read(&table).await
+    }
+
+    async fn read(&mut self, table: &DeltaTable) -> anyhow::Result<()> {
+        let version = table.version().ok_or_else(|| anyhow!("the table has no version"))?;
+        self.transactions = transactions(self.store().as_ref(), version).await?;
+        self.version = version;
+        Ok(())
+    }
+
+    /// The table's state as of now, loaded afresh; kept by nobody, since it grows with the table.
+    pub async fn snapshot(&self) -> anyhow::Result<DeltaTable> {
+        let mut table = DeltaTable::new(self.log.clone());
+        table.load().await.with_context(|| format!("load table {} in {}", self.name, self.path.display()))?;
+        Ok(table)
+    }
+
+    /// The table's data files as of now.
+    pub async fn files(&self) -> anyhow::Result<Vec<DataFile>> {
+        let table = self.snapshot().await?;
+        let views = table.snapshot()?.snapshot().file_views(self.log.as_ref(), None);
+        let files = views.map_ok(|file| DataFile {
+            path: file.object_store_path(),
+            size: file.size() as u64,
+            modified_ms: file.modification_time(),
+            stats: file.stats(),
+        });
+        Ok(files.try_collect().await?)
+    }
+
+    /// The next offset of every log partition of which the table holds something.
+    pub fn offsets(&self) -> Offsets {
+        let logs = self.transactions.iter();
+        logs.filter_map(|(id, version)| Some((LogPartition::from_app_id(id)?, *version))).collect()
+    }
+
+    pub fn transaction(&self, app_id: &str) -> Option<i64> {
+        self.transactions.get(app_id).copied()
+    }
+
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub fn store(&self) -> ObjectStoreRef {
+        self.log.object_store(None)
+    }
+
+    pub fn log(&self) -> LogStoreRef {
+        self.log.clone()
+    }
+}
+
+fn with_event_date(mut columns: Vec<StructField>) -> Vec<StructField> {
+    let comment = "Day of the event, UTC. The partition column.";
+    let date = StructField::new(EVENT_DATE, DataType::Primitive(PrimitiveType::Date), true);
+    columns.push(date.with_metadata([(COMMENT, comment)]));
+    columns
+}
+
+async fn create(table: &DeltaTable, spec: &Spec, columns: Vec<StructField>) -> anyhow::Result<DeltaTable> {
+    let mut builder = CreateBuilder::new()
+        .with_log_store(table.log_store())
+        .with_table_name(&spec.name)
+        .with_columns(columns)
+        .with_partition_columns([EVENT_DATE])
+        .with_save_mode(SaveMode::Ignore);
+    if let Some(doc) = &spec.doc {
+        builder = builder.with_comment(doc);
+    }
+    let table = builder.await.context("create the table")?;
+    info!(table = %spec.name, path = %spec.path.display(), "created table");
+    Ok(table)
+}
+
+/// The highest protocol that this writer keeps: appends without invariants, generated columns or the like.
+const WRITER_VERSION_MAX: i32 = 2;
+
+fn accepts(table: &DeltaTable, columns: &[StructField]) -> anyhow::Result<()> {
+    let snapshot = table.snapshot()?;
+    let protocol = snapshot.protocol();
+    if protocol.min_writer_version() > WRITER_VERSION_MAX {
+        bail!(
+            "the table asks for a writer of protocol version {}, silverd writes version {WRITER_VERSION_MAX}: it was \
+             altered by another engine. Give pipeline.toml another path, and silverd makes a table of its own there",
+            protocol.min_writer_version()
+        );
+    }
+    let partitioned: Vec<_> = snapshot.metadata().partition_columns().iter().map(|c| c.to_string()).collect();
+    if partitioned != [EVENT_DATE] {
+        bail!("the table is partitioned by {partitioned:?}, expected [\"{EVENT_DATE}\"]");
+    }
+    let differences = schema::differences(&snapshot.schema(), columns);
+    if !differences.is_empty() {
+        bail!(
+            "the table has another schema than what is to be written:\n  {}\nEither name a new path in pipeline.toml (the \
+             table is made anew from Bronze), or go back to a plugin that fits",
+            differences.join("\n  ")
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! What plugins run in: one engine, a WASI with nothing in it, and the limits that a guest cannot pass.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use wasmtime::component::{Linker, ResourceTable};
+use wasmtime::{Config, Engine, ResourceLimiter};
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+/// How long an epoch lasts. Coarse, since a fine ticker starves on a busy machine.
+const TICK: Duration = Duration::from_millis(10);
+
+/// What every plugin of a daemon shares.
+pub struct Host {
+    pub engine: Engine,
+    pub linker: Linker<State>,
+}
+
+/// The limits of a guest, from pipeline.toml.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub memory_bytes_max: usize,
+    pub transform_ms_max: u64,
+    pub output_bytes_max: usize,
+    pub batch_rows_max: usize,
+    pub batch_bytes_max: usize,
+}
+
+impl From<&silverd_core::config::Limits> for Limits {
+    fn from(limits: &silverd_core::config::Limits) -> Self {
+        Self {
+            memory_bytes_max: limits.memory_bytes_max,
+            transform_ms_max: limits.transform_ms_max,
+            output_bytes_max: limits.output_bytes_max,
+            batch_rows_max: limits.batch_rows_max,
+            batch_bytes_max: limits.batch_bytes_max,
+        }
+    }
+}
+
+impl Limits {
+    /// The deadline of a call, in epochs from now.
+    pub fn ticks(&self) -> u64 {
+        self.transform_ms_max.div_ceil(TICK.as_millis() as u64) + 1
+    }
+}
+
+impl Host {
+    /// Starts the engine, and the thread that ticks its epochs as long as it lives.
+    pub fn new() -> anyhow::Result<Arc<Self>> {
+        let mut config = Config::new();
+        config.epoch_interruption(true);
+        config.wasm_component_model(true);
+        let engine = Engine::new(&config).map_err(|error| anyhow!("start the WebAssembly engine: {error:#}"))?;
+        let mut linker = Linker::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_sync(&mut linker).map_err(|error| anyhow!("link WASI: {error:#}"))?;
+        let weak = engine.weak();
+        std::thread::Builder::new().name("wasm-epochs".to_owned()).spawn(move || {
+            while let Some(engine) = weak.upgrade() {
+                engine.increment_epoch();
+                drop(engine);
+                std::thread::sleep(TICK);
+            }
+        })?;
+        Ok(Arc::new(Self { engine, linker }))
+    }
+}
+
+/// What a guest's store holds.
+pub struct State {
+    pub memory: MemoryLimit,
+    wasi: WasiCtx,
+    resources: ResourceTable,
+}
+
+impl State {
+    pub fn new(limits: &Limits) -> Self {
+        // No file, no network, no environment, no output, and a clock that stands still: equal events give equal rows.
+        let wasi = WasiCtxBuilder::new()
+            .allow_tcp(false)
+            .allow_udp(false)
+            .wall_clock(Stopped)
+            .monotonic_clock(Stopped)
+            .insecure_random_seed(0)
+            .build();
+        let memory = MemoryLimit { bytes_max: limits.memory_bytes_max, used: 0, refused: None };
+        Self { memory, wasi, resources: ResourceTable::new() }
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.resources }
+    }
+}
+
+struct Stopped;
+
+impl HostWallClock for Stopped {
+    fn resolution(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+    fn now(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+impl HostMonotonicClock for Stopped {
+    fn resolution(&self) -> u64 {
+        1_000_000_000
+    }
+    fn now(&self) -> u64 {
+        0
+    }
+}
+
+/// Bounds all memories of a guest together, and remembers what it refused.
+pub struct MemoryLimit {
+    bytes_max: usize,
+    used: usize,
+    pub refused: Option<usize>,
+}
+
+/// Tables hold function references, a few hundred in a plugin.
+const TABLE_ELEMENTS_MAX: usize = 100_000;
+
+impl ResourceLimiter for MemoryLimit {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.used.saturating_sub(current).saturating_add(desired);
+        if wanted > self.bytes_max {
+            self.refused = Some(wanted);
+            return Ok(false);
+        }
+        self.used = wanted;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS_MAX)
+    }
+}

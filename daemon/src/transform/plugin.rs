@@ -1,0 +1,270 @@
+//! A plugin: a component that was compiled, whose world keeps the contract, and whose instances turn batches into rows.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, bail};
+use sha2::{Digest as _, Sha256};
+use silverd_core::chunk::Chunk;
+use silverd_core::schema::{TRANSFORM, TableSchema};
+use silverd_core::verdict::{Code, Reject};
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre, TypedFunc};
+use wasmtime::{Store, Trap};
+use wit_parser::decoding::{DecodedWasm, decode};
+
+use super::batch::{Batch, Config, Output, RejectCode};
+use super::host::{Host, Limits, State};
+
+/// The custom section in which the SDK carries the WIT text of the table, for its doc comments.
+const WIT_SECTION: &str = "silverd:wit";
+/// The interface through which a plugin takes its settings.
+const CONFIGURE: (&str, &str) = ("silverd:pipeline/plugin@0.1.0", "configure");
+
+/// The SHA-256 of a plugin's file, by which commits and rejects name it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Digest(Arc<str>);
+
+impl Digest {
+    pub fn of(bytes: &[u8]) -> Self {
+        let hex = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        Self(hex.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Digest {
+    /// The first twelve digits, as people read them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0[..12])
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A component that keeps the contract, ready to be instantiated.
+pub struct Plugin {
+    pub digest: Digest,
+    pub schema: TableSchema,
+    host: Arc<Host>,
+    pre: InstancePre<State>,
+    transform: ComponentExportIndex,
+    configure: Option<ComponentExportIndex>,
+    config: Config,
+    limits: Limits,
+}
+
+/// Why an instance gave no verdicts on a batch. The instance is of no more use.
+#[derive(Debug)]
+pub struct Fault {
+    pub code: Code,
+    /// What the guest did, in a sentence.
+    pub reason: String,
+}
+
+impl Plugin {
+    /// Reads, compiles and checks a plugin, and instantiates it once with its configuration.
+    pub fn load(host: Arc<Host>, file: &Path, config: Config, limits: Limits) -> anyhow::Result<Self> {
+        let bytes = std::fs::read(file).with_context(|| format!("read plugin {}", file.display()))?;
+        Self::compile(host, &bytes, config, limits).with_context(|| format!("load plugin {}", file.display()))
+    }
+
+    pub fn compile(host: Arc<Host>, bytes: &[u8], config: Config, limits: Limits) -> anyhow::Result<Self> {
+        let digest = Digest::of(bytes);
+        let encoded = encode(bytes)?;
+        let binary = encoded.as_deref().unwrap_or(bytes);
+        let schema = read_schema(binary)?;
+        let component = Component::from_binary(&host.engine, binary).map_err(foreign).context("compile it")?;
+        let export = |interface: &str, function: &str| {
+            let interface = component.get_export_index(None, interface)?;
+            component.get_export_index(Some(&interface), function)
+        };
+        let transform = export(&schema.interface, TRANSFORM)
+            .ok_or_else(|| anyhow!("it does not export `{}` of `{}`", TRANSFORM, schema.interface))?;
+        let configure = export(CONFIGURE.0, CONFIGURE.1);
+        let configured = !config.settings.is_empty() || !config.reference.is_empty();
+        if configure.is_none() && configured {
+            bail!(
+                "pipeline.toml gives it settings or reference data, and it does not export `{}`, which takes them",
+                CONFIGURE.0
+            );
+        }
+        let pre = host.linker.instantiate_pre(&component).map_err(foreign).context(
+            "link it: a plugin may import WASI 0.2 and nothing else (plain wasm32-unknown-unknown imports nothing)",
+        )?;
+        let plugin = Self { digest, schema, host, pre, transform, configure, config, limits };
+        plugin.instantiate()?;
+        Ok(plugin)
+    }
+
+    /// A new instance, in a store of its own, configured.
+    pub fn instantiate(&self) -> anyhow::Result<Instance> {
+        let mut store = Store::new(&self.host.engine, State::new(&self.limits));
+        store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(self.limits.output_bytes_max);
+        store.set_epoch_deadline(self.limits.ticks());
+        let instance = self.pre.instantiate(&mut store).map_err(foreign).context("instantiate it")?;
+        if let Some(configure) = &self.configure {
+            let configure = instance
+                .get_typed_func::<(&Config,), (Result<(), String>,)>(&mut store, configure)
+                .map_err(foreign)
+                .context("its `configure` has another signature than the contract (see wit/types.wit)")?;
+            let (answer,) = configure
+                .call(&mut store, (&self.config,))
+                .map_err(|error| anyhow!(fault_of(&store, &self.limits, error).reason))
+                .context("call its `configure`")?;
+            answer.map_err(|refusal| anyhow!("it refuses its configuration: {refusal}"))?;
+        }
+        let transform = instance
+            .get_typed_func::<(Batch<'static>,), (Output,)>(&mut store, &self.transform)
+            .map_err(foreign)
+            .context("its `transform` has another signature than the contract (see wit/types.wit)")?;
+        Ok(Instance { store, transform })
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+/// A plugin at work. Not shared between threads; gone after its first fault.
+pub struct Instance {
+    store: Store<State>,
+    transform: TypedFunc<(Batch<'static>,), (Output,)>,
+}
+
+impl Instance {
+    /// Hands the records `rows` of the chunk over, and takes the plugin's answer as it is.
+    pub fn transform(&mut self, limits: &Limits, chunk: &Chunk, rows: &[u32]) -> Result<Output, Fault> {
+        self.store.set_epoch_deadline(limits.ticks());
+        self.store.set_hostcall_fuel(limits.output_bytes_max);
+        self.store.data_mut().memory.refused = None;
+        // SAFETY: the function was checked with the same types but for the lifetime, which no check depends on; the
+        // borrow ends with the call.
+        let transform = unsafe { TypedFunc::<(Batch<'_>,), (Output,)>::new_unchecked(*self.transform.func()) };
+        match transform.call(&mut self.store, (Batch::new(chunk, rows),)) {
+            Ok((output,)) => Ok(output),
+            Err(error) => Err(fault_of(&self.store, limits, error)),
+        }
+    }
+}
+
+impl From<RejectCode> for Code {
+    fn from(code: RejectCode) -> Self {
+        match code {
+            RejectCode::Malformed => Code::Malformed,
+            RejectCode::MissingField => Code::MissingField,
+            RejectCode::OutOfRange => Code::OutOfRange,
+            RejectCode::Other => Code::Other,
+        }
+    }
+}
+
+impl From<super::batch::Rejected> for Reject {
+    fn from(rejected: super::batch::Rejected) -> Self {
+        Reject { event: rejected.event, code: rejected.code.into(), reason: rejected.reason }
+    }
+}
+
+/// What a failed call says of the guest. Denied memory surfaces as a plain `unreachable`, so the limiter is asked first.
+fn fault_of(store: &Store<State>, limits: &Limits, error: wasmtime::Error) -> Fault {
+    if let Some(wanted) = store.data().memory.refused {
+        let reason = format!(
+            "it asked for {wanted} bytes of memory; limits.memory_bytes_max allows {}",
+            limits.memory_bytes_max
+        );
+        return Fault { code: Code::Memory, reason };
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => Fault {
+            code: Code::Timeout,
+            reason: format!("it ran for longer than limits.transform_ms_max, {} ms", limits.transform_ms_max),
+        },
+        Some(trap) => Fault { code: Code::Trap, reason: format!("it trapped: {trap}{}", frames(&error)) },
+        None => Fault { code: Code::InvalidOutput, reason: format!("its answer is not valid: {}", error.root_cause()) },
+    }
+}
+
+/// The innermost functions of a trap's backtrace, by their names.
+fn frames(error: &wasmtime::Error) -> String {
+    let Some(trace) = error.downcast_ref::<wasmtime::WasmBacktrace>() else { return String::new() };
+    let names: Vec<String> = trace
+        .frames()
+        .iter()
+        .filter_map(|frame| frame.func_name())
+        .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
+        .filter(|name| !name.starts_with("core::") && !name.starts_with("std::") && !name.contains("panic"))
+        .take(4)
+        .collect();
+    if names.is_empty() { String::new() } else { format!(" in {}", names.join(" < ")) }
+}
+
+/// Makes a component of a core module; `None` if it is a component already.
+fn encode(bytes: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
+    if !bytes.starts_with(b"\0asm") {
+        bail!("it is no WebAssembly file: its first bytes are not `\\0asm`");
+    }
+    if wasmparser::Parser::is_component(bytes) {
+        return Ok(None);
+    }
+    let imports = core_imports(bytes).context("parse it")?;
+    if let Some(import) = imports.first() {
+        bail!(
+            "it is a core module that imports `{import}`. Build it with `cargo build --release --target \
+             wasm32-unknown-unknown`, or as a component with `cargo component build --release`"
+        );
+    }
+    let encoded = wit_component::ComponentEncoder::default()
+        .validate(true)
+        .module(bytes)
+        .and_then(|encoder| encoder.encode())
+        .map_err(|error| anyhow!("{error:#}"))
+        .context("make a component of it: is it built with the silverd-plugin SDK or with wit-bindgen?")?;
+    Ok(Some(encoded))
+}
+
+fn core_imports(bytes: &[u8]) -> anyhow::Result<Vec<String>> {
+    let mut imports = Vec::new();
+    for payload in wasmparser::Parser::new(0).parse_all(bytes) {
+        if let wasmparser::Payload::ImportSection(section) = payload? {
+            for import in section.into_imports() {
+                let import = import?;
+                imports.push(format!("{}.{}", import.module, import.name));
+            }
+        }
+    }
+    Ok(imports)
+}
+
+fn read_schema(component: &[u8]) -> anyhow::Result<TableSchema> {
+    let decoded = decode(component).map_err(|error| anyhow!("{error:#}")).context("read its world")?;
+    let DecodedWasm::Component(resolve, world) = decoded else {
+        bail!("it is a WIT package, not a component");
+    };
+    let docs = wit_text(component);
+    Ok(TableSchema::of_world(&resolve, world, docs.as_deref())?)
+}
+
+/// The WIT text that the component's core module carries.
+fn wit_text(component: &[u8]) -> Option<String> {
+    for payload in wasmparser::Parser::new(0).parse_all(component) {
+        if let wasmparser::Payload::CustomSection(section) = payload.ok()?
+            && section.name() == WIT_SECTION
+        {
+            return String::from_utf8(section.data().to_vec()).ok();
+        }
+    }
+    None
+}
+
+/// wasmtime's errors, as anyhow's, with their chain.
+fn foreign(error: wasmtime::Error) -> anyhow::Error {
+    anyhow!("{error:#}")
+}

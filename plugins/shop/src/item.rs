@@ -1,0 +1,98 @@
+//! So many pieces of a product, at a price: what carts and orders are made of.
+
+use serde::Deserialize;
+use silverd_plugin::{Money, Reject, Text, quoted, required};
+
+use crate::{Products, Sku};
+
+/// More pieces of one product are a fault of the event, not a purchase.
+const QTY_MAX: u32 = 100_000;
+
+/// A higher price of one piece is a fault of the event. With [`QTY_MAX`], a line stays far below an `i64`'s end.
+const PRICE_MAX: Money = Money::from_cents(100_000_000);
+
+/// The fields of an item, as the shop's tracker writes them.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct RawItem<'a> {
+    /// Stock keeping unit, in any of its forms.
+    #[serde(borrow)]
+    pub sku: Text<'a>,
+    /// How many pieces.
+    pub qty: Option<u32>,
+    /// Price of one piece.
+    pub price: Option<Money>,
+}
+
+/// An item that makes sense.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// Stock keeping unit, in its one form.
+    pub sku: String,
+    /// The product's category, if the product is known.
+    pub category: Option<String>,
+    /// How many pieces, at least 1.
+    pub qty: u32,
+    /// Price of one piece, in cents.
+    pub price: i64,
+    /// Price of all pieces, in cents.
+    pub line_total: i64,
+}
+
+impl RawItem<'_> {
+    /// Checks the item, and looks its category up.
+    ///
+    /// # Errors
+    /// The field that is missing or makes no sense.
+    pub fn check(&self, products: &Products) -> Result<Item, Reject> {
+        let text = self.sku.required("sku")?;
+        let sku: Sku = text.parse().map_err(|()| {
+            Reject::malformed(format!("sku: {} is not SKU- and a number of up to five digits", quoted(text)))
+        })?;
+        let qty = required("qty", self.qty)?;
+        if !(1..=QTY_MAX).contains(&qty) {
+            return Err(Reject::out_of_range(format!("qty: {qty} is not between 1 and {QTY_MAX}")));
+        }
+        let price = required("price", self.price)?;
+        if price < Money::default() || price > PRICE_MAX {
+            return Err(Reject::out_of_range(format!("price: {price} is not between 0 and {PRICE_MAX}")));
+        }
+        let price = price.cents();
+        let category = products.category(sku).map(str::to_owned);
+        Ok(Item { sku: sku.to_string(), category, qty, price, line_total: price * i64::from(qty) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use silverd_plugin::Config;
+
+    #[test]
+    fn an_item_makes_sense_or_is_rejected() {
+        let csv = b"sku,category\nSKU-00012,books\n";
+        let products = Products::from_config(&Config::new().with_reference("products", csv)).expect("products");
+        let check = |sku: &str, qty: Option<u32>, cents: Option<i64>, expected: Result<Item, &str>| {
+            let raw = RawItem { sku: sku.into(), qty, price: cents.map(Money::from_cents) };
+            let found = raw.check(&products).map_err(|reject| reject.to_string());
+            assert_eq!(found, expected.map_err(str::to_owned));
+        };
+        let item = |sku: &str, category: Option<&str>, qty, price, line_total| {
+            Ok(Item { sku: sku.to_owned(), category: category.map(str::to_owned), qty, price, line_total })
+        };
+        check("sku-12", Some(3), Some(1999), item("SKU-00012", Some("books"), 3, 1999, 5997));
+        check("SKU-00013", Some(1), Some(0), item("SKU-00013", None, 1, 0, 0));
+        let dear = item("SKU-00013", None, 100_000, 100_000_000, 10_000_000_000_000);
+        check("SKU-00013", Some(100_000), Some(100_000_000), dear);
+        check(" ", Some(1), Some(1), Err("missing-field: sku: absent or empty"));
+        check("SKU-1", None, Some(1), Err("missing-field: qty: absent or empty"));
+        check("SKU-1", Some(1), None, Err("missing-field: price: absent or empty"));
+        let not_a_sku = "malformed: sku: \"EAN-1\" is not SKU- and a number of up to five digits";
+        check("EAN-1", Some(1), Some(1), Err(not_a_sku));
+        check("SKU-1", Some(0), Some(1), Err("out-of-range: qty: 0 is not between 1 and 100000"));
+        check("SKU-1", Some(100_001), Some(1), Err("out-of-range: qty: 100001 is not between 1 and 100000"));
+        check("SKU-1", Some(1), Some(-1), Err("out-of-range: price: -0.01 is not between 0 and 1000000.00"));
+        let dear = "out-of-range: price: 1000000.01 is not between 0 and 1000000.00";
+        check("SKU-1", Some(1), Some(100_000_001), Err(dear));
+    }
+}
