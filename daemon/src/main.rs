@@ -1,7 +1,13 @@
 //! silverd: Kafka to Delta Lake, through WebAssembly.
 
-mod clock;
-mod delta;
-mod transform;
+use std::process::ExitCode;
 
-fn main() {}
+use clap::Parser;
+use silverd::cli::Cli;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    silverd::cli::main(Cli::parse())
+}

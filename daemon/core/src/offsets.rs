@@ -145,6 +145,17 @@ impl Ranges {
         self.0.iter().all(|(log, range)| offsets.get(log).is_some_and(|next| range.end <= *next))
     }
 
+    /// The part of these ranges that a table that has come to `next` does not hold. Offsets before it that the table lacks
+    /// are no matter: they were never there to be read.
+    pub fn beyond(&self, next: &Offsets) -> Ranges {
+        let new = |(log, range): (&LogPartition, OffsetRange)| match range.fit(*next.get(log).unwrap_or(&range.start)) {
+            Fit::Done => None,
+            Fit::Take(part) => Some((log.clone(), part)),
+            Fit::Gap(_) => Some((log.clone(), range)),
+        };
+        self.iter().filter_map(new).collect()
+    }
+
     /// What is new in these ranges to a table that has come to `next`, and what it misses before them. A log partition
     /// that the table has never seen counts from offset 0.
     pub fn against(&self, next: &Offsets) -> (Ranges, Ranges) {
@@ -212,6 +223,16 @@ mod tests {
         for foreign in ["", "silverd", "silverd:", "silverd:x", "spark:c:t:1", "silverd:c:t:x", "silverd:c:t:-1"] {
             assert_eq!(LogPartition::from_app_id(foreign), None, "{foreign}");
         }
+    }
+
+    #[test]
+    fn beyond_is_what_is_not_there_yet() {
+        let range = |start, end| Ranges::from_iter([(log(0), OffsetRange::new(start, end))]);
+        let next = Offsets::from([(log(0), 10)]);
+        assert_eq!(range(5, 10).beyond(&next), Ranges::default());
+        assert_eq!(range(5, 15).beyond(&next), range(10, 15));
+        assert_eq!(range(12, 15).beyond(&next), range(12, 15));
+        assert_eq!(range(12, 15).beyond(&Offsets::new()), range(12, 15));
     }
 
     #[test]

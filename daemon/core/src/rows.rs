@@ -163,3 +163,6 @@ where
 fn out_of_range(column: &Column, value: impl std::fmt::Display, expected: &'static str) -> RowError {
     RowError::OutOfRange { column: column.name.clone(), value: value.to_string(), expected }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,14 +17,14 @@ use serde::Deserialize;
 
 const LOG: &str = "_delta_log";
 
-/// The versions of all application ids, as of `version` of the table in `store`.
-pub async fn transactions(store: &dyn ObjectStore, version: u64) -> anyhow::Result<HashMap<String, i64>> {
+/// The versions of all application ids, as of `version` of the table in `store`, or of its newest.
+pub async fn transactions(store: &dyn ObjectStore, version: Option<u64>) -> anyhow::Result<HashMap<String, i64>> {
     let mut checkpoint: Option<(u64, Vec<Path>)> = None;
     let mut commits = Vec::new();
     let files: Vec<_> = store.list(Some(&Path::from(LOG))).map_ok(|meta| meta.location).try_collect().await?;
     for path in files {
         let Some((of, kind)) = path.filename().and_then(parse_name) else { continue };
-        if of > version {
+        if version.is_some_and(|version| of > version) {
             continue;
         }
         match kind {
@@ -46,6 +46,8 @@ pub async fn transactions(store: &dyn ObjectStore, version: u64) -> anyhow::Resu
     }
     commits.sort();
     commits.retain(|(of, _)| *of >= start);
+    let newest = commits.last().map(|(of, _)| *of).max(start.checked_sub(1));
+    let version = version.or(newest).context("there is no log")?;
     let complete = commits.iter().map(|(of, _)| *of).eq(start..=version);
     if !complete {
         bail!("the log in {LOG}/ lacks commits between version {start} and {version}: was it cleaned without a checkpoint?");

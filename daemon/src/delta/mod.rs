@@ -9,4 +9,4 @@ mod table;
 pub use commit::{CommitError, Committed};
 pub use file::{Encoder, NewFile, writer_properties};
 pub use log::transactions;
-pub use table::{DataFile, Spec, Table, url_of};
+pub use table::{DataFile, Spec, Table, files_of, offsets_of, url_of};

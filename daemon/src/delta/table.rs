@@ -98,7 +98,7 @@ impl Table {
 
     async fn read(&mut self, table: &DeltaTable) -> anyhow::Result<()> {
         let version = table.version().ok_or_else(|| anyhow!("the table has no version"))?;
-        self.transactions = transactions(self.store().as_ref(), version).await?;
+        self.transactions = transactions(self.store().as_ref(), Some(version)).await?;
         self.version = version;
         Ok(())
     }
@@ -110,23 +110,9 @@ impl Table {
         Ok(table)
     }
 
-    /// The table's data files as of now.
-    pub async fn files(&self) -> anyhow::Result<Vec<DataFile>> {
-        let table = self.snapshot().await?;
-        let views = table.snapshot()?.snapshot().file_views(self.log.as_ref(), None);
-        let files = views.map_ok(|file| DataFile {
-            path: file.object_store_path(),
-            size: file.size() as u64,
-            modified_ms: file.modification_time(),
-            stats: file.stats(),
-        });
-        Ok(files.try_collect().await?)
-    }
-
     /// The next offset of every log partition of which the table holds something.
     pub fn offsets(&self) -> Offsets {
-        let logs = self.transactions.iter();
-        logs.filter_map(|(id, version)| Some((LogPartition::from_app_id(id)?, *version))).collect()
+        offsets_in(&self.transactions)
     }
 
     pub fn transaction(&self, app_id: &str) -> Option<i64> {
@@ -144,6 +130,29 @@ impl Table {
     pub fn log(&self) -> LogStoreRef {
         self.log.clone()
     }
+}
+
+/// The next offset of every log partition of which a table holds something, as of now.
+pub async fn offsets_of(log: &LogStoreRef) -> anyhow::Result<Offsets> {
+    Ok(offsets_in(&transactions(log.object_store(None).as_ref(), None).await?))
+}
+
+fn offsets_in(transactions: &HashMap<String, i64>) -> Offsets {
+    transactions.iter().filter_map(|(id, version)| Some((LogPartition::from_app_id(id)?, *version))).collect()
+}
+
+/// A table's data files as of now.
+pub async fn files_of(log: &LogStoreRef) -> anyhow::Result<Vec<DataFile>> {
+    let mut table = DeltaTable::new(log.clone());
+    table.load().await?;
+    let views = table.snapshot()?.snapshot().file_views(log.as_ref(), None);
+    let files = views.map_ok(|file| DataFile {
+        path: file.object_store_path(),
+        size: file.size() as u64,
+        modified_ms: file.modification_time(),
+        stats: file.stats(),
+    });
+    Ok(files.try_collect().await?)
 }
 
 fn with_event_date(mut columns: Vec<StructField>) -> Vec<StructField> {

@@ -92,7 +92,7 @@ pub struct ReferenceFile {
 }
 
 /// Some of an array's byte strings, as the one `list<u8>` that they make, one after the other.
-struct Packed<'a> {
+pub struct Packed<'a> {
     blobs: &'a BinaryArray,
     rows: &'a [u32],
     len: usize,

@@ -6,7 +6,7 @@
 //!
 //! The guest is not trusted: every pointer is checked before it is followed, every byte is counted against the store's
 //! hostcall fuel before room is made for it, and text is checked to be UTF-8. `ComponentType` and `Lift` stand outside
-//! of wasmtime's semver; `tests/lift.rs` holds this lift against wit-bindgen's own.
+//! of wasmtime's semver; `tests/it/lift.rs` holds this lift against wasmtime's own.
 
 use std::sync::Arc;
 
@@ -18,9 +18,7 @@ use arrow::datatypes::{
     Field, Fields, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
     UInt32Type, UInt64Type,
 };
-use wasmtime::component::__internal::wasmtime_environ::component::{
-    CanonicalOptionsDataModel, DiscriminantSize, StringEncoding,
-};
+use wasmtime::component::__internal::wasmtime_environ::component::{CanonicalOptionsDataModel, StringEncoding};
 use wasmtime::component::__internal::{CanonicalAbiInfo, ComponentTypes, InstanceType, InterfaceType, LiftContext};
 use wasmtime::component::{ComponentType, Lift};
 use wasmtime::{Result, ValRaw, bail, ensure};
@@ -177,10 +175,10 @@ impl Reader<'_, '_> {
             InterfaceType::U64 => self.primitive::<UInt64Type, 8>(places, valid, u64::from_le_bytes),
             InterfaceType::Float32 => self.primitive::<Float32Type, 4>(places, valid, f32::from_le_bytes),
             InterfaceType::Float64 => self.primitive::<Float64Type, 8>(places, valid, f64::from_le_bytes),
-            InterfaceType::Enum(cases) => match self.types[cases].info.size {
-                DiscriminantSize::Size1 => self.primitive::<UInt8Type, 1>(places, valid, u8::from_le_bytes),
-                DiscriminantSize::Size2 => self.primitive::<UInt16Type, 2>(places, valid, u16::from_le_bytes),
-                DiscriminantSize::Size4 => self.primitive::<UInt32Type, 4>(places, valid, u32::from_le_bytes),
+            InterfaceType::Enum(cases) => match self.types[cases].abi.size32 {
+                1 => self.primitive::<UInt8Type, 1>(places, valid, u8::from_le_bytes),
+                2 => self.primitive::<UInt16Type, 2>(places, valid, u16::from_le_bytes),
+                _ => self.primitive::<UInt32Type, 4>(places, valid, u32::from_le_bytes),
             },
             InterfaceType::String => self.strings(places, valid)?,
             InterfaceType::Option(option) => {
@@ -244,12 +242,11 @@ impl Reader<'_, '_> {
     }
 
     /// The pointers and lengths of strings or lists; nulls are empty.
-    fn pairs<'p>(
-        &self,
-        places: &'p impl Places,
+    fn pairs<'p, P: Places>(
+        memory: &'p [u8],
+        places: &'p P,
         valid: Option<&'p NullBuffer>,
-    ) -> impl Iterator<Item = (usize, usize)> + use<'p, '_, impl Places> {
-        let memory = self.memory;
+    ) -> impl Iterator<Item = (usize, usize)> + use<'p, P> {
         (0..places.len()).map(move |row| {
             if valid.is_some_and(|valid| valid.is_null(row)) {
                 return (0, 0);
@@ -263,13 +260,13 @@ impl Reader<'_, '_> {
     /// The bytes of all cells, one after the other, and where each ends. They are counted before any is copied: many
     /// cells may point to the same bytes.
     fn gather(&mut self, places: &impl Places, valid: Option<&NullBuffer>) -> Result<(Vec<i32>, Vec<u8>)> {
-        let total: usize = self.pairs(places, valid).map(|(_, len)| len).sum();
+        let total: usize = Self::pairs(self.memory, places, valid).map(|(_, len)| len).sum();
         self.cx.consume_fuel(total)?;
         ensure!(i32::try_from(total).is_ok(), "a column of {total} bytes is longer than 2 GiB");
         let mut ends = Vec::with_capacity(places.len() + 1);
         let mut bytes = Vec::with_capacity(total);
         ends.push(0);
-        for (start, len) in self.pairs(places, valid) {
+        for (start, len) in Self::pairs(self.memory, places, valid) {
             let Some(cell) = self.memory.get(start..start + len) else {
                 bail!("a string or list of {len} bytes at {start:#x} lies outside of its memory")
             };
@@ -300,9 +297,11 @@ impl Reader<'_, '_> {
         let mut ends = Vec::with_capacity(places.len() + 1);
         let mut items = Vec::new();
         ends.push(0);
-        for (start, len) in self.pairs(places, valid) {
+        for (start, len) in Self::pairs(self.memory, places, valid) {
             if len > 0 {
                 let list = block(self.cx, self.memory, start, len, stride, align)?;
+                // Where each item lies is written down below, and takes more room than a small item itself.
+                self.cx.consume_fuel(len * size_of::<usize>().saturating_sub(stride))?;
                 items.extend((0..len).map(|row| list.at(row)));
                 ensure!(i32::try_from(items.len()).is_ok(), "a column of lists has more than 2^31 items");
             }

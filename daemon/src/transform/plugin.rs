@@ -20,6 +20,8 @@ use super::host::{Host, Limits, State};
 const WIT_SECTION: &str = "silverd:wit";
 /// The interface through which a plugin takes its settings.
 const CONFIGURE: (&str, &str) = ("silverd:pipeline/plugin@0.1.0", "configure");
+/// How wasmtime's message ends that says that an answer is over its budget; the error itself is private there.
+const HOSTCALL_FUEL_EXHAUSTED: &str = "fuel allocated for hostcalls has been exhausted";
 
 /// The SHA-256 of a plugin's file, by which commits and rejects name it.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -110,7 +112,14 @@ impl Plugin {
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(self.limits.output_bytes_max);
         store.set_epoch_deadline(self.limits.ticks());
-        let instance = self.pre.instantiate(&mut store).map_err(foreign).context("instantiate it")?;
+        let instance = self
+            .pre
+            .instantiate(&mut store)
+            .map_err(|error| match error.is::<Trap>() || store.data().memory.refused.is_some() {
+                true => anyhow!(fault_of(&store, &self.limits, error).reason),
+                false => foreign(error),
+            })
+            .context("instantiate it")?;
         if let Some(configure) = &self.configure {
             let configure = instance
                 .get_typed_func::<(&Config,), (Result<(), String>,)>(&mut store, configure)
@@ -187,7 +196,15 @@ fn fault_of(store: &Store<State>, limits: &Limits, error: wasmtime::Error) -> Fa
             code: Code::Timeout,
             reason: format!("it ran for longer than limits.transform_ms_max, {} ms", limits.transform_ms_max),
         },
-        Some(trap) => Fault { code: Code::Trap, reason: format!("it trapped: {trap}{}", frames(&error)) },
+        Some(trap) => {
+            let trap = trap.to_string();
+            let what = trap.trim_start_matches("wasm trap: ");
+            Fault { code: Code::Trap, reason: format!("it trapped: {what}{}", frames(&error)) }
+        }
+        None if error.root_cause().to_string().ends_with(HOSTCALL_FUEL_EXHAUSTED) => Fault {
+            code: Code::InvalidOutput,
+            reason: format!("its answer is larger than limits.output_bytes_max, {} bytes", limits.output_bytes_max),
+        },
         None => Fault { code: Code::InvalidOutput, reason: format!("its answer is not valid: {}", error.root_cause()) },
     }
 }
@@ -224,7 +241,7 @@ fn encode(bytes: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
     let encoded = wit_component::ComponentEncoder::default()
         .validate(true)
         .module(bytes)
-        .and_then(|encoder| encoder.encode())
+        .and_then(|mut encoder| encoder.encode())
         .map_err(|error| anyhow!("{error:#}"))
         .context("make a component of it: is it built with the silverd-plugin SDK or with wit-bindgen?")?;
     Ok(Some(encoded))

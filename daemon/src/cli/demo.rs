@@ -1,0 +1,82 @@
+//! `silverd demo`: everything in one process. The embedded broker, the generator, the pipeline.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::setup::Setup;
+use crate::flow::{self, Run};
+use crate::generate::{GenerateArgs, Sender};
+use crate::ingest::EmbeddedBroker;
+use crate::status;
+
+#[derive(clap::Args, Debug)]
+pub struct DemoArgs {
+    /// Events per second; 0: as fast as they are read
+    #[arg(long, default_value_t = 100.0)]
+    eps: f64,
+    /// Stop sending after so many events; the pipeline goes on
+    #[arg(long, value_name = "EVENTS")]
+    count: Option<u64>,
+    /// Send this file instead of made-up events, one JSON event a line
+    #[arg(long, value_name = "EVENTS.JSONL")]
+    file: Option<std::path::PathBuf>,
+    /// Makes the same events again
+    #[arg(long, conflicts_with = "file")]
+    seed: Option<u64>,
+}
+
+const PARTITIONS: i32 = 4;
+
+pub async fn demo(file: &Path, args: DemoArgs, stop: CancellationToken) -> anyhow::Result<()> {
+    let setup = Setup::read(file)?;
+    let topic = setup.pipeline.source.topic.clone();
+    let embedded = EmbeddedBroker::start(&topic, PARTITIONS)?;
+    info!(
+        "embedded broker at {} with topic {topic}: any Kafka client can send to it until the demo ends",
+        embedded.bootstrap()
+    );
+    let loaded = tokio::task::spawn_blocking(move || setup.load_plugins().map(|_| setup)).await?;
+    let setup = loaded?;
+
+    let generate = GenerateArgs {
+        bootstrap: embedded.bootstrap(),
+        topic: topic.clone(),
+        eps: args.eps,
+        count: args.count,
+        file: args.file,
+        seed: args.seed,
+        partitions: PARTITIONS,
+        ..GenerateArgs::default()
+    };
+    let sender = Sender::connect(&generate.bootstrap, &topic, PARTITIONS, &stop).await?;
+    let taken = Arc::<AtomicU64>::default();
+    let gate = {
+        // The broker drops what it has no room for: nobody may run further ahead of the pipeline than it keeps.
+        let (sender, taken, ahead_max) = (sender.clone(), taken.clone(), embedded.ahead_bytes_max());
+        move || sender.progress().bytes.saturating_sub(taken.load(Relaxed)) < ahead_max
+    };
+    let generating = tokio::spawn(sender.produce(generate, gate, stop.child_token()));
+
+    let (sender, shown) = watch::channel(None);
+    let run = Run {
+        pipeline: setup.pipeline,
+        broker: embedded.broker(),
+        base: setup.base,
+        drain: false,
+        taken,
+        status: sender,
+    };
+    let ended = CancellationToken::new();
+    let display = tokio::spawn(status::show(shown, ended.clone()));
+    let result = flow::run(run, stop.clone()).await;
+    stop.cancel();
+    ended.cancel();
+    let _ = display.await;
+    generating.await??;
+    result
+}

@@ -1,0 +1,147 @@
+//! The command line.
+
+mod bench;
+mod demo;
+mod query;
+mod run;
+mod setup;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::generate::{self, GenerateArgs};
+
+pub use setup::Mistaken;
+
+/// Kafka to Delta Lake, through WebAssembly: raw Bronze, clean Silver, exactly once.
+///
+/// Exit codes: 0 ended as it should; 1 failed; 2 pipeline.toml or the command line has mistakes.
+#[derive(Parser, Debug)]
+#[command(name = "silverd", version, about, long_about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// The pipeline
+    #[arg(long, global = true, default_value = "pipeline.toml", value_name = "FILE")]
+    config: PathBuf,
+    /// End cleanly after this time, e.g. 15s, 2m
+    #[arg(long = "for", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    time: Option<Duration>,
+    /// What is logged, e.g. debug, or silverd::ingest=debug
+    #[arg(long, global = true, env = "SILVERD_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+    /// How it is logged
+    #[arg(long, global = true, env = "SILVERD_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Show it all, with nothing to install: an embedded broker, generated events, the pipeline
+    Demo(demo::DemoArgs),
+    /// Run the pipeline against the brokers of pipeline.toml
+    Run(run::RunArgs),
+    /// Check pipeline.toml and its plugins, and tell every mistake
+    Check,
+    /// Send made-up events, or those of a file, to a topic
+    Generate(GenerateArgs),
+    /// Answer SQL over the tables of pipeline.toml
+    Query(query::QueryArgs),
+    /// Drain a topic into fresh tables, and print events per second, CPU per stage and memory
+    Bench(bench::BenchArgs),
+}
+
+const FAILED: u8 = 1;
+const MISTAKEN: u8 = 2;
+
+/// Runs the command, and gives the exit code.
+pub fn main(cli: Cli) -> ExitCode {
+    if let Err(mistake) = start_log(&cli) {
+        eprintln!("error: --log {}: {mistake}", cli.log);
+        return ExitCode::from(MISTAKEN);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(failure) => {
+            eprintln!("error: start the runtime: {failure}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    let ended = runtime.block_on(execute(cli));
+    // What still waits on a broker that is gone must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => match failure.downcast::<Mistaken>() {
+            Ok(mistaken) => {
+                eprint!("{mistaken}");
+                ExitCode::from(MISTAKEN)
+            }
+            Err(failure) => {
+                eprintln!("error: {failure:#}");
+                ExitCode::from(FAILED)
+            }
+        },
+    }
+}
+
+async fn execute(cli: Cli) -> anyhow::Result<()> {
+    let stop = stop_on_signal(cli.time)?;
+    match cli.command {
+        Command::Demo(args) => demo::demo(&cli.config, args, stop).await,
+        Command::Run(args) => run::run(&cli.config, args, stop).await,
+        Command::Check => setup::check(&cli.config),
+        Command::Generate(args) => generate::run(args, stop).await.map(drop),
+        Command::Query(args) => query::query(&cli.config, args).await,
+        Command::Bench(args) => bench::bench(&cli.config, args, stop).await,
+    }
+}
+
+fn start_log(cli: &Cli) -> anyhow::Result<()> {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_new(format!("warn,silverd={}", cli.log)).or_else(|_| EnvFilter::try_new(&cli.log))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    match cli.log_format {
+        LogFormat::Text => log.with_target(false).with_ansi(ansi).init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+/// A token that Ctrl-C, SIGTERM or the end of `--for` cancels. A second Ctrl-C ends the process at once.
+fn stop_on_signal(time: Option<Duration>) -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => info!("Ctrl-C: stopping after a last commit"),
+            _ = terminate.recv() => info!("SIGTERM: stopping after a last commit"),
+            () = after(time) => {}
+        }
+        token.cancel();
+        if tokio::signal::ctrl_c().await.is_ok() {
+            std::process::exit(130);
+        }
+    });
+    Ok(stop)
+}
+
+async fn after(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,111 @@
+//! From pipeline.toml on disk to a checked pipeline.
+
+use std::fmt;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use silverd_core::config::{self, Located, Mistake, Mistakes, Pipeline};
+
+use crate::silver::load_plugin;
+use crate::transform::{Host, Limits};
+
+/// Mistakes in pipeline.toml, told with their places.
+#[derive(Debug)]
+pub struct Mistaken {
+    text: String,
+    count: usize,
+    file: PathBuf,
+}
+
+impl fmt::Display for Mistaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.count == 1 { "mistake" } else { "mistakes" };
+        writeln!(f, "{}\n{}: {} {plural}", self.text.trim_end(), self.file.display(), self.count)
+    }
+}
+
+impl std::error::Error for Mistaken {}
+
+/// A checked pipeline and where it came from.
+pub struct Setup {
+    pub pipeline: Pipeline,
+    /// The folder of pipeline.toml, from which its paths count.
+    pub base: PathBuf,
+    file: PathBuf,
+    text: String,
+}
+
+impl Setup {
+    pub fn read(file: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(file).with_context(|| {
+            format!("read {} (name another file with --config, or run silverd in the folder that has it)", file.display())
+        })?;
+        let pipeline =
+            config::check(&text, &|name| std::env::var(name).ok()).map_err(|mistakes| mistaken(&mistakes, file, &text))?;
+        let base = file.parent().map(Path::to_path_buf).unwrap_or_default();
+        Ok(Self { pipeline, base, file: file.to_path_buf(), text })
+    }
+
+    /// Makes the tables anew under another folder; plugins and reference data stay where they are.
+    pub fn relocate(&mut self, out: &Path) {
+        let base = std::path::absolute(&self.base).unwrap_or_else(|_| self.base.clone());
+        let pipeline = &mut self.pipeline;
+        for table in &mut pipeline.silver {
+            table.plugin.value = base.join(&*table.plugin).display().to_string();
+            for path in table.reference.values_mut() {
+                path.value = base.join(&**path).display().to_string();
+            }
+        }
+        self.base = out.to_path_buf();
+        let tables = pipeline.silver.iter_mut().map(|table| &mut table.path);
+        for path in tables.chain([&mut pipeline.bronze.path, &mut pipeline.quarantine.path]) {
+            // An absolute path must not lead out of the folder.
+            path.value = path.trim_start_matches('/').to_owned();
+        }
+    }
+
+    /// Loads every plugin, building those that must be built; tells all that cannot fill their tables at once.
+    pub fn load_plugins(&self) -> anyhow::Result<Vec<String>> {
+        let host = Host::new()?;
+        let limits = Limits::from(&self.pipeline.limits);
+        let (mut mistakes, mut loaded) = (Vec::new(), Vec::new());
+        for table in &self.pipeline.silver {
+            match load_plugin(table, &self.base, host.clone(), limits.clone()) {
+                Ok(plugin) => loaded.push(format!(
+                    "{}: {} {}, {} columns",
+                    table.name,
+                    plugin.schema.interface,
+                    plugin.digest,
+                    plugin.schema.columns.len()
+                )),
+                Err(failure) => mistakes.push(mistake_at(&table.plugin, &failure)),
+            }
+        }
+        if mistakes.is_empty() { Ok(loaded) } else { Err(mistaken(&Mistakes::from(mistakes), &self.file, &self.text).into()) }
+    }
+}
+
+fn mistake_at(plugin: &Located<String>, failure: &anyhow::Error) -> Mistake {
+    let text = format!("{failure:#}");
+    Mistake::new(plugin.span.clone(), text, "this plugin", None)
+}
+
+fn mistaken(mistakes: &Mistakes, file: &Path, text: &str) -> Mistaken {
+    let color = std::io::stderr().is_terminal();
+    Mistaken {
+        text: mistakes.render(&file.display().to_string(), text, color),
+        count: mistakes.len(),
+        file: file.to_path_buf(),
+    }
+}
+
+/// `silverd check`.
+pub fn check(file: &Path) -> anyhow::Result<()> {
+    let setup = Setup::read(file)?;
+    for plugin in setup.load_plugins()? {
+        println!("{plugin}");
+    }
+    println!("{}: no mistakes", file.display());
+    Ok(())
+}

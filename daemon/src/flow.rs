@@ -1,0 +1,135 @@
+//! The whole way of the data, on one screen.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use anyhow::Context;
+use silverd_core::config::Pipeline;
+use silverd_core::route::Router;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::bronze::{Bronze, NotAppended};
+use crate::ingest::{Arrival, Broker, Cadence, Source};
+use crate::quarantine::Quarantine;
+use crate::silver::{self, Landing, Offer, Worker};
+use crate::status::Status;
+use crate::telemetry::{Stage, Stages};
+use crate::transform::{Host, Limits};
+
+/// How a pipeline is to be run.
+pub struct Run {
+    pub pipeline: Pipeline,
+    pub broker: Broker,
+    /// Paths of pipeline.toml count from here.
+    pub base: PathBuf,
+    /// End when everything that was in the topic at the start is in the tables.
+    pub drain: bool,
+    /// Bytes of keys and values taken from Kafka.
+    pub taken: Arc<AtomicU64>,
+    /// Told what runs, as soon as it runs.
+    pub status: watch::Sender<Option<Arc<Status>>>,
+}
+
+/// How long the Silver tables may take at the end to come to Bronze's end.
+const PATIENCE: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Reads the topic and writes the tables until it is told to stop, or the topic is drained.
+pub async fn run(run: Run, stop: CancellationToken) -> anyhow::Result<()> {
+    let stages = Arc::<Stages>::default();
+    let router = Arc::new(Router::new(&run.pipeline.silver));
+    let mut bronze = Bronze::open(&run.base, &run.pipeline.bronze, stages.clone()).await?;
+    let quarantine = Arc::new(Quarantine::open(run.base.join(&*run.pipeline.quarantine.path)).await?);
+    let workers = start_workers(&run, &bronze, &quarantine, &router, &stages)?;
+    let status = Arc::new(Status::new(&bronze, &quarantine, &workers, stages.clone()));
+    run.status.send_replace(Some(status.clone()));
+
+    'sources: while !stop.is_cancelled() {
+        let mut source = start_source(&run, &bronze, &stages)?;
+        loop {
+            let arrival = tokio::select! {
+                arrival = source.next() => arrival,
+                () = stop.cancelled(), if !source.stopping() => { source.stop(); continue }
+            };
+            let chunk = match arrival {
+                Some(Arrival::Chunk(chunk)) => Arc::new(chunk),
+                Some(Arrival::Drained) | None => break 'sources,
+                Some(Arrival::Failed(failure)) => {
+                    warn!("kafka: {failure:#}; connecting anew");
+                    break;
+                }
+            };
+            let routes = stages.measure(Stage::Route, || router.route(chunk.values().iter()));
+            status.arrived(&chunk, routes.unrouted, &source.high());
+
+            let (landing, landed) = watch::channel(Landing::Pending);
+            let offer = Offer { chunk: chunk.clone(), routes: Arc::new(routes.tables), landing: landed };
+            for worker in &workers {
+                worker.offer(&offer); // off Bronze's path: never waits
+            }
+            match bronze.append(&chunk, &stop).await {
+                Ok(()) => {
+                    landing.send_replace(Landing::Landed);
+                    source.committed(&chunk.ranges);
+                }
+                Err(NotAppended::Fenced) => {
+                    landing.send_replace(Landing::Abandoned);
+                    break; // a new source resumes behind what the other daemon has written
+                }
+                Err(NotAppended::Stopped) => {
+                    landing.send_replace(Landing::Abandoned);
+                    break 'sources;
+                }
+            }
+        }
+        drop(source);
+        tokio::select! { () = tokio::time::sleep(RETRY) => {}, () = stop.cancelled() => {} }
+    }
+    let patience = if run.drain && !stop.is_cancelled() { Duration::MAX } else { PATIENCE };
+    finish(workers, patience).await?;
+    info!("stopped after a last commit");
+    Ok(())
+}
+
+fn start_workers(
+    run: &Run,
+    bronze: &Bronze,
+    quarantine: &Arc<Quarantine>,
+    router: &Arc<Router>,
+    stages: &Arc<Stages>,
+) -> anyhow::Result<Vec<Worker>> {
+    let shared = silver::Shared {
+        host: Host::new()?,
+        limits: Limits::from(&run.pipeline.limits),
+        router: router.clone(),
+        quarantine: quarantine.clone(),
+        bronze: bronze.log(),
+        head: bronze.head(),
+        rows_max: run.pipeline.commit.rows_max,
+        stages: stages.clone(),
+        base: run.base.clone(),
+    };
+    let tables = run.pipeline.silver.iter().enumerate();
+    tables.map(|(index, table)| Worker::start(table, index, shared.clone())).collect()
+}
+
+fn start_source(run: &Run, bronze: &Bronze, stages: &Arc<Stages>) -> anyhow::Result<Source> {
+    let commit = &run.pipeline.commit;
+    let cadence = Cadence {
+        interval: Duration::from_millis(commit.interval_ms),
+        rows_max: commit.rows_max,
+        bytes_max: commit.bytes_max,
+    };
+    let source = &run.pipeline.source;
+    Source::start(source, run.broker.clone(), cadence, bronze.resume(), run.drain, stages.clone(), run.taken.clone())
+        .context("start the Kafka consumer")
+}
+
+async fn finish(workers: Vec<Worker>, patience: Duration) -> anyhow::Result<()> {
+    let ends = workers.into_iter().map(|worker| worker.finish(patience));
+    futures::future::try_join_all(ends).await.map(drop)
+}

@@ -1,0 +1,15 @@
+//! The shell of silverd: Kafka, WebAssembly, Delta Lake and the command line around the pure `silverd-core`.
+
+pub mod bronze;
+pub mod cli;
+pub mod clock;
+pub mod delta;
+pub mod flow;
+pub mod generate;
+pub mod ingest;
+pub mod quarantine;
+pub mod replay;
+pub mod silver;
+pub mod status;
+pub mod telemetry;
+pub mod transform;

@@ -1,0 +1,267 @@
+//! Bronze as the queue: reads ranges of offsets back from the raw table, in chunks of bounded size, whatever its files
+//! look like by now (small, compacted, several partitions in one).
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::{SortColumn, cast, concat_batches, filter_record_batch, lexsort_to_indices, take_record_batch};
+use arrow::datatypes::{DataType, Int32Type, Int64Type};
+use bytes::Bytes;
+use deltalake_core::logstore::LogStoreRef;
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde::Deserialize;
+use silverd_core::chunk::{self, Chunk, column};
+use silverd_core::offsets::{LogPartition, OffsetRange, Ranges};
+
+use crate::delta::{DataFile, files_of};
+
+/// Rows of one Bronze read: a batch of the reader.
+const BATCH_ROWS: usize = 64 * 1024;
+
+/// What is to be read of one topic of one cluster, and the files that may hold it.
+pub struct Replay {
+    log: LogStoreRef,
+    /// What is still to be read.
+    missing: Ranges,
+    files: Vec<Indexed>,
+    rows_max: usize,
+}
+
+/// A data file of Bronze, with the offsets that it holds of each log partition (end exclusive).
+struct Indexed {
+    path: Path,
+    rows: u64,
+    holds: BTreeMap<LogPartition, OffsetRange>,
+}
+
+impl Replay {
+    /// Finds the files. Of several topics or clusters in `missing` the first is taken; the others are for the next time.
+    pub async fn plan(log: LogStoreRef, missing: &Ranges, rows_max: usize) -> anyhow::Result<Self> {
+        let Some((first, _)) = missing.iter().next() else {
+            return Ok(Self { log, missing: Ranges::default(), files: Vec::new(), rows_max });
+        };
+        let same = |log: &LogPartition| log.cluster == first.cluster && log.topic == first.topic;
+        let missing: Ranges = missing.iter().filter(|(log, _)| same(log)).map(|(log, r)| (log.clone(), r)).collect();
+        let mut candidates = files_of(&log).await.context("list bronze's files")?;
+        candidates.sort_by(|a, b| (a.modified_ms, &a.path).cmp(&(b.modified_ms, &b.path)));
+        let mut files = Vec::new();
+        for file in candidates {
+            let stats = Stats::of(&file);
+            if !stats.as_ref().is_none_or(|stats| stats.may_hold(&missing)) {
+                continue;
+            }
+            let indexed = match stats.and_then(|stats| stats.of_one_partition(&file)) {
+                Some(indexed) => indexed,
+                None => index(&log, &file).await.with_context(|| format!("read offsets of {}", file.path))?,
+            };
+            if holds_any(&indexed.holds, &missing) {
+                files.push(indexed);
+            }
+        }
+        Ok(Self { log, missing, files, rows_max })
+    }
+
+    /// The next chunk, or `None` when everything has been read. Its ranges follow one another without a gap.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Chunk>> {
+        if self.missing.is_empty() {
+            return Ok(None);
+        }
+        let (taken, window) = self.window();
+        let mut batches = Vec::new();
+        for file in &self.files[..taken] {
+            let store = self.log.object_store(None);
+            let bytes = async { anyhow::Ok(store.get(&file.path).await?.bytes().await?) };
+            let bytes = bytes.await.with_context(|| format!("read bronze file {}", file.path))?;
+            let window = window.clone();
+            let read = tokio::task::spawn_blocking(move || read(bytes, &window)).await?;
+            batches.extend(read.with_context(|| format!("decode bronze file {}", file.path))?);
+        }
+        let records = in_order(concat_batches(&chunk::schema(), &batches)?)?;
+        let next = window.ends();
+        let left = |(log, range): (&LogPartition, OffsetRange)| {
+            let start = next.get(log).copied().unwrap_or(range.start);
+            (start < range.end).then(|| (log.clone(), OffsetRange::new(start, range.end)))
+        };
+        self.missing = self.missing.iter().filter_map(left).collect();
+        self.files.retain(|file| holds_any(&file.holds, &self.missing));
+        Ok(Some(Chunk { records, ranges: window }))
+    }
+
+    /// How many files to take, and the ranges that they hold in full: a range ends where a file begins that is not taken.
+    fn window(&self) -> (usize, Ranges) {
+        let (mut taken, mut rows) = (0, 0);
+        while taken < self.files.len() && (taken == 0 || rows + self.files[taken].rows <= self.rows_max as u64) {
+            rows += self.files[taken].rows;
+            taken += 1;
+        }
+        loop {
+            // A file may be larger than a chunk should be: then it is read in several goes.
+            let large = self.files[..taken].iter().any(|file| file.rows > self.rows_max as u64);
+            let end_of = |log: &LogPartition, range: OffsetRange| {
+                let left = self.files[taken..].iter().filter_map(|file| file.holds.get(log));
+                let bound = left.filter(|held| held.end > range.start).map(|held| held.start.max(range.start)).min();
+                let step = if large { range.start.saturating_add(self.rows_max as i64) } else { i64::MAX };
+                range.end.min(bound.unwrap_or(i64::MAX)).min(step)
+            };
+            let window: Ranges = self
+                .missing
+                .iter()
+                .map(|(log, range)| (log, range.start, end_of(log, range)))
+                .filter(|(_, start, end)| start < end)
+                .map(|(log, start, end)| (log.clone(), OffsetRange::new(start, end)))
+                .collect();
+            if !window.is_empty() || taken == self.files.len() {
+                return (taken, window);
+            }
+            taken += 1;
+        }
+    }
+}
+
+fn holds_any(holds: &BTreeMap<LogPartition, OffsetRange>, wanted: &Ranges) -> bool {
+    wanted.iter().any(|(log, range)| holds.get(log).is_some_and(|held| overlap(*held, range)))
+}
+
+fn overlap(a: OffsetRange, b: OffsetRange) -> bool {
+    a.start < b.end && b.start < a.end
+}
+
+/// What Delta's statistics say of a Bronze file.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Stats {
+    num_records: u64,
+    min_values: Bounds,
+    max_values: Bounds,
+}
+
+#[derive(Deserialize)]
+struct Bounds {
+    cluster_id: String,
+    topic: String,
+    partition: i32,
+    offset: i64,
+}
+
+impl Stats {
+    fn of(file: &DataFile) -> Option<Self> {
+        serde_json::from_str(file.stats.as_deref()?).ok()
+    }
+
+    fn may_hold(&self, missing: &Ranges) -> bool {
+        let (min, max) = (&self.min_values, &self.max_values);
+        missing.iter().any(|(log, range)| {
+            (&*min.cluster_id..=&*max.cluster_id).contains(&&*log.cluster)
+                && (min.partition..=max.partition).contains(&log.partition)
+                && overlap(OffsetRange::new(min.offset, max.offset + 1), range)
+        })
+    }
+
+    /// Where a file is of one log partition, the statistics say all.
+    fn of_one_partition(&self, file: &DataFile) -> Option<Indexed> {
+        let (min, max) = (&self.min_values, &self.max_values);
+        let one = min.cluster_id == max.cluster_id && min.topic == max.topic && min.partition == max.partition;
+        let log = LogPartition::new(min.cluster_id.as_str(), min.topic.as_str(), min.partition);
+        let holds = BTreeMap::from([(log, OffsetRange::new(min.offset, max.offset + 1))]);
+        one.then(|| Indexed { path: file.path.clone(), rows: self.num_records, holds })
+    }
+}
+
+/// Reads the coordinates of a file's records.
+async fn index(log: &LogStoreRef, file: &DataFile) -> anyhow::Result<Indexed> {
+    let bytes = log.object_store(None).get(&file.path).await?.bytes().await?;
+    let columns = [column::CLUSTER_ID, column::TOPIC, column::PARTITION, column::OFFSET];
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+    let rows = builder.metadata().file_metadata().num_rows() as u64;
+    let mask = ProjectionMask::columns(builder.parquet_schema(), columns);
+    let mut holds = BTreeMap::<LogPartition, OffsetRange>::new();
+    for batch in builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()? {
+        let batch = batch?;
+        let text = |name: &str| -> anyhow::Result<_> {
+            Ok(cast(batch.column_by_name(name).with_context(|| format!("no column {name}"))?, &DataType::Utf8)?)
+        };
+        let (clusters, topics) = (text(column::CLUSTER_ID)?, text(column::TOPIC)?);
+        let (clusters, topics) = (clusters.as_string::<i32>(), topics.as_string::<i32>());
+        let (partitions, offsets) = coordinates(&batch)?;
+        let mut last: Option<(LogPartition, OffsetRange)> = None;
+        for row in 0..batch.num_rows() {
+            let (partition, offset) = (partitions[row], offsets[row]);
+            let same = last.as_ref().is_some_and(|(log, _)| {
+                log.partition == partition && *log.cluster == *clusters.value(row) && *log.topic == *topics.value(row)
+            });
+            if !same {
+                flush(&mut holds, last.take());
+                let log = LogPartition::new(clusters.value(row), topics.value(row), partition);
+                last = Some((log, OffsetRange::new(offset, offset + 1)));
+            } else if let Some((_, range)) = &mut last {
+                *range = OffsetRange::new(range.start.min(offset), range.end.max(offset + 1));
+            }
+        }
+        flush(&mut holds, last);
+    }
+    Ok(Indexed { path: file.path.clone(), rows, holds })
+}
+
+fn flush(holds: &mut BTreeMap<LogPartition, OffsetRange>, found: Option<(LogPartition, OffsetRange)>) {
+    if let Some((log, range)) = found {
+        let held = holds.entry(log).or_insert(range);
+        *held = OffsetRange::new(held.start.min(range.start), held.end.max(range.end));
+    }
+}
+
+fn coordinates(batch: &RecordBatch) -> anyhow::Result<(&[i32], &[i64])> {
+    let partitions = batch.column_by_name(column::PARTITION).and_then(|c| c.as_primitive_opt::<Int32Type>());
+    let offsets = batch.column_by_name(column::OFFSET).and_then(|c| c.as_primitive_opt::<Int64Type>());
+    Ok((partitions.context("no column partition")?.values(), offsets.context("no column offset")?.values()))
+}
+
+/// The records of a file that lie in the window, with a chunk's schema.
+fn read(bytes: Bytes, window: &Ranges) -> anyhow::Result<Vec<RecordBatch>> {
+    let Some((one, _)) = window.iter().next() else { return Ok(Vec::new()) };
+    let by_partition: BTreeMap<i32, OffsetRange> = window.iter().map(|(log, range)| (log.partition, range)).collect();
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+    let mut batches = Vec::new();
+    for batch in builder.with_batch_size(BATCH_ROWS).build()? {
+        let batch = as_chunk(&batch?)?;
+        let (partitions, offsets) = coordinates(&batch)?;
+        let (clusters, topics) = (cast(batch.column(0), &DataType::Utf8)?, cast(batch.column(1), &DataType::Utf8)?);
+        let (clusters, topics) = (clusters.as_string::<i32>(), topics.as_string::<i32>());
+        let wanted = BooleanBuffer::collect_bool(batch.num_rows(), |row| {
+            by_partition.get(&partitions[row]).is_some_and(|range| range.contains(offsets[row]))
+                && *one.cluster == *clusters.value(row)
+                && *one.topic == *topics.value(row)
+        });
+        batches.push(filter_record_batch(&batch, &BooleanArray::new(wanted, None))?);
+    }
+    Ok(batches)
+}
+
+/// A batch as the file has it, with the columns and types of a chunk.
+fn as_chunk(batch: &RecordBatch) -> anyhow::Result<RecordBatch> {
+    let schema = chunk::schema();
+    let columns = schema.fields().iter().map(|field| {
+        let column = batch.column_by_name(field.name()).with_context(|| format!("no column {}", field.name()))?;
+        Ok(if column.data_type() == field.data_type() { column.clone() } else { cast(column, field.data_type())? })
+    });
+    Ok(RecordBatch::try_new(schema.clone(), columns.collect::<anyhow::Result<_>>()?)?)
+}
+
+/// The records in the order of their offsets within each partition, which most often they have already.
+fn in_order(records: RecordBatch) -> anyhow::Result<RecordBatch> {
+    let (partitions, offsets) = coordinates(&records)?;
+    let mut last = BTreeMap::new();
+    let ordered = partitions.iter().zip(offsets).all(|(partition, offset)| {
+        last.insert(*partition, *offset).is_none_or(|before| before < *offset)
+    });
+    if ordered {
+        return Ok(records);
+    }
+    let column = |at: usize| SortColumn { values: records.column(at).clone(), options: None };
+    let order = lexsort_to_indices(&[column(2), column(3)], None)?;
+    Ok(take_record_batch(&records, &order)?)
+}

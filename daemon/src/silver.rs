@@ -1,0 +1,487 @@
+//! Silver: one worker for each table, off Bronze's path. It takes chunks from the live flow while it keeps up; when it
+//! does not (a slow plugin, a broken one, a table that is new), it lets go of them and reads the same offsets from Bronze.
+//!
+//! ```text
+//!            ┌──────────── a chunk that follows on ────────────┐
+//!   live ────┤                                                 ├──▶ transform ─▶ encode ─▶ wait for Bronze ─▶ commit
+//!            └─ one that leaves a gap, or none: behind Bronze? ┘
+//!                        └── yes: read the next window from Bronze
+//!   any error: forget everything, wait, open the table again; its log says where to go on
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use arrow::array::{AsArray, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::TimestampMicrosecondType;
+use deltalake_core::logstore::LogStoreRef;
+use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
+use serde_json::json;
+use silverd_core::chunk::{Chunk, day_of};
+use silverd_core::config::{Compression, SilverTable};
+use silverd_core::offsets::{Offsets, Ranges, advance, missing};
+use silverd_core::route::Router;
+use silverd_core::rows::file_schema;
+use silverd_core::schema::{Kind, TableSchema, added};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::bronze::ranges_json;
+use crate::delta::{CommitError, Encoder, NewFile, Spec, Table, writer_properties};
+use crate::quarantine::Quarantine;
+use crate::replay::Replay;
+use crate::telemetry::{Stage, Stages, TableStats};
+use crate::transform::{self, Host, Limits, Plugin, ReferenceFile, Transformer, Verdicts};
+
+/// Whether a chunk has come to lie in Bronze.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Landing {
+    Pending,
+    Landed,
+    Abandoned,
+}
+
+/// A chunk of the live flow, with the records that are a table's.
+#[derive(Clone)]
+pub struct Offer {
+    pub chunk: Arc<Chunk>,
+    /// For each table, in the order of pipeline.toml.
+    pub routes: Arc<Vec<Vec<u32>>>,
+    pub landing: watch::Receiver<Landing>,
+}
+
+/// What all workers share.
+#[derive(Clone)]
+pub struct Shared {
+    pub host: Arc<Host>,
+    pub limits: Limits,
+    pub router: Arc<Router>,
+    pub quarantine: Arc<Quarantine>,
+    pub bronze: LogStoreRef,
+    pub head: watch::Receiver<Offsets>,
+    pub rows_max: usize,
+    pub stages: Arc<Stages>,
+    /// Paths of pipeline.toml count from here.
+    pub base: PathBuf,
+}
+
+/// A table's worker, seen from the flow.
+pub struct Worker {
+    pub name: String,
+    pub stats: Arc<TableStats>,
+    state: StateOf,
+    offers: mpsc::Sender<Offer>,
+    hurry: CancellationToken,
+    thread: JoinHandle<()>,
+}
+
+/// What a worker is at, in a few words.
+#[derive(Clone, Default)]
+pub struct StateOf(Arc<Mutex<String>>);
+
+impl StateOf {
+    pub fn get(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, state: impl Into<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state.into();
+    }
+}
+
+/// Chunks that wait for a worker. One: what does not fit is in Bronze.
+const OFFERS_WAITING_MAX: usize = 1;
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+/// Progress over events of other tables alone is committed this seldom; after a crash it is found again from Bronze.
+const IDLE_COMMIT_INTERVAL: Duration = Duration::from_secs(30);
+
+impl Worker {
+    pub fn start(table: &SilverTable, index: usize, shared: Shared) -> anyhow::Result<Self> {
+        let (offers, waiting) = mpsc::channel(OFFERS_WAITING_MAX);
+        let (stats, state) = (Arc::<TableStats>::default(), StateOf::default());
+        let hurry = CancellationToken::new();
+        let task = Task {
+            config: table.clone(),
+            index,
+            shared,
+            offers: waiting,
+            stats: stats.clone(),
+            state: state.clone(),
+            hurry: hurry.clone(),
+            open: None,
+            told: None,
+        };
+        let runtime = tokio::runtime::Handle::current();
+        let name = table.name.to_string();
+        let thread = std::thread::Builder::new()
+            .name(format!("silver-{name}"))
+            .spawn(move || runtime.block_on(task.run()))?;
+        Ok(Self { name, stats, state, offers, hurry, thread })
+    }
+
+    /// Offers a chunk, and never waits: a worker that has no room finds it in Bronze.
+    pub fn offer(&self, offer: &Offer) {
+        let _ = self.offers.try_send(offer.clone());
+    }
+
+    pub fn state_of(&self) -> StateOf {
+        self.state.clone()
+    }
+
+    /// Lets the worker come to Bronze's end, or as far as it gets before `patience` runs out, and ends it.
+    pub async fn finish(self, patience: Duration) -> anyhow::Result<()> {
+        drop(self.offers);
+        let hurry = self.hurry.clone();
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep(patience).await;
+            hurry.cancel();
+        });
+        let thread = self.thread;
+        let ended = tokio::task::spawn_blocking(move || thread.join()).await?;
+        timer.abort();
+        ended.map_err(|_| anyhow!("the worker of {} panicked", self.name))
+    }
+}
+
+struct Task {
+    config: SilverTable,
+    index: usize,
+    shared: Shared,
+    offers: mpsc::Receiver<Offer>,
+    stats: Arc<TableStats>,
+    state: StateOf,
+    hurry: CancellationToken,
+    open: Option<Open>,
+    /// The last failure that was logged, so that one that stays is told once.
+    told: Option<String>,
+}
+
+/// A table that stands ready, and the plugin that fills it.
+struct Open {
+    table: Table,
+    transformer: Transformer,
+    encoder: Arc<Encoder>,
+    /// Up to where the table has come, in memory: at least as far as its last commit.
+    next: Offsets,
+    committed_at: Instant,
+    replay: Option<Replay>,
+}
+
+enum Step {
+    Go,
+    Finished,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut pause = RETRY_FIRST;
+        loop {
+            match self.step().await {
+                Ok(Step::Go) => pause = RETRY_FIRST,
+                Ok(Step::Finished) => return,
+                Err(failure) => {
+                    self.open = None;
+                    self.tell(&failure, pause);
+                    let hurry = self.hurry.clone();
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = hurry.cancelled() => {}
+                        () = self.let_offers_go() => {}
+                    }
+                    pause = (pause * 2).min(RETRY_MAX);
+                    if self.hurry.is_cancelled() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// While the table cannot be written, nothing may wait for it in memory. Ends when the flow does.
+    async fn let_offers_go(&mut self) {
+        while self.offers.recv().await.is_some() {}
+        // The flow is over: what is left to do is bounded by the hurry.
+        std::future::pending::<()>().await;
+    }
+
+    fn tell(&mut self, failure: &anyhow::Error, pause: Duration) {
+        let text = format!("{failure:#}");
+        self.state.set(format!("waiting: {}", text.lines().next().unwrap_or_default()));
+        if self.told.as_ref() != Some(&text) {
+            error!(table = %self.config.name, "{text}; bronze goes on, and this table is tried again every {} s at most", RETRY_MAX.as_secs());
+            self.told = Some(text);
+        } else {
+            tracing::debug!(table = %self.config.name, "{text}; next try in {pause:?}");
+        }
+    }
+
+    /// One turn: a live chunk, a window from Bronze, or a wait for either.
+    async fn step(&mut self) -> anyhow::Result<Step> {
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => self.open_up().await?,
+        };
+        let step = match self.offers.try_recv() {
+            Ok(offer) => self.live(&mut open, offer).await.map(|()| Step::Go),
+            Err(mpsc::error::TryRecvError::Disconnected) => self.wind_up(&mut open).await,
+            Err(mpsc::error::TryRecvError::Empty) if self.behind(&open) => self.catch_up(&mut open).await.map(|()| Step::Go),
+            Err(mpsc::error::TryRecvError::Empty) => self.wait(&mut open).await.map(|()| Step::Go),
+        }?;
+        self.update_lag(&open);
+        self.open = Some(open);
+        Ok(step)
+    }
+
+    async fn wait(&mut self, open: &mut Open) -> anyhow::Result<()> {
+        self.state.set("live");
+        let idle = IDLE_COMMIT_INTERVAL.saturating_sub(open.committed_at.elapsed());
+        tokio::select! {
+            biased;
+            offer = self.offers.recv() => match offer {
+                Some(offer) => self.live(open, offer).await,
+                None => Ok(()),
+            },
+            _ = self.shared.head.changed() => Ok(()),
+            () = tokio::time::sleep(idle) => {
+                open.committed_at = Instant::now();
+                self.commit(open, Vec::new(), &Verdicts::default()).await
+            }
+        }
+    }
+
+    /// The flow has ended: comes to Bronze's end, unless time runs out.
+    async fn wind_up(&mut self, open: &mut Open) -> anyhow::Result<Step> {
+        if self.behind(open) && !self.hurry.is_cancelled() {
+            self.catch_up(open).await?;
+            return Ok(Step::Go);
+        }
+        self.commit(open, Vec::new(), &Verdicts::default()).await?;
+        self.state.set("ended");
+        Ok(Step::Finished)
+    }
+
+    fn behind(&self, open: &Open) -> bool {
+        !missing(&open.next, &self.shared.head.borrow()).is_empty()
+    }
+
+    fn update_lag(&self, open: &Open) {
+        let lag: i64 = missing(&open.next, &self.shared.head.borrow()).iter().map(|(_, range)| range.end - range.start).sum();
+        self.stats.lag.store(lag, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    async fn live(&mut self, open: &mut Open, offer: Offer) -> anyhow::Result<()> {
+        let (take, gap) = offer.chunk.ranges.against(&open.next);
+        if !gap.is_empty() || take.is_empty() {
+            return Ok(());
+        }
+        open.replay = None;
+        if take == offer.chunk.ranges {
+            let records = &offer.routes[self.index];
+            return self.process(open, &offer.chunk, records, offer.landing).await;
+        }
+        let part = offer.chunk.select(&take);
+        let records = self.route(&part);
+        self.process(open, &part, &records, offer.landing).await
+    }
+
+    /// Reads the next window of what is missing from Bronze.
+    async fn catch_up(&mut self, open: &mut Open) -> anyhow::Result<()> {
+        self.state.set("catching up from bronze");
+        let mut replay = match open.replay.take() {
+            Some(replay) => replay,
+            None => {
+                let missing = missing(&open.next, &self.shared.head.borrow());
+                Replay::plan(self.shared.bronze.clone(), &missing, self.shared.rows_max).await?
+            }
+        };
+        let next = self.shared.stages.time(Stage::BronzeRead, replay.next()).await?;
+        let Some(chunk) = next else { return Ok(()) };
+        let records = self.route(&chunk);
+        let (_, landed) = watch::channel(Landing::Landed);
+        self.process(open, &chunk, &records, landed).await?;
+        open.replay = Some(replay);
+        Ok(())
+    }
+
+    /// The records of a chunk that are this table's.
+    fn route(&self, chunk: &Chunk) -> Vec<u32> {
+        self.shared.stages.measure(Stage::Route, || {
+            let mut routes = self.shared.router.route(chunk.values().iter());
+            std::mem::take(&mut routes.tables[self.index])
+        })
+    }
+
+    async fn process(
+        &mut self,
+        open: &mut Open,
+        chunk: &Chunk,
+        records: &[u32],
+        mut landing: watch::Receiver<Landing>,
+    ) -> anyhow::Result<()> {
+        let verdicts = self.shared.stages.measure(Stage::Plugin, || open.transformer.transform(chunk, records))?;
+        let encoder = open.encoder.clone();
+        let files = self.shared.stages.measure(Stage::SilverEncode, || {
+            let days = by_day(&verdicts.rows, &self.config.event_date)?;
+            days.iter().map(|(day, rows)| encoder.encode(*day, rows)).collect::<anyhow::Result<Vec<_>>>()
+        })?;
+        // Silver never runs ahead of Bronze: what Bronze has not got may never be read again.
+        let landed = landing.wait_for(|landing| *landing != Landing::Pending).await;
+        if landed.map_or(true, |landing| *landing == Landing::Abandoned) {
+            return Ok(());
+        }
+        let mut put = Vec::with_capacity(files.len());
+        for (file, bytes) in files {
+            file.put(&open.table.store(), bytes).await?;
+            put.push(file);
+        }
+        if !verdicts.rejected.is_empty() {
+            let digest = &open.transformer.plugin().digest;
+            let stored = self.shared.quarantine.append(&self.config.name, digest, chunk, &verdicts.rejected).await;
+            stored.context("commit rejects to the quarantine")?;
+        }
+        advance(&mut open.next, &chunk.ranges.ends());
+        if verdicts.counts.events == 0 {
+            return Ok(());
+        }
+        self.commit(open, put, &verdicts).await
+    }
+
+    /// Commits rows, counts and all progress since the last commit.
+    async fn commit(&self, open: &mut Open, files: Vec<NewFile>, verdicts: &Verdicts) -> anyhow::Result<()> {
+        let ranges: Ranges = missing(&open.table.offsets(), &open.next);
+        if ranges.is_empty() {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let progress: Vec<_> = ranges.ends().iter().map(|(log, next)| (log.app_id(), *next)).collect();
+        let plugin = open.transformer.plugin();
+        let info = json!({
+            "ranges": ranges_json(&ranges),
+            "counts": verdicts.counts,
+            "plugin": { "interface": plugin.schema.interface, "digest": plugin.digest.as_str() },
+        });
+        let (count, bytes) = (files.len(), files.iter().map(NewFile::size).sum());
+        let committed = self.shared.stages.time(Stage::Commit, open.table.append(files, &progress, info)).await;
+        match committed {
+            Ok(committed) => {
+                open.committed_at = Instant::now();
+                self.stats.judged(&verdicts.counts);
+                let rows = verdicts.counts.rows as usize;
+                self.stats.committed(committed.version, rows, count, bytes, begun.elapsed());
+                Ok(())
+            }
+            Err(CommitError::Fenced { .. }) => bail!("another silverd has committed these offsets; going on behind them"),
+            Err(failure) => Err(anyhow!(failure).context("commit rows")),
+        }
+    }
+
+    async fn open_up(&mut self) -> anyhow::Result<Open> {
+        self.state.set("opening");
+        let plugin = self.load_plugin().await?;
+        let spec = spec(&self.config, &plugin.schema, &self.shared.base);
+        let table = Table::open(&spec).await?;
+        let encoder = Encoder::new(
+            file_schema(&plugin.schema),
+            properties(&self.config.compression, &plugin.schema)?,
+            &self.config.compression,
+        );
+        if self.told.take().is_some() {
+            info!(table = %self.config.name, "ready again");
+        }
+        let next = table.offsets();
+        let transformer = Transformer::new(plugin);
+        Ok(Open { table, transformer, encoder: Arc::new(encoder), next, committed_at: Instant::now(), replay: None })
+    }
+
+    async fn load_plugin(&self) -> anyhow::Result<Arc<Plugin>> {
+        let (config, base) = (self.config.clone(), self.shared.base.clone());
+        let (host, limits) = (self.shared.host.clone(), self.shared.limits.clone());
+        let plugin = tokio::task::spawn_blocking(move || load_plugin(&config, &base, host, limits)).await??;
+        info!(table = %self.config.name, digest = %plugin.digest, interface = %plugin.schema.interface, "plugin loaded");
+        Ok(Arc::new(plugin))
+    }
+}
+
+/// Loads the plugin of a table, built from its sources if it must be, and checks that it can fill the table.
+pub fn load_plugin(
+    config: &SilverTable,
+    base: &std::path::Path,
+    host: Arc<Host>,
+    limits: Limits,
+) -> anyhow::Result<Plugin> {
+    let file = transform::build::wasm_of(&base.join(&*config.plugin))?;
+    let mut reference = Vec::new();
+    for (name, path) in &config.reference {
+        let path = base.join(&**path);
+        let contents = std::fs::read(&path).with_context(|| format!("read reference file {}", path.display()))?;
+        reference.push(ReferenceFile { name: name.clone(), contents });
+    }
+    let settings = config.settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let plugin = Plugin::load(host, &file, transform::Config { settings, reference }, limits)?;
+    match plugin.schema.column(&config.event_date) {
+        Some(column) if column.kind == Kind::Timestamp && !column.nullable => Ok(plugin),
+        Some(column) => bail!(
+            "event_date = \"{}\" names a column of type {}; expected one of type `timestamp` that is never null",
+            &*config.event_date,
+            column.kind.arrow()
+        ),
+        None => {
+            let names: Vec<_> = plugin.schema.columns.iter().map(|column| column.name.as_str()).collect();
+            bail!("event_date = \"{}\" names no column of the plugin's row, which has {}", &*config.event_date, names.join(", "))
+        }
+    }
+}
+
+fn spec(config: &SilverTable, schema: &TableSchema, base: &std::path::Path) -> Spec {
+    Spec {
+        name: config.name.to_string(),
+        path: base.join(&*config.path),
+        schema: file_schema(schema),
+        doc: schema.doc.clone(),
+    }
+}
+
+/// The rows of each day (days since the epoch, UTC) by a timestamp column.
+fn by_day(batches: &[RecordBatch], event_date: &str) -> anyhow::Result<BTreeMap<i32, Vec<RecordBatch>>> {
+    let mut days = BTreeMap::<i32, Vec<RecordBatch>>::new();
+    for batch in batches {
+        let column = batch.column_by_name(event_date).with_context(|| format!("no column {event_date}"))?;
+        let times = column.as_primitive::<TimestampMicrosecondType>().values();
+        let first = times.first().map_or(0, |time| day_of(*time));
+        if times.iter().all(|time| day_of(*time) == first) {
+            days.entry(first).or_default().push(batch.clone());
+            continue;
+        }
+        let mut rows = BTreeMap::<i32, Vec<u32>>::new();
+        for (row, time) in times.iter().enumerate() {
+            rows.entry(day_of(*time)).or_default().push(row as u32);
+        }
+        for (day, rows) in rows {
+            days.entry(day).or_default().push(take_record_batch(batch, &UInt32Array::from(rows))?);
+        }
+    }
+    Ok(days)
+}
+
+/// Dictionaries for enums and what repeats; offsets as differences.
+fn properties(compression: &Compression, schema: &TableSchema) -> anyhow::Result<WriterProperties> {
+    let mut properties = writer_properties(compression)?.set_dictionary_enabled(false);
+    for column in &schema.columns {
+        if matches!(column.kind, Kind::Enum(_)) {
+            properties = properties.set_column_dictionary_enabled(ColumnPath::from(column.name.as_str()), true);
+        }
+    }
+    for name in [added::PARTITION, added::INGESTED_AT] {
+        properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), true);
+    }
+    let offset = ColumnPath::from(added::OFFSET);
+    Ok(properties.set_column_encoding(offset, parquet::basic::Encoding::DELTA_BINARY_PACKED).build())
+}
