@@ -79,7 +79,7 @@ pub struct Worker {
     state: StateOf,
     offers: mpsc::Sender<Offer>,
     hurry: CancellationToken,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<anyhow::Result<()>>,
 }
 
 /// What a worker is at, in a few words.
@@ -100,6 +100,8 @@ impl StateOf {
 const OFFERS_WAITING_MAX: usize = 1;
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(10);
+/// How often a table that fails is tried again once the flow is over.
+const LAST_TRIES_MAX: u32 = 2;
 /// Progress over events of other tables alone is committed this seldom; after a crash it is found again from Bronze.
 const IDLE_COMMIT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -147,7 +149,8 @@ impl Worker {
         let thread = self.thread;
         let ended = tokio::task::spawn_blocking(move || thread.join()).await?;
         timer.abort();
-        ended.map_err(|_| anyhow!("the worker of {} panicked", self.name))
+        let name = &self.name;
+        ended.map_err(|_| anyhow!("the worker of {name} panicked"))?.with_context(|| format!("fill table {name}"))
     }
 }
 
@@ -181,15 +184,19 @@ enum Step {
 }
 
 impl Task {
-    async fn run(mut self) {
-        let mut pause = RETRY_FIRST;
+    async fn run(mut self) -> anyhow::Result<()> {
+        let (mut pause, mut last_tries) = (RETRY_FIRST, 0);
         loop {
             match self.step().await {
                 Ok(Step::Go) => pause = RETRY_FIRST,
-                Ok(Step::Finished) => return,
+                Ok(Step::Finished) => return Ok(()),
                 Err(failure) => {
                     self.open = None;
                     self.tell(&failure, pause);
+                    last_tries += u32::from(self.offers.is_closed());
+                    if last_tries > LAST_TRIES_MAX || self.hurry.is_cancelled() {
+                        return Err(failure);
+                    }
                     let hurry = self.hurry.clone();
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
@@ -197,9 +204,6 @@ impl Task {
                         () = self.let_offers_go() => {}
                     }
                     pause = (pause * 2).min(RETRY_MAX);
-                    if self.hurry.is_cancelled() {
-                        return;
-                    }
                 }
             }
         }

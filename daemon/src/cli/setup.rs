@@ -43,13 +43,13 @@ impl Setup {
         })?;
         let pipeline =
             config::check(&text, &|name| std::env::var(name).ok()).map_err(|mistakes| mistaken(&mistakes, file, &text))?;
-        let base = file.parent().map(Path::to_path_buf).unwrap_or_default();
+        let base = std::path::absolute(file)?.parent().map(Path::to_path_buf).unwrap_or_default();
         Ok(Self { pipeline, base, file: file.to_path_buf(), text })
     }
 
     /// Makes the tables anew under another folder; plugins and reference data stay where they are.
     pub fn relocate(&mut self, out: &Path) {
-        let base = std::path::absolute(&self.base).unwrap_or_else(|_| self.base.clone());
+        let base = &self.base;
         let pipeline = &mut self.pipeline;
         for table in &mut pipeline.silver {
             table.plugin.value = base.join(&*table.plugin).display().to_string();

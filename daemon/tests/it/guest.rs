@@ -36,7 +36,7 @@ pub const REALLOC: &str = r#"
 pub fn module(code: &str, types: &str, wit: &str, world: &str, strings: StringEncoding) -> Vec<u8> {
     let mut resolve = Resolve::default();
     resolve.push_str("types.wit", types).unwrap();
-    let package = resolve.push_str("table.wit", wit).unwrap_or_else(|error| panic!("{error:?}\n{wit}"));
+    let package = resolve.push_str("table.wit", wit).unwrap_or_else(|error| panic!("{error:#}\n{wit}"));
     let world = resolve.select_world(&[package], Some(world)).unwrap();
     let mut module = core(code);
     embed_component_metadata(&mut module, &resolve, world, strings).unwrap();
@@ -51,7 +51,7 @@ pub fn core(code: &str) -> Vec<u8> {
 /// A core module as a component, as `cargo component build` makes them.
 pub fn component(module: &[u8]) -> Vec<u8> {
     let encoded = ComponentEncoder::default().validate(true).module(module).and_then(|mut encoder| encoder.encode());
-    encoded.unwrap_or_else(|error| panic!("{error:?}"))
+    encoded.unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 /// Limits that no honest guest of these tests comes near.
@@ -59,7 +59,7 @@ pub fn limits() -> Limits {
     Limits {
         memory_bytes_max: 16 << 20,
         transform_ms_max: 60_000,
-        output_bytes_max: 4 << 20,
+        output_bytes_max: 1 << 20,
         batch_rows_max: 1_000,
         batch_bytes_max: 1 << 20,
     }

@@ -134,7 +134,19 @@ fn the_edges_of_numbers() {
 
 #[test]
 fn text_of_every_width() {
-    let texts = ["", "a", "\0", "é", "€", "𝄞", "e\u{301}", "日本語のテキスト", "👩‍👩‍👧", "\u{10ffff}", "a𝄞é€\u{7f}\u{80}"];
+    let texts = [
+        "",
+        "a",
+        "\0",
+        "é",
+        "€",
+        "𝄞",
+        "e\u{301}",
+        "日本語のテキスト",
+        "👩\u{200d}👩",
+        "\u{10ffff}",
+        "a𝄞é€\u{7f}\u{80}",
+    ];
     let rows: Vec<Row> = texts
         .map(|text| Row {
             text: text.to_owned(),

@@ -6,30 +6,38 @@ use silverd::transform::{Config, Limits, Plugin};
 use wit_component::StringEncoding;
 
 use crate::guest::{self, ALLOCATOR, REALLOC, TYPES, limits};
-use crate::hostile::{HOST, component};
+use crate::hostile::{HOST, component, module};
 
-fn refusal(plugin: &[u8], config: Config, limits: Limits) -> String {
-    let error = Plugin::compile(HOST.clone(), plugin, config, limits).err();
-    format!("{:#}", error.expect("it is refused"))
+/// The plugin is refused, with this message.
+#[track_caller]
+fn check(plugin: &[u8], expected: &str) {
+    check_with(plugin, Config::default(), limits(), expected);
 }
 
 #[track_caller]
-fn check(plugin: &[u8], expected: &str) {
-    same(&refusal(plugin, Config::default(), limits()), expected);
+fn check_with(plugin: &[u8], config: Config, limits: Limits, expected: &str) {
+    let error = Plugin::compile(HOST.clone(), plugin, config, limits).err();
+    assert_eq!(format!("{:#}", error.expect("it is refused")), expected);
 }
-
-fn same(a: &str, b: &str) { if b.starts_with('?') { eprintln!("LOAD\t{b}\t{}", a.replace('\n', "\\n")); return; } assert_eq!(a, b); }
 
 #[test]
 fn files_that_are_no_plugins() {
-    check(b"", "?1");
-    check(b"# pipeline.toml", "?2");
-    check(b"\0asm", "?3");
-    check(b"\0asm\xff\xff\xff\xff", "?4");
+    check(b"", "it is no WebAssembly file: its first bytes are not `\\0asm`");
+    check(b"# pipeline.toml", "it is no WebAssembly file: its first bytes are not `\\0asm`");
+    check(b"\0asm", "parse it: unexpected end-of-file (at offset 0x4)");
+    check(b"\0asm\xff\xff\xff\xff", "parse it: unknown binary version: 0xffffffff (at offset 0x4)");
     let good = component("", "", "table");
-    check(&good[..100], "?5");
-    check(&guest::core("(import \"env\" \"abort\" (func))"), "?6");
-    check(&guest::core(""), "?7");
+    check(&good[..100], "read its world: unexpected end-of-file (at offset 0xb)");
+    check(
+        &guest::core("(import \"env\" \"abort\" (func))"),
+        "it is a core module that imports `env.abort`. Build it with `cargo build --release --target \
+         wasm32-unknown-unknown`, or as a component with `cargo component build --release`",
+    );
+    check(
+        &guest::core(""),
+        "it exports no interface with a `transform` function; its world exports nothing. Expected a world such as \
+         `world page-view-plugin { export silverd:pipeline/plugin@0.1.0; export page-view; }` (see wit/silver/)",
+    );
 }
 
 /// Whatever happens to a file, the daemon says what it thinks of it and lives.
@@ -49,16 +57,29 @@ fn damaged_files() {
 #[test]
 fn a_file_that_is_not_there() {
     let loaded = Plugin::load(HOST.clone(), Path::new("no/such.wasm"), Config::default(), limits());
-    same(&format!("{:#}", loaded.err().unwrap()), "?8");
+    assert_eq!(
+        format!("{:#}", loaded.err().unwrap()),
+        "read plugin no/such.wasm: No such file or directory (os error 2)"
+    );
 }
 
 #[test]
 fn a_component_that_imports_more_than_wasi() {
-    let wit = table("record row { n: u32 }").replace("export hits", "import env: interface { get: func(); } export hits");
+    let wit =
+        table("record row { n: u32 }").replace("export hits", "import env: interface { get: func(); } export hits");
     let core = format!("(import \"env\" \"get\" (func)) {}", transform(SIGNATURE));
     let module = guest::module(&core, TYPES, &wit, "table", StringEncoding::UTF8);
-    check(&module, "?9");
-    check(&guest::component(&module), "?10");
+    check(
+        &module,
+        "it is a core module that imports `env.get`. Build it with `cargo build --release --target \
+         wasm32-unknown-unknown`, or as a component with `cargo component build --release`",
+    );
+    check(
+        &guest::component(&module),
+        "link it: a plugin may import WASI 0.2 and nothing else (plain wasm32-unknown-unknown imports nothing): \
+         component imports instance `env`, but a matching implementation was not found in the linker: instance export \
+         `get` has the wrong type: function implementation is missing",
+    );
 }
 
 /// A table's package, with the types of its interface.
@@ -77,8 +98,7 @@ fn table(types: &str) -> String {
     )
 }
 
-const SIGNATURE: &str =
-    "(param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)";
+const SIGNATURE: &str = "(param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)";
 
 /// A `transform` of this signature that is never called.
 fn transform(signature: &str) -> String {
@@ -98,72 +118,160 @@ fn check_function(types: &str, signature: &str, expected: &str) {
 
 #[test]
 fn rows_that_no_table_can_hold() {
-    check_table("variant v { a, b(u32) } record row { price: v }", "?11");
-    check_table("record row { pair: tuple<u32, string> }", "?12");
-    check_table("flags f { x, y } record row { marks: f }", "?13");
-    check_table("record row { answer: result<u32, string> }", "?14");
-    check_table("record row { twice: option<option<u32>> }", "?15");
-    check_table("type maybe = option<u32>; record row { twice: option<maybe> }", "?16");
+    check_table(
+        "variant v { a, b(u32) } record row { price: v }",
+        "field `price` of the row has type `variant`, which has no column type; use an enum for the case and an \
+         option for each payload",
+    );
+    check_table(
+        "record row { pair: tuple<u32, string> }",
+        "field `pair` of the row has type `tuple`, which has no column type; use a record, whose fields have names",
+    );
+    check_table(
+        "flags f { x, y } record row { marks: f }",
+        "field `marks` of the row has type `flags`, which has no column type; use one bool for each flag",
+    );
+    check_table(
+        "record row { answer: result<u32, string> }",
+        "field `answer` of the row has type `result`, which has no column type; use an option, and a reject for the \
+         error",
+    );
+    check_table(
+        "record row { twice: option<option<u32>> }",
+        "field `twice` of the row has type `option<option<…>>`, which has no column type; a column is null or it is \
+         not: use one option",
+    );
+    check_table(
+        "type maybe = option<u32>; record row { twice: option<maybe> }",
+        "field `twice` of the row has type `option<option<…>>`, which has no column type; a column is null or it is \
+         not: use one option",
+    );
     check_table(
         "record deep { pairs: list<tuple<u32>> } record item { deep: option<deep> } record row { items: list<item> }",
-        "?17",
+        "field `items.element.deep.pairs.element` of the row has type `tuple`, which has no column type; use a \
+         record, whose fields have names",
     );
-    check_table("record row { ingested-at: timestamp }", "?18");
-    check_table("record row { event-date: s32 }", "?19");
+    check_table(
+        "record row { ingested-at: timestamp }",
+        "the row has a field `ingested_at`, a name that silverd keeps for its own columns",
+    );
+    check_table(
+        "record row { event-date: s32 }",
+        "the row has a field `event_date`, a name that silverd keeps for its own columns",
+    );
+}
+
+/// What is said of a `transform` that the contract does not know.
+fn signature(problem: &str) -> String {
+    format!(
+        "`test:hostile/hits@0.1.0.transform` has another signature than the contract: {problem}. Expected `transform: \
+         func(events: batch) -> output` with `record output {{ rows: list<row>, row-events: list<u32>, rejects: \
+         list<reject> }}` (see wit/types.wit)"
+    )
 }
 
 #[test]
 fn another_signature() {
     let row = "record row { n: u32 }";
-    check_table(&format!("{row} record output {{ rows: list<row>, row-events: list<u32> }}"), "?20");
+    check_table(
+        &format!("{row} record output {{ rows: list<row>, row-events: list<u32> }}"),
+        &signature("its output has 2 fields, expected rows, row-events, rejects"),
+    );
     check_table(
         &format!("{row} record output {{ rows: list<row>, events: list<u32>, rejects: list<reject> }}"),
-        "?21",
+        &signature("its output has a field `events` where `row-events` is expected"),
     );
     check_table(
         &format!("{row} record output {{ rows: list<row>, row-events: list<u64>, rejects: list<reject> }}"),
-        "?22",
+        &signature("`row-events` is not a list<u32>"),
     );
-    check_table("record output { rows: list<u32>, row-events: list<u32>, rejects: list<reject> }", "?23");
+    check_table(
+        "record output { rows: list<u32>, row-events: list<u32>, rejects: list<reject> }",
+        &signature("`rows` is not a list of records"),
+    );
     check_table(
         &format!("{row} record output {{ rows: list<row>, row-events: list<u32>, rejects: list<string> }}"),
-        "?24",
+        "its `transform` has another signature than the contract (see wit/types.wit): failed to convert function to \
+         given type: type mismatch with results: type mismatch for field rejects: expected `record` found `string`",
     );
-    check_table(&format!("{row} transform: func(events: batch) -> list<row>;"), "?25");
-    check_function(&format!("{row} transform: func(events: list<u8>) -> string;"), "(param i32 i32) (result i32)", "?26");
-    check_function(&format!("{row} transform: func();"), "", "?27");
+    check_table(
+        &format!("{row} transform: func(events: batch) -> list<row>;"),
+        &signature("its result is not a record"),
+    );
+    check_function(
+        &format!("{row} transform: func(events: list<u8>) -> string;"),
+        "(param i32 i32) (result i32)",
+        &signature("its parameter is not the record `batch`"),
+    );
+    check_function(&format!("{row} transform: func();"), "", &signature("it takes 0 parameters, expected one"));
     let mine = "record mine { values: list<string>, value-ends: list<u32>, keys: list<u8>, key-ends: list<u32>,
         partitions: list<s32>, offsets: list<s64>, timestamps: list<s64> }
         record output { rows: list<row>, row-events: list<u32>, rejects: list<reject> }
         transform: func(events: mine) -> output;";
-    check_table(&format!("{row} {mine}"), "?28");
-    check_table(&format!("{row} {}", mine.replace("value-ends", "ends")), "?29");
+    check_table(
+        &format!("{row} {mine}"),
+        "its `transform` has another signature than the contract (see wit/types.wit): failed to convert function to \
+         given type: type mismatch with parameters: type mismatch for field values: expected `u8` found `string`",
+    );
+    check_table(
+        &format!("{row} {}", mine.replace("value-ends", "ends")),
+        &signature(
+            "its batch has other fields than values, value-ends, keys, key-ends, partitions, offsets, timestamps",
+        ),
+    );
 }
 
 #[test]
 fn another_world() {
     let other = "(func (export \"test:hostile/hits@0.1.0#other\"))";
-    let module = guest::module(other, TYPES, &table("record row { n: u32 } other: func();"), "table", StringEncoding::UTF8);
-    check(&guest::component(&module), "?30");
+    let module =
+        guest::module(other, TYPES, &table("record row { n: u32 } other: func();"), "table", StringEncoding::UTF8);
+    check(
+        &guest::component(&module),
+        "it exports no interface with a `transform` function; its world exports `test:hostile/hits@0.1.0`. Expected a \
+         world such as `world page-view-plugin { export silverd:pipeline/plugin@0.1.0; export page-view; }` (see \
+         wit/silver/)",
+    );
 
     let one = table("record row { n: u32 }");
-    let two = one.replace("world table {", "interface more { use hits.{batch, output}; transform: func(events: batch) -> output; } world table { export more;");
-    let more = transform(SIGNATURE) + &format!("(func (export \"test:hostile/more@0.1.0#transform\") {SIGNATURE} unreachable)");
+    let interface = "interface more { use hits.{batch, output}; transform: func(events: batch) -> output; }";
+    let two = one.replace("world table {", &format!("{interface} world table {{ export more;"));
+    let more = transform(SIGNATURE)
+        + &format!("(func (export \"test:hostile/more@0.1.0#transform\") {SIGNATURE} unreachable)");
     let module = guest::module(&more, TYPES, &two, "table", StringEncoding::UTF8);
-    check(&guest::component(&module), "?31");
+    check(
+        &guest::component(&module),
+        "it exports `transform` in more than one interface (test:hostile/hits@0.1.0, test:hostile/more@0.1.0); a \
+         plugin fills one table",
+    );
 }
 
 #[test]
 fn guests_that_fail_before_their_first_event() {
     let start = |body: &str| component("", &format!("(start $start) (func $start {body})"), "table");
-    check(&start("unreachable"), "?32");
-    check(&start("(call $start)"), "?33");
+    check(&start("unreachable"), "instantiate it: it trapped: wasm `unreachable` instruction executed in start");
+    check(&start("(call $start)"), "instantiate it: it trapped: call stack exhausted in start < start < start < start");
     let limits = |ms, bytes| Limits { transform_ms_max: ms, memory_bytes_max: bytes, ..limits() };
     let endless = start("(loop $again (br $again))");
-    same(&refusal(&endless, Config::default(), limits(200, 16 << 20)), "?34");
-    same(&refusal(&component("", "", "table"), Config::default(), limits(60_000, 1 << 20)), "?35");
+    check_with(
+        &endless,
+        Config::default(),
+        limits(200, 16 << 20),
+        "instantiate it: it ran for longer than limits.transform_ms_max, 200 ms",
+    );
+    check_with(
+        &component("", "", "table"),
+        Config::default(),
+        limits(60_000, 1 << 20),
+        "instantiate it: it asked for 4194304 bytes of memory; limits.memory_bytes_max allows 1048576",
+    );
     let hog = start("(loop $again (br_if $again (i32.ge_s (memory.grow (i32.const 16)) (i32.const 0)))) unreachable");
-    same(&refusal(&hog, Config::default(), limits(60_000, 16 << 20)), "?36");
+    check_with(
+        &hog,
+        Config::default(),
+        limits(60_000, 16 << 20),
+        "instantiate it: it asked for 17825792 bytes of memory; limits.memory_bytes_max allows 16777216",
+    );
 }
 
 fn configured(body: &str) -> Vec<u8> {
@@ -173,7 +281,7 @@ fn configured(body: &str) -> Vec<u8> {
 
 #[test]
 fn a_configuration_that_fails() {
-    check(&configured("unreachable"), "?37");
+    check(&configured("unreachable"), "call its `configure`: it trapped: wasm `unreachable` instruction executed");
     // At 32 stands the answer: an error, of the three bytes at 100.
     let refuse = |text: u32| {
         configured(&format!(
@@ -181,39 +289,67 @@ fn a_configuration_that_fails() {
              (i32.store (i32.const 40) (i32.const 3)) (i32.store (i32.const 100) (i32.const 0x6f6e6f6e)) (i32.const 32)"
         ))
     };
-    check(&refuse(100), "?38");
-    check(&refuse(0x7fff_ffff), "?39");
-    check(&configured("(i32.store (i32.const 32) (i32.const 2)) (i32.const 32)"), "?40");
-    check(&configured("(i32.const 33)"), "?41");
+    check(&refuse(100), "it refuses its configuration: non");
+    check(
+        &refuse(0x7fff_ffff),
+        "call its `configure`: its answer is not valid: string pointer/length out of bounds of memory",
+    );
+    check(
+        &configured("(i32.store (i32.const 32) (i32.const 2)) (i32.const 32)"),
+        "call its `configure`: its answer is not valid: invalid expected discriminant",
+    );
+    check(&configured("(i32.const 33)"), "call its `configure`: its answer is not valid: return pointer not aligned");
     let short = Limits { transform_ms_max: 200, ..limits() };
     let endless = configured("(loop $again (br $again)) unreachable");
-    same(&refusal(&endless, Config::default(), short), "?42");
+    check_with(
+        &endless,
+        Config::default(),
+        short,
+        "call its `configure`: it ran for longer than limits.transform_ms_max, 200 ms",
+    );
     let hog = "(loop $again (br_if $again (i32.ge_s (memory.grow (i32.const 16)) (i32.const 0)))) unreachable";
-    check(&configured(hog), "?43");
+    check(
+        &configured(hog),
+        "call its `configure`: it asked for 17825792 bytes of memory; limits.memory_bytes_max allows 16777216",
+    );
 }
 
 #[test]
 fn settings_for_a_plugin_that_takes_none() {
     let config = Config { settings: vec![("currency".to_owned(), "EUR".to_owned())], ..Config::default() };
-    same(&refusal(&component("", "", "table"), config, limits()), "?44");
+    check_with(
+        &component("", "", "table"),
+        config,
+        limits(),
+        "pipeline.toml gives it settings or reference data, and it does not export `silverd:pipeline/plugin@0.1.0`, \
+         which takes them",
+    );
 }
 
 #[test]
 fn another_configure() {
     let types = TYPES.replace("configure: func(config: config) -> result<_, string>", "configure: func() -> u32");
-    let wit = table("record row { n: u32 }").replace("{ export hits", "{ export silverd:pipeline/plugin@0.1.0; export hits");
+    let wit =
+        table("record row { n: u32 }").replace("{ export hits", "{ export silverd:pipeline/plugin@0.1.0; export hits");
     let configure = "(func (export \"silverd:pipeline/plugin@0.1.0#configure\") (result i32) (i32.const 0))";
     let module = guest::module(&(transform(SIGNATURE) + configure), &types, &wit, "table", StringEncoding::UTF8);
-    check(&guest::component(&module), "?45");
+    check(
+        &guest::component(&module),
+        "its `configure` has another signature than the contract (see wit/types.wit): failed to convert function to \
+         given type: type mismatch with parameters: expected 1-tuple, found 0-tuple",
+    );
 }
 
-/// The plugins of the table's world load, as modules and as components, and their configuration is taken.
 #[test]
 fn guests_that_are_fine() {
-    let fine = configured("(i32.store (i32.const 32) (i32.const 0)) (i32.const 32)");
-    for plugin in [component("", "", "table"), fine] {
-        let plugin = Plugin::compile(HOST.clone(), &plugin, Config::default(), limits()).unwrap();
+    // This one wants to be given one setting: the answer's discriminant is 0 if the list has one item.
+    let takes_one = configured("(i32.store (i32.const 32) (i32.ne (local.get 1) (i32.const 1))) (i32.const 32)");
+    let config = Config { settings: vec![("currency".to_owned(), "EUR".to_owned())], ..Config::default() };
+    let module = module("", "", "table", StringEncoding::UTF8);
+    let plain = component("", "", "table");
+    for (plugin, config) in [(module, Config::default()), (plain, Config::default()), (takes_one, config)] {
+        let plugin = Plugin::compile(HOST.clone(), &plugin, config, limits()).unwrap();
         assert_eq!(plugin.schema.interface, "test:hostile/hits@0.1.0");
-        assert_eq!(plugin.schema.columns.len(), 9);
+        assert_eq!(plugin.schema.columns.len(), 10);
     }
 }

@@ -1,5 +1,9 @@
+//! Lifted arrays, and what the table makes of them.
+
 use arrow_array::types::{Date32Type, Decimal128Type};
-use arrow_array::{BinaryArray, BooleanArray, Date32Array, Float64Array, UInt8Array, UInt16Array, UInt32Array, UInt64Array};
+use arrow_array::{
+    BinaryArray, BooleanArray, Date32Array, Float64Array, UInt8Array, UInt16Array, UInt32Array, UInt64Array,
+};
 use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 
 use super::*;
@@ -78,7 +82,11 @@ fn money_of_every_size() {
 #[test]
 fn characters() {
     let codes = [Some(0x61), None, Some(0), Some(0x10_ffff)];
-    check(Kind::Char, UInt32Array::from_iter(codes), StringArray::from(vec![Some("a"), None, Some("\0"), Some("\u{10ffff}")]));
+    check(
+        Kind::Char,
+        UInt32Array::from_iter(codes),
+        StringArray::from(vec![Some("a"), None, Some("\0"), Some("\u{10ffff}")]),
+    );
     check_refused(Kind::Char, UInt32Array::from(vec![0xd800]), "column `price` has 55296, which is no character");
     check_refused(Kind::Char, UInt32Array::from(vec![0x11_0000]), "column `price` has 1114112, which is no character");
 }

@@ -1,3 +1,5 @@
+//! Tables as WIT tells them, and what is said of those that cannot be.
+
 use super::*;
 
 const TYPES: &str = include_str!("../../../../wit/types.wit");
@@ -34,9 +36,10 @@ fn read(text: &str, docs: Option<&str>) -> Result<TableSchema, ContractError> {
 fn check(fields: &str, expected: &[&str]) {
     let schema = read(&table(fields), None).expect("a table");
     let columns = schema.arrow();
-    let shown = columns.fields().iter().map(|field| {
-        format!("{}: {}{}", field.name(), field.data_type(), if field.is_nullable() { "?" } else { "" })
-    });
+    let shown = columns
+        .fields()
+        .iter()
+        .map(|field| format!("{}: {}{}", field.name(), field.data_type(), if field.is_nullable() { "?" } else { "" }));
     assert_eq!(shown.collect::<Vec<_>>(), expected);
 }
 
@@ -159,7 +162,10 @@ fn names_that_are_taken() {
         "the row has a field `event_date`, a name that silverd keeps for its own columns",
     );
     // Inside of a record, the name is free.
-    check("record item { event-date: date } record row { item: item }", &["item: Struct(\"event_date\": non-null Date32)"]);
+    check(
+        "record item { event-date: date } record row { item: item }",
+        &["item: Struct(\"event_date\": non-null Date32)"],
+    );
 }
 
 #[test]
@@ -191,7 +197,8 @@ fn docs_come_from_the_text() {
 #[test]
 fn docs_of_another_table_are_left() {
     let text = table("/// A row.\nrecord row { n: u32 }");
-    for other in ["no WIT", &text.replace("interface hits", "interface others").replace("export hits", "export others")] {
+    for other in ["no WIT", &text.replace("interface hits", "interface others").replace("export hits", "export others")]
+    {
         let schema = read(&text, Some(other)).expect("a table");
         assert_eq!((schema.doc, schema.columns[0].doc.clone()), (None, None));
     }

@@ -134,10 +134,16 @@ macro_rules! record {
     };
 }
 
-record!(Numbers: yes, long, byte, short, unsigned_byte, int, unsigned_short, unsigned_long, letter, double, unsigned_int, single);
-record!(Options: yes, long, byte, short, unsigned_byte, int, unsigned_short, unsigned_long, letter, double, unsigned_int, single);
+record!(
+    Numbers: yes, long, byte, short, unsigned_byte, int, unsigned_short, unsigned_long, letter, double, unsigned_int,
+    single
+);
+record!(
+    Options: yes, long, byte, short, unsigned_byte, int, unsigned_short, unsigned_long, letter, double, unsigned_int,
+    single
+);
 record!(Item: note, colour, amount, tags, grid, size);
 record!(
-    Row: flag, text, numbers, few, options, many, maybe_text, bytes, maybe_few, maybe_many, maybe_bytes, tags, maybe_tags,
-    switches, holes, kinds, items, maybe_items, item, maybe_item, last
+    Row: flag, text, numbers, few, options, many, maybe_text, bytes, maybe_few, maybe_many, maybe_bytes, tags,
+    maybe_tags, switches, holes, kinds, items, maybe_items, item, maybe_item, last
 );
