@@ -1,7 +1,9 @@
 //! The Kafka consumer: one thread polls, appends each payload once to the chunk's buffers, and hands the chunk over when
 //! its time, its rows or its bytes are full.
 //!
-//! Where a partition resumes is read from Bronze's log when the partition is assigned, never from the group.
+//! Where a partition resumes is read from Bronze's log when the partition is assigned, never from the group. Nor does
+//! the group decide who may write: Bronze's log does, by its fence. So when the group gives nothing out, because it still
+//! counts a member that was killed (45 s by Kafka's default), and Bronze stands still, the topic is read without the group.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -77,6 +79,11 @@ struct Shared {
 /// How long one call of librdkafka may wait; also how soon a stop is noticed.
 const POLL_MAX: Duration = Duration::from_millis(100);
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How long the group may take to give partitions out, on top of a commit interval.
+const GROUP_PATIENCE: Duration = Duration::from_millis(1_500);
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// By then Kafka has forgotten a member that was killed (`group.consumer.session.timeout.ms`, 45 s by default).
+const MEMBERS_FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 /// Chunks that wait for the flow. One, so that polling goes on while Bronze commits, and memory stays small.
 const CHUNKS_WAITING_MAX: usize = 1;
@@ -129,9 +136,6 @@ impl Source {
 
     /// Tells the group how far Bronze has come, for lag displays. Nothing resumes from there.
     pub fn committed(&self, ranges: &Ranges) {
-        if self.shared.broker.cluster_id.is_some() {
-            return;
-        }
         let consumer = self.shared.consumer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(consumer) = consumer else { return };
         let mut offsets = TopicPartitionList::new();
@@ -282,9 +286,21 @@ fn begin(stored: Option<i64>, low: i64, high: i64, config: &config::Source) -> R
 /// The polling thread.
 fn poll(shared: &Arc<Shared>, chunks: &mpsc::Sender<Arrival>) -> anyhow::Result<()> {
     let mut protocol = Protocol::of(&shared.config);
+    let alone = shared.broker.cluster_id.is_some();
+    let mut membership = if alone { Membership::None } else { Membership::Group };
     loop {
-        match session(shared, chunks, protocol)? {
+        match session(shared, chunks, protocol, membership)? {
             Ended::Done => return Ok(()),
+            Ended::Idle => {
+                info!(
+                    "the group {} gives no partition out, and nobody writes bronze: reading without the group for {} s \
+                     (was a silverd killed? Kafka counts it for a while)",
+                    shared.config.group,
+                    MEMBERS_FORGOTTEN_AFTER.as_secs()
+                );
+                membership = Membership::NoneFor(MEMBERS_FORGOTTEN_AFTER);
+            }
+            Ended::Rejoin => membership = Membership::Group,
             Ended::ProtocolUnknown => {
                 warn!("the broker does not know group.protocol=consumer (KIP-848, Kafka 4): using the classic protocol");
                 protocol = Protocol::Classic;
@@ -293,8 +309,22 @@ fn poll(shared: &Arc<Shared>, chunks: &mpsc::Sender<Arrival>) -> anyhow::Result<
     }
 }
 
+/// How partitions are come by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Membership {
+    Group,
+    /// All of them, for good: nobody else can read an embedded broker.
+    None,
+    /// All of them, for a while.
+    NoneFor(Duration),
+}
+
 enum Ended {
     Done,
+    /// The group has given nothing out, and nobody else is at work.
+    Idle,
+    /// It is time to be a member of the group again.
+    Rejoin,
     ProtocolUnknown,
 }
 
@@ -348,7 +378,12 @@ fn client(shared: &Shared, protocol: Protocol) -> ClientConfig {
 }
 
 /// One consumer, from its connection to its end.
-fn session(shared: &Arc<Shared>, chunks: &mpsc::Sender<Arrival>, protocol: Protocol) -> anyhow::Result<Ended> {
+fn session(
+    shared: &Arc<Shared>,
+    chunks: &mpsc::Sender<Arrival>,
+    protocol: Protocol,
+    membership: Membership,
+) -> anyhow::Result<Ended> {
     let client = client(shared, protocol);
     let Some((cluster, partitions)) = find_topic(shared, &client)? else { return Ok(Ended::Done) };
     let cluster: Arc<str> = cluster.into();
@@ -358,7 +393,7 @@ fn session(shared: &Arc<Shared>, chunks: &mpsc::Sender<Arrival>, protocol: Proto
     let consumer = Arc::new(consumer);
     *shared.consumer.lock().unwrap_or_else(PoisonError::into_inner) = Some(consumer.clone());
     let topic = shared.config.topic.as_str();
-    if shared.broker.cluster_id.is_some() {
+    if membership != Membership::Group {
         let mut all = TopicPartitionList::new();
         all.add_partition_range(topic, 0, partitions as i32 - 1);
         let stopped = consumer.context().place(&consumer, &mut all)?;
@@ -377,6 +412,9 @@ fn session(shared: &Arc<Shared>, chunks: &mpsc::Sender<Arrival>, protocol: Proto
         at_end: HashSet::new(),
         partitions,
         complained: None,
+        membership,
+        begun: Instant::now(),
+        watch: None,
     }
     .run();
     *shared.consumer.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -431,6 +469,16 @@ struct Poller<'s> {
     at_end: HashSet<i32>,
     partitions: usize,
     complained: Option<Instant>,
+    membership: Membership,
+    begun: Instant,
+    watch: Option<Watch>,
+}
+
+/// What Bronze had when a wait for the group began, and when it was looked at last.
+struct Watch {
+    bronze: Offsets,
+    since: Instant,
+    looked: Instant,
 }
 
 impl Poller<'_> {
@@ -442,6 +490,10 @@ impl Poller<'_> {
             if let Some(ended) = ended? {
                 return Ok(ended);
             }
+            if let Some(ended) = self.mind_the_group()? {
+                self.hand_over();
+                return Ok(ended);
+            }
             if self.shared.drain && self.at_end.len() == self.partitions {
                 self.hand_over();
                 let _ = self.chunks.blocking_send(Arrival::Drained);
@@ -450,6 +502,52 @@ impl Poller<'_> {
         }
         self.hand_over();
         Ok(Ended::Done)
+    }
+
+    /// Whether to leave the group aside, or to come back to it.
+    fn mind_the_group(&mut self) -> anyhow::Result<Option<Ended>> {
+        match self.membership {
+            Membership::None => return Ok(None),
+            Membership::NoneFor(time) => return Ok((self.begun.elapsed() > time).then_some(Ended::Rejoin)),
+            Membership::Group => {}
+        }
+        if !self.consumer.context().assigned().positions.is_empty() {
+            self.watch = None;
+            return Ok(None);
+        }
+        let now = Instant::now();
+        let watch = match &mut self.watch {
+            Some(watch) if now.duration_since(watch.looked) < LOOK_INTERVAL => return Ok(None),
+            Some(watch) => watch,
+            None => {
+                let bronze = (self.shared.resume)()?;
+                self.watch.insert(Watch { bronze, since: now, looked: now })
+            }
+        };
+        watch.looked = now;
+        let bronze = (self.shared.resume)()?;
+        if bronze != watch.bronze {
+            // Somebody is at work.
+            (watch.bronze, watch.since) = (bronze, now);
+            return Ok(None);
+        }
+        let patience = GROUP_PATIENCE + self.shared.cadence.interval;
+        if now.duration_since(watch.since) < patience {
+            return Ok(None);
+        }
+        let log = |partition| LogPartition::new(self.cluster().clone(), self.shared.config.topic.as_str(), partition);
+        for partition in 0..self.partitions as i32 {
+            let ends = self.consumer.fetch_watermarks(&self.shared.config.topic, partition, ANSWER_MAX);
+            let Ok((low, high)) = ends else { return Ok(None) };
+            if bronze.get(&log(partition)).copied().unwrap_or(low) < high {
+                return Ok(Some(Ended::Idle));
+            }
+        }
+        Ok(None)
+    }
+
+    fn cluster(&self) -> &Arc<str> {
+        &self.consumer.context().cluster
     }
 
     /// Takes messages until the chunk is full or Kafka has none. Rebalances may take partitions in between.

@@ -4,6 +4,10 @@
 
 mod allocation;
 mod guest;
+mod harness;
 mod hostile;
+mod kill;
 mod lift;
 mod load;
+mod pipeline;
+mod truth;

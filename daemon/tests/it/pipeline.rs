@@ -1,0 +1,185 @@
+//! The main job from end to end, by the real binary: a topic into Bronze, Silver and the quarantine, read back by two
+//! implementations of Delta.
+
+use std::process::Command;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use serde_json::Value;
+
+use super::harness::{Project, root};
+use super::truth::{self, SILVER};
+
+/// Events that no generator makes: broken, cut off, of no table, empty, with headers and odd bytes.
+fn send_odd_ones(project: &Project) {
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", project.broker.address()).create().unwrap();
+    let odd: [Option<&[u8]>; 9] = [
+        Some(b"not json at all"),
+        Some(br#"{"event_type": "page_view", "event_id": "cut o"#),
+        Some(br#"{"event_type": "add_to_cart", "event_id": "a", "user_id": "u", "ts": "never", "sku": "x"}"#),
+        Some(br#"{"event_type": "order_placed", "event_id": "a"}"#),
+        Some(br#"{"event_type": "of no table", "x": 1}"#),
+        Some(b""),
+        None,
+        Some(&[0xff, 0xfe, 0x00, 0x80]),
+        Some("{\"event_type\": \"page_view\", \"event_id\": \"é😀\", \"user_id\": \"ü\", \"ts\": \"2025-01-01T00:00:00Z\", \"url\": \"/\"}".as_bytes()),
+    ];
+    for (at, value) in odd.into_iter().enumerate() {
+        let headers = OwnedHeaders::new()
+            .insert(Header { key: "trace", value: Some(b"\x00\xff") })
+            .insert(Header { key: "none", value: None::<&[u8]> });
+        let key = format!("odd-{at}");
+        let mut record = BaseRecord::to(&project.topic).key(&key).headers(headers);
+        if let Some(value) = value {
+            record = record.payload(value);
+        }
+        producer.send(record).map_err(|(failure, _)| failure).unwrap();
+    }
+    producer.flush(Duration::from_secs(30)).unwrap();
+}
+
+#[test]
+fn a_topic_becomes_tables_and_a_second_run_adds_nothing() {
+    let project = Project::new("pipeline", "interval_ms = 200\nrows_max = 3000");
+    project.generate(&["--count", "20000", "--seed", "7"]);
+    let sample = root().join("../shared/data/sample-events.jsonl");
+    if sample.is_file() {
+        project.generate(&["--file", sample.to_str().unwrap()]);
+    }
+    send_odd_ones(&project);
+
+    project.silverd(&["run", "--drain"]);
+    let counts = truth::check(&project);
+    assert_eq!(counts["bronze"], 20_009 + if sample.is_file() { 10_000 } else { 0 });
+    assert_eq!(counts["quarantine"], 3);
+
+    project.silverd(&["run", "--drain"]);
+    assert_eq!(truth::check(&project), counts);
+    second_implementation_agrees(&project);
+    queries_are_answered(&project, counts["bronze"]);
+}
+
+/// Python's deltalake and pyarrow read the same rows, and see the comments.
+fn second_implementation_agrees(project: &Project) {
+    let Ok(python) = std::env::var("SILVERD_TEST_PYTHON") else {
+        eprintln!("SILVERD_TEST_PYTHON is not set: no second implementation of Delta reads the tables");
+        return;
+    };
+    for table in SILVER.into_iter().chain(["bronze", "quarantine"]) {
+        let dump = project.folder.path().join(format!("{table}.jsonl"));
+        let output = Command::new(&python)
+            .arg(root().join(".ci/check_delta.py"))
+            .arg(project.path(table))
+            .args(["--rows-json", dump.to_str().unwrap()])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let ours = truth::rows(&project.path(table));
+        assert_eq!(report["num_rows"], ours.len(), "{table}");
+        assert_eq!(report["partition_columns"], serde_json::json!(["event_date"]), "{table}");
+        for column in report["schema"].as_array().unwrap() {
+            assert!(column["comment"].as_str().is_some_and(|comment| !comment.is_empty()), "{table}: {column}");
+        }
+        let theirs = std::fs::read_to_string(&dump).unwrap();
+        let key = |row: &Value, name: &str| row[name].to_string().replace('"', "");
+        let of = |row: &Value| (key(row, "event_id"), key(row, "user_id"), key(row, "ts"), key(row, "url"));
+        let mut theirs: Vec<_> = theirs.lines().map(|line| of(&serde_json::from_str(line).unwrap())).collect();
+        let mut ours: Vec<_> = ours.into_iter().map(|row| of(&Value::Object(row))).collect();
+        theirs.sort();
+        ours.sort();
+        assert_eq!(theirs, ours, "{table}");
+    }
+}
+
+fn queries_are_answered(project: &Project, events: usize) {
+    let answer = project.silverd(&["query", "--json", "select count(*) as n from bronze"]);
+    assert_eq!(answer.trim(), format!("[{{\"n\":{events}}}]"));
+    let answer = project.silverd(&["query", "select count(*) as n from page_view where event_id = 'é😀'"]);
+    assert!(answer.contains("| 1 |"), "{answer}");
+    assert_eq!(project.silverd(&["query", "--json", "select event_id from page_view where false"]).trim(), "[]");
+    let failed = project.output(&["query", "select nonsense from page_view"]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("nonsense"));
+}
+
+/// No plugin can stop Bronze; a table whose plugin comes later finds everything there.
+#[test]
+fn bronze_goes_on_without_a_plugin_and_the_table_catches_up() {
+    let project = Project::new("broken", "interval_ms = 100\nrows_max = 500");
+    let pipeline = project.folder.path().join("pipeline.toml");
+    let good = std::fs::read_to_string(&pipeline).unwrap();
+    let page_view = format!("{}/plugins/page_view", root().display());
+    std::fs::write(project.folder.path().join("broken.wasm"), b"\0asm\x01\0\0\0garbage").unwrap();
+    std::fs::write(&pipeline, good.replace(&page_view, "broken.wasm")).unwrap();
+    project.generate(&["--count", "5000", "--seed", "3"]);
+
+    let output = project.output(&["run", "--drain"]);
+    assert_eq!(output.status.code(), Some(1), "a table that was not filled is a failure");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("broken.wasm") && told.contains("page_view"), "{told}");
+    assert_eq!(truth::rows(&project.path("bronze")).len(), 5000);
+    assert!(!truth::rows(&project.path("order_placed")).is_empty());
+
+    std::fs::write(&pipeline, good).unwrap();
+    project.silverd(&["run", "--drain"]);
+    truth::check(&project);
+}
+
+#[test]
+fn check_tells_mistakes_with_their_places_and_exits_with_2() {
+    let project = Project::new("check", "interval_ms = 200");
+    assert!(project.silverd(&["check"]).contains("no mistakes"));
+    let pipeline = project.folder.path().join("pipeline.toml");
+    let good = std::fs::read_to_string(&pipeline).unwrap();
+    std::fs::write(&pipeline, good.replace("event_date = \"ts\"", "event_date = \"url\"")).unwrap();
+    let output = project.output(&["check"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("pipeline.toml:") && told.contains("event_date"), "{told}");
+    std::fs::write(&pipeline, good.replace("[commit]", "[comit]")).unwrap();
+    let output = project.output(&["run"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean `commit`"));
+}
+
+/// A log that is shorter than what Bronze has of it is not read, and Bronze is left as it is.
+#[test]
+fn a_topic_made_anew_is_not_taken_for_the_old_one() {
+    let project = Project::new("anew", "interval_ms = 100");
+    if !project.broker.is_kafka() {
+        eprintln!("needs a real Kafka: the embedded broker cannot delete a topic");
+        return;
+    }
+    project.generate(&["--count", "400", "--seed", "5"]);
+    project.silverd(&["run", "--drain"]);
+    recreate(&project);
+    project.generate(&["--count", "40", "--seed", "6"]);
+    let output = project.output(&["run", "--for", "6s"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("the log ends at"), "{told}");
+    assert_eq!(truth::rows(&project.path("bronze")).len(), 400);
+}
+
+fn recreate(project: &Project) {
+    use rdkafka::admin::{AdminClient, AdminOptions};
+    use rdkafka::client::DefaultClientContext;
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", project.broker.address()).create().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let deleted = runtime.block_on(admin.delete_topics(&[&project.topic], &AdminOptions::new())).unwrap();
+    assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+    // Kafka deletes in the background; it is gone when nobody knows it any more.
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    let gone = || {
+        let metadata = admin.inner().fetch_metadata(None, Duration::from_secs(10)).unwrap();
+        !metadata.topics().iter().any(|topic| topic.name() == project.topic)
+    };
+    while !gone() {
+        assert!(std::time::Instant::now() < deadline, "the topic does not go");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
