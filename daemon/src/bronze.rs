@@ -163,8 +163,7 @@ pub fn ranges_json(ranges: &Ranges) -> serde_json::Value {
 /// Dictionaries where values repeat; statistics where they prune. On keys and values both cost more than the encoding.
 fn properties(compression: &Compression) -> anyhow::Result<WriterProperties> {
     let mut properties = writer_properties(compression)?.set_dictionary_enabled(false);
-    let repeating =
-        [column::CLUSTER_ID, column::TOPIC, column::PARTITION, column::TIMESTAMP_TYPE, column::INGESTED_AT];
+    let repeating = [column::CLUSTER_ID, column::TOPIC, column::PARTITION, column::TIMESTAMP_TYPE, column::INGESTED_AT];
     for name in repeating {
         properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), true);
     }
@@ -172,7 +171,8 @@ fn properties(compression: &Compression) -> anyhow::Result<WriterProperties> {
         properties = properties.set_column_statistics_enabled(ColumnPath::from(name), EnabledStatistics::None);
     }
     for name in [column::OFFSET, column::TIMESTAMP] {
-        properties = properties.set_column_encoding(ColumnPath::from(name), parquet::basic::Encoding::DELTA_BINARY_PACKED);
+        properties =
+            properties.set_column_encoding(ColumnPath::from(name), parquet::basic::Encoding::DELTA_BINARY_PACKED);
     }
     Ok(properties.build())
 }

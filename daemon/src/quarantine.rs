@@ -34,7 +34,12 @@ fn schema() -> SchemaRef {
     };
     Arc::new(Schema::new(vec![
         field("table", DataType::Utf8, false, "Silver table that the event was meant for."),
-        field("code", DataType::Utf8, false, "Kind of fault: malformed, missing-field, out-of-range, other, trap, timeout, memory, invalid-output."),
+        field(
+            "code",
+            DataType::Utf8,
+            false,
+            "Kind of fault: malformed, missing-field, out-of-range, other, trap, timeout, memory, invalid-output.",
+        ),
         field("reason", DataType::Utf8, false, "What is wrong, in a sentence."),
         field("plugin_digest", DataType::Utf8, false, "SHA-256 of the plugin's file."),
         field("cluster_id", DataType::Utf8, false, "Id of the Kafka cluster."),
@@ -44,7 +49,12 @@ fn schema() -> SchemaRef {
         field("timestamp", timestamp.clone(), false, "Time that Kafka has for the record."),
         field("key", DataType::Binary, true, "Key of the record, as it came."),
         field("value", DataType::Binary, true, "Value of the record, as it came."),
-        field("ingested_at", timestamp.clone(), false, "When silverd took the record from Kafka; the same as in Bronze."),
+        field(
+            "ingested_at",
+            timestamp.clone(),
+            false,
+            "When silverd took the record from Kafka; the same as in Bronze.",
+        ),
         field("quarantined_at", timestamp, false, "When the plugin gave its verdict."),
     ]))
 }
@@ -97,8 +107,7 @@ impl Quarantine {
             let (file, bytes) = self.encoder.encode(day, &[rows]).map_err(CommitError::Unknown)?;
             file.put(&quarantine.store(), bytes).await.map_err(CommitError::Unknown)?;
             let size = file.size();
-            let progress: Vec<_> =
-                chunk.ranges.ends().iter().map(|(log, next)| (app_id(table, log), *next)).collect();
+            let progress: Vec<_> = chunk.ranges.ends().iter().map(|(log, next)| (app_id(table, log), *next)).collect();
             let info = json!({ "table": table, "plugin": digest.as_str(), "rejected": fresh.len() });
             match quarantine.append(vec![file], &progress, info).await {
                 Ok(committed) => {
@@ -123,12 +132,8 @@ fn is_new(chunk: &Chunk, record: u32, done: &Offsets) -> bool {
 fn rows(table: &str, digest: &Digest, chunk: &Chunk, rejected: &[&Rejected]) -> anyhow::Result<RecordBatch> {
     let records = UInt32Array::from_iter_values(rejected.iter().map(|reject| reject.record));
     let of = |values: &[i64]| rejected.iter().map(|reject| values[reject.record as usize]).collect::<Vec<_>>();
-    let (cluster, topic) = chunk
-        .ranges
-        .iter()
-        .next()
-        .map(|(log, _)| (log.cluster.to_string(), log.topic.to_string()))
-        .unwrap_or_default();
+    let (cluster, topic) =
+        chunk.ranges.iter().next().map(|(log, _)| (log.cluster.to_string(), log.topic.to_string())).unwrap_or_default();
     let repeated = |text: &str| Arc::new(StringArray::from(vec![text; rejected.len()])) as ArrayRef;
     let partitions = rejected.iter().map(|reject| chunk.partitions()[reject.record as usize]);
     let timestamps: Vec<_> = rejected.iter().map(|reject| chunk.timestamp(reject.record as usize)).collect();

@@ -255,9 +255,10 @@ fn as_chunk(batch: &RecordBatch) -> anyhow::Result<RecordBatch> {
 fn in_order(records: RecordBatch) -> anyhow::Result<RecordBatch> {
     let (partitions, offsets) = coordinates(&records)?;
     let mut last = BTreeMap::new();
-    let ordered = partitions.iter().zip(offsets).all(|(partition, offset)| {
-        last.insert(*partition, *offset).is_none_or(|before| before < *offset)
-    });
+    let ordered = partitions
+        .iter()
+        .zip(offsets)
+        .all(|(partition, offset)| last.insert(*partition, *offset).is_none_or(|before| before < *offset));
     if ordered {
         return Ok(records);
     }

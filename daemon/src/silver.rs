@@ -123,9 +123,8 @@ impl Worker {
         };
         let runtime = tokio::runtime::Handle::current();
         let name = table.name.to_string();
-        let thread = std::thread::Builder::new()
-            .name(format!("silver-{name}"))
-            .spawn(move || runtime.block_on(task.run()))?;
+        let thread =
+            std::thread::Builder::new().name(format!("silver-{name}")).spawn(move || runtime.block_on(task.run()))?;
         Ok(Self { name, stats, state, offers, hurry, thread })
     }
 
@@ -236,7 +235,9 @@ impl Task {
         let step = match self.offers.try_recv() {
             Ok(offer) => self.live(&mut open, offer).await.map(|()| Step::Go),
             Err(mpsc::error::TryRecvError::Disconnected) => self.wind_up(&mut open).await,
-            Err(mpsc::error::TryRecvError::Empty) if self.behind(&open) => self.catch_up(&mut open).await.map(|()| Step::Go),
+            Err(mpsc::error::TryRecvError::Empty) if self.behind(&open) => {
+                self.catch_up(&mut open).await.map(|()| Step::Go)
+            }
             Err(mpsc::error::TryRecvError::Empty) => self.wait(&mut open).await.map(|()| Step::Go),
         }?;
         self.update_lag(&open);
@@ -277,7 +278,8 @@ impl Task {
     }
 
     fn update_lag(&self, open: &Open) {
-        let lag: i64 = missing(&open.next, &self.shared.head.borrow()).iter().map(|(_, range)| range.end - range.start).sum();
+        let lag: i64 =
+            missing(&open.next, &self.shared.head.borrow()).iter().map(|(_, range)| range.end - range.start).sum();
         self.stats.lag.store(lag, std::sync::atomic::Ordering::Relaxed);
     }
 
@@ -382,7 +384,9 @@ impl Task {
                 self.stats.committed(committed.version, rows, count, bytes, begun.elapsed());
                 Ok(())
             }
-            Err(CommitError::Fenced { .. }) => bail!("another silverd has committed these offsets; going on behind them"),
+            Err(CommitError::Fenced { .. }) => {
+                bail!("another silverd has committed these offsets; going on behind them")
+            }
             Err(failure) => Err(anyhow!(failure).context("commit rows")),
         }
     }
@@ -439,7 +443,11 @@ pub fn load_plugin(
         ),
         None => {
             let names: Vec<_> = plugin.schema.columns.iter().map(|column| column.name.as_str()).collect();
-            bail!("event_date = \"{}\" names no column of the plugin's row, which has {}", &*config.event_date, names.join(", "))
+            bail!(
+                "event_date = \"{}\" names no column of the plugin's row, which has {}",
+                &*config.event_date,
+                names.join(", ")
+            )
         }
     }
 }

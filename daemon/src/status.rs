@@ -66,7 +66,8 @@ impl Status {
     /// Offsets that Kafka has and Bronze has not, as far as Kafka has told: its ends are known a second late.
     pub fn lag(&self) -> i64 {
         let (head, high) = (self.head.borrow(), self.high.lock().unwrap_or_else(PoisonError::into_inner));
-        let read = |partition: i32| head.iter().filter(|(log, _)| log.partition == partition).map(|(_, next)| *next).max();
+        let read =
+            |partition: i32| head.iter().filter(|(log, _)| log.partition == partition).map(|(_, next)| *next).max();
         high.iter().map(|(partition, end)| (end - read(*partition).unwrap_or(0)).max(0)).sum()
     }
 
@@ -80,7 +81,16 @@ impl Status {
         let cell = |stats: &TableStats, name: &str, events: u64, rate: u64, lag: i64, state: String| {
             let quarantined = if name == "bronze" { "-".to_owned() } else { stats.rejected.load(Relaxed).to_string() };
             let rows = stats.rows.load(Relaxed).to_string();
-            [name.to_owned(), events.to_string(), rate.to_string(), rows, quarantined, lag.to_string(), last_commit(stats), state]
+            [
+                name.to_owned(),
+                events.to_string(),
+                rate.to_string(),
+                rows,
+                quarantined,
+                lag.to_string(),
+                last_commit(stats),
+                state,
+            ]
         };
         let unrouted = match self.unrouted.load(Relaxed) {
             0 => String::new(),
@@ -116,7 +126,8 @@ impl Status {
 
 fn line(text: &mut String, cells: &[String; 8]) {
     let [name, events, rate, rows, quarantined, lag, commit, state] = cells;
-    let _ = writeln!(text, "{name:<16} {events:>12} {rate:>8} {rows:>12} {quarantined:>12} {lag:>9}  {commit:<18} {state}");
+    let _ =
+        writeln!(text, "{name:<16} {events:>12} {rate:>8} {rows:>12} {quarantined:>12} {lag:>9}  {commit:<18} {state}");
 }
 
 fn last_commit(stats: &TableStats) -> String {

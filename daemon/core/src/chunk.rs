@@ -9,8 +9,8 @@ use arrow_array::builder::BooleanBufferBuilder;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, Int8Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray,
-    StructArray, TimestampMicrosecondArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, Int8Array, Int32Array, Int64Array, ListArray,
+    RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
@@ -40,12 +40,21 @@ pub fn schema() -> SchemaRef {
         let few_values = || DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8));
         let timestamp = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         Arc::new(Schema::new(vec![
-            documented(Field::new(column::CLUSTER_ID, few_values(), false), "Id of the Kafka cluster; with topic and partition it names the log that the offset counts in."),
+            documented(
+                Field::new(column::CLUSTER_ID, few_values(), false),
+                "Id of the Kafka cluster; with topic and partition it names the log that the offset counts in.",
+            ),
             documented(Field::new(column::TOPIC, few_values(), false), "Kafka topic."),
             documented(Field::new(column::PARTITION, DataType::Int32, false), "Kafka partition."),
             documented(Field::new(column::OFFSET, DataType::Int64, false), "Offset in the partition."),
-            documented(Field::new(column::TIMESTAMP, timestamp(), true), "Time that Kafka has for the record; null where it has none."),
-            documented(Field::new(column::TIMESTAMP_TYPE, few_values(), true), "Who set the timestamp: CreateTime (the producer) or LogAppendTime (the broker)."),
+            documented(
+                Field::new(column::TIMESTAMP, timestamp(), true),
+                "Time that Kafka has for the record; null where it has none.",
+            ),
+            documented(
+                Field::new(column::TIMESTAMP_TYPE, few_values(), true),
+                "Who set the timestamp: CreateTime (the producer) or LogAppendTime (the broker).",
+            ),
             documented(Field::new(column::KEY, DataType::Binary, true), "Key of the record, as it came."),
             documented(Field::new(column::VALUE, DataType::Binary, true), "Value of the record, as it came."),
             documented(Field::new(column::HEADERS, headers_type(), false), "Headers of the record, in their order."),
@@ -218,7 +227,8 @@ impl ChunkBuilder {
             self.header_values.push(value);
         }
         self.header_ends.push(self.header_names.len() as i32);
-        let range = self.ranges.entry(record.partition).or_insert(OffsetRange::new(position.min(record.offset), position));
+        let range =
+            self.ranges.entry(record.partition).or_insert(OffsetRange::new(position.min(record.offset), position));
         range.end = record.offset + 1;
     }
 
@@ -304,7 +314,11 @@ impl Blobs {
 mod tests {
     use super::*;
 
-    fn record(partition: i32, offset: i64, value: &'static str) -> Record<'static, std::vec::IntoIter<(Cow<'static, str>, Option<&'static [u8]>)>> {
+    fn record(
+        partition: i32,
+        offset: i64,
+        value: &'static str,
+    ) -> Record<'static, std::vec::IntoIter<(Cow<'static, str>, Option<&'static [u8]>)>> {
         let headers = vec![(Cow::Borrowed("h"), Some(&b"x"[..])), (Cow::Borrowed("none"), None)];
         Record {
             partition,

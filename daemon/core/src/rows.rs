@@ -8,8 +8,8 @@ use arrow_array::types::{
     Date32Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{
-    Array, ArrayRef, ArrowPrimitiveType, Decimal128Array, DictionaryArray, Int16Array, Int32Array, Int64Array, ListArray,
-    PrimitiveArray, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
+    Array, ArrayRef, ArrowPrimitiveType, Decimal128Array, DictionaryArray, Int16Array, Int32Array, Int64Array,
+    ListArray, PrimitiveArray, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 
@@ -49,7 +49,12 @@ pub fn file_schema(table: &TableSchema) -> SchemaRef {
 }
 
 /// The rows of a table, with where they came from: row `i` was made of record `origins[i]` of the chunk.
-pub fn with_origin(schema: &SchemaRef, columns: Vec<ArrayRef>, chunk: &Chunk, origins: &[u32]) -> Result<RecordBatch, RowError> {
+pub fn with_origin(
+    schema: &SchemaRef,
+    columns: Vec<ArrayRef>,
+    chunk: &Chunk,
+    origins: &[u32],
+) -> Result<RecordBatch, RowError> {
     let (partitions, offsets, ingested) = (chunk.partitions(), chunk.offsets(), chunk.ingested_at().values());
     let of = |values: &[i64]| origins.iter().map(|row| values[*row as usize]).collect::<Vec<_>>();
     let mut columns = columns;
@@ -133,7 +138,8 @@ fn money(cents: &Int64Array, column: &Column) -> Result<ArrayRef, RowError> {
 }
 
 fn chars(codes: &PrimitiveArray<UInt32Type>, column: &Column) -> Result<ArrayRef, RowError> {
-    let text = |code: u32| char::from_u32(code).map(String::from).ok_or_else(|| out_of_range(column, code, "character"));
+    let text =
+        |code: u32| char::from_u32(code).map(String::from).ok_or_else(|| out_of_range(column, code, "character"));
     let texts: Vec<Option<String>> = codes.iter().map(|code| code.map(text).transpose()).collect::<Result<_, _>>()?;
     Ok(Arc::new(StringArray::from(texts)))
 }

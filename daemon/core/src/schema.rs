@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, TimeUnit};
-use wit_parser::{Function, InterfaceId, Resolve, Type, TypeDefKind, TypeId, UnresolvedPackageGroup, WorldId, WorldItem};
+use wit_parser::{
+    Function, InterfaceId, Resolve, Type, TypeDefKind, TypeId, UnresolvedPackageGroup, WorldId, WorldItem,
+};
 
 /// The package whose types every plugin speaks.
 pub const CONTRACT: &str = "silverd:pipeline";
@@ -333,7 +335,8 @@ fn kind_of(resolve: &Resolve, ty: Type, path: &str) -> Result<Kind, ContractErro
     if let Some(kind) = meaning(resolve, ty) {
         return Ok(kind);
     }
-    let no_mapping = |found: &str, help| ContractError::NoMapping { field: path.to_owned(), found: found.to_owned(), help };
+    let no_mapping =
+        |found: &str, help| ContractError::NoMapping { field: path.to_owned(), found: found.to_owned(), help };
     Ok(match resolve_alias(resolve, ty) {
         Type::Bool => Kind::Bool,
         Type::S8 => Kind::Int8,
@@ -378,7 +381,9 @@ fn add_docs(columns: &mut [Column], interface: &str, row: &str, text: &str) -> O
 fn document(package: &wit_parser::UnresolvedPackage, columns: &mut [Column], record: TypeId) -> Option<String> {
     let TypeDefKind::Record(fields) = &package.types[record].kind else { return None };
     for column in columns {
-        let Some(field) = fields.fields.iter().find(|field| field.name.replace('-', "_") == column.name) else { continue };
+        let Some(field) = fields.fields.iter().find(|field| field.name.replace('-', "_") == column.name) else {
+            continue;
+        };
         column.doc = field.docs.contents.as_deref().map(one_line);
         if let Some((nested, record)) = nested_record(package, &mut column.kind, field.ty) {
             document(package, nested, record);

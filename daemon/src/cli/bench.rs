@@ -92,7 +92,12 @@ pub async fn bench(file: &Path, args: BenchArgs, stop: CancellationToken) -> any
         return Ok(());
     }
     println!("{events} events, {megabytes:.0} MB in {seconds:.2} s, from the start to the last commit");
-    println!("{:>12.0} events/s   {:.0} MB/s   peak RSS {} MiB", events as f64 / seconds, megabytes / seconds, peak_rss_bytes() >> 20);
+    println!(
+        "{:>12.0} events/s   {:.0} MB/s   peak RSS {} MiB",
+        events as f64 / seconds,
+        megabytes / seconds,
+        peak_rss_bytes() >> 20
+    );
     println!("{cpu:>12.2} CPU seconds, of which");
     for (name, spent) in &stages {
         println!("{spent:>12.2} {name:<16} {:>6.0} ns/event", spent * 1e9 / events.max(1) as f64);

@@ -39,10 +39,13 @@ pub struct Setup {
 impl Setup {
     pub fn read(file: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(file).with_context(|| {
-            format!("read {} (name another file with --config, or run silverd in the folder that has it)", file.display())
+            format!(
+                "read {} (name another file with --config, or run silverd in the folder that has it)",
+                file.display()
+            )
         })?;
-        let pipeline =
-            config::check(&text, &|name| std::env::var(name).ok()).map_err(|mistakes| mistaken(&mistakes, file, &text))?;
+        let pipeline = config::check(&text, &|name| std::env::var(name).ok())
+            .map_err(|mistakes| mistaken(&mistakes, file, &text))?;
         let base = std::path::absolute(file)?.parent().map(Path::to_path_buf).unwrap_or_default();
         Ok(Self { pipeline, base, file: file.to_path_buf(), text })
     }
@@ -82,7 +85,11 @@ impl Setup {
                 Err(failure) => mistakes.push(mistake_at(&table.plugin, &failure)),
             }
         }
-        if mistakes.is_empty() { Ok(loaded) } else { Err(mistaken(&Mistakes::from(mistakes), &self.file, &self.text).into()) }
+        if mistakes.is_empty() {
+            Ok(loaded)
+        } else {
+            Err(mistaken(&Mistakes::from(mistakes), &self.file, &self.text).into())
+        }
     }
 }
 

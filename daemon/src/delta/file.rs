@@ -180,9 +180,7 @@ fn bounds(ty: &DataType, chunk: &Statistics) -> Option<(Bound, Bound)> {
         (_, Statistics::Int32(s)) => (Bound::Int(i64::from(*s.min_opt()?)), Bound::Int(i64::from(*s.max_opt()?))),
         (_, Statistics::Int64(s)) => (Bound::Int(*s.min_opt()?), Bound::Int(*s.max_opt()?)),
         (_, Statistics::Double(s)) => (Bound::Float(*s.min_opt()?), Bound::Float(*s.max_opt()?)),
-        (_, Statistics::Float(s)) => {
-            (Bound::Float(f64::from(*s.min_opt()?)), Bound::Float(f64::from(*s.max_opt()?)))
-        }
+        (_, Statistics::Float(s)) => (Bound::Float(f64::from(*s.min_opt()?)), Bound::Float(f64::from(*s.max_opt()?))),
         (DataType::Utf8 | DataType::Dictionary(..), Statistics::ByteArray(s)) => {
             let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(|text| Bound::Text(text.to_owned()));
             (text(s.min_opt()?.data())?, text(s.max_opt()?.data())?)

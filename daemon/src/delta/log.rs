@@ -50,7 +50,9 @@ pub async fn transactions(store: &dyn ObjectStore, version: Option<u64>) -> anyh
     let version = version.or(newest).context("there is no log")?;
     let complete = commits.iter().map(|(of, _)| *of).eq(start..=version);
     if !complete {
-        bail!("the log in {LOG}/ lacks commits between version {start} and {version}: was it cleaned without a checkpoint?");
+        bail!(
+            "the log in {LOG}/ lacks commits between version {start} and {version}: was it cleaned without a checkpoint?"
+        );
     }
     for (_, path) in commits {
         let bytes = store.get(&path).await?.bytes().await?;
@@ -97,7 +99,11 @@ fn read_commit(bytes: &[u8], versions: &mut HashMap<String, i64>) -> anyhow::Res
     Ok(())
 }
 
-async fn read_checkpoint(store: &dyn ObjectStore, path: &Path, versions: &mut HashMap<String, i64>) -> anyhow::Result<()> {
+async fn read_checkpoint(
+    store: &dyn ObjectStore,
+    path: &Path,
+    versions: &mut HashMap<String, i64>,
+) -> anyhow::Result<()> {
     let bytes = store.get(path).await?.bytes().await?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
     let mask = ProjectionMask::columns(builder.parquet_schema(), ["txn.appId", "txn.version"]);

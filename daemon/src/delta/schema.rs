@@ -67,7 +67,8 @@ fn compare(name: &str, found: &StructField, wanted: &StructField, differences: &
         let (found, wanted) = (shape(found.data_type()), shape(wanted.data_type()));
         differences.push(format!("column `{name}`: the table has {found}, to be written is {wanted}"));
     } else if !found.is_nullable() && wanted.is_nullable() {
-        differences.push(format!("column `{name}`: the table has it never null, to be written is one that may be null"));
+        differences
+            .push(format!("column `{name}`: the table has it never null, to be written is one that may be null"));
     }
 }
 

@@ -200,8 +200,7 @@ impl ConsumerContext for Rebalances {
         let done = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             info!(?partitions, "assigned");
             self.place(consumer, list).and_then(|stopped| {
-                let assigned =
-                    if cooperative { consumer.incremental_assign(list) } else { consumer.assign(list) };
+                let assigned = if cooperative { consumer.incremental_assign(list) } else { consumer.assign(list) };
                 assigned.context("assign partitions")?;
                 if stopped.count() > 0 {
                     consumer.pause(&stopped).context("pause partitions")?;
@@ -231,7 +230,11 @@ impl Rebalances {
     }
 
     /// Sets where each partition of the list begins; gives those that must not be read.
-    fn place(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) -> anyhow::Result<TopicPartitionList> {
+    fn place(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        list: &mut TopicPartitionList,
+    ) -> anyhow::Result<TopicPartitionList> {
         let topic = &self.shared.config.topic;
         let stored = (self.shared.resume)().context("read where bronze has come to")?;
         let mut stopped = TopicPartitionList::new();
@@ -276,7 +279,10 @@ fn begin(stored: Option<i64>, low: i64, high: i64, config: &config::Source) -> R
             low - stored
         )),
         (Some(stored), _) if stored < low => {
-            warn!("{} offsets from {stored} on are no longer in Kafka, and are skipped as [source] expired = \"skip\" says", low - stored);
+            warn!(
+                "{} offsets from {stored} on are no longer in Kafka, and are skipped as [source] expired = \"skip\" says",
+                low - stored
+            );
             Ok(low)
         }
         (Some(stored), _) => Ok(stored),
@@ -302,7 +308,9 @@ fn poll(shared: &Arc<Shared>, chunks: &mpsc::Sender<Arrival>) -> anyhow::Result<
             }
             Ended::Rejoin => membership = Membership::Group,
             Ended::ProtocolUnknown => {
-                warn!("the broker does not know group.protocol=consumer (KIP-848, Kafka 4): using the classic protocol");
+                warn!(
+                    "the broker does not know group.protocol=consumer (KIP-848, Kafka 4): using the classic protocol"
+                );
                 protocol = Protocol::Classic;
             }
         }
@@ -423,8 +431,7 @@ fn session(
 
 /// Waits until a broker answers and has the topic. `None`: told to stop before.
 fn find_topic(shared: &Shared, client: &ClientConfig) -> anyhow::Result<Option<(String, usize)>> {
-    let probe: BaseConsumer =
-        client.create().context("set up the Kafka consumer ([source.kafka] in pipeline.toml)")?;
+    let probe: BaseConsumer = client.create().context("set up the Kafka consumer ([source.kafka] in pipeline.toml)")?;
     let (bootstrap, topic) = (&shared.broker.bootstrap, &shared.config.topic);
     let mut complained: Option<Instant> = None;
     while !shared.stop.load(Relaxed) {

@@ -85,7 +85,8 @@ impl Package {
         let own = metadata.packages.iter().find(|package| package.manifest_path == manifest);
         let name = own.map(|package| package.name.clone()).context("cargo does not know the package of this folder")?;
         let local = metadata.packages.iter().filter(|package| package.source.is_none());
-        let mut sources: Vec<_> = local.filter_map(|package| Some(package.manifest_path.parent()?.to_path_buf())).collect();
+        let mut sources: Vec<_> =
+            local.filter_map(|package| Some(package.manifest_path.parent()?.to_path_buf())).collect();
         sources.push(metadata.workspace_root.join("Cargo.toml"));
         sources.push(metadata.workspace_root.join("Cargo.lock"));
         // The WIT of the shop lies beside the plugins.
@@ -156,7 +157,9 @@ fn cargo(folder: &Path) -> Command {
 
 fn lacks_target(stderr: &[u8]) -> bool {
     let text = String::from_utf8_lossy(stderr);
-    text.contains("can't find crate for `core`") || text.contains("can't find crate for `std`") || text.contains("E0463")
+    text.contains("can't find crate for `core`")
+        || text.contains("can't find crate for `std`")
+        || text.contains("E0463")
 }
 
 /// Adds the wasm target, where rustup is there to do it.
@@ -176,6 +179,7 @@ fn newest_under(path: &Path) -> Option<SystemTime> {
         return metadata.modified().ok();
     }
     let entries = std::fs::read_dir(path).ok()?.flatten();
-    let entries = entries.filter(|entry| entry.file_name() != "target" && !entry.file_name().as_encoded_bytes().starts_with(b"."));
+    let entries = entries
+        .filter(|entry| entry.file_name() != "target" && !entry.file_name().as_encoded_bytes().starts_with(b"."));
     entries.filter_map(|entry| newest_under(&entry.path())).max()
 }

@@ -132,7 +132,14 @@ impl Places for Scattered {
 }
 
 /// Checks that a list lies in the memory, aligned, and within the budget.
-fn block(cx: &mut LiftContext<'_>, memory: &[u8], at: usize, len: usize, stride: usize, align: usize) -> Result<Strided> {
+fn block(
+    cx: &mut LiftContext<'_>,
+    memory: &[u8],
+    at: usize,
+    len: usize,
+    stride: usize,
+    align: usize,
+) -> Result<Strided> {
     ensure!(at.is_multiple_of(align), "a list's pointer {at:#x} is not aligned to {align}");
     let end = len.checked_mul(stride).and_then(|bytes| bytes.checked_add(at));
     let Some(end) = end.filter(|end| *end <= memory.len()) else {
@@ -285,9 +292,7 @@ impl Reader<'_, '_> {
             ensure!(valid, "a string is not UTF-8");
         }
         // SAFETY: the ends ascend from 0 to the length of the bytes, and each string between them is UTF-8.
-        let strings = unsafe {
-            StringArray::new_unchecked(offsets(ends), Buffer::from_vec(bytes), valid.cloned())
-        };
+        let strings = unsafe { StringArray::new_unchecked(offsets(ends), Buffer::from_vec(bytes), valid.cloned()) };
         Ok(Arc::new(strings))
     }
 

@@ -94,9 +94,8 @@ impl Transformer {
             Some(instance) => instance,
             None => self.plugin.instantiate().context("start the plugin")?,
         };
-        let answer = instance
-            .transform(self.plugin.limits(), chunk, batch)
-            .and_then(|output| self.check(chunk, batch, output));
+        let answer =
+            instance.transform(self.plugin.limits(), chunk, batch).and_then(|output| self.check(chunk, batch, output));
         if answer.is_ok() {
             self.instance = Some(instance);
         }

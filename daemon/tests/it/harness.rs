@@ -116,8 +116,8 @@ impl Project {
         let err = std::thread::spawn(move || read(&mut err));
         let status = wait(&mut child, Duration::from_secs(120));
         let (stdout, stderr) = (out.join().unwrap(), err.join().unwrap());
-        let status = status
-            .unwrap_or_else(|| panic!("silverd {args:?} did not end:\n{}", String::from_utf8_lossy(&stderr)));
+        let status =
+            status.unwrap_or_else(|| panic!("silverd {args:?} did not end:\n{}", String::from_utf8_lossy(&stderr)));
         Output { status, stdout, stderr }
     }
 

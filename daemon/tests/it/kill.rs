@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use super::harness::{Project, wait};
+use super::pipeline::send_odd_ones;
 use super::truth;
 
 /// A little generator of our own, so that a seed gives the same moments on every machine.
@@ -34,6 +35,9 @@ fn killed_at_any_moment_every_event_is_there_once() {
         .unwrap();
     let (mut kill, mut while_writing) = (0, 0);
     while kill < kills {
+        if kill % 5 == 0 {
+            send_odd_ones(&project);
+        }
         let before = commits(&project);
         let mut daemon = project.command(&["run", "--log", "warn"]).stdout(Stdio::null()).spawn().unwrap();
         // Half of the kills fall anywhere, the starting included; the others behind a commit of this run.
@@ -57,6 +61,7 @@ fn killed_at_any_moment_every_event_is_there_once() {
 
     project.silverd(&["run", "--drain"]);
     let counts = truth::check(&project);
+    assert!(counts["quarantine"] > 0, "rejects, too, are there once");
     println!("{kills} kills, {while_writing} of them behind a commit: {counts:?}");
 }
 

@@ -13,7 +13,7 @@ use super::harness::{Project, root};
 use super::truth::{self, SILVER};
 
 /// Events that no generator makes: broken, cut off, of no table, empty, with headers and odd bytes.
-fn send_odd_ones(project: &Project) {
+pub fn send_odd_ones(project: &Project) {
     let producer: BaseProducer =
         ClientConfig::new().set("bootstrap.servers", project.broker.address()).create().unwrap();
     let odd: [Option<&[u8]>; 9] = [

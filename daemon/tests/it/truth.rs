@@ -45,7 +45,8 @@ pub fn topic(project: &Project) -> BTreeMap<Place, Produced> {
         assert!(Instant::now() < deadline, "the topic has no end");
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
-                let record = Produced { key: message.key().map(<[u8]>::to_vec), value: message.payload().map(<[u8]>::to_vec) };
+                let record =
+                    Produced { key: message.key().map(<[u8]>::to_vec), value: message.payload().map(<[u8]>::to_vec) };
                 records.insert((i64::from(message.partition()), message.offset()), record);
             }
             Some(Err(rdkafka::error::KafkaError::PartitionEOF(partition))) => {
@@ -104,7 +105,9 @@ fn value(array: &dyn Array, row: usize) -> Value {
         }
         DataType::Struct(fields) => {
             let columns = array.as_struct().columns();
-            Value::Object(fields.iter().zip(columns).map(|(f, column)| (f.name().clone(), value(column, row))).collect())
+            Value::Object(
+                fields.iter().zip(columns).map(|(f, column)| (f.name().clone(), value(column, row))).collect(),
+            )
         }
         other => panic!("a test table has no {other}"),
     }
@@ -136,7 +139,9 @@ impl Native {
         Some(match ty.split('"').next()? {
             "page_view" => ("page_view", self.page_view.transform(&event).ok().flatten().map(|row| plain(&row))),
             "add_to_cart" => ("add_to_cart", self.add_to_cart.transform(&event).ok().flatten().map(|row| plain(&row))),
-            "order_placed" => ("order_placed", self.order_placed.transform(&event).ok().flatten().map(|row| plain(&row))),
+            "order_placed" => {
+                ("order_placed", self.order_placed.transform(&event).ok().flatten().map(|row| plain(&row)))
+            }
             _ => return None,
         })
     }
@@ -213,8 +218,10 @@ fn place(row: &Map<String, Value>, prefix: &str) -> Place {
 }
 
 fn produced(row: &Map<String, Value>) -> Produced {
-    let bytes = |name: &str| row[name].as_str().map(|hex| {
-        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
-    });
+    let bytes = |name: &str| {
+        row[name]
+            .as_str()
+            .map(|hex| (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect())
+    };
     Produced { key: bytes("key"), value: bytes("value") }
 }
