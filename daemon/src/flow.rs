@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::bronze::{Bronze, NotAppended};
-use crate::ingest::{Arrival, Broker, Cadence, Source};
+use crate::ingest::{Arrival, Broker, Cadence, High, Source, Task};
 use crate::quarantine::Quarantine;
 use crate::silver::{self, Landing, Offer, Worker};
 use crate::status::Status;
@@ -45,11 +45,13 @@ pub async fn run(run: Run, stop: CancellationToken) -> anyhow::Result<()> {
     let mut bronze = Bronze::open(&run.base, &run.pipeline.bronze, stages.clone()).await?;
     let quarantine = Arc::new(Quarantine::open(run.base.join(&*run.pipeline.quarantine.path)).await?);
     let workers = start_workers(&run, &bronze, &quarantine, &router, &stages)?;
-    let status = Arc::new(Status::new(&bronze, &quarantine, &workers, stages.clone()));
+    let high = Arc::<High>::default();
+    let status = Arc::new(Status::new(&bronze, &quarantine, &workers, high.clone(), stages.clone()));
     run.status.send_replace(Some(status.clone()));
 
+    let mut failed = None;
     'sources: while !stop.is_cancelled() {
-        let mut source = start_source(&run, &bronze, &stages)?;
+        let mut source = start_source(&run, &bronze, &high, &stages)?;
         loop {
             let arrival = tokio::select! {
                 arrival = source.next() => arrival,
@@ -57,14 +59,23 @@ pub async fn run(run: Run, stop: CancellationToken) -> anyhow::Result<()> {
             };
             let chunk = match arrival {
                 Some(Arrival::Chunk(chunk)) => Arc::new(chunk),
-                Some(Arrival::Drained) | None => break 'sources,
+                Some(Arrival::Drained) => break 'sources,
+                None if source.stopping() => break 'sources,
+                None => {
+                    warn!("the Kafka thread ended by itself; connecting anew");
+                    break;
+                }
+                Some(Arrival::Failed(failure)) if run.drain => {
+                    failed = Some(failure);
+                    break 'sources;
+                }
                 Some(Arrival::Failed(failure)) => {
                     warn!("kafka: {failure:#}; connecting anew");
                     break;
                 }
             };
             let routes = stages.measure(Stage::Route, || router.route(chunk.values().iter()));
-            status.arrived(&chunk, routes.unrouted, &source.high());
+            status.arrived(&chunk, routes.unrouted);
 
             let (landing, landed) = watch::channel(Landing::Pending);
             let offer = Offer { chunk: chunk.clone(), routes: Arc::new(routes.tables), landing: landed };
@@ -89,8 +100,10 @@ pub async fn run(run: Run, stop: CancellationToken) -> anyhow::Result<()> {
         drop(source);
         tokio::select! { () = tokio::time::sleep(RETRY) => {}, () = stop.cancelled() => {} }
     }
-    let patience = if run.drain && !stop.is_cancelled() { Duration::MAX } else { PATIENCE };
-    finish(workers, patience).await?;
+    finish(workers, if run.drain { Duration::MAX } else { PATIENCE }, &stop).await?;
+    if let Some(failure) = failed {
+        return Err(failure.context("drain the topic"));
+    }
     info!("stopped after a last commit");
     Ok(())
 }
@@ -110,6 +123,7 @@ fn start_workers(
         bronze: bronze.log(),
         head: bronze.head(),
         rows_max: run.pipeline.commit.rows_max,
+        bytes_max: run.pipeline.commit.bytes_max,
         stages: stages.clone(),
         base: run.base.clone(),
     };
@@ -117,19 +131,28 @@ fn start_workers(
     tables.map(|(index, table)| Worker::start(table, index, shared.clone())).collect()
 }
 
-fn start_source(run: &Run, bronze: &Bronze, stages: &Arc<Stages>) -> anyhow::Result<Source> {
+fn start_source(run: &Run, bronze: &Bronze, high: &Arc<High>, stages: &Arc<Stages>) -> anyhow::Result<Source> {
     let commit = &run.pipeline.commit;
     let cadence = Cadence {
         interval: Duration::from_millis(commit.interval_ms),
         rows_max: commit.rows_max,
         bytes_max: commit.bytes_max,
     };
-    let source = &run.pipeline.source;
-    Source::start(source, run.broker.clone(), cadence, bronze.resume(), run.drain, stages.clone(), run.taken.clone())
-        .context("start the Kafka consumer")
+    let task = Task {
+        config: run.pipeline.source.clone(),
+        broker: run.broker.clone(),
+        cadence,
+        resume: bronze.resume(),
+        drain: run.drain,
+        stages: stages.clone(),
+        taken: run.taken.clone(),
+        high: high.clone(),
+    };
+    Source::start(task).context("start the Kafka consumer")
 }
 
-async fn finish(workers: Vec<Worker>, patience: Duration) -> anyhow::Result<()> {
-    let ends = workers.into_iter().map(|worker| worker.finish(patience));
-    futures::future::try_join_all(ends).await.map(drop)
+/// Ends every worker, and gives the first failure.
+async fn finish(workers: Vec<Worker>, patience: Duration, stop: &CancellationToken) -> anyhow::Result<()> {
+    let ends = workers.into_iter().map(|worker| worker.finish(patience, stop.clone()));
+    futures::future::join_all(ends).await.into_iter().collect()
 }

@@ -25,13 +25,13 @@ pub struct GenerateArgs {
     #[arg(long, default_value = "events.raw")]
     pub topic: String,
     /// Events per second; 0: as fast as it goes
-    #[arg(long, default_value_t = 100.0, value_parser = events_per_second)]
+    #[arg(long, default_value_t = 100.0, value_parser = events_per_second, allow_negative_numbers = true)]
     pub eps: f64,
     /// How many users visit the shop
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pub users: u32,
     /// How many of a hundred events are sent twice
-    #[arg(long, default_value_t = 1.5, value_parser = percent, value_name = "PERCENT")]
+    #[arg(long, default_value_t = 1.5, value_parser = percent, value_name = "PERCENT", allow_negative_numbers = true)]
     pub dup_pct: f64,
     /// How far an event's ts lies from the present, at most, before or after
     #[arg(long, default_value_t = 300, value_name = "SECONDS")]

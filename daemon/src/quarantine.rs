@@ -12,11 +12,10 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde_json::json;
 use silverd_core::chunk::{Chunk, day_of};
 use silverd_core::config::Compression;
-use silverd_core::offsets::{LogPartition, Offsets};
 use silverd_core::schema::COMMENT;
 use tokio::sync::Mutex;
 
-use crate::delta::{CommitError, Encoder, Spec, Table, writer_properties};
+use crate::delta::{Encoder, NewFile, Spec, Table, writer_properties};
 use crate::telemetry::TableStats;
 use crate::transform::{Digest, Rejected};
 
@@ -64,9 +63,10 @@ pub fn spec(path: PathBuf) -> Spec {
     Spec { name: "quarantine".to_owned(), path, schema: schema(), doc }
 }
 
-/// The progress of one Silver table's rejects over one log partition.
-fn app_id(table: &str, log: &LogPartition) -> String {
-    format!("silverd-quarantine:{table}:{log}")
+/// The application id under which the quarantine counts a Silver table's commits that had rejects. It holds the table's
+/// own id: a table that is made anew begins anew.
+fn app_id(table_id: &str) -> String {
+    format!("silverd-quarantine:{table_id}")
 }
 
 impl Quarantine {
@@ -81,55 +81,58 @@ impl Quarantine {
         self.stats.clone()
     }
 
-    /// Stores the rejects of a Silver table, once each: those of offsets that a commit before has covered are passed
-    /// over, so that a table that repeats a chunk after a crash repeats no reject.
-    pub async fn append(
+    /// Writes rejects into a file that is in no commit yet.
+    pub async fn put(
         &self,
         table: &str,
         digest: &Digest,
         chunk: &Chunk,
         rejected: &[Rejected],
-    ) -> Result<(), CommitError> {
+    ) -> anyhow::Result<NewFile> {
+        let rows = rows(table, digest, chunk, rejected)?;
+        let (file, bytes) = self.encoder.encode(day_of(crate::clock::now_micros()), &[rows])?;
+        let store = self.table.lock().await.store();
+        file.put(&store, bytes).await?;
+        Ok(file)
+    }
+
+    /// How many commits with rejects of a Silver table are in.
+    pub async fn settled(&self, table_id: &str) -> anyhow::Result<i64> {
         let mut quarantine = self.table.lock().await;
-        loop {
-            let begun = Instant::now();
-            let done: Offsets = chunk
-                .ranges
-                .iter()
-                .filter_map(|(log, _)| Some((log.clone(), quarantine.transaction(&app_id(table, log))?)))
-                .collect();
-            let fresh: Vec<&Rejected> = rejected.iter().filter(|reject| is_new(chunk, reject.record, &done)).collect();
-            if fresh.is_empty() {
+        quarantine.reload().await?;
+        Ok(quarantine.transaction(&app_id(table_id)).unwrap_or(0))
+    }
+
+    /// Commits the rejects that a Silver table's `number`th commit with rejects has announced. Once: a number that is in
+    /// already is passed over.
+    pub async fn settle(&self, table: &str, table_id: &str, number: i64, file: NewFile) -> anyhow::Result<()> {
+        let (begun, id) = (Instant::now(), app_id(table_id));
+        let mut quarantine = self.table.lock().await;
+        for _ in 0..SETTLE_TRIES_MAX {
+            if quarantine.transaction(&id).unwrap_or(0) >= number {
                 return Ok(());
             }
-            let rows = rows(table, digest, chunk, &fresh).map_err(CommitError::Unknown)?;
-            let day = day_of(crate::clock::now_micros());
-            let (file, bytes) = self.encoder.encode(day, &[rows]).map_err(CommitError::Unknown)?;
-            file.put(&quarantine.store(), bytes).await.map_err(CommitError::Unknown)?;
-            let size = file.size();
-            let progress: Vec<_> = chunk.ranges.ends().iter().map(|(log, next)| (app_id(table, log), *next)).collect();
-            let info = json!({ "table": table, "plugin": digest.as_str(), "rejected": fresh.len() });
-            match quarantine.append(vec![file], &progress, info).await {
+            let (rows, size) = (file.rows(), file.size());
+            let info = json!({ "table": table, "rejected": rows });
+            match quarantine.append(vec![file.clone()], &[(id.clone(), number)], info).await {
                 Ok(committed) => {
-                    self.stats.committed(committed.version, fresh.len(), 1, size, begun.elapsed());
+                    self.stats.committed(committed.version, rows as usize, 1, size, begun.elapsed());
                     return Ok(());
                 }
-                Err(CommitError::Fenced { .. }) => quarantine.reload().await.map_err(CommitError::Unknown)?,
-                Err(error) => {
-                    quarantine.reload().await.map_err(CommitError::Unknown)?;
-                    return Err(error);
+                Err(failure) => {
+                    tracing::debug!("commit the quarantine: {failure}");
+                    quarantine.reload().await?;
                 }
             }
         }
+        anyhow::bail!("the quarantine's log took {SETTLE_TRIES_MAX} commits of others in a row")
     }
 }
 
-fn is_new(chunk: &Chunk, record: u32, done: &Offsets) -> bool {
-    let (partition, offset) = (chunk.partitions()[record as usize], chunk.offsets()[record as usize]);
-    !done.iter().any(|(log, next)| log.partition == partition && offset < *next)
-}
+/// How often a commit that others were faster than is tried again before the table starts over.
+const SETTLE_TRIES_MAX: usize = 10;
 
-fn rows(table: &str, digest: &Digest, chunk: &Chunk, rejected: &[&Rejected]) -> anyhow::Result<RecordBatch> {
+fn rows(table: &str, digest: &Digest, chunk: &Chunk, rejected: &[Rejected]) -> anyhow::Result<RecordBatch> {
     let records = UInt32Array::from_iter_values(rejected.iter().map(|reject| reject.record));
     let of = |values: &[i64]| rejected.iter().map(|reject| values[reject.record as usize]).collect::<Vec<_>>();
     let (cluster, topic) =
@@ -144,7 +147,7 @@ fn rows(table: &str, digest: &Digest, chunk: &Chunk, rejected: &[&Rejected]) -> 
         vec![
             repeated(table),
             Arc::new(StringArray::from_iter_values(rejected.iter().map(|reject| reject.code.as_str()))),
-            Arc::new(StringArray::from_iter_values(rejected.iter().map(|reject| &reject.reason))),
+            Arc::new(StringArray::from_iter_values(rejected.iter().map(|reject| short(&reject.reason)))),
             repeated(digest.as_str()),
             repeated(&cluster),
             repeated(&topic),
@@ -157,4 +160,10 @@ fn rows(table: &str, digest: &Digest, chunk: &Chunk, rejected: &[&Rejected]) -> 
             utc(vec![crate::clock::now_micros(); rejected.len()]),
         ],
     )?)
+}
+
+/// A reason is a sentence; a guest that writes a book is cut short.
+fn short(reason: &str) -> &str {
+    const REASON_BYTES_MAX: usize = 1024;
+    &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)]
 }

@@ -2,6 +2,8 @@
 //! look like by now (small, compacted, several partitions in one).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
 
 use anyhow::Context;
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
@@ -9,11 +11,17 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::{SortColumn, cast, concat_batches, filter_record_batch, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use bytes::Bytes;
-use deltalake_core::logstore::LogStoreRef;
+use deltalake_core::logstore::{LogStoreRef, ObjectStoreRef};
+use futures::future::BoxFuture;
+use futures::{FutureExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use serde::Deserialize;
 use silverd_core::chunk::{self, Chunk, column};
 use silverd_core::offsets::{LogPartition, OffsetRange, Ranges};
@@ -30,20 +38,24 @@ pub struct Replay {
     missing: Ranges,
     files: Vec<Indexed>,
     rows_max: usize,
+    bytes_max: usize,
 }
 
 /// A data file of Bronze, with the offsets that it holds of each log partition (end exclusive).
 struct Indexed {
     path: Path,
+    size: u64,
     rows: u64,
     holds: BTreeMap<LogPartition, OffsetRange>,
 }
 
 impl Replay {
     /// Finds the files. Of several topics or clusters in `missing` the first is taken; the others are for the next time.
-    pub async fn plan(log: LogStoreRef, missing: &Ranges, rows_max: usize) -> anyhow::Result<Self> {
+    ///
+    /// A chunk has about `rows_max` records and `bytes_max` bytes at most, but always at least one file's worth.
+    pub async fn plan(log: LogStoreRef, missing: &Ranges, rows_max: usize, bytes_max: usize) -> anyhow::Result<Self> {
         let Some((first, _)) = missing.iter().next() else {
-            return Ok(Self { log, missing: Ranges::default(), files: Vec::new(), rows_max });
+            return Ok(Self { log, missing: Ranges::default(), files: Vec::new(), rows_max, bytes_max });
         };
         let same = |log: &LogPartition| log.cluster == first.cluster && log.topic == first.topic;
         let missing: Ranges = missing.iter().filter(|(log, _)| same(log)).map(|(log, r)| (log.clone(), r)).collect();
@@ -63,7 +75,7 @@ impl Replay {
                 files.push(indexed);
             }
         }
-        Ok(Self { log, missing, files, rows_max })
+        Ok(Self { log, missing, files, rows_max, bytes_max })
     }
 
     /// The next chunk, or `None` when everything has been read. Its ranges follow one another without a gap.
@@ -71,15 +83,18 @@ impl Replay {
         if self.missing.is_empty() {
             return Ok(None);
         }
-        let (taken, window) = self.window();
-        let mut batches = Vec::new();
-        for file in &self.files[..taken] {
-            let store = self.log.object_store(None);
-            let bytes = async { anyhow::Ok(store.get(&file.path).await?.bytes().await?) };
-            let bytes = bytes.await.with_context(|| format!("read bronze file {}", file.path))?;
-            let window = window.clone();
-            let read = tokio::task::spawn_blocking(move || read(bytes, &window)).await?;
-            batches.extend(read.with_context(|| format!("decode bronze file {}", file.path))?);
+        let (taken, mut window) = self.window();
+        let (mut batches, mut bytes) = (Vec::new(), 0);
+        for at in 0..taken {
+            let read = self.read(&self.files[at], &window).await?;
+            bytes += read.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
+            batches.extend(read);
+            let shorter = self.window_of(at + 1);
+            if bytes >= self.bytes_max && at + 1 < taken && !shorter.is_empty() {
+                batches = batches.iter().map(|batch| within(batch, &shorter)).collect::<anyhow::Result<_>>()?;
+                window = shorter;
+                break;
+            }
         }
         let records = in_order(concat_batches(&chunk::schema(), &batches)?)?;
         let next = window.ends();
@@ -99,27 +114,45 @@ impl Replay {
             rows += self.files[taken].rows;
             taken += 1;
         }
-        loop {
-            // A file may be larger than a chunk should be: then it is read in several goes.
-            let large = self.files[..taken].iter().any(|file| file.rows > self.rows_max as u64);
-            let end_of = |log: &LogPartition, range: OffsetRange| {
-                let left = self.files[taken..].iter().filter_map(|file| file.holds.get(log));
-                let bound = left.filter(|held| held.end > range.start).map(|held| held.start.max(range.start)).min();
-                let step = if large { range.start.saturating_add(self.rows_max as i64) } else { i64::MAX };
-                range.end.min(bound.unwrap_or(i64::MAX)).min(step)
-            };
-            let window: Ranges = self
-                .missing
-                .iter()
-                .map(|(log, range)| (log, range.start, end_of(log, range)))
-                .filter(|(_, start, end)| start < end)
-                .map(|(log, start, end)| (log.clone(), OffsetRange::new(start, end)))
-                .collect();
-            if !window.is_empty() || taken == self.files.len() {
-                return (taken, window);
-            }
+        while self.window_of(taken).is_empty() && taken < self.files.len() {
             taken += 1;
         }
+        (taken, self.window_of(taken))
+    }
+
+    /// The ranges that the first `taken` files hold in full.
+    fn window_of(&self, taken: usize) -> Ranges {
+        // A file may be larger than a chunk should be: then it is read in several goes.
+        let step = self.files[..taken].iter().filter_map(|file| file.step(self.rows_max, self.bytes_max)).min();
+        let end_of = |log: &LogPartition, range: OffsetRange| {
+            let left = self.files[taken..].iter().filter_map(|file| file.holds.get(log));
+            let bound = left.filter(|held| held.end > range.start).map(|held| held.start.max(range.start)).min();
+            let step = step.map_or(i64::MAX, |step| range.start.saturating_add(step));
+            range.end.min(bound.unwrap_or(i64::MAX)).min(step)
+        };
+        let ends = self.missing.iter().map(|(log, range)| (log, range.start, end_of(log, range)));
+        ends.filter(|(_, start, end)| start < end)
+            .map(|(log, start, end)| (log.clone(), OffsetRange::new(start, end)))
+            .collect()
+    }
+
+    async fn read(&self, file: &Indexed, window: &Ranges) -> anyhow::Result<Vec<RecordBatch>> {
+        let store = self.log.object_store(None);
+        let bytes = async { anyhow::Ok(store.get(&file.path).await?.bytes().await?) };
+        let bytes = bytes.await.with_context(|| format!("read bronze file {}", file.path))?;
+        let window = window.clone();
+        let read = tokio::task::spawn_blocking(move || read(bytes, &window)).await?;
+        read.with_context(|| format!("decode bronze file {}", file.path))
+    }
+}
+
+impl Indexed {
+    /// How many offsets of each log partition to read at once of a file that is too large to be read whole; `None` if it
+    /// is not. Its bytes in memory are taken for four times those on the disk.
+    fn step(&self, rows_max: usize, bytes_max: usize) -> Option<i64> {
+        let row_bytes = (self.size * 4 / self.rows.max(1)).max(1);
+        let rows = (rows_max as u64).min(bytes_max as u64 / row_bytes).max(1);
+        (self.rows > rows * 2).then_some(rows as i64)
     }
 }
 
@@ -168,20 +201,20 @@ impl Stats {
         let one = min.cluster_id == max.cluster_id && min.topic == max.topic && min.partition == max.partition;
         let log = LogPartition::new(min.cluster_id.as_str(), min.topic.as_str(), min.partition);
         let holds = BTreeMap::from([(log, OffsetRange::new(min.offset, max.offset + 1))]);
-        one.then(|| Indexed { path: file.path.clone(), rows: self.num_records, holds })
+        one.then(|| Indexed { path: file.path.clone(), size: file.size, rows: self.num_records, holds })
     }
 }
 
-/// Reads the coordinates of a file's records.
+/// Reads the coordinates of a file's records, and nothing else of it.
 async fn index(log: &LogStoreRef, file: &DataFile) -> anyhow::Result<Indexed> {
-    let bytes = log.object_store(None).get(&file.path).await?.bytes().await?;
     let columns = [column::CLUSTER_ID, column::TOPIC, column::PARTITION, column::OFFSET];
-    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+    let reader = ObjectReader { store: log.object_store(None), path: file.path.clone(), size: file.size };
+    let builder = ParquetRecordBatchStreamBuilder::new(reader).await?;
     let rows = builder.metadata().file_metadata().num_rows() as u64;
     let mask = ProjectionMask::columns(builder.parquet_schema(), columns);
     let mut holds = BTreeMap::<LogPartition, OffsetRange>::new();
-    for batch in builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()? {
-        let batch = batch?;
+    let mut batches = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()?;
+    while let Some(batch) = batches.try_next().await? {
         let text = |name: &str| -> anyhow::Result<_> {
             Ok(cast(batch.column_by_name(name).with_context(|| format!("no column {name}"))?, &DataType::Utf8)?)
         };
@@ -204,7 +237,28 @@ async fn index(log: &LogStoreRef, file: &DataFile) -> anyhow::Result<Indexed> {
         }
         flush(&mut holds, last);
     }
-    Ok(Indexed { path: file.path.clone(), rows, holds })
+    Ok(Indexed { path: file.path.clone(), size: file.size, rows, holds })
+}
+
+/// Reads the parts of a file that a reader of some columns asks for.
+struct ObjectReader {
+    store: ObjectStoreRef,
+    path: Path,
+    size: u64,
+}
+
+impl AsyncFileReader for ObjectReader {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
+        async move { Ok(self.store.get_range(&self.path, range).await?) }.boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        _: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
+        let size = self.size;
+        async move { Ok(Arc::new(ParquetMetaDataReader::new().load_and_finish(self, size).await?)) }.boxed()
+    }
 }
 
 fn flush(holds: &mut BTreeMap<LogPartition, OffsetRange>, found: Option<(LogPartition, OffsetRange)>) {
@@ -222,23 +276,24 @@ fn coordinates(batch: &RecordBatch) -> anyhow::Result<(&[i32], &[i64])> {
 
 /// The records of a file that lie in the window, with a chunk's schema.
 fn read(bytes: Bytes, window: &Ranges) -> anyhow::Result<Vec<RecordBatch>> {
-    let Some((one, _)) = window.iter().next() else { return Ok(Vec::new()) };
-    let by_partition: BTreeMap<i32, OffsetRange> = window.iter().map(|(log, range)| (log.partition, range)).collect();
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
-    let mut batches = Vec::new();
-    for batch in builder.with_batch_size(BATCH_ROWS).build()? {
-        let batch = as_chunk(&batch?)?;
-        let (partitions, offsets) = coordinates(&batch)?;
-        let (clusters, topics) = (cast(batch.column(0), &DataType::Utf8)?, cast(batch.column(1), &DataType::Utf8)?);
-        let (clusters, topics) = (clusters.as_string::<i32>(), topics.as_string::<i32>());
-        let wanted = BooleanBuffer::collect_bool(batch.num_rows(), |row| {
-            by_partition.get(&partitions[row]).is_some_and(|range| range.contains(offsets[row]))
-                && *one.cluster == *clusters.value(row)
-                && *one.topic == *topics.value(row)
-        });
-        batches.push(filter_record_batch(&batch, &BooleanArray::new(wanted, None))?);
-    }
-    Ok(batches)
+    let batches = builder.with_batch_size(BATCH_ROWS).build()?;
+    batches.map(|batch| within(&as_chunk(&batch?)?, window)).collect()
+}
+
+/// The records of a batch that lie in the window.
+fn within(batch: &RecordBatch, window: &Ranges) -> anyhow::Result<RecordBatch> {
+    let Some((one, _)) = window.iter().next() else { return Ok(batch.slice(0, 0)) };
+    let by_partition: BTreeMap<i32, OffsetRange> = window.iter().map(|(log, range)| (log.partition, range)).collect();
+    let (partitions, offsets) = coordinates(batch)?;
+    let (clusters, topics) = (cast(batch.column(0), &DataType::Utf8)?, cast(batch.column(1), &DataType::Utf8)?);
+    let (clusters, topics) = (clusters.as_string::<i32>(), topics.as_string::<i32>());
+    let wanted = BooleanBuffer::collect_bool(batch.num_rows(), |row| {
+        by_partition.get(&partitions[row]).is_some_and(|range| range.contains(offsets[row]))
+            && *one.cluster == *clusters.value(row)
+            && *one.topic == *topics.value(row)
+    });
+    Ok(filter_record_batch(batch, &BooleanArray::new(wanted, None))?)
 }
 
 /// A batch as the file has it, with the columns and types of a chunk.

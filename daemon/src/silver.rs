@@ -10,6 +10,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -20,6 +21,7 @@ use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::TimestampMicrosecondType;
 use deltalake_core::logstore::LogStoreRef;
+use futures::FutureExt;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 use serde_json::json;
@@ -67,6 +69,7 @@ pub struct Shared {
     pub bronze: LogStoreRef,
     pub head: watch::Receiver<Offsets>,
     pub rows_max: usize,
+    pub bytes_max: usize,
     pub stages: Arc<Stages>,
     /// Paths of pipeline.toml count from here.
     pub base: PathBuf,
@@ -100,8 +103,13 @@ impl StateOf {
 const OFFERS_WAITING_MAX: usize = 1;
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(10);
+/// How long a table may go on to catch up once silverd was told to stop, and how long its step at hand may then take.
+const PATIENCE_AFTER_STOP: Duration = Duration::from_secs(10);
+const HURRY_MAX: Duration = Duration::from_secs(5);
 /// How often a table that fails is tried again once the flow is over.
 const LAST_TRIES_MAX: u32 = 2;
+/// The application id under which a table counts its commits that have rejects.
+const REJECTS: &str = "silverd-rejects";
 /// Progress over events of other tables alone is committed this seldom; after a crash it is found again from Bronze.
 const IDLE_COMMIT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -118,6 +126,7 @@ impl Worker {
             stats: stats.clone(),
             state: state.clone(),
             hurry: hurry.clone(),
+            plugin: None,
             open: None,
             told: None,
         };
@@ -138,17 +147,27 @@ impl Worker {
     }
 
     /// Lets the worker come to Bronze's end, or as far as it gets before `patience` runs out, and ends it.
-    pub async fn finish(self, patience: Duration) -> anyhow::Result<()> {
+    ///
+    /// After `stop` patience is short, whatever it was. A worker that is deep in work then (a plugin that hangs, a build)
+    /// is left behind: it goes on from its last commit at the next start, as after a kill.
+    pub async fn finish(self, patience: Duration, stop: CancellationToken) -> anyhow::Result<()> {
         drop(self.offers);
-        let hurry = self.hurry.clone();
-        let timer = tokio::spawn(async move {
-            tokio::time::sleep(patience).await;
-            hurry.cancel();
-        });
-        let thread = self.thread;
-        let ended = tokio::task::spawn_blocking(move || thread.join()).await?;
-        timer.abort();
-        let name = &self.name;
+        let (thread, name) = (self.thread, &self.name);
+        let mut joined = tokio::task::spawn_blocking(move || thread.join());
+        let stopped = async {
+            stop.cancelled().await;
+            tokio::time::sleep(patience.min(PATIENCE_AFTER_STOP)).await;
+        };
+        let ended = tokio::select! {
+            ended = &mut joined => ended?,
+            () = async { tokio::select! { () = tokio::time::sleep(patience) => {} () = stopped => {} } } => {
+                self.hurry.cancel();
+                match tokio::time::timeout(HURRY_MAX, joined).await {
+                    Ok(ended) => ended?,
+                    Err(_) => bail!("table {name} did not come to an end; it goes on from its last commit next time"),
+                }
+            }
+        };
         ended.map_err(|_| anyhow!("the worker of {name} panicked"))?.with_context(|| format!("fill table {name}"))
     }
 }
@@ -161,6 +180,8 @@ struct Task {
     stats: Arc<TableStats>,
     state: StateOf,
     hurry: CancellationToken,
+    /// Loaded once: what lies on the disk later is not taken up by chance.
+    plugin: Option<Arc<Plugin>>,
     open: Option<Open>,
     /// The last failure that was logged, so that one that stays is told once.
     told: Option<String>,
@@ -175,6 +196,8 @@ struct Open {
     next: Offsets,
     committed_at: Instant,
     replay: Option<Replay>,
+    /// Another silverd's progress was passed by the last commit.
+    passed: bool,
 }
 
 enum Step {
@@ -186,7 +209,8 @@ impl Task {
     async fn run(mut self) -> anyhow::Result<()> {
         let (mut pause, mut last_tries) = (RETRY_FIRST, 0);
         loop {
-            match self.step().await {
+            let step = AssertUnwindSafe(self.step()).catch_unwind().await;
+            match step.unwrap_or_else(|_| Err(anyhow!("the worker panicked; please report this"))) {
                 Ok(Step::Go) => pause = RETRY_FIRST,
                 Ok(Step::Finished) => return Ok(()),
                 Err(failure) => {
@@ -216,6 +240,10 @@ impl Task {
     }
 
     fn tell(&mut self, failure: &anyhow::Error, pause: Duration) {
+        if let Some(CommitError::Fenced { version, .. }) = failure.downcast_ref() {
+            info!(table = %self.config.name, version, "another silverd has written these offsets; going on behind it");
+            return;
+        }
         let text = format!("{failure:#}");
         self.state.set(format!("waiting: {}", text.lines().next().unwrap_or_default()));
         if self.told.as_ref() != Some(&text) {
@@ -257,7 +285,7 @@ impl Task {
             _ = self.shared.head.changed() => Ok(()),
             () = tokio::time::sleep(idle) => {
                 open.committed_at = Instant::now();
-                self.commit(open, Vec::new(), &Verdicts::default()).await
+                self.commit(open, Vec::new(), None, &Verdicts::default()).await
             }
         }
     }
@@ -268,7 +296,7 @@ impl Task {
             self.catch_up(open).await?;
             return Ok(Step::Go);
         }
-        self.commit(open, Vec::new(), &Verdicts::default()).await?;
+        self.commit(open, Vec::new(), None, &Verdicts::default()).await?;
         self.state.set("ended");
         Ok(Step::Finished)
     }
@@ -305,15 +333,16 @@ impl Task {
             Some(replay) => replay,
             None => {
                 let missing = missing(&open.next, &self.shared.head.borrow());
-                Replay::plan(self.shared.bronze.clone(), &missing, self.shared.rows_max).await?
+                Replay::plan(self.shared.bronze.clone(), &missing, self.shared.rows_max, self.shared.bytes_max).await?
             }
         };
         let next = self.shared.stages.time(Stage::BronzeRead, replay.next()).await?;
         let Some(chunk) = next else { return Ok(()) };
         let records = self.route(&chunk);
         let (_, landed) = watch::channel(Landing::Landed);
+        open.passed = false;
         self.process(open, &chunk, &records, landed).await?;
-        open.replay = Some(replay);
+        open.replay = (!open.passed).then_some(replay);
         Ok(())
     }
 
@@ -332,7 +361,10 @@ impl Task {
         records: &[u32],
         mut landing: watch::Receiver<Landing>,
     ) -> anyhow::Result<()> {
-        let verdicts = self.shared.stages.measure(Stage::Plugin, || open.transformer.transform(chunk, records))?;
+        // A guest's WASI may wait, which the runtime allows only in here.
+        let verdicts = tokio::task::block_in_place(|| {
+            self.shared.stages.measure(Stage::Plugin, || open.transformer.transform(chunk, records))
+        })?;
         let encoder = open.encoder.clone();
         let files = self.shared.stages.measure(Stage::SilverEncode, || {
             let days = by_day(&verdicts.rows, &self.config.event_date)?;
@@ -348,53 +380,86 @@ impl Task {
             file.put(&open.table.store(), bytes).await?;
             put.push(file);
         }
-        if !verdicts.rejected.is_empty() {
-            let digest = &open.transformer.plugin().digest;
-            let stored = self.shared.quarantine.append(&self.config.name, digest, chunk, &verdicts.rejected).await;
-            stored.context("commit rejects to the quarantine")?;
-        }
+        let rejects = match &verdicts.rejected[..] {
+            [] => None,
+            rejected => {
+                let digest = &open.transformer.plugin().digest;
+                let quarantine = &self.shared.quarantine;
+                Some(quarantine.put(&self.config.name, digest, chunk, rejected).await.context("write rejects")?)
+            }
+        };
         advance(&mut open.next, &chunk.ranges.ends());
         if verdicts.counts.events == 0 {
             return Ok(());
         }
-        self.commit(open, put, &verdicts).await
+        self.commit(open, put, rejects, &verdicts).await
     }
 
-    /// Commits rows, counts and all progress since the last commit.
-    async fn commit(&self, open: &mut Open, files: Vec<NewFile>, verdicts: &Verdicts) -> anyhow::Result<()> {
+    /// Commits rows, counts and all progress since the last commit. Rejects are announced in the same commit, and then
+    /// committed to the quarantine: what is announced and not there yet, after a crash, is found by `settle`.
+    async fn commit(
+        &self,
+        open: &mut Open,
+        files: Vec<NewFile>,
+        rejects: Option<NewFile>,
+        verdicts: &Verdicts,
+    ) -> anyhow::Result<()> {
         let ranges: Ranges = missing(&open.table.offsets(), &open.next);
         if ranges.is_empty() {
-            anyhow::ensure!(files.is_empty(), "there are rows without progress");
+            anyhow::ensure!(files.is_empty() && rejects.is_none(), "there are rows without progress");
             return Ok(());
         }
         let begun = Instant::now();
-        let progress: Vec<_> = ranges.ends().iter().map(|(log, next)| (log.app_id(), *next)).collect();
+        let mut progress: Vec<_> = ranges.ends().iter().map(|(log, next)| (log.app_id(), *next)).collect();
+        let number = open.table.transaction(REJECTS).unwrap_or(0) + 1;
+        if rejects.is_some() {
+            progress.push((REJECTS.to_owned(), number));
+        }
         let plugin = open.transformer.plugin();
         let info = json!({
             "ranges": ranges_json(&ranges),
             "counts": verdicts.counts,
             "plugin": { "interface": plugin.schema.interface, "digest": plugin.digest.as_str() },
+            "rejects": rejects,
         });
         let (count, bytes) = (files.len(), files.iter().map(NewFile::size).sum());
-        let committed = self.shared.stages.time(Stage::Commit, open.table.append(files, &progress, info)).await;
-        match committed {
-            Ok(committed) => {
-                open.committed_at = Instant::now();
-                self.stats.judged(&verdicts.counts);
-                let rows = verdicts.counts.rows as usize;
-                self.stats.committed(committed.version, rows, count, bytes, begun.elapsed());
-                Ok(())
-            }
-            Err(CommitError::Fenced { .. }) => {
-                bail!("another silverd has committed these offsets; going on behind them")
-            }
-            Err(failure) => Err(anyhow!(failure).context("commit rows")),
+        let appended = open.table.append(files, &progress, info);
+        let committed = self.shared.stages.time(Stage::Commit, appended).await.map_err(anyhow::Error::new)?;
+        open.committed_at = Instant::now();
+        self.stats.judged(&verdicts.counts);
+        let rows = verdicts.counts.rows as usize;
+        self.stats.committed(committed.version, rows, count, bytes, begun.elapsed());
+        if let Some(file) = rejects {
+            self.shared.quarantine.settle(&self.config.name, &open.table.id, number, file).await?;
         }
+        if !missing(&open.next, &open.table.offsets()).is_empty() {
+            // Another silverd has made progress that was passed on the way; what was planned before it is void.
+            advance(&mut open.next, &open.table.offsets());
+            open.replay = None;
+            open.passed = true;
+        }
+        Ok(())
+    }
+
+    /// Brings the quarantine up to what the table has announced: a crash may have come between the two commits.
+    async fn settle(&self, table: &Table) -> anyhow::Result<()> {
+        let announced = table.transaction(REJECTS).unwrap_or(0);
+        for number in self.shared.quarantine.settled(&table.id).await? + 1..=announced {
+            let info = table.info_of(REJECTS, number).await?;
+            let rejects = info.and_then(|mut info| info.get_mut("rejects").map(serde_json::Value::take));
+            let rejects = rejects.with_context(|| format!("commit {number} with rejects is no longer in the log"))?;
+            let file = serde_json::from_value(rejects).context("read what it announces")?;
+            self.shared.quarantine.settle(&self.config.name, &table.id, number, file).await?;
+        }
+        Ok(())
     }
 
     async fn open_up(&mut self) -> anyhow::Result<Open> {
         self.state.set("opening");
-        let plugin = self.load_plugin().await?;
+        let plugin = match &self.plugin {
+            Some(plugin) => plugin.clone(),
+            None => self.plugin.insert(self.load_plugin().await?).clone(),
+        };
         let spec = spec(&self.config, &plugin.schema, &self.shared.base);
         let table = Table::open(&spec).await?;
         let encoder = Encoder::new(
@@ -405,9 +470,18 @@ impl Task {
         if self.told.take().is_some() {
             info!(table = %self.config.name, "ready again");
         }
+        self.settle(&table).await.context("bring the quarantine up to the table")?;
         let next = table.offsets();
         let transformer = Transformer::new(plugin);
-        Ok(Open { table, transformer, encoder: Arc::new(encoder), next, committed_at: Instant::now(), replay: None })
+        Ok(Open {
+            table,
+            transformer,
+            encoder: Arc::new(encoder),
+            next,
+            committed_at: Instant::now(),
+            replay: None,
+            passed: false,
+        })
     }
 
     async fn load_plugin(&self) -> anyhow::Result<Arc<Plugin>> {
@@ -417,6 +491,15 @@ impl Task {
         info!(table = %self.config.name, digest = %plugin.digest, interface = %plugin.schema.interface, "plugin loaded");
         Ok(Arc::new(plugin))
     }
+}
+
+/// What in pipeline.toml is at fault when a plugin cannot fill its table, if it is not the plugin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Blame {
+    #[error("event_date")]
+    EventDate,
+    #[error("reference {0}")]
+    Reference(String),
 }
 
 /// Loads the plugin of a table, built from its sources if it must be, and checks that it can fill the table.
@@ -430,27 +513,30 @@ pub fn load_plugin(
     let mut reference = Vec::new();
     for (name, path) in &config.reference {
         let path = base.join(&**path);
-        let contents = std::fs::read(&path).with_context(|| format!("read reference file {}", path.display()))?;
+        let contents = std::fs::read(&path)
+            .with_context(|| format!("read reference file {}", path.display()))
+            .context(Blame::Reference(name.clone()))?;
         reference.push(ReferenceFile { name: name.clone(), contents });
     }
     let settings = config.settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     let plugin = Plugin::load(host, &file, transform::Config { settings, reference }, limits)?;
     match plugin.schema.column(&config.event_date) {
         Some(column) if column.kind == Kind::Timestamp && !column.nullable => Ok(plugin),
-        Some(column) => bail!(
-            "event_date = \"{}\" names a column of type {}; expected one of type `timestamp` that is never null",
-            &*config.event_date,
-            column.kind.arrow()
-        ),
+        Some(_) => {
+            Err(anyhow!("names a column that is no `timestamp`, or one that may be null").context(Blame::EventDate))
+        }
         None => {
             let names: Vec<_> = plugin.schema.columns.iter().map(|column| column.name.as_str()).collect();
-            bail!(
-                "event_date = \"{}\" names no column of the plugin's row, which has {}",
-                &*config.event_date,
-                names.join(", ")
-            )
+            Err(anyhow!("names no column of the plugin's row, which has {}", names.join(", "))
+                .context(Blame::EventDate))
         }
     }
+}
+
+/// Says what would keep a plugin from writing the table that stands there, if one does.
+pub async fn fits(config: &SilverTable, plugin: &Plugin, base: &std::path::Path) -> anyhow::Result<()> {
+    let spec = spec(config, &plugin.schema, base);
+    if spec.path.join("_delta_log").is_dir() { Table::open(&spec).await.map(drop) } else { Ok(()) }
 }
 
 fn spec(config: &SilverTable, schema: &TableSchema, base: &std::path::Path) -> Spec {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use silverd_core::chunk::Chunk;
@@ -15,6 +15,7 @@ use tracing::info;
 
 use crate::bronze::Bronze;
 use crate::clock;
+use crate::ingest::High;
 use crate::quarantine::Quarantine;
 use crate::silver::{StateOf, Worker};
 use crate::telemetry::{Stages, TableStats};
@@ -28,12 +29,18 @@ pub struct Status {
     pub unrouted: AtomicU64,
     pub stages: Arc<Stages>,
     head: watch::Receiver<Offsets>,
-    high: Mutex<BTreeMap<i32, i64>>,
+    high: Arc<High>,
     first_at: AtomicI64,
 }
 
 impl Status {
-    pub fn new(bronze: &Bronze, quarantine: &Quarantine, workers: &[Worker], stages: Arc<Stages>) -> Self {
+    pub fn new(
+        bronze: &Bronze,
+        quarantine: &Quarantine,
+        workers: &[Worker],
+        high: Arc<High>,
+        stages: Arc<Stages>,
+    ) -> Self {
         Self {
             bronze: bronze.stats(),
             silver: workers.iter().map(|w| (w.name.clone(), w.stats.clone(), w.state_of())).collect(),
@@ -41,21 +48,16 @@ impl Status {
             unrouted: AtomicU64::new(0),
             stages,
             head: bronze.head(),
-            high: Mutex::default(),
+            high,
             first_at: AtomicI64::new(0),
         }
     }
 
     /// A chunk has come from Kafka.
-    pub fn arrived(&self, chunk: &Chunk, unrouted: usize, high: &BTreeMap<i32, i64>) {
+    pub fn arrived(&self, chunk: &Chunk, unrouted: usize) {
         let _ = self.first_at.compare_exchange(0, clock::now_micros(), Relaxed, Relaxed);
         self.bronze.events.fetch_add(chunk.records.num_rows() as u64, Relaxed);
         self.unrouted.fetch_add(unrouted as u64, Relaxed);
-        let mut known = self.high.lock().unwrap_or_else(PoisonError::into_inner);
-        for (partition, offset) in high {
-            let known = known.entry(*partition).or_insert(*offset);
-            *known = (*known).max(*offset);
-        }
     }
 
     /// When the first chunk came, in microseconds since the epoch; 0 before.
@@ -65,10 +67,7 @@ impl Status {
 
     /// Offsets that Kafka has and Bronze has not, as far as Kafka has told: its ends are known a second late.
     pub fn lag(&self) -> i64 {
-        let (head, high) = (self.head.borrow(), self.high.lock().unwrap_or_else(PoisonError::into_inner));
-        let read =
-            |partition: i32| head.iter().filter(|(log, _)| log.partition == partition).map(|(_, next)| *next).max();
-        high.iter().map(|(partition, end)| (end - read(*partition).unwrap_or(0)).max(0)).sum()
+        self.high.lag(&self.head.borrow())
     }
 
     /// One line for each table, under a header.
@@ -156,12 +155,12 @@ const LOG_INTERVAL: Duration = Duration::from_secs(5);
 /// Shows the status until the pipeline ends.
 pub async fn show(mut status: watch::Receiver<Option<Arc<Status>>>, ended: CancellationToken) {
     let live = std::io::stdout().is_terminal();
-    let (mut rates, mut drawn) = (Rates::default(), 0);
+    let (mut rates, mut drawn, mut over) = (Rates::default(), 0, false);
     let interval = if live { LIVE_INTERVAL } else { LOG_INTERVAL };
-    loop {
+    while !over {
         tokio::select! {
             () = tokio::time::sleep(interval) => {}
-            () = ended.cancelled() => return,
+            () = ended.cancelled() => over = true, // once more, for the last commits
         }
         let Some(status) = status.borrow_and_update().clone() else { continue };
         if live {

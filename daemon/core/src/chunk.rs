@@ -204,6 +204,16 @@ impl ChunkBuilder {
         self.partitions.len()
     }
 
+    /// True when there are neither records nor offsets to cover.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// Covers everything below `end` of a partition of which nothing is to be read.
+    pub fn cover(&mut self, partition: i32, end: i64) {
+        self.ranges.entry(partition).or_insert(OffsetRange::new(0, end));
+    }
+
     /// Bytes of keys, values and headers.
     pub fn bytes(&self) -> usize {
         self.keys.bytes.len() + self.values.bytes.len() + self.header_names.bytes.len() + self.header_values.bytes.len()
@@ -360,6 +370,19 @@ mod tests {
         assert_eq!(part.offsets(), [6]);
         assert_eq!(part.ranges, ranges);
         assert_eq!(chunk.select(&chunk.ranges).records, chunk.records);
+    }
+
+    #[test]
+    fn what_is_left_out_is_covered() {
+        let mut builder = ChunkBuilder::new("c".into(), "t".into());
+        assert!(builder.is_empty());
+        builder.cover(0, 10);
+        builder.cover(1, 4);
+        builder.push(10, record(0, 12, "x"));
+        assert!(!builder.is_empty());
+        let chunk = builder.finish(0);
+        let ranges: Vec<_> = chunk.ranges.iter().map(|(log, range)| (log.partition, range.start, range.end)).collect();
+        assert_eq!(ranges, [(0, 0, 13), (1, 0, 4)]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use anyhow::Context;
 use serde_json::json;
+use silverd_core::config::Start;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -21,12 +22,13 @@ pub struct BenchArgs {
     /// Kafka's brokers
     #[arg(long, default_value = "localhost:9092", value_name = "HOST:PORT")]
     brokers: String,
-    /// Fill the topic with so many events first; 0: drain what is there
+    /// Fill a new topic with so many events first
     #[arg(long, default_value_t = 2_000_000)]
     events: u64,
-    /// The topic; made anew unless --events 0
-    #[arg(long, default_value = "silverd-bench")]
-    topic: String,
+    /// Fill nothing: drain this topic as it is
+    #[arg(long, conflicts_with_all = ["events", "file", "partitions"])]
+    topic: Option<String>,
+    /// Partitions of the new topic
     #[arg(long, default_value_t = 4)]
     partitions: i32,
     /// Fill the topic with the lines of this file over and over, under fresh ids, instead of made-up events
@@ -44,12 +46,14 @@ pub async fn bench(file: &Path, args: BenchArgs, stop: CancellationToken) -> any
     let mut setup = Setup::read(file)?;
     let loaded = tokio::task::spawn_blocking(move || setup_plugins(&mut setup).map(|()| setup)).await?;
     let mut setup = loaded?;
-    if args.events > 0 {
-        fill(&args, &stop).await?;
-    }
     let out = Out::of(args.out.clone())?;
+    let topic = match &args.topic {
+        Some(topic) => topic.clone(),
+        None => fill(&args, &stop).await?,
+    };
     setup.relocate(&out.path);
-    setup.pipeline.source.topic = args.topic.clone();
+    setup.pipeline.source.topic = topic;
+    setup.pipeline.source.start = Start::Earliest;
     setup.pipeline.source.group = format!("silverd-bench-{}", uuid::Uuid::new_v4());
     let taken = Arc::<AtomicU64>::default();
     let (sender, shown) = watch::channel(None);
@@ -120,10 +124,12 @@ fn setup_plugins(setup: &mut Setup) -> anyhow::Result<()> {
     setup.load_plugins().map(drop)
 }
 
-async fn fill(args: &BenchArgs, stop: &CancellationToken) -> anyhow::Result<()> {
+/// Makes a topic, and fills it.
+async fn fill(args: &BenchArgs, stop: &CancellationToken) -> anyhow::Result<String> {
+    let topic = format!("silverd-bench-{}", uuid::Uuid::new_v4());
     let generate = GenerateArgs {
         bootstrap: args.brokers.clone(),
-        topic: args.topic.clone(),
+        topic: topic.clone(),
         eps: 0.0,
         count: Some(args.events),
         repeat: args.file.is_some(),
@@ -132,7 +138,8 @@ async fn fill(args: &BenchArgs, stop: &CancellationToken) -> anyhow::Result<()> 
         partitions: args.partitions,
         ..GenerateArgs::default()
     };
-    generate::run(generate, stop.clone()).await.map(drop)
+    generate::run(generate, stop.clone()).await?;
+    Ok(topic)
 }
 
 /// The folder of the tables; a temporary one goes with it.
@@ -146,6 +153,8 @@ impl Out {
         let temporary = path.is_none();
         let path = path.unwrap_or_else(|| std::env::temp_dir().join(format!("silverd-bench-{}", uuid::Uuid::new_v4())));
         std::fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
+        let mut entries = std::fs::read_dir(&path).with_context(|| format!("read {}", path.display()))?;
+        anyhow::ensure!(entries.next().is_none(), "--out {} is not empty: name a new folder", path.display());
         Ok(Self { path, temporary })
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +33,7 @@ pub struct DemoArgs {
 
 const PARTITIONS: i32 = 4;
 
-pub async fn demo(file: &Path, args: DemoArgs, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn demo(file: &Path, args: DemoArgs, time: Option<Duration>, stop: CancellationToken) -> anyhow::Result<()> {
     let setup = Setup::read(file)?;
     let topic = setup.pipeline.source.topic.clone();
     let embedded = EmbeddedBroker::start(&topic, PARTITIONS)?;
@@ -40,8 +41,13 @@ pub async fn demo(file: &Path, args: DemoArgs, stop: CancellationToken) -> anyho
         "embedded broker at {} with topic {topic}: any Kafka client can send to it until the demo ends",
         embedded.bootstrap()
     );
-    let loaded = tokio::task::spawn_blocking(move || setup.load_plugins().map(|_| setup)).await?;
-    let setup = loaded?;
+    let load = tokio::task::spawn_blocking(move || setup.load_plugins().map(|_| setup));
+    let setup = tokio::select! {
+        loaded = load => loaded??,
+        () = stop.cancelled() => return Ok(()),
+    };
+    // The plugins may have been built just now: the time counts from here.
+    super::stop_after(time, &stop);
 
     let generate = GenerateArgs {
         bootstrap: embedded.bootstrap(),
@@ -78,5 +84,6 @@ pub async fn demo(file: &Path, args: DemoArgs, stop: CancellationToken) -> anyho
     ended.cancel();
     let _ = display.await;
     generating.await??;
+    println!("Ask the tables: silverd query \"select channel, count(*) from page_view group by channel\"");
     result
 }

@@ -97,14 +97,21 @@ pub fn main(cli: Cli) -> ExitCode {
 }
 
 async fn execute(cli: Cli) -> anyhow::Result<()> {
-    let stop = stop_on_signal(cli.time)?;
+    let stop = stop_on_signal()?;
+    let (config, time) = (&cli.config, cli.time);
     match cli.command {
-        Command::Demo(args) => demo::demo(&cli.config, args, stop).await,
-        Command::Run(args) => run::run(&cli.config, args, stop).await,
-        Command::Check => setup::check(&cli.config),
-        Command::Generate(args) => generate::run(args, stop).await.map(drop),
-        Command::Query(args) => query::query(&cli.config, args).await,
-        Command::Bench(args) => bench::bench(&cli.config, args, stop).await,
+        Command::Demo(args) => demo::demo(config, args, time, stop).await,
+        Command::Run(args) => {
+            stop_after(time, &stop);
+            run::run(config, args, stop).await
+        }
+        Command::Check => setup::check(config).await,
+        Command::Generate(args) => {
+            stop_after(time, &stop);
+            generate::run(args, stop).await.map(drop)
+        }
+        Command::Query(args) => query::query(config, args).await,
+        Command::Bench(args) => bench::bench(config, args, stop).await,
     }
 }
 
@@ -120,8 +127,8 @@ fn start_log(cli: &Cli) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A token that Ctrl-C, SIGTERM or the end of `--for` cancels. A second Ctrl-C ends the process at once.
-fn stop_on_signal(time: Option<Duration>) -> anyhow::Result<CancellationToken> {
+/// A token that Ctrl-C or SIGTERM cancels. A second Ctrl-C ends the process at once.
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let token = stop.clone();
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
@@ -129,7 +136,6 @@ fn stop_on_signal(time: Option<Duration>) -> anyhow::Result<CancellationToken> {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => info!("Ctrl-C: stopping after a last commit"),
             _ = terminate.recv() => info!("SIGTERM: stopping after a last commit"),
-            () = after(time) => {}
         }
         token.cancel();
         if tokio::signal::ctrl_c().await.is_ok() {
@@ -139,9 +145,13 @@ fn stop_on_signal(time: Option<Duration>) -> anyhow::Result<CancellationToken> {
     Ok(stop)
 }
 
-async fn after(time: Option<Duration>) {
-    match time {
-        Some(time) => tokio::time::sleep(time).await,
-        None => std::future::pending().await,
+/// Lets the end of `--for`, from now on, cancel the token.
+fn stop_after(time: Option<Duration>, stop: &CancellationToken) {
+    if let Some(time) = time {
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            stop.cancel();
+        });
     }
 }

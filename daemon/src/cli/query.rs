@@ -46,10 +46,12 @@ async fn answer(setup: &Setup, sql: &str) -> anyhow::Result<(SchemaRef, Vec<Reco
     let pipeline = &setup.pipeline;
     let mut known = vec![("bronze", &pipeline.bronze.path), ("quarantine", &pipeline.quarantine.path)];
     known.extend(pipeline.silver.iter().map(|table| (table.name.as_ref(), &table.path)));
-    let mut absent = Vec::new();
+    let (mut absent, mut there) = (Vec::new(), Vec::new());
     for (name, path) in known {
         if !register(&context, name, &setup.base.join(&**path)).await? {
             absent.push(name);
+        } else {
+            there.push(name);
         }
     }
     let answer = async {
@@ -57,9 +59,15 @@ async fn answer(setup: &Setup, sql: &str) -> anyhow::Result<(SchemaRef, Vec<Reco
         let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
         Ok::<_, datafusion::error::DataFusionError>((schema, frame.collect().await?))
     };
-    answer.await.map_err(|failure| match absent.as_slice() {
-        [] => anyhow!("{failure}"),
-        absent => anyhow!("{failure}\n(not there yet, since nothing was written to them: {})", absent.join(", ")),
+    answer.await.map_err(|failure| {
+        let mut text = failure.to_string();
+        if text.contains("not found") {
+            text += &format!("\ntables: {}", if there.is_empty() { "none yet".to_owned() } else { there.join(", ") });
+            if !absent.is_empty() {
+                text += &format!("; nothing was written yet to {}", absent.join(", "));
+            }
+        }
+        anyhow!(text)
     })
 }
 

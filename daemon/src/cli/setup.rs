@@ -5,9 +5,9 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use silverd_core::config::{self, Located, Mistake, Mistakes, Pipeline};
+use silverd_core::config::{self, Mistake, Mistakes, Pipeline, SilverTable};
 
-use crate::silver::load_plugin;
+use crate::silver::{Blame, fits, load_plugin};
 use crate::transform::{Host, Limits};
 
 /// Mistakes in pipeline.toml, told with their places.
@@ -69,12 +69,17 @@ impl Setup {
     }
 
     /// Loads every plugin, building those that must be built; tells all that cannot fill their tables at once.
+    ///
+    /// Works for as long as it takes, on the thread that it is called on.
     pub fn load_plugins(&self) -> anyhow::Result<Vec<String>> {
+        let runtime = tokio::runtime::Handle::current();
         let host = Host::new()?;
         let limits = Limits::from(&self.pipeline.limits);
         let (mut mistakes, mut loaded) = (Vec::new(), Vec::new());
         for table in &self.pipeline.silver {
-            match load_plugin(table, &self.base, host.clone(), limits.clone()) {
+            let loaded_plugin = load_plugin(table, &self.base, host.clone(), limits.clone())
+                .and_then(|plugin| runtime.block_on(fits(table, &plugin, &self.base)).map(|()| plugin));
+            match loaded_plugin {
                 Ok(plugin) => loaded.push(format!(
                     "{}: {} {}, {} columns",
                     table.name,
@@ -82,7 +87,7 @@ impl Setup {
                     plugin.digest,
                     plugin.schema.columns.len()
                 )),
-                Err(failure) => mistakes.push(mistake_at(&table.plugin, &failure)),
+                Err(failure) => mistakes.push(mistake_at(table, &failure)),
             }
         }
         if mistakes.is_empty() {
@@ -93,9 +98,14 @@ impl Setup {
     }
 }
 
-fn mistake_at(plugin: &Located<String>, failure: &anyhow::Error) -> Mistake {
-    let text = format!("{failure:#}");
-    Mistake::new(plugin.span.clone(), text, "this plugin", None)
+/// A plugin's failure as a mistake, at the place in pipeline.toml that is at fault.
+fn mistake_at(table: &SilverTable, failure: &anyhow::Error) -> Mistake {
+    let (place, label) = match failure.downcast_ref::<Blame>() {
+        Some(Blame::EventDate) => (&table.event_date, "this column"),
+        Some(Blame::Reference(name)) => (table.reference.get(name).unwrap_or(&table.plugin), "this file"),
+        None => (&table.plugin, "this plugin"),
+    };
+    Mistake::new(place.span.clone(), format!("[silver.{}] {failure:#}", table.name), label, None)
 }
 
 fn mistaken(mistakes: &Mistakes, file: &Path, text: &str) -> Mistaken {
@@ -108,9 +118,9 @@ fn mistaken(mistakes: &Mistakes, file: &Path, text: &str) -> Mistaken {
 }
 
 /// `silverd check`.
-pub fn check(file: &Path) -> anyhow::Result<()> {
+pub async fn check(file: &Path) -> anyhow::Result<()> {
     let setup = Setup::read(file)?;
-    for plugin in setup.load_plugins()? {
+    for plugin in tokio::task::spawn_blocking(move || setup.load_plugins()).await?? {
         println!("{plugin}");
     }
     println!("{}: no mistakes", file.display());

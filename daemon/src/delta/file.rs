@@ -7,7 +7,7 @@ use anyhow::Context;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use bytes::Bytes;
-use chrono::{DateTime, Days, NaiveDate};
+use chrono::{DateTime, Datelike, Days, NaiveDate};
 use deltalake_core::kernel::Add;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -17,6 +17,7 @@ use parquet::basic::{Compression as Codec, ZstdLevel};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::file::statistics::Statistics;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use silverd_core::config::Compression;
 use uuid::Uuid;
@@ -25,9 +26,10 @@ use uuid::Uuid;
 const ROW_GROUP_ROWS_MAX: usize = 128 * 1024;
 
 /// A file that lies in the table's folder and is in no commit yet.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NewFile {
     path: String,
+    rows: u64,
     event_date: Option<String>,
     size: u64,
     stats: String,
@@ -81,6 +83,7 @@ impl Encoder {
         let file = NewFile {
             path: format!("event_date={date}/part-{}.{}", Uuid::new_v4(), self.extension),
             event_date: Some(date),
+            rows: metadata.file_metadata().num_rows() as u64,
             size: bytes.len() as u64,
             stats: stats(&self.schema, &metadata).to_string(),
             modified_ms: crate::clock::now_ms(),
@@ -99,6 +102,10 @@ impl NewFile {
 
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.rows
     }
 }
 
@@ -127,6 +134,9 @@ fn date(day: i32) -> String {
     let date = if day < 0 { epoch.checked_sub_days(days) } else { epoch.checked_add_days(days) };
     date.unwrap_or(epoch).format("%Y-%m-%d").to_string()
 }
+
+/// The days and times that Delta's statistics can say: years of four digits.
+const DAYS: std::ops::RangeInclusive<i32> = -719_162..=2_932_896;
 
 /// Delta's statistics (protocol, "Per-file Statistics"), from the file's own: of its top-level columns of plain types.
 fn stats(schema: &SchemaRef, metadata: &ParquetMetaData) -> Value {
@@ -193,11 +203,14 @@ fn render(ty: &DataType, bound: Bound) -> Value {
     match (ty, bound) {
         (DataType::Timestamp(TimeUnit::Microsecond, _), Bound::Int(micros)) => {
             match DateTime::from_timestamp_micros(micros) {
-                Some(time) => json!(time.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()),
-                None => Value::Null,
+                Some(time) if (1..=9999).contains(&time.year()) => {
+                    json!(time.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string())
+                }
+                _ => Value::Null,
             }
         }
-        (DataType::Date32, Bound::Int(day)) => json!(date(day as i32)),
+        (DataType::Date32, Bound::Int(day)) if DAYS.contains(&(day as i32)) => json!(date(day as i32)),
+        (DataType::Date32, _) => Value::Null,
         (_, Bound::Int(value)) => json!(value),
         (_, Bound::Float(value)) => json!(value),
         (_, Bound::Text(value)) => json!(value),

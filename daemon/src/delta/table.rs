@@ -5,8 +5,8 @@ use std::path::{Path as FilePath, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use arrow::datatypes::SchemaRef;
-use deltalake_core::kernel::{DataType, PrimitiveType, StructField};
-use deltalake_core::logstore::{LogStoreRef, ObjectStoreRef};
+use deltalake_core::kernel::{Action, DataType, PrimitiveType, StructField};
+use deltalake_core::logstore::{LogStoreRef, ObjectStoreRef, get_actions};
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::SaveMode;
 use deltalake_core::{DeltaTable, DeltaTableBuilder};
@@ -20,7 +20,7 @@ use url::Url;
 use super::log::transactions;
 use super::schema;
 
-/// The partition column of every table of silverd but the quarantine's.
+/// The partition column of every table of silverd.
 const EVENT_DATE: &str = "event_date";
 
 /// What a table is to be, when it is made.
@@ -41,7 +41,10 @@ pub struct Table {
     pub(super) version: u64,
     /// The version of each application id.
     pub(super) transactions: HashMap<String, i64>,
+    /// Delta's own id of the table, from its metadata.
+    pub id: String,
     path: PathBuf,
+    columns: Vec<StructField>,
 }
 
 /// A data file of a table.
@@ -75,16 +78,17 @@ impl Table {
         let columns = with_event_date(schema::columns(&spec.schema)?);
         if table.verify_deltatable_existence().await? {
             table.load().await?;
-            accepts(&table, &columns)?;
         } else {
-            table = create(&table, spec, columns).await?;
+            table = create(&table, spec, columns.clone()).await?;
         }
         let mut opened = Self {
             name: spec.name.clone(),
             log: table.log_store(),
             version: 0,
             transactions: HashMap::new(),
+            id: String::new(),
             path: spec.path.clone(),
+            columns,
         };
         opened.read(&table).await?;
         Ok(opened)
@@ -97,7 +101,9 @@ impl Table {
     }
 
     async fn read(&mut self, table: &DeltaTable) -> anyhow::Result<()> {
+        accepts(table, &self.columns)?;
         let version = table.version().ok_or_else(|| anyhow!("the table has no version"))?;
+        self.id = table.snapshot()?.metadata().id().to_string();
         self.transactions = transactions(self.store().as_ref(), Some(version)).await?;
         self.version = version;
         Ok(())
@@ -113,6 +119,25 @@ impl Table {
     /// The next offset of every log partition of which the table holds something.
     pub fn offsets(&self) -> Offsets {
         offsets_in(&self.transactions)
+    }
+
+    /// What the newest commit that moved an application id to `number` has left in its info under `silverd`.
+    pub async fn info_of(&self, app_id: &str, number: i64) -> anyhow::Result<Option<serde_json::Value>> {
+        for version in (1..=self.version).rev() {
+            let Some(bytes) = self.log.read_commit_entry(version).await? else { return Ok(None) };
+            let actions = get_actions(version, &bytes)?;
+            let moved =
+                |action: &Action| matches!(action, Action::Txn(txn) if txn.app_id == app_id && txn.version == number);
+            if !actions.iter().any(moved) {
+                continue;
+            }
+            let info = actions.into_iter().find_map(|action| match action {
+                Action::CommitInfo(mut info) => info.info.remove("silverd"),
+                _ => None,
+            });
+            return Ok(info);
+        }
+        Ok(None)
     }
 
     pub fn transaction(&self, app_id: &str) -> Option<i64> {

@@ -219,7 +219,7 @@ impl Sender {
             trouble => trouble,
         };
         anyhow!(
-            "no broker answers at {}{trouble}, waited {} s. Is it running? `docker compose up -d kafka` starts one; \
+            "no broker answers at {}{trouble}, waited {} s. Is it running? \
              --bootstrap HOST:PORT or KAFKA_BROKERS names another one",
             self.bootstrap,
             ANSWER_MAX.as_secs(),

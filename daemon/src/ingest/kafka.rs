@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
@@ -54,6 +55,37 @@ pub enum Arrival {
     Failed(anyhow::Error),
 }
 
+/// What a source reads, and how.
+#[derive(Clone)]
+pub struct Task {
+    pub config: config::Source,
+    pub broker: Broker,
+    pub cadence: Cadence,
+    pub resume: Resume,
+    /// Ends with `Drained` when the end of every partition has been seen.
+    pub drain: bool,
+    pub stages: Arc<Stages>,
+    /// Bytes of keys and values taken from Kafka so far.
+    pub taken: Arc<AtomicU64>,
+    pub high: Arc<High>,
+}
+
+/// Where each log partition ends, as far as the broker has told: up to a second late.
+#[derive(Default)]
+pub struct High(Mutex<Offsets>);
+
+impl High {
+    fn set(&self, log: LogPartition, end: i64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(log, end);
+    }
+
+    /// Offsets that a table that has come to `next` has not.
+    pub fn lag(&self, next: &Offsets) -> i64 {
+        let high = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        high.iter().map(|(log, end)| (end - next.get(log).copied().unwrap_or(0)).max(0)).sum()
+    }
+}
+
 /// A consumer at work. Dropping it ends its thread.
 pub struct Source {
     arrivals: mpsc::Receiver<Arrival>,
@@ -62,18 +94,18 @@ pub struct Source {
 }
 
 struct Shared {
-    config: config::Source,
-    broker: Broker,
-    cadence: Cadence,
-    resume: Resume,
-    /// Ends with `Drained` when the end of every partition has been seen.
-    drain: bool,
-    stages: Arc<Stages>,
+    task: Task,
     stop: AtomicBool,
-    /// Bytes of keys and values taken from Kafka so far.
-    bytes: Arc<AtomicU64>,
-    consumer: Mutex<Option<Arc<BaseConsumer<Rebalances>>>>,
-    high: Mutex<BTreeMap<i32, i64>>,
+    /// The consumer while it is a member of the group.
+    member: Mutex<Option<Arc<BaseConsumer<Rebalances>>>>,
+}
+
+impl std::ops::Deref for Shared {
+    type Target = Task;
+
+    fn deref(&self) -> &Task {
+        &self.task
+    }
 }
 
 /// How long one call of librdkafka may wait; also how soon a stop is noticed.
@@ -81,7 +113,8 @@ const POLL_MAX: Duration = Duration::from_millis(100);
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// How long the group may take to give partitions out, on top of a commit interval.
 const GROUP_PATIENCE: Duration = Duration::from_millis(1_500);
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// By then Kafka has forgotten a member that was killed (`group.consumer.session.timeout.ms`, 45 s by default).
 const MEMBERS_FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
@@ -89,28 +122,9 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 const CHUNKS_WAITING_MAX: usize = 1;
 
 impl Source {
-    pub fn start(
-        config: &config::Source,
-        broker: Broker,
-        cadence: Cadence,
-        resume: Resume,
-        drain: bool,
-        stages: Arc<Stages>,
-        bytes: Arc<AtomicU64>,
-    ) -> anyhow::Result<Self> {
+    pub fn start(task: Task) -> anyhow::Result<Self> {
         let (sender, arrivals) = mpsc::channel(CHUNKS_WAITING_MAX);
-        let shared = Arc::new(Shared {
-            config: config.clone(),
-            broker,
-            cadence,
-            resume,
-            drain,
-            stages,
-            stop: AtomicBool::new(false),
-            bytes,
-            consumer: Mutex::new(None),
-            high: Mutex::default(),
-        });
+        let shared = Arc::new(Shared { task, stop: AtomicBool::new(false), member: Mutex::new(None) });
         let polling = shared.clone();
         let thread = std::thread::Builder::new().name("kafka-poll".to_owned()).spawn(move || {
             if let Err(failure) = poll(&polling, &sender) {
@@ -136,8 +150,8 @@ impl Source {
 
     /// Tells the group how far Bronze has come, for lag displays. Nothing resumes from there.
     pub fn committed(&self, ranges: &Ranges) {
-        let consumer = self.shared.consumer.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(consumer) = consumer else { return };
+        let member = self.shared.member.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(consumer) = member.as_ref() else { return };
         let mut offsets = TopicPartitionList::new();
         for (log, range) in ranges.iter() {
             let _ = offsets.add_partition_offset(&log.topic, log.partition, Offset::Offset(range.end));
@@ -145,11 +159,6 @@ impl Source {
         if let Err(failure) = consumer.commit(&offsets, rdkafka::consumer::CommitMode::Async) {
             debug!("commit group offsets: {failure}");
         }
-    }
-
-    /// Where each partition ends, as far as the broker has said.
-    pub fn high(&self) -> BTreeMap<i32, i64> {
-        self.shared.high.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -175,6 +184,12 @@ struct Rebalances {
 struct Assigned {
     /// Up to where each partition that is read has come.
     positions: BTreeMap<i32, i64>,
+    /// Where each ended when it was assigned.
+    ends: BTreeMap<i32, i64>,
+    /// Partitions that must not be read.
+    refused: HashSet<i32>,
+    /// What `start = "latest"` leaves out: told to Bronze, so that it is decided once and for all.
+    left_out: Vec<(i32, i64)>,
     revoked: HashSet<i32>,
     failure: Option<anyhow::Error>,
 }
@@ -182,14 +197,42 @@ struct Assigned {
 impl ClientContext for Rebalances {
     fn stats(&self, statistics: Statistics) {
         let Some(topic) = statistics.topics.get(&self.shared.config.topic) else { return };
-        let mut high = self.shared.high.lock().unwrap_or_else(PoisonError::into_inner);
         for partition in topic.partitions.values().filter(|partition| partition.hi_offset >= 0) {
-            high.insert(partition.partition, partition.hi_offset);
+            self.shared.high.set(self.log(partition.partition), partition.hi_offset);
         }
     }
 
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        debug!("librdkafka: {facility}: {message}");
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
-        debug!("kafka: {error}: {reason}");
+        tell(&error, reason);
+    }
+}
+
+/// The context of a consumer that only asks.
+struct Probe;
+
+impl ClientContext for Probe {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        debug!("librdkafka: {facility}: {message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tell(&error, reason);
+    }
+}
+
+impl ConsumerContext for Probe {}
+
+/// librdkafka reports each connection that it tries again; what a human must mend is told louder.
+fn tell(error: &KafkaError, reason: &str) {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
+            warn!("kafka: {reason} (see [source.kafka] in pipeline.toml)");
+        }
+        _ => debug!("kafka: {error}: {reason}"),
     }
 }
 
@@ -199,13 +242,16 @@ impl ConsumerContext for Rebalances {
         let partitions: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
         let done = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             info!(?partitions, "assigned");
-            self.place(consumer, list).and_then(|stopped| {
-                let assigned = if cooperative { consumer.incremental_assign(list) } else { consumer.assign(list) };
+            let placed = self.place(consumer, list);
+            if placed.is_err() {
+                // librdkafka must have its answer all the same. The session ends at once, and nothing is read.
+                let _ = list.set_all_offsets(Offset::End);
+                self.assigned().positions.clear();
+            }
+            let assigned = if cooperative { consumer.incremental_assign(list) } else { consumer.assign(list) };
+            placed.and_then(|stopped| {
                 assigned.context("assign partitions")?;
-                if stopped.count() > 0 {
-                    consumer.pause(&stopped).context("pause partitions")?;
-                }
-                Ok(())
+                consumer.pause(&stopped).context("pause partitions")
             })
         } else {
             info!(?partitions, "revoked");
@@ -229,6 +275,10 @@ impl Rebalances {
         self.assigned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn log(&self, partition: i32) -> LogPartition {
+        LogPartition::new(self.cluster.clone(), self.shared.config.topic.as_str(), partition)
+    }
+
     /// Sets where each partition of the list begins; gives those that must not be read.
     fn place(
         &self,
@@ -243,21 +293,35 @@ impl Rebalances {
             let (low, high) = consumer
                 .fetch_watermarks(topic, partition, ANSWER_MAX)
                 .with_context(|| format!("ask for the ends of partition {partition} of {topic}"))?;
-            let log = LogPartition::new(self.cluster.clone(), topic.as_str(), partition);
-            self.shared.high.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, high);
-            let begin = match begin(stored.get(&log).copied(), low, high, &self.shared.config) {
+            self.shared.high.set(self.log(partition), high);
+            let stored = stored.get(&self.log(partition)).copied();
+            let begin = match begin(stored, low, high, &self.shared.config) {
                 Ok(begin) => begin,
                 Err(refusal) => {
-                    error!("partition {partition} of {topic} is not read: {refusal}");
+                    let refusal = format!("partition {partition} of {topic} is not read: {refusal}");
+                    anyhow::ensure!(!self.shared.drain, refusal);
+                    error!("{refusal}");
                     stopped.add_partition(topic, partition);
                     list.set_partition_offset(topic, partition, Offset::End)?;
+                    self.assigned().refused.insert(partition);
                     continue;
                 }
             };
+            if let Some(stored) = stored.filter(|stored| *stored < begin) {
+                warn!(
+                    "partition {partition} of {topic}: {} offsets from {stored} on are no longer in Kafka, and are skipped \
+                     as [source] expired = \"skip\" says",
+                    begin - stored
+                );
+            }
             list.set_partition_offset(topic, partition, Offset::Offset(begin))?;
             let mut assigned = self.assigned();
             assigned.positions.insert(partition, begin);
+            assigned.ends.insert(partition, high);
             assigned.revoked.remove(&partition);
+            if stored.is_none() && begin > low {
+                assigned.left_out.push((partition, begin));
+            }
         }
         Ok(stopped)
     }
@@ -278,13 +342,7 @@ fn begin(stored: Option<i64>, low: i64, high: i64, config: &config::Source) -> R
              lost. To go on without them, set `expired = \"skip\"` under [source] in pipeline.toml",
             low - stored
         )),
-        (Some(stored), _) if stored < low => {
-            warn!(
-                "{} offsets from {stored} on are no longer in Kafka, and are skipped as [source] expired = \"skip\" says",
-                low - stored
-            );
-            Ok(low)
-        }
+        (Some(stored), _) if stored < low => Ok(low),
         (Some(stored), _) => Ok(stored),
     }
 }
@@ -292,7 +350,8 @@ fn begin(stored: Option<i64>, low: i64, high: i64, config: &config::Source) -> R
 /// The polling thread.
 fn poll(shared: &Arc<Shared>, chunks: &mpsc::Sender<Arrival>) -> anyhow::Result<()> {
     let mut protocol = Protocol::of(&shared.config);
-    let alone = shared.broker.cluster_id.is_some();
+    // A drain is over soon, and shares with nobody.
+    let alone = shared.broker.cluster_id.is_some() || shared.drain;
     let mut membership = if alone { Membership::None } else { Membership::Group };
     loop {
         match session(shared, chunks, protocol, membership)? {
@@ -399,7 +458,6 @@ fn session(
     let consumer: BaseConsumer<Rebalances> =
         client.create_with_context(context).context("set up the Kafka consumer ([source.kafka] in pipeline.toml)")?;
     let consumer = Arc::new(consumer);
-    *shared.consumer.lock().unwrap_or_else(PoisonError::into_inner) = Some(consumer.clone());
     let topic = shared.config.topic.as_str();
     if membership != Membership::Group {
         let mut all = TopicPartitionList::new();
@@ -411,6 +469,9 @@ fn session(
         consumer.subscribe(&[topic]).with_context(|| format!("subscribe to {topic}"))?;
     }
     info!(brokers = %shared.broker.bootstrap, topic, %cluster, partitions, "reading");
+    if membership == Membership::Group {
+        *shared.member.lock().unwrap_or_else(PoisonError::into_inner) = Some(consumer.clone());
+    }
     let ended = Poller {
         shared,
         chunks,
@@ -423,15 +484,17 @@ fn session(
         membership,
         begun: Instant::now(),
         watch: None,
+        was_assigned: false,
     }
     .run();
-    *shared.consumer.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    *shared.member.lock().unwrap_or_else(PoisonError::into_inner) = None;
     ended
 }
 
 /// Waits until a broker answers and has the topic. `None`: told to stop before.
 fn find_topic(shared: &Shared, client: &ClientConfig) -> anyhow::Result<Option<(String, usize)>> {
-    let probe: BaseConsumer = client.create().context("set up the Kafka consumer ([source.kafka] in pipeline.toml)")?;
+    let probe: BaseConsumer<Probe> =
+        client.create_with_context(Probe).context("set up the Kafka consumer ([source.kafka] in pipeline.toml)")?;
     let (bootstrap, topic) = (&shared.broker.bootstrap, &shared.config.topic);
     let mut complained: Option<Instant> = None;
     while !shared.stop.load(Relaxed) {
@@ -439,8 +502,8 @@ fn find_topic(shared: &Shared, client: &ClientConfig) -> anyhow::Result<Option<(
         let _ = probe.poll(Duration::ZERO);
         let problem = match probe.fetch_metadata(Some(topic), Duration::from_secs(2)) {
             Err(failure) => format!(
-                "no broker answers at {bootstrap} ({failure}). Is it running? `docker compose up -d kafka` starts one; \
-                 brokers stands under [source] in pipeline.toml. Waiting"
+                "no broker answers at {bootstrap} ({failure}). Is it running, and is `brokers` under [source] \
+                 in pipeline.toml right? Waiting"
             ),
             Ok(metadata) => match metadata.topics().first() {
                 Some(found) if found.error().is_none() && !found.partitions().is_empty() => {
@@ -479,6 +542,8 @@ struct Poller<'s> {
     membership: Membership,
     begun: Instant,
     watch: Option<Watch>,
+    /// The group has given something out: it works, and is waited for from then on.
+    was_assigned: bool,
 }
 
 /// What Bronze had when a wait for the group began, and when it was looked at last.
@@ -501,7 +566,7 @@ impl Poller<'_> {
                 self.hand_over();
                 return Ok(ended);
             }
-            if self.shared.drain && self.at_end.len() == self.partitions {
+            if self.shared.drain && self.drained() {
                 self.hand_over();
                 let _ = self.chunks.blocking_send(Arrival::Drained);
                 return Ok(Ended::Done);
@@ -511,15 +576,32 @@ impl Poller<'_> {
         Ok(Ended::Done)
     }
 
-    /// Whether to leave the group aside, or to come back to it.
+    /// True when everything that was there at the start has been read, or the ends have been seen: a log may end in
+    /// offsets that hold no record.
+    fn drained(&self) -> bool {
+        let assigned = self.consumer.context().assigned();
+        let read = |partition: &i32| assigned.positions.get(partition) >= assigned.ends.get(partition);
+        assigned.ends.len() == self.partitions
+            && assigned.ends.keys().all(|partition| read(partition) || self.at_end.contains(partition))
+    }
+
+    /// Whether to leave the group aside, or to come back to it; a refused partition is looked at again in a while.
     fn mind_the_group(&mut self) -> anyhow::Result<Option<Ended>> {
+        let (assigned, refused) = {
+            let assigned = self.consumer.context().assigned();
+            (!assigned.positions.is_empty() || !assigned.refused.is_empty(), !assigned.refused.is_empty())
+        };
+        anyhow::ensure!(
+            !refused || self.begun.elapsed() < REFUSED_AGAIN_AFTER,
+            "looking again at the partitions that are not read"
+        );
         match self.membership {
             Membership::None => return Ok(None),
             Membership::NoneFor(time) => return Ok((self.begun.elapsed() > time).then_some(Ended::Rejoin)),
             Membership::Group => {}
         }
-        if !self.consumer.context().assigned().positions.is_empty() {
-            self.watch = None;
+        self.was_assigned |= assigned;
+        if self.was_assigned {
             return Ok(None);
         }
         let now = Instant::now();
@@ -542,19 +624,14 @@ impl Poller<'_> {
         if now.duration_since(watch.since) < patience {
             return Ok(None);
         }
-        let log = |partition| LogPartition::new(self.cluster().clone(), self.shared.config.topic.as_str(), partition);
         for partition in 0..self.partitions as i32 {
             let ends = self.consumer.fetch_watermarks(&self.shared.config.topic, partition, ANSWER_MAX);
             let Ok((low, high)) = ends else { return Ok(None) };
-            if bronze.get(&log(partition)).copied().unwrap_or(low) < high {
+            if bronze.get(&self.consumer.context().log(partition)).copied().unwrap_or(low) < high {
                 return Ok(Some(Ended::Idle));
             }
         }
         Ok(None)
-    }
-
-    fn cluster(&self) -> &Arc<str> {
-        &self.consumer.context().cluster
     }
 
     /// Takes messages until the chunk is full or Kafka has none. Rebalances may take partitions in between.
@@ -574,10 +651,15 @@ impl Poller<'_> {
                     }
                     return Ok(None);
                 }
-                Some(Ok(message)) => self.take(&message),
+                Some(Ok(message)) => {
+                    self.take(&message);
+                    if self.shared.stop.load(Relaxed) {
+                        return Ok(None);
+                    }
+                }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     self.at_end.insert(partition);
-                    if self.shared.drain && self.at_end.len() == self.partitions {
+                    if self.shared.drain && self.drained() {
                         return Ok(None);
                     }
                 }
@@ -602,7 +684,7 @@ impl Poller<'_> {
         self.builder.push(*position, record::of(message));
         *position = message.offset() + 1;
         drop(assigned);
-        self.shared.bytes.fetch_add(size as u64, Relaxed);
+        self.shared.taken.fetch_add(size as u64, Relaxed);
         self.due.get_or_insert_with(|| Instant::now() + cadence.interval);
         if self.builder.rows() >= cadence.rows_max || self.builder.bytes() >= cadence.bytes_max {
             self.hand_over();
@@ -616,6 +698,10 @@ impl Poller<'_> {
         if let Some(failure) = assigned.failure.take() {
             return Err(failure);
         }
+        for (partition, end) in std::mem::take(&mut assigned.left_out) {
+            self.builder.cover(partition, end);
+            self.due = Some(Instant::now());
+        }
         if assigned.revoked.is_empty() {
             return Ok(());
         }
@@ -628,7 +714,7 @@ impl Poller<'_> {
 
     fn hand_over(&mut self) {
         self.due = None;
-        if self.builder.rows() > 0 {
+        if !self.builder.is_empty() {
             let chunk = self.builder.finish(clock::now_micros());
             // Fails only when the flow is gone, which has then asked to stop.
             let _ = self.chunks.blocking_send(Arrival::Chunk(chunk));

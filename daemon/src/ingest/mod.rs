@@ -5,4 +5,4 @@ mod kafka;
 mod record;
 
 pub use embedded::EmbeddedBroker;
-pub use kafka::{Arrival, Broker, Cadence, Resume, Source};
+pub use kafka::{Arrival, Broker, Cadence, High, Resume, Source, Task};

@@ -16,8 +16,11 @@ const TARGETS: [&str; 3] = [TARGET, "wasm32-wasip1", "wasm32-wasip2"];
 
 /// The wasm of a plugin, which is a file or a source folder; a folder is built when it must be.
 pub fn wasm_of(plugin: &Path) -> anyhow::Result<PathBuf> {
-    if !plugin.is_dir() {
+    if plugin.is_file() {
         return Ok(plugin.to_path_buf());
+    }
+    if !plugin.exists() {
+        bail!("plugin {} does not exist: expected a cargo package's folder, or a .wasm file", plugin.display());
     }
     let package = Package::of(plugin)?;
     if let Some(wasm) = package.newest_wasm()

@@ -1,11 +1,11 @@
 //! `kill -9`, again and again, under load: nothing is lost, and nothing is there twice.
 
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use super::harness::{Project, wait};
 use super::pipeline::send_odd_ones;
-use super::truth;
+use super::truth::{self, SILVER};
 
 /// A little generator of our own, so that a seed gives the same moments on every machine.
 struct Moments(u64);
@@ -33,6 +33,9 @@ fn killed_at_any_moment_every_event_is_there_once() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
+    // The tables are there before the first kill.
+    send_odd_ones(&project);
+    project.silverd(&["run", "--drain"]);
     let (mut kill, mut while_writing) = (0, 0);
     while kill < kills {
         if kill % 5 == 0 {
@@ -40,17 +43,18 @@ fn killed_at_any_moment_every_event_is_there_once() {
         }
         let before = commits(&project);
         let mut daemon = project.command(&["run", "--log", "warn"]).stdout(Stdio::null()).spawn().unwrap();
-        // Half of the kills fall anywhere, the starting included; the others behind a commit of this run.
-        if kill % 2 == 0 {
-            let deadline = Instant::now() + Duration::from_secs(60);
-            while commits(&project) < before + 2 {
-                assert!(Instant::now() < deadline, "a run of 60 s has committed nothing");
-                assert!(daemon.try_wait().unwrap().is_none(), "silverd has ended by itself");
-                std::thread::sleep(Duration::from_millis(5));
+        match kill % 3 {
+            // Anywhere, the starting included.
+            0 => std::thread::sleep(moments.next(Duration::from_millis(2_500))),
+            // In the instant in which a commit appears in the log of some table.
+            1 => assassin(&project, daemon.id(), 1 + moments.next(Duration::from_millis(12)).as_millis() as usize),
+            // A while behind the first commits.
+            _ => {
+                await_commits(&project, before + 2, &mut daemon);
+                std::thread::sleep(moments.next(Duration::from_millis(400)));
             }
         }
-        std::thread::sleep(moments.next(Duration::from_millis(400)));
-        daemon.kill().unwrap();
+        let _ = daemon.kill();
         daemon.wait().unwrap();
         while_writing += usize::from(commits(&project) > before);
         kill += 1;
@@ -65,6 +69,42 @@ fn killed_at_any_moment_every_event_is_there_once() {
     println!("{kills} kills, {while_writing} of them behind a commit: {counts:?}");
 }
 
+fn await_commits(project: &Project, wanted: usize, daemon: &mut Child) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while commits(project) < wanted {
+        assert!(Instant::now() < deadline, "a run of 60 s has committed nothing");
+        assert!(daemon.try_wait().unwrap().is_none(), "silverd has ended by itself");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Kills a process as soon as the `nth` commit from now on appears in any table's log: between two commits that belong
+/// together, if there are such.
+fn assassin(project: &Project, victim: u32, nth: usize) {
+    let (told, heard) = std::sync::mpsc::channel();
+    let mut seen = 0;
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let Ok(event) = event else { return };
+        let created = matches!(event.kind, notify::EventKind::Create(_));
+        seen += event.paths.iter().filter(|path| created && path.extension().is_some_and(|e| e == "json")).count();
+        if seen >= nth {
+            // SAFETY: sends a signal to a child that has not been waited for.
+            unsafe { libc::kill(victim as i32, libc::SIGKILL) };
+            let _ = told.send(());
+        }
+    })
+    .unwrap();
+    for table in SILVER.into_iter().chain(["bronze", "quarantine"]) {
+        notify::Watcher::watch(
+            &mut watcher,
+            &project.path(table).join("_delta_log"),
+            notify::RecursiveMode::NonRecursive,
+        )
+        .unwrap();
+    }
+    heard.recv_timeout(Duration::from_secs(60)).expect("a run of 60 s has committed");
+}
+
 /// How many commits Bronze's log has.
 fn commits(project: &Project) -> usize {
     let log = project.path("bronze").join("_delta_log");
@@ -72,7 +112,7 @@ fn commits(project: &Project) -> usize {
     entries.iter().filter(|entry| entry.path().extension().is_some_and(|extension| extension == "json")).count()
 }
 
-fn terminate(child: &std::process::Child) {
+fn terminate(child: &Child) {
     let kill = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
     assert!(kill.is_ok_and(|status| status.success()));
 }

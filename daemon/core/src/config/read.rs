@@ -42,6 +42,13 @@ pub(super) fn path(walk: &mut Walk, value: Value) -> Option<Located<String>> {
         walk.tell(Mistake::new(value.span(), what, "would be a folder of this name", Some(help.to_owned())));
         return None;
     }
+    if path.contains("://") {
+        let help =
+            "tables live on a file system that this machine has: name a folder, such as \"data/silver/page_view\"";
+        let what = "object stores are not supported yet";
+        walk.tell(Mistake::new(value.span(), what, "expected a path of a folder", Some(help.to_owned())));
+        return None;
+    }
     Some(path)
 }
 
