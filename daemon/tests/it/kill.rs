@@ -116,3 +116,39 @@ fn terminate(child: &Child) {
     let kill = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
     assert!(kill.is_ok_and(|status| status.success()));
 }
+
+/// Two daemons on one topic and one set of tables: they share the partitions, one comes, one is killed, and what both
+/// write at once the log's fence keeps apart.
+#[test]
+fn two_at_once_write_every_event_once() {
+    let project = Project::new("two", "interval_ms = 50\nrows_max = 400");
+    if !project.broker.is_kafka() {
+        eprintln!("needs a real Kafka: the embedded broker is one daemon's own");
+        return;
+    }
+    let address = project.broker.address();
+    let mut generator = project
+        .command(&["generate", "--bootstrap", &address, "--topic", &project.topic, "--eps", "2000", "--for", "200s"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let start = || project.command(&["run", "--log", "warn"]).stdout(Stdio::null()).spawn().unwrap();
+    let mut first = start();
+    await_commits(&project, 20, &mut first);
+    let mut second = start();
+    await_commits(&project, 150, &mut second);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    await_commits(&project, 200, &mut second);
+    let mut third = start();
+    await_commits(&project, 300, &mut third);
+    terminate(&second);
+    assert!(wait(&mut second, Duration::from_secs(60)).is_some_and(|status| status.success()));
+    terminate(&third);
+    assert!(wait(&mut third, Duration::from_secs(60)).is_some_and(|status| status.success()));
+    terminate(&generator);
+    assert!(wait(&mut generator, Duration::from_secs(30)).is_some_and(|status| status.success()));
+
+    project.silverd(&["run", "--drain"]);
+    println!("{:?}", truth::check(&project));
+}
