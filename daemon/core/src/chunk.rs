@@ -244,7 +244,10 @@ impl ChunkBuilder {
 
     /// The chunk so far; the builder begins anew.
     pub fn finish(&mut self, ingested_at: i64) -> Chunk {
-        let fresh = Self::new(self.cluster.clone(), self.topic.clone());
+        let mut fresh = Self::new(self.cluster.clone(), self.topic.clone());
+        // The next chunk is about as large: growing buffers by doubling copies them, and leaves holes in the heap.
+        fresh.keys.reserve(&self.keys);
+        fresh.values.reserve(&self.values);
         let mut done = std::mem::replace(self, fresh);
         let rows = done.rows();
         let valid = NullBuffer::new(done.has_timestamp.finish());
@@ -301,6 +304,11 @@ impl Default for Blobs {
 impl Blobs {
     fn len(&self) -> usize {
         self.ends.len() - 1
+    }
+
+    fn reserve(&mut self, like: &Blobs) {
+        self.bytes.reserve(like.bytes.len() + like.bytes.len() / 8);
+        self.ends.reserve(like.ends.len());
     }
 
     fn push(&mut self, blob: Option<&[u8]>) {

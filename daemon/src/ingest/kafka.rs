@@ -420,7 +420,9 @@ fn client(shared: &Shared, protocol: Protocol) -> ClientConfig {
         .set("client.id", "silverd")
         .set("fetch.wait.max.ms", "50")
         .set("queued.min.messages", "100000")
-        .set("queued.max.messages.kbytes", "32768")
+        .set("queued.max.messages.kbytes", "16384")
+        // By default a full queue keeps the fetcher away for a second: a third of a drain's throughput.
+        .set("fetch.queue.backoff.ms", "5")
         .set("isolation.level", "read_committed")
         .set("statistics.interval.ms", "1000")
         .set("allow.auto.create.topics", "false")
