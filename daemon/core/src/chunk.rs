@@ -332,11 +332,9 @@ impl Blobs {
 mod tests {
     use super::*;
 
-    fn record(
-        partition: i32,
-        offset: i64,
-        value: &'static str,
-    ) -> Record<'static, std::vec::IntoIter<(Cow<'static, str>, Option<&'static [u8]>)>> {
+    type Headers = std::vec::IntoIter<(Cow<'static, str>, Option<&'static [u8]>)>;
+
+    fn record(partition: i32, offset: i64, value: &'static str) -> Record<'static, Headers> {
         let headers = vec![(Cow::Borrowed("h"), Some(&b"x"[..])), (Cow::Borrowed("none"), None)];
         Record {
             partition,

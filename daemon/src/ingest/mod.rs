@@ -1,8 +1,11 @@
 //! Where the records come from: a Kafka topic, read by a thread of its own, chunk by chunk.
 
+mod assign;
 mod embedded;
-mod kafka;
+mod poller;
 mod record;
+mod session;
+mod source;
 
 pub use embedded::EmbeddedBroker;
-pub use kafka::{Arrival, Broker, Cadence, High, Resume, Source, Task};
+pub use source::{Arrival, Broker, Cadence, High, Resume, Source, Task};

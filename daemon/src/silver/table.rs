@@ -1,0 +1,110 @@
+//! What a Silver table is made of: its plugin, its place and columns, and how its rows are cut into files.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use arrow::array::{AsArray, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::TimestampMicrosecondType;
+use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
+use silverd_core::chunk::day_of;
+use silverd_core::config::{Compression, SilverTable};
+use silverd_core::rows::file_schema;
+use silverd_core::schema::{Kind, TableSchema, added};
+
+use crate::delta::{Spec, Table, writer_properties};
+use crate::transform::{self, Host, Limits, Plugin, ReferenceFile};
+
+/// What in pipeline.toml is at fault when a plugin cannot fill its table, if it is not the plugin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Blame {
+    #[error("event_date")]
+    EventDate,
+    #[error("reference {0}")]
+    Reference(String),
+}
+
+/// Loads the plugin of a table, built from its sources if it must be, and checks that it can fill the table.
+pub fn load_plugin(
+    config: &SilverTable,
+    base: &std::path::Path,
+    host: Arc<Host>,
+    limits: Limits,
+) -> anyhow::Result<Plugin> {
+    let file = transform::build::wasm_of(&base.join(&*config.plugin))?;
+    let mut reference = Vec::new();
+    for (name, path) in &config.reference {
+        let path = base.join(&**path);
+        let contents = std::fs::read(&path)
+            .with_context(|| format!("read reference file {}", path.display()))
+            .context(Blame::Reference(name.clone()))?;
+        reference.push(ReferenceFile { name: name.clone(), contents });
+    }
+    let settings = config.settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let plugin = Plugin::load(host, &file, transform::Config { settings, reference }, limits)?;
+    match plugin.schema.column(&config.event_date) {
+        Some(column) if column.kind == Kind::Timestamp && !column.nullable => Ok(plugin),
+        Some(_) => {
+            Err(anyhow!("names a column that is no `timestamp`, or one that may be null").context(Blame::EventDate))
+        }
+        None => {
+            let names: Vec<_> = plugin.schema.columns.iter().map(|column| column.name.as_str()).collect();
+            Err(anyhow!("names no column of the plugin's row, which has {}", names.join(", "))
+                .context(Blame::EventDate))
+        }
+    }
+}
+
+/// Says what would keep a plugin from writing the table that stands there, if one does.
+pub async fn fits(config: &SilverTable, plugin: &Plugin, base: &std::path::Path) -> anyhow::Result<()> {
+    let spec = spec(config, &plugin.schema, base);
+    if spec.path.join("_delta_log").is_dir() { Table::open(&spec).await.map(drop) } else { Ok(()) }
+}
+
+pub(super) fn spec(config: &SilverTable, schema: &TableSchema, base: &std::path::Path) -> Spec {
+    Spec {
+        name: config.name.to_string(),
+        path: base.join(&*config.path),
+        schema: file_schema(schema),
+        doc: schema.doc.clone(),
+    }
+}
+
+/// The rows of each day (days since the epoch, UTC) by a timestamp column.
+pub(super) fn by_day(batches: &[RecordBatch], event_date: &str) -> anyhow::Result<BTreeMap<i32, Vec<RecordBatch>>> {
+    let mut days = BTreeMap::<i32, Vec<RecordBatch>>::new();
+    for batch in batches {
+        let column = batch.column_by_name(event_date).with_context(|| format!("no column {event_date}"))?;
+        let times = column.as_primitive::<TimestampMicrosecondType>().values();
+        let first = times.first().map_or(0, |time| day_of(*time));
+        if times.iter().all(|time| day_of(*time) == first) {
+            days.entry(first).or_default().push(batch.clone());
+            continue;
+        }
+        let mut rows = BTreeMap::<i32, Vec<u32>>::new();
+        for (row, time) in times.iter().enumerate() {
+            rows.entry(day_of(*time)).or_default().push(row as u32);
+        }
+        for (day, rows) in rows {
+            days.entry(day).or_default().push(take_record_batch(batch, &UInt32Array::from(rows))?);
+        }
+    }
+    Ok(days)
+}
+
+/// Dictionaries for enums and what repeats; offsets as differences.
+pub(super) fn properties(compression: &Compression, schema: &TableSchema) -> anyhow::Result<WriterProperties> {
+    let mut properties = writer_properties(compression)?.set_dictionary_enabled(false);
+    for column in &schema.columns {
+        if matches!(column.kind, Kind::Enum(_)) {
+            properties = properties.set_column_dictionary_enabled(ColumnPath::from(column.name.as_str()), true);
+        }
+    }
+    for name in [added::PARTITION, added::INGESTED_AT] {
+        properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), true);
+    }
+    let offset = ColumnPath::from(added::OFFSET);
+    Ok(properties.set_column_encoding(offset, parquet::basic::Encoding::DELTA_BINARY_PACKED).build())
+}

@@ -1,0 +1,354 @@
+//! The worker's task: one turn after the other, each of which leaves the table right.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use futures::FutureExt;
+use serde_json::json;
+use silverd_core::chunk::Chunk;
+use silverd_core::config::SilverTable;
+use silverd_core::offsets::{Offsets, Ranges, advance, missing};
+use silverd_core::rows::file_schema;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::table::{by_day, load_plugin, properties, spec};
+use super::{Landing, Offer, Shared, StateOf};
+use crate::bronze::ranges_json;
+use crate::delta::{CommitError, Encoder, NewFile, Table};
+use crate::replay::Replay;
+use crate::telemetry::{Stage, TableStats};
+use crate::transform::{Plugin, Transformer, Verdicts};
+
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+/// How often a table that fails is tried again once the flow is over.
+const LAST_TRIES_MAX: u32 = 2;
+/// The application id under which a table counts its commits that have rejects.
+const REJECTS: &str = "silverd-rejects";
+/// Progress over events of other tables alone is committed this seldom; after a crash it is found again from Bronze.
+const IDLE_COMMIT_INTERVAL: Duration = Duration::from_secs(30);
+
+pub(super) struct Task {
+    pub(super) config: SilverTable,
+    pub(super) index: usize,
+    pub(super) shared: Shared,
+    pub(super) offers: mpsc::Receiver<Offer>,
+    pub(super) stats: Arc<TableStats>,
+    pub(super) state: StateOf,
+    pub(super) hurry: CancellationToken,
+    /// Loaded once: what lies on the disk later is not taken up by chance.
+    pub(super) plugin: Option<Arc<Plugin>>,
+    pub(super) open: Option<Open>,
+    /// The last failure that was logged, so that one that stays is told once.
+    pub(super) told: Option<String>,
+}
+
+/// A table that stands ready, and the plugin that fills it.
+pub(super) struct Open {
+    table: Table,
+    transformer: Transformer,
+    encoder: Arc<Encoder>,
+    /// Up to where the table has come, in memory: at least as far as its last commit.
+    next: Offsets,
+    committed_at: Instant,
+    replay: Option<Replay>,
+    /// Another silverd's progress was passed by the last commit.
+    passed: bool,
+}
+
+enum Step {
+    Go,
+    Finished,
+}
+
+impl Task {
+    pub(super) async fn run(mut self) -> anyhow::Result<()> {
+        let (mut pause, mut last_tries) = (RETRY_FIRST, 0);
+        loop {
+            let step = AssertUnwindSafe(self.step()).catch_unwind().await;
+            match step.unwrap_or_else(|_| Err(anyhow!("the worker panicked; please report this"))) {
+                Ok(Step::Go) => pause = RETRY_FIRST,
+                Ok(Step::Finished) => return Ok(()),
+                Err(failure) => {
+                    self.open = None;
+                    self.tell(&failure, pause);
+                    last_tries += u32::from(self.offers.is_closed());
+                    if last_tries > LAST_TRIES_MAX || self.hurry.is_cancelled() {
+                        return Err(failure);
+                    }
+                    let hurry = self.hurry.clone();
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = hurry.cancelled() => {}
+                        () = self.let_offers_go() => {}
+                    }
+                    pause = (pause * 2).min(RETRY_MAX);
+                }
+            }
+        }
+    }
+
+    /// While the table cannot be written, nothing may wait for it in memory. Ends when the flow does.
+    async fn let_offers_go(&mut self) {
+        while self.offers.recv().await.is_some() {}
+        // The flow is over: what is left to do is bounded by the hurry.
+        std::future::pending::<()>().await;
+    }
+
+    fn tell(&mut self, failure: &anyhow::Error, pause: Duration) {
+        if let Some(CommitError::Fenced { version, .. }) = failure.downcast_ref() {
+            info!(table = %self.config.name, version, "another silverd has written these offsets; going on behind it");
+            return;
+        }
+        let text = format!("{failure:#}");
+        self.state.set(format!("waiting: {}", text.lines().next().unwrap_or_default()));
+        if self.told.as_ref() != Some(&text) {
+            error!(table = %self.config.name, "{text}; bronze goes on, and this table is tried again every {} s at most", RETRY_MAX.as_secs());
+            self.told = Some(text);
+        } else {
+            tracing::debug!(table = %self.config.name, "{text}; next try in {pause:?}");
+        }
+    }
+
+    /// One turn: a live chunk, a window from Bronze, or a wait for either.
+    async fn step(&mut self) -> anyhow::Result<Step> {
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => self.open_up().await?,
+        };
+        let step = match self.offers.try_recv() {
+            Ok(offer) => self.live(&mut open, offer).await.map(|()| Step::Go),
+            Err(mpsc::error::TryRecvError::Disconnected) => self.wind_up(&mut open).await,
+            Err(mpsc::error::TryRecvError::Empty) if self.behind(&open) => {
+                self.catch_up(&mut open).await.map(|()| Step::Go)
+            }
+            Err(mpsc::error::TryRecvError::Empty) => self.wait(&mut open).await.map(|()| Step::Go),
+        }?;
+        self.update_lag(&open);
+        self.open = Some(open);
+        Ok(step)
+    }
+
+    async fn wait(&mut self, open: &mut Open) -> anyhow::Result<()> {
+        self.state.set("live");
+        let idle = IDLE_COMMIT_INTERVAL.saturating_sub(open.committed_at.elapsed());
+        tokio::select! {
+            biased;
+            offer = self.offers.recv() => match offer {
+                Some(offer) => self.live(open, offer).await,
+                None => Ok(()),
+            },
+            _ = self.shared.head.changed() => Ok(()),
+            () = tokio::time::sleep(idle) => {
+                open.committed_at = Instant::now();
+                self.commit(open, Vec::new(), None, &Verdicts::default()).await
+            }
+        }
+    }
+
+    /// The flow has ended: comes to Bronze's end, unless time runs out.
+    async fn wind_up(&mut self, open: &mut Open) -> anyhow::Result<Step> {
+        if self.behind(open) && !self.hurry.is_cancelled() {
+            self.catch_up(open).await?;
+            return Ok(Step::Go);
+        }
+        self.commit(open, Vec::new(), None, &Verdicts::default()).await?;
+        self.state.set("ended");
+        Ok(Step::Finished)
+    }
+
+    fn behind(&self, open: &Open) -> bool {
+        !missing(&open.next, &self.shared.head.borrow()).is_empty()
+    }
+
+    fn update_lag(&self, open: &Open) {
+        let lag: i64 =
+            missing(&open.next, &self.shared.head.borrow()).iter().map(|(_, range)| range.end - range.start).sum();
+        self.stats.lag.store(lag, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    async fn live(&mut self, open: &mut Open, offer: Offer) -> anyhow::Result<()> {
+        let (take, gap) = offer.chunk.ranges.against(&open.next);
+        if !gap.is_empty() || take.is_empty() {
+            return Ok(());
+        }
+        open.replay = None;
+        if take == offer.chunk.ranges {
+            let records = &offer.routes[self.index];
+            return self.process(open, &offer.chunk, records, offer.landing).await;
+        }
+        let part = offer.chunk.select(&take);
+        let records = self.route(&part);
+        self.process(open, &part, &records, offer.landing).await
+    }
+
+    /// Reads the next window of what is missing from Bronze.
+    async fn catch_up(&mut self, open: &mut Open) -> anyhow::Result<()> {
+        self.state.set("catching up from bronze");
+        let mut replay = match open.replay.take() {
+            Some(replay) => replay,
+            None => {
+                let missing = missing(&open.next, &self.shared.head.borrow());
+                Replay::plan(self.shared.bronze.clone(), &missing, self.shared.rows_max, self.shared.bytes_max).await?
+            }
+        };
+        let next = self.shared.stages.time(Stage::BronzeRead, replay.next()).await?;
+        let Some(chunk) = next else { return Ok(()) };
+        let records = self.route(&chunk);
+        let (_, landed) = watch::channel(Landing::Landed);
+        open.passed = false;
+        self.process(open, &chunk, &records, landed).await?;
+        open.replay = (!open.passed).then_some(replay);
+        Ok(())
+    }
+
+    /// The records of a chunk that are this table's.
+    fn route(&self, chunk: &Chunk) -> Vec<u32> {
+        self.shared.stages.measure(Stage::Route, || {
+            let mut routes = self.shared.router.route(chunk.values().iter());
+            std::mem::take(&mut routes.tables[self.index])
+        })
+    }
+
+    async fn process(
+        &mut self,
+        open: &mut Open,
+        chunk: &Chunk,
+        records: &[u32],
+        mut landing: watch::Receiver<Landing>,
+    ) -> anyhow::Result<()> {
+        // A guest's WASI may wait, which the runtime allows only in here.
+        let verdicts = tokio::task::block_in_place(|| {
+            self.shared.stages.measure(Stage::Plugin, || open.transformer.transform(chunk, records))
+        })?;
+        let encoder = open.encoder.clone();
+        let files = self.shared.stages.measure(Stage::SilverEncode, || {
+            let days = by_day(&verdicts.rows, &self.config.event_date)?;
+            days.iter().map(|(day, rows)| encoder.encode(*day, rows)).collect::<anyhow::Result<Vec<_>>>()
+        })?;
+        // Silver never runs ahead of Bronze: what Bronze has not got may never be read again.
+        let landed = landing.wait_for(|landing| *landing != Landing::Pending).await;
+        if landed.map_or(true, |landing| *landing == Landing::Abandoned) {
+            return Ok(());
+        }
+        let mut put = Vec::with_capacity(files.len());
+        for (file, bytes) in files {
+            file.put(&open.table.store(), bytes).await?;
+            put.push(file);
+        }
+        let rejects = match &verdicts.rejected[..] {
+            [] => None,
+            rejected => {
+                let digest = &open.transformer.plugin().digest;
+                let quarantine = &self.shared.quarantine;
+                Some(quarantine.put(&self.config.name, digest, chunk, rejected).await.context("write rejects")?)
+            }
+        };
+        advance(&mut open.next, &chunk.ranges.ends());
+        if verdicts.counts.events == 0 {
+            return Ok(());
+        }
+        self.commit(open, put, rejects, &verdicts).await
+    }
+
+    /// Commits rows, counts and all progress since the last commit. Rejects are announced in the same commit, and then
+    /// committed to the quarantine: what is announced and not there yet, after a crash, is found by `settle`.
+    async fn commit(
+        &self,
+        open: &mut Open,
+        files: Vec<NewFile>,
+        rejects: Option<NewFile>,
+        verdicts: &Verdicts,
+    ) -> anyhow::Result<()> {
+        let ranges: Ranges = missing(&open.table.offsets(), &open.next);
+        if ranges.is_empty() {
+            anyhow::ensure!(files.is_empty() && rejects.is_none(), "there are rows without progress");
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let mut progress: Vec<_> = ranges.ends().iter().map(|(log, next)| (log.app_id(), *next)).collect();
+        let number = open.table.transaction(REJECTS).unwrap_or(0) + 1;
+        if rejects.is_some() {
+            progress.push((REJECTS.to_owned(), number));
+        }
+        let plugin = open.transformer.plugin();
+        let info = json!({
+            "ranges": ranges_json(&ranges),
+            "counts": verdicts.counts,
+            "plugin": { "interface": plugin.schema.interface, "digest": plugin.digest.as_str() },
+            "rejects": rejects,
+        });
+        let (count, bytes) = (files.len(), files.iter().map(NewFile::size).sum());
+        let appended = open.table.append(files, &progress, info);
+        let committed = self.shared.stages.time(Stage::Commit, appended).await.map_err(anyhow::Error::new)?;
+        open.committed_at = Instant::now();
+        self.stats.judged(&verdicts.counts);
+        let rows = verdicts.counts.rows as usize;
+        self.stats.committed(committed.version, rows, count, bytes, begun.elapsed());
+        if let Some(file) = rejects {
+            self.shared.quarantine.settle(&self.config.name, &open.table.id, number, file).await?;
+        }
+        if !missing(&open.next, &open.table.offsets()).is_empty() {
+            // Another silverd has made progress that was passed on the way; what was planned before it is void.
+            advance(&mut open.next, &open.table.offsets());
+            open.replay = None;
+            open.passed = true;
+        }
+        Ok(())
+    }
+
+    /// Brings the quarantine up to what the table has announced: a crash may have come between the two commits.
+    async fn settle(&self, table: &Table) -> anyhow::Result<()> {
+        let announced = table.transaction(REJECTS).unwrap_or(0);
+        for number in self.shared.quarantine.settled(&table.id).await? + 1..=announced {
+            let info = table.info_of(REJECTS, number).await?;
+            let rejects = info.and_then(|mut info| info.get_mut("rejects").map(serde_json::Value::take));
+            let rejects = rejects.with_context(|| format!("commit {number} with rejects is no longer in the log"))?;
+            let file = serde_json::from_value(rejects).context("read what it announces")?;
+            self.shared.quarantine.settle(&self.config.name, &table.id, number, file).await?;
+        }
+        Ok(())
+    }
+
+    async fn open_up(&mut self) -> anyhow::Result<Open> {
+        self.state.set("opening");
+        let plugin = match &self.plugin {
+            Some(plugin) => plugin.clone(),
+            None => self.plugin.insert(self.load_plugin().await?).clone(),
+        };
+        let spec = spec(&self.config, &plugin.schema, &self.shared.base);
+        let table = Table::open(&spec).await?;
+        let encoder = Encoder::new(
+            file_schema(&plugin.schema),
+            properties(&self.config.compression, &plugin.schema)?,
+            &self.config.compression,
+        );
+        if self.told.take().is_some() {
+            info!(table = %self.config.name, "ready again");
+        }
+        self.settle(&table).await.context("bring the quarantine up to the table")?;
+        let next = table.offsets();
+        let transformer = Transformer::new(plugin);
+        Ok(Open {
+            table,
+            transformer,
+            encoder: Arc::new(encoder),
+            next,
+            committed_at: Instant::now(),
+            replay: None,
+            passed: false,
+        })
+    }
+
+    async fn load_plugin(&self) -> anyhow::Result<Arc<Plugin>> {
+        let (config, base) = (self.config.clone(), self.shared.base.clone());
+        let (host, limits) = (self.shared.host.clone(), self.shared.limits.clone());
+        let plugin = tokio::task::spawn_blocking(move || load_plugin(&config, &base, host, limits)).await??;
+        info!(table = %self.config.name, digest = %plugin.digest, interface = %plugin.schema.interface, "plugin loaded");
+        Ok(Arc::new(plugin))
+    }
+}
