@@ -103,6 +103,17 @@ impl Quarantine {
         Ok(quarantine.transaction(&app_id(table_id)).unwrap_or(0))
     }
 
+    /// The same, as far as this process has seen.
+    pub async fn known(&self, table_id: &str) -> i64 {
+        self.table.lock().await.transaction(&app_id(table_id)).unwrap_or(0)
+    }
+
+    /// True where a file of rejects is in the quarantine's folder.
+    pub async fn has(&self, file: &NewFile) -> anyhow::Result<bool> {
+        let store = self.table.lock().await.store();
+        file.exists(&store).await
+    }
+
     /// Commits the rejects that a Silver table's `number`th commit with rejects has announced. Once: a number that is in
     /// already is passed over.
     pub async fn settle(&self, table: &str, table_id: &str, number: i64, file: NewFile) -> anyhow::Result<()> {

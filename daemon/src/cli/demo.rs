@@ -84,6 +84,8 @@ pub async fn demo(file: &Path, args: DemoArgs, time: Option<Duration>, stop: Can
     ended.cancel();
     let _ = display.await;
     generating.await??;
-    println!("Ask the tables: silverd query \"select channel, count(*) from page_view group by channel\"");
+    // Under cargo, it is cargo that the reader has at hand.
+    let silverd = if std::env::var_os("CARGO").is_some() { "cargo run --release --" } else { "silverd" };
+    println!("Ask the tables: {silverd} query \"select channel, count(*) from page_view group by channel\"");
     result
 }

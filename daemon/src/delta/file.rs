@@ -100,6 +100,14 @@ impl NewFile {
         Ok(())
     }
 
+    pub async fn exists(&self, store: &Arc<dyn ObjectStore>) -> anyhow::Result<bool> {
+        match store.head(&Path::parse(&self.path)?).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
     pub fn size(&self) -> u64 {
         self.size
     }

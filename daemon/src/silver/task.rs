@@ -290,7 +290,12 @@ impl Task {
         let rows = verdicts.counts.rows as usize;
         self.stats.committed(committed.version, rows, count, bytes, begun.elapsed());
         if let Some(file) = rejects {
-            self.shared.quarantine.settle(&self.config.name, &open.table.id, number, file).await?;
+            let quarantine = &self.shared.quarantine;
+            if quarantine.known(&open.table.id).await == number - 1 {
+                quarantine.settle(&self.config.name, &open.table.id, number, file).await?;
+            } else {
+                self.settle(&open.table).await?;
+            }
         }
         if !missing(&open.next, &open.table.offsets()).is_empty() {
             // Another silverd has made progress that was passed on the way; what was planned before it is void.
@@ -303,13 +308,21 @@ impl Task {
 
     /// Brings the quarantine up to what the table has announced: a crash may have come between the two commits.
     async fn settle(&self, table: &Table) -> anyhow::Result<()> {
+        let quarantine = &self.shared.quarantine;
         let announced = table.transaction(REJECTS).unwrap_or(0);
-        for number in self.shared.quarantine.settled(&table.id).await? + 1..=announced {
+        let mut pending: Vec<(i64, NewFile)> = Vec::new();
+        for number in (quarantine.settled(&table.id).await? + 1..=announced).rev() {
             let info = table.info_of(REJECTS, number).await?;
             let rejects = info.and_then(|mut info| info.get_mut("rejects").map(serde_json::Value::take));
-            let rejects = rejects.with_context(|| format!("commit {number} with rejects is no longer in the log"))?;
-            let file = serde_json::from_value(rejects).context("read what it announces")?;
-            self.shared.quarantine.settle(&self.config.name, &table.id, number, file).await?;
+            let file = rejects.and_then(|rejects| serde_json::from_value(rejects).ok());
+            match file {
+                Some(file) if quarantine.has(&file).await? => pending.push((number, file)),
+                // The quarantine was removed, and made anew: what it had is gone.
+                _ => break,
+            }
+        }
+        while let Some((number, file)) = pending.pop() {
+            quarantine.settle(&self.config.name, &table.id, number, file).await?;
         }
         Ok(())
     }

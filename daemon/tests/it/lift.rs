@@ -220,9 +220,9 @@ fn nothing_and_something() {
 #[test]
 fn lists_in_records_in_lists() {
     let inner = |n: usize| Item {
-        note: (n % 2 == 0).then(|| "n".repeat(n)),
+        note: n.is_multiple_of(2).then(|| "n".repeat(n)),
         colour: [Few::Red, Few::Green, Few::Blue][n % 3],
-        amount: (n % 3 == 0).then_some(n as u64),
+        amount: n.is_multiple_of(3).then_some(n as u64),
         tags: (0..n).map(|at| "t".repeat(at)).collect(),
         grid: (0..n).map(|len| (0..len as u16).collect()).collect(),
         size: item().size,

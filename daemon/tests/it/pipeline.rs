@@ -129,6 +129,21 @@ fn bronze_goes_on_without_a_plugin_and_the_table_catches_up() {
     truth::check(&project);
 }
 
+/// A quarantine that was removed is made anew, and goes on with the rejects to come.
+#[test]
+fn a_removed_quarantine_goes_on() {
+    let project = Project::new("removed", "interval_ms = 100");
+    project.generate(&["--count", "1"]);
+    for round in 1..=3 {
+        send_odd_ones(&project);
+        project.silverd(&["run", "--drain"]);
+        assert_eq!(truth::rows(&project.path("quarantine")).len(), if round == 1 { 3 } else { 3 * (round - 1) });
+        if round == 1 {
+            std::fs::remove_dir_all(project.path("quarantine")).unwrap();
+        }
+    }
+}
+
 #[test]
 fn check_tells_mistakes_with_their_places_and_exits_with_2() {
     let project = Project::new("check", "interval_ms = 200");
