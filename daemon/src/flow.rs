@@ -18,7 +18,7 @@ use crate::quarantine::Quarantine;
 use crate::silver::{self, Landing, Offer, Worker};
 use crate::status::Status;
 use crate::telemetry::{Stage, Stages};
-use crate::transform::{Host, Limits};
+use crate::transform::Host;
 
 /// How a pipeline is to be run.
 pub struct Run {
@@ -117,7 +117,7 @@ fn start_workers(
 ) -> anyhow::Result<Vec<Worker>> {
     let shared = silver::Shared {
         host: Host::new()?,
-        limits: Limits::from(&run.pipeline.limits),
+        limits: run.pipeline.limits.clone(),
         router: router.clone(),
         quarantine: quarantine.clone(),
         bronze: bronze.log(),

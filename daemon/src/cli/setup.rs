@@ -8,7 +8,7 @@ use anyhow::Context;
 use silverd_core::config::{self, Mistake, Mistakes, Pipeline, SilverTable};
 
 use crate::silver::{Blame, fits, load_plugin};
-use crate::transform::{Host, Limits};
+use crate::transform::Host;
 
 /// Mistakes in pipeline.toml, told with their places.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl Setup {
     pub fn load_plugins(&self) -> anyhow::Result<Vec<String>> {
         let runtime = tokio::runtime::Handle::current();
         let host = Host::new()?;
-        let limits = Limits::from(&self.pipeline.limits);
+        let limits = self.pipeline.limits.clone();
         let (mut mistakes, mut loaded) = (Vec::new(), Vec::new());
         for table in &self.pipeline.silver {
             let loaded_plugin = load_plugin(table, &self.base, host.clone(), limits.clone())

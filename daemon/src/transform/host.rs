@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
+use silverd_core::config::Limits;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::{Config, Engine, ResourceLimiter};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -17,33 +18,9 @@ pub struct Host {
     pub linker: Linker<State>,
 }
 
-/// The limits of a guest, from pipeline.toml.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    pub memory_bytes_max: usize,
-    pub transform_ms_max: u64,
-    pub output_bytes_max: usize,
-    pub batch_rows_max: usize,
-    pub batch_bytes_max: usize,
-}
-
-impl From<&silverd_core::config::Limits> for Limits {
-    fn from(limits: &silverd_core::config::Limits) -> Self {
-        Self {
-            memory_bytes_max: limits.memory_bytes_max,
-            transform_ms_max: limits.transform_ms_max,
-            output_bytes_max: limits.output_bytes_max,
-            batch_rows_max: limits.batch_rows_max,
-            batch_bytes_max: limits.batch_bytes_max,
-        }
-    }
-}
-
-impl Limits {
-    /// The deadline of a call, in epochs from now.
-    pub fn ticks(&self) -> u64 {
-        self.transform_ms_max.div_ceil(TICK.as_millis() as u64) + 1
-    }
+/// The deadline of a call, in epochs from now.
+pub fn deadline(limits: &Limits) -> u64 {
+    limits.transform_ms_max.div_ceil(TICK.as_millis() as u64) + 1
 }
 
 impl Host {

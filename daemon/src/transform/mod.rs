@@ -7,8 +7,10 @@ mod lift;
 mod plugin;
 mod verdicts;
 
+pub use silverd_core::config::Limits;
+
 pub use batch::{Config, ReferenceFile};
-pub use host::{Host, Limits};
+pub use host::Host;
 pub use lift::Rows;
 pub use plugin::{Digest, Fault, Instance, Plugin};
 pub use verdicts::{Rejected, Transformer, Verdicts};

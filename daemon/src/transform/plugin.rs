@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, bail};
 use sha2::{Digest as _, Sha256};
 use silverd_core::chunk::Chunk;
+use silverd_core::config::Limits;
 use silverd_core::schema::{TRANSFORM, TableSchema};
 use silverd_core::verdict::{Code, Reject};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, TypedFunc};
@@ -14,7 +15,7 @@ use wasmtime::{Store, Trap};
 use wit_parser::decoding::{DecodedWasm, decode};
 
 use super::batch::{Batch, Config, Output, RejectCode};
-use super::host::{Host, Limits, State};
+use super::host::{Host, State, deadline};
 
 /// The custom section in which the SDK carries the WIT text of the table, for its doc comments.
 const WIT_SECTION: &str = "silverd:wit";
@@ -111,7 +112,7 @@ impl Plugin {
         let mut store = Store::new(&self.host.engine, State::new(&self.limits));
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(self.limits.output_bytes_max);
-        store.set_epoch_deadline(self.limits.ticks());
+        store.set_epoch_deadline(deadline(&self.limits));
         let instance = self
             .pre
             .instantiate(&mut store)
@@ -152,7 +153,7 @@ pub struct Instance {
 impl Instance {
     /// Hands the records `rows` of the chunk over, and takes the plugin's answer as it is.
     pub fn transform(&mut self, limits: &Limits, chunk: &Chunk, rows: &[u32]) -> Result<Output, Fault> {
-        self.store.set_epoch_deadline(limits.ticks());
+        self.store.set_epoch_deadline(deadline(limits));
         self.store.set_hostcall_fuel(limits.output_bytes_max);
         self.store.data_mut().memory.refused = None;
         // SAFETY: the function was checked with the same types but for the lifetime, which no check depends on; the
