@@ -35,27 +35,38 @@ pub(super) fn poll(shared: &Arc<Shared>, chunks: &mpsc::Sender<Arrival>) -> anyh
     // A drain is over soon, and shares with nobody.
     let alone = shared.broker.cluster_id.is_some() || shared.drain;
     let mut membership = if alone { Membership::None } else { Membership::Group };
+    let mut waited = false;
     loop {
         match session(shared, chunks, protocol, membership)? {
             Ended::Done => return Ok(()),
+            // Nobody who was killed is counted any more, and still there is nothing: the broker has let the protocol pass
+            // without a word, as Kafka 3.9 does.
+            Ended::Idle if waited && protocol == Protocol::Consumer => {
+                tell_classic();
+                protocol = Protocol::Classic;
+            }
             Ended::Idle => {
                 info!(
                     "the group {} gives no partition out, and nobody writes bronze: reading without the group for {} s \
-                     (was a silverd killed? Kafka counts it for a while)",
+                     (was a silverd killed? Kafka counts it for a while. A broker older than Kafka 4 wants \
+                     \"group.protocol\" = \"classic\" under [source.kafka])",
                     shared.config.group,
                     MEMBERS_FORGOTTEN_AFTER.as_secs()
                 );
                 membership = Membership::NoneFor(MEMBERS_FORGOTTEN_AFTER);
+                waited = true;
             }
             Ended::Rejoin => membership = Membership::Group,
             Ended::ProtocolUnknown => {
-                warn!(
-                    "the broker does not know group.protocol=consumer (KIP-848, Kafka 4): using the classic protocol"
-                );
+                tell_classic();
                 protocol = Protocol::Classic;
             }
         }
     }
+}
+
+fn tell_classic() {
+    warn!("the broker does not know group.protocol=consumer (KIP-848, Kafka 4): using the classic protocol");
 }
 
 /// How partitions are come by.
