@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use silverd_core::chunk::Chunk;
@@ -30,7 +30,6 @@ pub struct Status {
     pub stages: Arc<Stages>,
     head: watch::Receiver<Offsets>,
     high: Arc<High>,
-    first_at: AtomicI64,
 }
 
 impl Status {
@@ -49,20 +48,13 @@ impl Status {
             stages,
             head: bronze.head(),
             high,
-            first_at: AtomicI64::new(0),
         }
     }
 
     /// A chunk has come from Kafka.
     pub fn arrived(&self, chunk: &Chunk, unrouted: usize) {
-        let _ = self.first_at.compare_exchange(0, clock::now_micros(), Relaxed, Relaxed);
         self.bronze.events.fetch_add(chunk.records.num_rows() as u64, Relaxed);
         self.unrouted.fetch_add(unrouted as u64, Relaxed);
-    }
-
-    /// When the first chunk came, in microseconds since the epoch; 0 before.
-    pub fn first_at(&self) -> i64 {
-        self.first_at.load(Relaxed)
     }
 
     /// Offsets that Kafka has and Bronze has not, as far as Kafka has told: its ends are known a second late.

@@ -43,8 +43,8 @@ pub struct BenchArgs {
 }
 
 pub async fn bench(file: &Path, args: BenchArgs, stop: CancellationToken) -> anyhow::Result<()> {
-    let mut setup = Setup::read(file)?;
-    let loaded = tokio::task::spawn_blocking(move || setup_plugins(&mut setup).map(|()| setup)).await?;
+    let setup = Setup::read(file)?;
+    let loaded = tokio::task::spawn_blocking(move || setup.load_plugins().map(|_| setup)).await?;
     let mut setup = loaded?;
     let out = Out::of(args.out.clone())?;
     let topic = match &args.topic {
@@ -118,10 +118,6 @@ pub async fn bench(file: &Path, args: BenchArgs, stop: CancellationToken) -> any
         );
     }
     Ok(())
-}
-
-fn setup_plugins(setup: &mut Setup) -> anyhow::Result<()> {
-    setup.load_plugins().map(drop)
 }
 
 /// Makes a topic, and fills it.

@@ -9,11 +9,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::run::shown_until_end;
 use super::setup::Setup;
-use crate::flow::{self, Run};
+use crate::flow::Run;
 use crate::generate::{GenerateArgs, Sender};
 use crate::ingest::EmbeddedBroker;
-use crate::status;
 
 #[derive(clap::Args, Debug)]
 pub struct DemoArgs {
@@ -77,12 +77,8 @@ pub async fn demo(file: &Path, args: DemoArgs, time: Option<Duration>, stop: Can
         taken,
         status: sender,
     };
-    let ended = CancellationToken::new();
-    let display = tokio::spawn(status::show(shown, ended.clone()));
-    let result = flow::run(run, stop.clone()).await;
+    let result = shown_until_end(run, shown, stop.clone()).await;
     stop.cancel();
-    ended.cancel();
-    let _ = display.await;
     generating.await??;
     // Under cargo, it is cargo that the reader has at hand.
     let silverd = if std::env::var_os("CARGO").is_some() { "cargo run --release --" } else { "silverd" };

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::setup::Setup;
 use crate::flow::{self, Run};
 use crate::ingest::Broker;
-use crate::status;
+use crate::status::{self, Status};
 
 #[derive(clap::Args, Debug)]
 pub struct RunArgs {
@@ -30,6 +30,15 @@ pub async fn run(file: &Path, args: RunArgs, stop: CancellationToken) -> anyhow:
         taken: Arc::default(),
         status: sender,
     };
+    shown_until_end(run, shown, stop).await
+}
+
+/// Runs a pipeline, and shows its status until it ends.
+pub async fn shown_until_end(
+    run: Run,
+    shown: watch::Receiver<Option<Arc<Status>>>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let ended = CancellationToken::new();
     let display = tokio::spawn(status::show(shown, ended.clone()));
     let result = flow::run(run, stop).await;

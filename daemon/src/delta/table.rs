@@ -144,10 +144,6 @@ impl Table {
         self.transactions.get(app_id).copied()
     }
 
-    pub fn version(&self) -> u64 {
-        self.version
-    }
-
     pub fn store(&self) -> ObjectStoreRef {
         self.log.object_store(None)
     }

@@ -107,7 +107,8 @@ impl Poller<'_> {
             Some(watch) => watch,
             None => {
                 let bronze = (self.shared.resume)()?;
-                self.watch.insert(Watch { bronze, since: now, looked: now })
+                self.watch = Some(Watch { bronze, since: now, looked: now });
+                return Ok(None);
             }
         };
         watch.looked = now;
