@@ -54,6 +54,30 @@ pub(super) fn format_size(bytes: u64) -> String {
     format!("{}{unit}", bytes / factor)
 }
 
+const SPANS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+/// `"10m"`: a whole number and a unit of time, in milliseconds.
+pub(super) fn duration(text: &str) -> Result<u64, Fault> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = (&text[..digits], text[digits..].trim());
+    let factor = SPANS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
+    match (digits > 0, factor) {
+        // Too much is out of every bound, and the caller tells the bounds.
+        (true, Some(factor)) => Ok(number.parse().unwrap_or(u64::MAX).saturating_mul(factor)),
+        _ => {
+            let help = "write a whole number and one of ms, s, m, h and d";
+            Err(Fault::new(format!("`{text}` is not a span of time"), "expected a span such as \"10m\"", help))
+        }
+    }
+}
+
+/// The largest unit that leaves a whole number.
+pub(super) fn format_duration(ms: u64) -> String {
+    let whole = SPANS.iter().find(|(_, factor)| ms != 0 && ms.is_multiple_of(*factor));
+    let (unit, factor) = whole.unwrap_or(&("ms", 1));
+    format!("{}{unit}", ms / factor)
+}
+
 pub(super) fn compression(text: &str) -> Result<Compression, Fault> {
     let level = text.strip_prefix("zstd(").and_then(|rest| rest.strip_suffix(')'));
     match (text, level) {

@@ -12,16 +12,17 @@ mod paths;
 mod pipeline;
 mod read;
 mod section;
+mod silver;
 mod source;
 mod walk;
 
 pub use mistake::{Mistake, Mistakes};
 pub use pipeline::{
-    Bronze, Commit, Compression, Expired, Limits, Located, Match, Pipeline, Quarantine, Secret, SilverTable, Source,
-    Start, TableName,
+    Bronze, Commit, Compression, Dedup, Expired, Late, Limits, Located, Match, Pipeline, Quarantine, Secret,
+    SilverTable, Source, Start, TableName, WhenFull,
 };
 
-use section::{Root, Section};
+use section::Root;
 use toml::de::DeTable;
 use walk::Walk;
 
@@ -48,13 +49,14 @@ fn pipeline(walk: &mut Walk, root: &Root) -> Option<Pipeline> {
     root.tell_unknown(walk);
     let source = source::source(walk, root);
     let bronze = bronze(walk, root);
-    let silver = silver(walk, root);
+    let silver = silver::silver(walk, root);
     let quarantine = quarantine(walk, root);
+    let late = late(walk, root);
     let commit = commit(walk, root);
     let limits = limits(walk, root);
-    paths::tell_overlaps(walk, &bronze, &silver, &quarantine);
+    paths::tell_overlaps(walk, &bronze, &silver, &quarantine, &late);
     let silver = silver.into_iter().map(|table| table.checked).collect::<Option<Vec<_>>>()?;
-    Some(Pipeline { source: source?, bronze, silver, quarantine, commit, limits })
+    Some(Pipeline { source: source?, bronze, silver, quarantine, late, commit, limits })
 }
 
 fn bronze(walk: &mut Walk, root: &Root) -> Bronze {
@@ -70,55 +72,9 @@ fn quarantine(walk: &mut Walk, root: &Root) -> Quarantine {
     Quarantine { path: section.path_or(walk, "path", "data/quarantine") }
 }
 
-/// A Silver table's section: its path takes part in the overlap check even if something else in it is wrong.
-struct SilverSection {
-    title: String,
-    path: Located<String>,
-    checked: Option<SilverTable>,
-}
-
-fn silver(walk: &mut Walk, root: &Root) -> Vec<SilverSection> {
-    let mut tables = Vec::new();
-    for (key, value) in root.silver(walk) {
-        let name = read::table_name(walk, key);
-        let title = format!("silver.{}", key.get_ref());
-        if let Some(section) = Section::open(walk, &title, section::SILVER_TABLE, value) {
-            tables.push(silver_table(walk, name, key.get_ref(), &section));
-        }
-    }
-    tables
-}
-
-fn silver_table(walk: &mut Walk, name: Option<TableName>, key: &str, section: &Section) -> SilverSection {
-    let plugin = section.required(walk, "plugin", "plugin = \"plugins/page_view\"", read::path);
-    let path = section.path_or(walk, "path", &format!("data/silver/{key}"));
-    let example = "match = { field = \"event_type\", equals = \"page_view\" }";
-    let matches = section.required(walk, "match", example, |walk, value| matches(walk, section, value));
-    let event_date = section.required(walk, "event_date", "event_date = \"ts\"", read::located);
-    let settings = section.optional(walk, "settings", read::settings).unwrap_or_default();
-    let reference = section.optional(walk, "reference", read::references).unwrap_or_default();
-    let compression = section.optional(walk, "compression", read::compression).unwrap_or_default();
-    let located = path.clone();
-    let checked = || {
-        Some(SilverTable {
-            name: name?,
-            plugin: plugin?,
-            path,
-            matches: matches?,
-            event_date: event_date?,
-            settings,
-            reference,
-            compression,
-        })
-    };
-    SilverSection { title: section.title().to_owned(), path: located, checked: checked() }
-}
-
-fn matches(walk: &mut Walk, parent: &Section, value: read::Value) -> Option<Match> {
-    let section = Section::open(walk, &format!("{}.match", parent.title()), section::MATCH, value)?;
-    let field = section.required(walk, "field", "field = \"event_type\"", read::string);
-    let equals = section.required(walk, "equals", "equals = \"page_view\"", read::string);
-    Some(Match { field: field?, equals: equals? })
+fn late(walk: &mut Walk, root: &Root) -> Late {
+    let section = root.section(walk, "late");
+    Late { path: section.path_or(walk, "path", "data/silver/late") }
 }
 
 fn commit(walk: &mut Walk, root: &Root) -> Commit {

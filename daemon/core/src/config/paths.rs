@@ -1,17 +1,26 @@
 //! No two tables may share a folder: each would take the other's files for its own.
 
-use super::SilverSection;
 use super::mistake::Mistake;
-use super::pipeline::{Bronze, Located, Quarantine};
+use super::pipeline::{Bronze, Late, Located, Quarantine};
+use super::silver::SilverSection;
 use super::walk::Walk;
 
-pub(super) fn tell_overlaps(walk: &mut Walk, bronze: &Bronze, silver: &[SilverSection], quarantine: &Quarantine) {
+pub(super) fn tell_overlaps(
+    walk: &mut Walk,
+    bronze: &Bronze,
+    silver: &[SilverSection],
+    quarantine: &Quarantine,
+    late: &Late,
+) {
     // Where a section could not be read its path is a guess.
     if walk.is_damaged() {
         return;
     }
     let mut owners: Vec<(&str, &Located<String>)> = vec![("bronze", &bronze.path), ("quarantine", &quarantine.path)];
     owners.extend(silver.iter().map(|table| (table.title.as_str(), &table.path)));
+    if silver.iter().any(|table| table.late) {
+        owners.push(("late", &late.path));
+    }
     owners.sort_by_key(|(_, path)| path.span.start);
     for (at, (title, path)) in owners.iter().enumerate() {
         // One reason to move is enough, and the first is the one that stands highest in the file.

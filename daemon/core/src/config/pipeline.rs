@@ -12,6 +12,7 @@ pub struct Pipeline {
     /// In the order of the file. May be empty: then only Bronze is written.
     pub silver: Vec<SilverTable>,
     pub quarantine: Quarantine,
+    pub late: Late,
     pub commit: Commit,
     pub limits: Limits,
 }
@@ -68,6 +69,34 @@ pub struct SilverTable {
     /// Files handed to the plugin when it is loaded, by the name that the plugin knows them by.
     pub reference: BTreeMap<String, Located<String>>,
     pub compression: Compression,
+    pub dedup: Option<Dedup>,
+    /// Events older than this when they arrive are listed in the table of late events, too.
+    pub late_after_ms: Option<u64>,
+}
+
+/// `dedup`: a row whose `by` columns the table has already, within so much event time of it, is a duplicate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dedup {
+    /// The columns that together name an event.
+    pub by: Located<Vec<String>>,
+    pub within_ms: u64,
+    /// For the keys that are held in memory.
+    pub memory_bytes_max: usize,
+    pub when_full: WhenFull,
+}
+
+impl Dedup {
+    pub const MEMORY_BYTES_MAX: usize = 64 << 20;
+}
+
+/// What becomes of the keys that memory has no room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenFull {
+    /// They are read from the table again when an event needs them: slower, and exact.
+    #[default]
+    Reload,
+    /// They are forgotten: an event that comes so late may be in the table twice.
+    Forget,
 }
 
 /// The events that a table takes: those whose top-level `field` is the string `equals`.
@@ -80,6 +109,12 @@ pub struct Match {
 /// `[quarantine]`: the table of rejected events.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Quarantine {
+    pub path: Located<String>,
+}
+
+/// `[late]`: the table that lists late events.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Late {
     pub path: Located<String>,
 }
 

@@ -104,6 +104,47 @@ pub(super) fn size(bounds: RangeInclusive<u64>) -> impl FnOnce(&mut Walk, Value<
     }
 }
 
+/// A span of time such as `"10m"`, in milliseconds.
+pub(super) fn duration(bounds: RangeInclusive<u64>) -> impl FnOnce(&mut Walk, Value<'_>) -> Option<u64> {
+    move |walk, value| {
+        let Some(text) = value.get_ref().as_str() else {
+            walk.tell(expected("a span of time", value).with_help("write a string such as \"10m\""));
+            return None;
+        };
+        let span = literal::duration(text).map_err(|fault| tell(walk, value, fault)).ok()?;
+        if !bounds.contains(&span) {
+            let (least, most) = (literal::format_duration(*bounds.start()), literal::format_duration(*bounds.end()));
+            let label = format!("expected {least} to {most}");
+            walk.tell(Mistake::new(value.span(), "this span of time is out of bounds", label, None));
+            return None;
+        }
+        Some(span)
+    }
+}
+
+/// At least one name, none twice.
+pub(super) fn names(walk: &mut Walk, value: Value) -> Option<Located<Vec<String>>> {
+    let help = "write a list of column names, such as [\"event_id\"]";
+    let DeValue::Array(items) = value.get_ref() else {
+        walk.tell(expected("a list of names", value).with_help(help));
+        return None;
+    };
+    let mut names = Vec::new();
+    for item in items.iter() {
+        let name = string(walk, item)?;
+        if names.contains(&name) {
+            walk.tell(Mistake::new(item.span(), format!("`{name}` stands here twice"), "the second", None));
+            return None;
+        }
+        names.push(name);
+    }
+    if names.is_empty() {
+        walk.tell(Mistake::new(value.span(), "this list is empty", "expected a name", Some(help.to_owned())));
+        return None;
+    }
+    Some(Located::new(names, value.span()))
+}
+
 /// Names with strings; numbers and booleans are taken as they are written.
 pub(super) fn settings(walk: &mut Walk, value: Value) -> Option<BTreeMap<String, String>> {
     let DeValue::Table(table) = value.get_ref() else {

@@ -12,14 +12,16 @@ use super::read::{self, Value};
 use super::walk::Walk;
 
 pub(super) const SILVER_TABLE: &[&str] =
-    &["plugin", "path", "match", "event_date", "settings", "reference", "compression"];
+    &["plugin", "path", "match", "event_date", "settings", "reference", "compression", "dedup", "late_after"];
 pub(super) const MATCH: &[&str] = &["field", "equals"];
+pub(super) const DEDUP: &[&str] = &["by", "within", "memory_bytes_max", "when_full"];
 
-const SECTIONS: [(&str, &[&str]); 6] = [
+const SECTIONS: [(&str, &[&str]); 7] = [
     ("source", &["brokers", "topic", "group", "start", "expired", "kafka"]),
     ("bronze", &["path", "compression"]),
     ("silver", SILVER_TABLE),
     ("quarantine", &["path"]),
+    ("late", &["path"]),
     ("commit", &["interval_ms", "rows_max", "bytes_max"]),
     ("limits", &["memory_bytes_max", "transform_ms_max", "output_bytes_max", "batch_rows_max", "batch_bytes_max"]),
 ];
@@ -106,6 +108,7 @@ impl<'t> Section<'t> {
             let help = match value.get_ref() {
                 DeValue::Array(_) => format!("write [{title}] once, with one pair of brackets"),
                 _ if keys == MATCH => "write match = { field = \"event_type\", equals = \"page_view\" }".to_owned(),
+                _ if keys == DEDUP => "write dedup = { by = [\"event_id\"], within = \"10m\" }".to_owned(),
                 _ => format!("write [{title}] on a line of its own, and its keys below it"),
             };
             walk.tell(read::wrong_type(title, "a table", value).with_help(help));

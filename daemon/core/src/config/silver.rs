@@ -1,0 +1,83 @@
+//! `[silver.<name>]`: the tables, and what each makes of its events.
+
+use super::pipeline::{Dedup, Located, Match, SilverTable, TableName, WhenFull};
+use super::read;
+use super::section::{self, Root, Section};
+use super::walk::Walk;
+use super::{GIB, MIB};
+
+const SECOND_MS: u64 = 1_000;
+const DAY_MS: u64 = 24 * 60 * 60 * SECOND_MS;
+
+/// A Silver table's section: its path takes part in the overlap check even if something else in it is wrong.
+pub(super) struct SilverSection {
+    pub(super) title: String,
+    pub(super) path: Located<String>,
+    /// True where the table lists its late events.
+    pub(super) late: bool,
+    pub(super) checked: Option<SilverTable>,
+}
+
+pub(super) fn silver(walk: &mut Walk, root: &Root) -> Vec<SilverSection> {
+    let mut tables = Vec::new();
+    for (key, value) in root.silver(walk) {
+        let name = read::table_name(walk, key);
+        let title = format!("silver.{}", key.get_ref());
+        if let Some(section) = Section::open(walk, &title, section::SILVER_TABLE, value) {
+            tables.push(silver_table(walk, name, key.get_ref(), &section));
+        }
+    }
+    tables
+}
+
+fn silver_table(walk: &mut Walk, name: Option<TableName>, key: &str, section: &Section) -> SilverSection {
+    let plugin = section.required(walk, "plugin", "plugin = \"plugins/page_view\"", read::path);
+    let path = section.path_or(walk, "path", &format!("data/silver/{key}"));
+    let example = "match = { field = \"event_type\", equals = \"page_view\" }";
+    let matches = section.required(walk, "match", example, |walk, value| matches(walk, section, value));
+    let event_date = section.required(walk, "event_date", "event_date = \"ts\"", read::located);
+    let settings = section.optional(walk, "settings", read::settings).unwrap_or_default();
+    let reference = section.optional(walk, "reference", read::references).unwrap_or_default();
+    let compression = section.optional(walk, "compression", read::compression).unwrap_or_default();
+    let dedup = section.optional(walk, "dedup", |walk, value| dedup(walk, section, value));
+    let late_after_ms = section.optional(walk, "late_after", read::duration(SECOND_MS..=365 * DAY_MS));
+    let (located, late) = (path.clone(), late_after_ms.is_some());
+    let checked = || {
+        Some(SilverTable {
+            name: name?,
+            plugin: plugin?,
+            path,
+            matches: matches?,
+            event_date: event_date?,
+            settings,
+            reference,
+            compression,
+            dedup,
+            late_after_ms,
+        })
+    };
+    SilverSection { title: section.title().to_owned(), path: located, late, checked: checked() }
+}
+
+fn matches(walk: &mut Walk, parent: &Section, value: read::Value) -> Option<Match> {
+    let section = Section::open(walk, &format!("{}.match", parent.title()), section::MATCH, value)?;
+    let field = section.required(walk, "field", "field = \"event_type\"", read::string);
+    let equals = section.required(walk, "equals", "equals = \"page_view\"", read::string);
+    Some(Match { field: field?, equals: equals? })
+}
+
+fn dedup(walk: &mut Walk, parent: &Section, value: read::Value) -> Option<Dedup> {
+    let section = Section::open(walk, &format!("{}.dedup", parent.title()), section::DEDUP, value)?;
+    let by = section.required(walk, "by", "by = [\"event_id\"]", read::names);
+    let bounds = SECOND_MS..=31 * DAY_MS;
+    let within = section.required(walk, "within", "within = \"10m\"", read::duration(bounds));
+    let memory = section.optional(walk, "memory_bytes_max", read::size(MIB..=64 * GIB));
+    let choices = [("reload", WhenFull::Reload), ("forget", WhenFull::Forget)];
+    let when_full = section.optional(walk, "when_full", read::choice("when_full", choices));
+    Some(Dedup {
+        by: by?,
+        within_ms: within?,
+        memory_bytes_max: memory.unwrap_or(Dedup::MEMORY_BYTES_MAX),
+        when_full: when_full.unwrap_or_default(),
+    })
+}
