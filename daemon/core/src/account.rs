@@ -18,11 +18,16 @@ pub struct Counts {
     pub duplicates: u64,
     /// Events that went to the quarantine.
     pub rejected: u64,
+    /// Events with rows that were older than the table's `late_after` when they came.
+    #[serde(default)]
+    pub late: u64,
 }
 
 impl Counts {
     pub fn conserved(&self) -> bool {
-        self.events == self.with_rows + self.dropped + self.duplicates + self.rejected && self.rows >= self.with_rows
+        self.events == self.with_rows + self.dropped + self.duplicates + self.rejected
+            && self.rows >= self.with_rows
+            && self.late <= self.with_rows
     }
 }
 
@@ -34,5 +39,6 @@ impl std::ops::AddAssign for Counts {
         self.dropped += other.dropped;
         self.duplicates += other.duplicates;
         self.rejected += other.rejected;
+        self.late += other.late;
     }
 }

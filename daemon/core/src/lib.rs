@@ -4,6 +4,7 @@
 pub mod account;
 pub mod chunk;
 pub mod config;
+pub mod dedup;
 pub mod generate;
 pub mod offsets;
 pub mod route;

@@ -9,9 +9,10 @@ use arrow_array::types::{
 };
 use arrow_array::{
     Array, ArrayRef, ArrowPrimitiveType, Decimal128Array, DictionaryArray, Int16Array, Int32Array, Int64Array,
-    ListArray, PrimitiveArray, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
+    ListArray, PrimitiveArray, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray, UInt32Array,
 };
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
+use arrow_select::take::take;
 
 use crate::chunk::Chunk;
 use crate::schema::{COMMENT, Column, Kind, MONEY_PRECISION, MONEY_SCALE, TableSchema, added};
@@ -42,6 +43,9 @@ pub fn file_schema(table: &TableSchema) -> SchemaRef {
         let field = Field::new(name, ty, false).with_metadata([(COMMENT.to_owned(), doc.to_owned())].into());
         fields.push(Arc::new(field));
     };
+    let few_values = DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8));
+    add(added::CLUSTER_ID, few_values.clone(), "Id of the Kafka cluster of the event that gave this row.");
+    add(added::TOPIC, few_values, "Kafka topic of the event that gave this row.");
     add(added::PARTITION, DataType::Int32, "Kafka partition of the event that gave this row.");
     add(added::OFFSET, DataType::Int64, "Offset of the event that gave this row.");
     add(added::INGESTED_AT, timestamp, "When silverd took the event from Kafka; the same as in Bronze.");
@@ -55,9 +59,13 @@ pub fn with_origin(
     chunk: &Chunk,
     origins: &[u32],
 ) -> Result<RecordBatch, RowError> {
+    let rows = UInt32Array::from(origins.to_vec());
+    let (cluster, topic) = (chunk.records.column(0), chunk.records.column(1));
     let (partitions, offsets, ingested) = (chunk.partitions(), chunk.offsets(), chunk.ingested_at().values());
     let of = |values: &[i64]| origins.iter().map(|row| values[*row as usize]).collect::<Vec<_>>();
     let mut columns = columns;
+    columns.push(take(cluster, &rows, None)?);
+    columns.push(take(topic, &rows, None)?);
     columns.push(Arc::new(Int32Array::from_iter_values(origins.iter().map(|row| partitions[*row as usize]))));
     columns.push(Arc::new(Int64Array::from(of(offsets))));
     columns.push(Arc::new(TimestampMicrosecondArray::from(of(ingested)).with_timezone("UTC")));

@@ -105,11 +105,13 @@ pub enum ContractError {
 
 /// The columns that silverd adds to each Silver table, behind the plugin's own.
 pub mod added {
+    pub const CLUSTER_ID: &str = "_cluster_id";
+    pub const TOPIC: &str = "_topic";
     pub const PARTITION: &str = "_partition";
     pub const OFFSET: &str = "_offset";
     pub const INGESTED_AT: &str = "ingested_at";
     pub const EVENT_DATE: &str = "event_date";
-    pub const ALL: [&str; 4] = [PARTITION, OFFSET, INGESTED_AT, EVENT_DATE];
+    pub const ALL: [&str; 6] = [CLUSTER_ID, TOPIC, PARTITION, OFFSET, INGESTED_AT, EVENT_DATE];
 }
 
 impl TableSchema {

@@ -87,6 +87,7 @@ pub fn count(events: usize, rows: usize, row_events: &[u32], rejects: &[Reject])
         dropped: dropped as u64,
         duplicates: 0,
         rejected: rejected.len() as u64,
+        late: 0,
     })
 }
 

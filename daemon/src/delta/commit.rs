@@ -5,20 +5,22 @@
 //!                        │         ▲
 //!              entry taken         │ base + 1
 //!                        ▼         │
-//!                 read the winner ─┴─ a stranger's append: try behind it
+//!                 read the winner ─┴─ a stranger's commit: try behind it
 //!                        │
 //!                        ├─ one of our application ids: FENCED, somebody else writes these offsets
+//!                        ├─ it removed a file that we replace, or brought rows to a table whose rows we were
+//!                        │  decided by: OVERTAKEN, decide anew
 //!                        └─ other metadata or protocol: CHANGED, open the table anew
 //!   any other error: the outcome is UNKNOWN until the log has been read again
 //! ```
 //!
 //! No snapshot is kept: a commit costs the same at version 10 and at version 10,000.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::Context;
 use deltalake_core::kernel::transaction::{CommitData, TransactionError};
-use deltalake_core::kernel::{Action, Add, Transaction};
+use deltalake_core::kernel::{Action, Add, Remove, Transaction};
 use deltalake_core::logstore::{CommitOrBytes, get_actions};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use serde_json::Value;
@@ -26,7 +28,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::file::NewFile;
-use super::table::Table;
+use super::table::{DataFile, Table};
 
 /// The log is folded into a checkpoint after so many commits, which bounds what an opening reads.
 const CHECKPOINT_INTERVAL: u64 = 200;
@@ -37,14 +39,37 @@ pub struct Committed {
     pub version: u64,
 }
 
+/// What a commit does to a table.
+#[derive(Default)]
+pub struct Change {
+    pub adds: Vec<NewFile>,
+    /// Files whose rows the added ones replace, or that go.
+    pub removes: Vec<DataFile>,
+    /// Application ids and their new versions: the fence, and where the table has come to.
+    pub progress: Vec<(String, i64)>,
+    /// Left under `silverd` in the commit's info.
+    pub info: Value,
+    /// The rows were decided by those that the table has (duplicates): void once somebody else brings rows.
+    pub decided_by_rows: bool,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     #[error("another writer has committed `{app_id}` in version {version}")]
     Fenced { version: u64, app_id: String },
+    #[error("version {0} of another writer changed the rows that this commit builds on")]
+    Overtaken(u64),
     #[error("the table's metadata or protocol changed in version {0}")]
     Changed(u64),
     #[error("the outcome is unknown: {0:#}")]
     Unknown(anyhow::Error),
+}
+
+/// What another writer's commit must not touch, if ours is to go behind it.
+struct Fence<'c> {
+    progress: &'c [(String, i64)],
+    gone: &'c HashSet<String>,
+    decided_by_rows: bool,
 }
 
 impl Table {
@@ -55,27 +80,40 @@ impl Table {
     /// After every error the table must be [reloaded](Table::reload) before the next commit: the files may or may not be in.
     pub async fn append(
         &mut self,
-        files: Vec<NewFile>,
+        adds: Vec<NewFile>,
         progress: &[(String, i64)],
         info: Value,
     ) -> Result<Committed, CommitError> {
-        let transactions: Vec<_> = progress.iter().map(|(id, version)| Transaction::new(id, *version)).collect();
-        let adds = files.into_iter().map(|file| Action::Add(Add::from(file))).collect();
-        let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
-        let info = HashMap::from([("silverd".to_owned(), info)]);
-        let body = CommitData::new(adds, operation, info, transactions).get_bytes();
+        self.commit(Change { adds, progress: progress.to_vec(), info, ..Change::default() }).await
+    }
+
+    /// Makes a change, all of it in one entry of the log.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Table::append).
+    pub async fn commit(&mut self, change: Change) -> Result<Committed, CommitError> {
+        let gone: HashSet<String> = change.removes.iter().map(|file| file.path.to_string()).collect();
+        let fence = Fence { progress: &change.progress, gone: &gone, decided_by_rows: change.decided_by_rows };
+        let removes = change.removes.into_iter().map(|file| Action::Remove(Remove::from(file)));
+        let actions = removes.chain(change.adds.into_iter().map(|file| Action::Add(Add::from(file)))).collect();
+        let transactions: Vec<_> = fence.progress.iter().map(|(id, version)| Transaction::new(id, *version)).collect();
+        let mode = if gone.is_empty() { SaveMode::Append } else { SaveMode::Overwrite };
+        let operation = DeltaOperation::Write { mode, partition_by: None, predicate: None };
+        let info = HashMap::from([("silverd".to_owned(), change.info)]);
+        let body = CommitData::new(actions, operation, info, transactions).get_bytes();
         let body = body.context("serialize the commit").map_err(CommitError::Unknown)?;
         loop {
             let version = self.version + 1;
             let entry = CommitOrBytes::LogBytes(body.clone());
             match self.log.write_commit_entry(version, entry, Uuid::new_v4()).await {
                 Ok(()) => break,
-                Err(TransactionError::VersionAlreadyExists(_)) => self.pass(version, progress).await?,
+                Err(TransactionError::VersionAlreadyExists(_)) => self.pass(version, &fence).await?,
                 Err(error) => return Err(CommitError::Unknown(error.into())),
             }
         }
         self.version += 1;
-        for (id, version) in progress {
+        for (id, version) in fence.progress {
             self.transactions.insert(id.clone(), *version);
         }
         if self.version.is_multiple_of(CHECKPOINT_INTERVAL) {
@@ -85,7 +123,7 @@ impl Table {
     }
 
     /// Reads the commit that took a version, and steps behind it if it is none of our business.
-    async fn pass(&mut self, version: u64, progress: &[(String, i64)]) -> Result<(), CommitError> {
+    async fn pass(&mut self, version: u64, fence: &Fence<'_>) -> Result<(), CommitError> {
         let winner = async {
             let bytes = self.log.read_commit_entry(version).await?;
             let bytes = bytes.with_context(|| format!("commit {version} exists and cannot be read"))?;
@@ -93,11 +131,17 @@ impl Table {
         };
         for action in winner.await.map_err(CommitError::Unknown)? {
             match action {
-                Action::Txn(txn) if progress.iter().any(|(id, _)| *id == txn.app_id) => {
+                Action::Txn(txn) if fence.progress.iter().any(|(id, _)| *id == txn.app_id) => {
                     return Err(CommitError::Fenced { version, app_id: txn.app_id });
                 }
                 Action::Txn(txn) => {
                     self.transactions.insert(txn.app_id, txn.version);
+                }
+                Action::Remove(remove) if fence.gone.contains(&remove.path) => {
+                    return Err(CommitError::Overtaken(version));
+                }
+                Action::Add(add) if fence.decided_by_rows && add.data_change => {
+                    return Err(CommitError::Overtaken(version));
                 }
                 Action::Metadata(_) | Action::Protocol(_) => return Err(CommitError::Changed(version)),
                 _ => {}

@@ -6,7 +6,7 @@ mod log;
 mod schema;
 mod table;
 
-pub use commit::{CommitError, Committed};
+pub use commit::{Change, CommitError, Committed};
 pub use file::{Encoder, NewFile, writer_properties};
 pub use log::transactions;
-pub use table::{DataFile, Spec, Table, files_of, offsets_of, url_of};
+pub use table::{DataFile, Spec, Table, files_in, files_of, offsets_of, url_of};

@@ -5,7 +5,7 @@ use std::path::{Path as FilePath, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use arrow::datatypes::SchemaRef;
-use deltalake_core::kernel::{Action, DataType, PrimitiveType, StructField};
+use deltalake_core::kernel::{Action, DataType, PrimitiveType, Remove, StructField};
 use deltalake_core::logstore::{LogStoreRef, ObjectStoreRef, get_actions};
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::SaveMode;
@@ -51,10 +51,29 @@ pub struct Table {
 #[derive(Clone, Debug)]
 pub struct DataFile {
     pub path: Path,
+    /// The day of its events, as its folder's name has it.
+    pub event_date: Option<String>,
     pub size: u64,
     pub modified_ms: i64,
     /// Delta's statistics, as JSON.
     pub stats: Option<String>,
+}
+
+impl From<DataFile> for Remove {
+    fn from(file: DataFile) -> Self {
+        Remove {
+            path: file.path.to_string(),
+            data_change: true,
+            deletion_timestamp: Some(crate::clock::now_ms()),
+            extended_file_metadata: Some(true),
+            partition_values: Some(HashMap::from([(EVENT_DATE.to_owned(), file.event_date)])),
+            size: Some(file.size as i64),
+            tags: None,
+            deletion_vector: None,
+            base_row_id: None,
+            default_row_commit_version: None,
+        }
+    }
 }
 
 /// The URL of a table's folder, which is made if it does not exist.
@@ -166,9 +185,16 @@ fn offsets_in(transactions: &HashMap<String, i64>) -> Offsets {
 pub async fn files_of(log: &LogStoreRef) -> anyhow::Result<Vec<DataFile>> {
     let mut table = DeltaTable::new(log.clone());
     table.load().await?;
+    files_in(&table).await
+}
+
+/// The data files of a table at the version that it was loaded at.
+pub async fn files_in(table: &DeltaTable) -> anyhow::Result<Vec<DataFile>> {
+    let log = table.log_store();
     let views = table.snapshot()?.snapshot().file_views(log.as_ref(), None);
     let files = views.map_ok(|file| DataFile {
         path: file.object_store_path(),
+        event_date: file.partition_values_map().remove(EVENT_DATE).flatten(),
         size: file.size() as u64,
         modified_ms: file.modification_time(),
         stats: file.stats(),

@@ -102,7 +102,7 @@ pub(super) fn properties(compression: &Compression, schema: &TableSchema) -> any
             properties = properties.set_column_dictionary_enabled(ColumnPath::from(column.name.as_str()), true);
         }
     }
-    for name in [added::PARTITION, added::INGESTED_AT] {
+    for name in [added::CLUSTER_ID, added::TOPIC, added::PARTITION, added::INGESTED_AT] {
         properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), true);
     }
     let offset = ColumnPath::from(added::OFFSET);
