@@ -43,7 +43,7 @@ pub fn load_plugin(
         reference.push(ReferenceFile { name: name.clone(), contents });
     }
     let settings = config.settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    let plugin = Plugin::load(host, &file, transform::Config { settings, reference }, limits)?;
+    let plugin = Plugin::load(host, &config.name, &file, transform::Config { settings, reference }, limits)?;
     match plugin.schema.column(&config.event_date) {
         Some(column) if column.kind == Kind::Timestamp && !column.nullable => Ok(plugin),
         Some(_) => {

@@ -62,5 +62,6 @@ pub fn limits() -> Limits {
         output_bytes_max: 1 << 20,
         batch_rows_max: 1_000,
         batch_bytes_max: 1 << 20,
+        log_lines_per_second: 20,
     }
 }
