@@ -117,7 +117,7 @@ impl Logs {
         let Self { table, plugin, digest, .. } = self;
         macro_rules! write {
             ($level:ident) => {
-                tracing::event!(target: "silverd::plugin", tracing::Level::$level, table, plugin, %digest, "{line}")
+                tracing::event!(target: "silverd::plugin", tracing::Level::$level, %table, %plugin, %digest, "{line}")
             };
         }
         match level {

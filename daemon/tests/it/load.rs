@@ -76,9 +76,8 @@ fn a_component_that_imports_more_than_wasi() {
     );
     check(
         &guest::component(&module),
-        "link it: a plugin may import WASI 0.2 and nothing else (plain wasm32-unknown-unknown imports nothing): \
-         component imports instance `env`, but a matching implementation was not found in the linker: instance export \
-         `get` has the wrong type: function implementation is missing",
+        "link it: a plugin may import WASI 0.2 and wasi:logging 0.1.0-draft, and nothing else: component imports \
+         instance `env`, but a matching implementation was not found in the linker: instance export `get` has the wrong type: function implementation is missing",
     );
 }
 

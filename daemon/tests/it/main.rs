@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod allocation;
+mod gallery;
 mod guest;
 mod harness;
 mod hostile;
 mod kill;
 mod lift;
 mod load;
+mod logs;
 mod pipeline;
 mod truth;

@@ -212,12 +212,12 @@ pub fn check(project: &Project) -> BTreeMap<String, usize> {
     counts
 }
 
-fn place(row: &Map<String, Value>, prefix: &str) -> Place {
+pub fn place(row: &Map<String, Value>, prefix: &str) -> Place {
     let number = |name: &str| row[&format!("{prefix}{name}")].as_i64().unwrap();
     (number("partition"), number("offset"))
 }
 
-fn produced(row: &Map<String, Value>) -> Produced {
+pub fn produced(row: &Map<String, Value>) -> Produced {
     let bytes = |name: &str| {
         row[name]
             .as_str()
