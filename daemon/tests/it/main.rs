@@ -4,11 +4,13 @@
 
 mod allocation;
 mod correct;
+mod gallery;
 mod guest;
 mod harness;
 mod hostile;
 mod kill;
 mod lift;
 mod load;
+mod logs;
 mod pipeline;
 mod truth;
