@@ -11,3 +11,4 @@ pub mod route;
 pub mod rows;
 pub mod schema;
 pub mod verdict;
+pub mod verify;

@@ -5,6 +5,7 @@ mod demo;
 mod query;
 mod run;
 mod setup;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,6 +59,8 @@ enum Command {
     Generate(GenerateArgs),
     /// Answer SQL over the tables of pipeline.toml
     Query(query::QueryArgs),
+    /// Prove from the tables' logs that every event is accounted for
+    Verify(verify::VerifyArgs),
     /// Drain a topic into fresh tables, and print events per second, CPU per stage and memory
     Bench(bench::BenchArgs),
 }
@@ -111,6 +114,7 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
             generate::run(args, stop).await.map(drop)
         }
         Command::Query(args) => query::query(config, args).await,
+        Command::Verify(args) => verify::verify(config, args).await,
         Command::Bench(args) => bench::bench(config, args, stop).await,
     }
 }
