@@ -57,6 +57,8 @@ fn killed_at_any_moment_every_event_is_there_once() {
         let _ = daemon.kill();
         daemon.wait().unwrap();
         while_writing += usize::from(commits(&project) > before);
+        // Whatever was cut off, what is committed is conserved.
+        project.silverd(&["verify"]);
         kill += 1;
     }
     terminate(&generator);
@@ -64,6 +66,7 @@ fn killed_at_any_moment_every_event_is_there_once() {
     assert!(while_writing >= kills / 2, "only {while_writing} of {kills} kills hit a daemon that wrote");
 
     project.silverd(&["run", "--drain"]);
+    project.silverd(&["verify"]);
     let counts = truth::check(&project);
     assert!(counts["quarantine"] > 0, "rejects, too, are there once");
     println!("{kills} kills, {while_writing} of them behind a commit: {counts:?}");

@@ -11,3 +11,4 @@ mod lift;
 mod load;
 mod pipeline;
 mod truth;
+mod verify;
