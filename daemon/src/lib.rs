@@ -3,12 +3,15 @@
 pub mod bronze;
 pub mod cli;
 pub mod clock;
+pub mod correct;
 pub mod delta;
 pub mod flow;
 pub mod generate;
 pub mod ingest;
+pub mod late;
 pub mod quarantine;
 pub mod replay;
+pub mod side;
 pub mod silver;
 pub mod status;
 pub mod telemetry;

@@ -2,7 +2,10 @@
 
 mod bench;
 mod demo;
+mod progress;
+mod quarantine;
 mod query;
+mod rebuild;
 mod run;
 mod setup;
 mod verify;
@@ -61,6 +64,13 @@ enum Command {
     Query(query::QueryArgs),
     /// Prove from the tables' logs that every event is accounted for
     Verify(verify::VerifyArgs),
+    /// Make a Silver table anew from Bronze, or some days of it, with the plugin of today
+    Rebuild(rebuild::RebuildArgs),
+    /// Make anew what a bad version of a plugin made
+    Undo(rebuild::UndoArgs),
+    /// The rejected events: list, show and replay them
+    #[command(subcommand)]
+    Quarantine(quarantine::QuarantineCommand),
     /// Drain a topic into fresh tables, and print events per second, CPU per stage and memory
     Bench(bench::BenchArgs),
 }
@@ -115,6 +125,9 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Query(args) => query::query(config, args).await,
         Command::Verify(args) => verify::verify(config, args).await,
+        Command::Rebuild(args) => rebuild::rebuild(config, args, stop).await,
+        Command::Undo(args) => rebuild::undo(config, args, stop).await,
+        Command::Quarantine(command) => quarantine::quarantine(config, command, stop).await,
         Command::Bench(args) => bench::bench(config, args, stop).await,
     }
 }

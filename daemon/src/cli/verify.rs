@@ -3,10 +3,7 @@
 use std::path::Path;
 
 use anyhow::bail;
-use clap::CommandFactory;
-use clap::error::ErrorKind;
 
-use super::Cli;
 use super::setup::Setup;
 use crate::verify::{self, Report, Wanted};
 
@@ -22,10 +19,8 @@ pub struct VerifyArgs {
 
 pub async fn verify(file: &Path, args: VerifyArgs) -> anyhow::Result<()> {
     let setup = Setup::read(file)?;
-    let known: Vec<&str> = setup.pipeline.silver.iter().map(|table| &*table.name).collect();
-    if let Some(unknown) = args.tables.iter().find(|table| !known.contains(&table.as_str())) {
-        let told = format!("{} has no table [silver.{unknown}]; it has {}", file.display(), known.join(", "));
-        Cli::command().error(ErrorKind::InvalidValue, told).exit();
+    for table in &args.tables {
+        setup.table(table)?;
     }
     let wanted = Wanted((!args.tables.is_empty()).then_some(args.tables));
     let proven = verify::logs(&setup.pipeline, &setup.base, &wanted).await?;

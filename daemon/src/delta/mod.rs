@@ -3,10 +3,12 @@
 mod commit;
 mod file;
 mod log;
+mod read;
 mod schema;
 mod table;
 
 pub use commit::{Change, CommitError, Committed};
 pub use file::{Encoder, NewFile, writer_properties};
 pub use log::{LogFiles, entry_path, list, transactions};
-pub use table::{DataFile, Spec, Table, files_in, files_of, offsets_of, url_of};
+pub use read::columns;
+pub use table::{DataFile, Spec, Table, files_of, offsets_of, url_of};

@@ -54,7 +54,7 @@ impl Report {
                     ("rows", number(proof.rows())),
                     ("dropped", number(counts.dropped)),
                     ("duplicates", number(counts.duplicates)),
-                    ("quarantined", number(counts.rejected + corrected.counts.rejected)),
+                    ("quarantined", number(counts.rejected + corrected.quarantined)),
                     ("late", number(counts.late + corrected.counts.late)),
                     ("lag", Some(proof.lag(bronze))),
                 ],

@@ -50,25 +50,42 @@ pub struct Project {
     pub folder: tempfile::TempDir,
     pub topic: String,
     pub broker: Broker,
+    /// What the tables are asked beside their rows.
+    pub asked: Asked,
+}
+
+/// Deduplication by event_id within so many seconds, and a list of events that are so many seconds late.
+#[derive(Clone, Copy, Default)]
+pub struct Asked {
+    pub dedup_within_s: Option<i64>,
+    pub late_after_s: Option<i64>,
 }
 
 impl Project {
     pub fn new(name: &str, commit: &str) -> Self {
+        Self::asking(name, commit, Asked::default())
+    }
+
+    pub fn asking(name: &str, commit: &str, asked: Asked) -> Self {
         let topic = format!("{name}-{}", unique());
         let broker = Broker::with_topic(&topic);
         let folder = tempfile::tempdir().unwrap();
-        let project = Self { folder, topic, broker };
+        let project = Self { folder, topic, broker, asked };
         project.write_pipeline(commit);
         build_plugins(&project);
         project
     }
 
     fn write_pipeline(&self, commit: &str) {
+        let dedup = |within| format!("dedup = {{ by = [\"event_id\"], within = \"{within}s\" }}\n");
+        let late = |after| format!("late_after = \"{after}s\"\n");
+        let asked = self.asked.dedup_within_s.map(dedup).unwrap_or_default()
+            + &self.asked.late_after_s.map(late).unwrap_or_default();
         let root = root().display();
         let table = |name: &str, reference: &str| {
             format!(
                 "[silver.{name}]\nplugin = \"{root}/plugins/{name}\"\npath = \"data/silver/{name}\"\n\
-                 match = {{ field = \"event_type\", equals = \"{name}\" }}\nevent_date = \"ts\"\n{reference}\n"
+                 match = {{ field = \"event_type\", equals = \"{name}\" }}\nevent_date = \"ts\"\n{asked}{reference}\n"
             )
         };
         let products = format!("reference = {{ products = \"{root}/data/reference/products.csv\" }}\n");
@@ -88,6 +105,7 @@ impl Project {
         let path = match table {
             "bronze" => "data/bronze/events".to_owned(),
             "quarantine" => "data/quarantine".to_owned(),
+            "late" => "data/silver/late".to_owned(),
             silver => format!("data/silver/{silver}"),
         };
         self.folder.path().join(path)

@@ -76,6 +76,12 @@ pub struct Correction {
     pub ranges: Spans,
     #[serde(default)]
     pub counts: Counts,
+    /// Rejects that are new in the quarantine; the others wait there already.
+    #[serde(default)]
+    pub quarantined: u64,
+    /// Days of the rows that were replaced, since the epoch; all where there is none.
+    #[serde(default)]
+    pub days: Option<(i32, i32)>,
     /// Rows of the removed files, and how many of them stand in the added ones again.
     #[serde(default)]
     pub removed: u64,

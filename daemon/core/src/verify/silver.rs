@@ -21,10 +21,16 @@ pub struct Silver {
     announcements: [Announcements; 2],
 }
 
+/// The application id under which a Silver table numbers its corrections.
+const CORRECTIONS: &str = "silverd-corrections";
+
 /// What corrections did, all in all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Corrections {
     pub commits: u64,
+    /// They are numbered one by one.
+    last: i64,
+    pub quarantined: u64,
     /// Of the events that were judged anew.
     pub counts: Counts,
     pub added: u64,
@@ -43,6 +49,7 @@ impl Proof for Silver {
         for announcements in &mut self.announcements {
             announcements.begin(&state);
         }
+        self.corrections.last = state.version_of(CORRECTIONS).unwrap_or(0);
         self.ledger.begin(state);
     }
 
@@ -95,9 +102,13 @@ impl Silver {
 
     fn corrected(&mut self, entry: &Entry, moved: Moved, correction: &Correction, info: &SilverInfo) {
         let findings = &mut self.ledger.findings;
-        let Correction { counts, kept, removed, .. } = *correction;
-        if !counts.conserved() {
+        let Correction { counts, kept, removed, quarantined, .. } = *correction;
+        if !counts.conserved() || quarantined > counts.rejected {
             findings.at(entry.version, Problem::NotConserved { counts });
+        }
+        let (expected, found) = (Some(self.corrections.last + 1), entry.txn(CORRECTIONS));
+        if found != expected {
+            findings.at(entry.version, Problem::Number { app_id: CORRECTIONS, expected, found });
         }
         if moved.added != counts.rows + kept || moved.removed != removed {
             let (added, gone) = (moved.added, moved.removed);
@@ -106,9 +117,11 @@ impl Silver {
         }
         // A correction makes no progress.
         self.progress.stays(entry, &Ranges::default(), findings);
-        self.announced(entry, counts, info);
+        self.announced(entry, Counts { rejected: quarantined, ..counts }, info);
         self.ledger.accounted += i128::from(counts.rows + kept) - i128::from(removed);
         self.corrections.commits += 1;
+        self.corrections.last = found.unwrap_or(self.corrections.last + 1);
+        self.corrections.quarantined += quarantined;
         self.corrections.counts += counts;
         self.corrections.added += moved.added;
         self.corrections.removed += moved.removed;

@@ -347,6 +347,7 @@ fn a_correction_adds_up() {
             "removed": 24, "kept": kept }, "plugin": { "interface": "i", "digest": "d" } });
         vec![
             info(said),
+            txn("silverd-corrections", 1),
             json!({ "remove": { "path": "s-1", "dataChange": true } }),
             add("corrected", rows, Some([(0, 1), (0, 19)])),
         ]
