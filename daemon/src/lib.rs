@@ -16,3 +16,4 @@ pub mod silver;
 pub mod status;
 pub mod telemetry;
 pub mod transform;
+pub mod verify;

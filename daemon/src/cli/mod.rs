@@ -8,6 +8,7 @@ mod query;
 mod rebuild;
 mod run;
 mod setup;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,6 +62,8 @@ enum Command {
     Generate(GenerateArgs),
     /// Answer SQL over the tables of pipeline.toml
     Query(query::QueryArgs),
+    /// Prove from the tables' logs that every event is accounted for
+    Verify(verify::VerifyArgs),
     /// Make a Silver table anew from Bronze, or some days of it, with the plugin of today
     Rebuild(rebuild::RebuildArgs),
     /// Make anew what a bad version of a plugin made
@@ -121,6 +124,7 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
             generate::run(args, stop).await.map(drop)
         }
         Command::Query(args) => query::query(config, args).await,
+        Command::Verify(args) => verify::verify(config, args).await,
         Command::Rebuild(args) => rebuild::rebuild(config, args, stop).await,
         Command::Undo(args) => rebuild::undo(config, args, stop).await,
         Command::Quarantine(command) => quarantine::quarantine(config, command, stop).await,

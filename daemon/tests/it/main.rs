@@ -14,3 +14,4 @@ mod load;
 mod logs;
 mod pipeline;
 mod truth;
+mod verify;
