@@ -10,6 +10,7 @@ pub mod ingest;
 pub mod quarantine;
 pub mod replay;
 pub mod silver;
+pub mod state;
 pub mod status;
 pub mod telemetry;
 pub mod transform;

@@ -12,6 +12,7 @@
 mod table;
 mod task;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use deltalake_core::logstore::LogStoreRef;
 use silverd_core::chunk::Chunk;
-use silverd_core::config::SilverTable;
+use silverd_core::config::{SilverTable, TableName};
 use silverd_core::offsets::Offsets;
 use silverd_core::route::Router;
 use tokio::sync::{mpsc, watch};
@@ -28,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::quarantine::Quarantine;
 use crate::telemetry::{Stages, TableStats};
-use crate::transform::{Host, Limits};
+use crate::transform::{Host, Limits, Plugin};
 
 pub use table::{Blame, fits, load_plugin};
 use task::Task;
@@ -50,10 +51,14 @@ pub struct Offer {
     pub landing: watch::Receiver<Landing>,
 }
 
+/// Plugins that are loaded, by their tables.
+pub type Loaded = BTreeMap<TableName, Arc<Plugin>>;
+
 /// What all workers share.
 #[derive(Clone)]
 pub struct Shared {
     pub host: Arc<Host>,
+    pub loaded: Loaded,
     pub limits: Limits,
     pub router: Arc<Router>,
     pub quarantine: Arc<Quarantine>,
@@ -101,6 +106,10 @@ impl Worker {
         let (offers, waiting) = mpsc::channel(OFFERS_WAITING_MAX);
         let (stats, state) = (Arc::<TableStats>::default(), StateOf::default());
         let hurry = CancellationToken::new();
+        let plugin = shared.loaded.get(&table.name).cloned();
+        if let Some(plugin) = &plugin {
+            task::tell_loaded(&table.name, plugin);
+        }
         let task = Task {
             config: table.clone(),
             index,
@@ -109,7 +118,7 @@ impl Worker {
             stats: stats.clone(),
             state: state.clone(),
             hurry: hurry.clone(),
-            plugin: None,
+            plugin,
             open: None,
             told: None,
         };

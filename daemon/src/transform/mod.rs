@@ -2,15 +2,18 @@
 
 mod batch;
 pub mod build;
+pub mod cache;
 mod host;
 mod lift;
 mod plugin;
+mod store;
 mod verdicts;
 
 pub use silverd_core::config::Limits;
 
 pub use batch::{Config, ReferenceFile};
-pub use host::Host;
+pub use host::{Host, this_program};
 pub use lift::Rows;
 pub use plugin::{Digest, Fault, Instance, Plugin};
+pub use store::{Kept, Store};
 pub use verdicts::{Rejected, Transformer, Verdicts};

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod allocation;
+mod cache;
 mod guest;
 mod harness;
 mod hostile;
