@@ -13,6 +13,7 @@ pub mod quarantine;
 pub mod replay;
 pub mod side;
 pub mod silver;
+pub mod state;
 pub mod status;
 pub mod telemetry;
 pub mod transform;

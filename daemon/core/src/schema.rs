@@ -1,5 +1,8 @@
 //! A Silver table's schema, learnt from the WIT that a plugin carries: the record `row` *is* the schema.
 
+pub mod evolve;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, TimeUnit};
@@ -11,6 +14,8 @@ use wit_parser::{
 pub const CONTRACT: &str = "silverd:pipeline";
 /// The metadata key of a column's comment, in Arrow as in Delta.
 pub const COMMENT: &str = "comment";
+/// The metadata key of the cases of the enum that fills a column, parted by commas: so a renamed case can be told.
+pub const ENUM: &str = "silverd.enum";
 /// The function of a table's interface.
 pub const TRANSFORM: &str = "transform";
 /// `decimal(18,2)`: the digits of the alias `money`, and those behind its point.
@@ -153,13 +158,16 @@ impl TableSchema {
 }
 
 impl Column {
-    /// The Arrow field; the doc comes along as metadata, under [`COMMENT`].
+    /// The Arrow field; the doc and an enum's cases come along as metadata, under [`COMMENT`] and [`ENUM`].
     pub fn arrow(&self) -> FieldRef {
-        let field = Field::new(&self.name, self.kind.arrow(), self.nullable);
-        Arc::new(match &self.doc {
-            Some(doc) => field.with_metadata([(COMMENT.to_owned(), doc.clone())].into()),
-            None => field,
-        })
+        let mut metadata = HashMap::new();
+        if let Some(doc) = &self.doc {
+            metadata.insert(COMMENT.to_owned(), doc.clone());
+        }
+        if let Kind::Enum(cases) = &self.kind {
+            metadata.insert(ENUM.to_owned(), cases.join(","));
+        }
+        Arc::new(Field::new(&self.name, self.kind.arrow(), self.nullable).with_metadata(metadata))
     }
 }
 

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::generate::{self, GenerateArgs};
+use crate::transform::cache;
 
 pub use setup::Mistaken;
 
@@ -71,6 +72,9 @@ enum Command {
     /// The rejected events: list, show and replay them
     #[command(subcommand)]
     Quarantine(quarantine::QuarantineCommand),
+    /// What silverd runs to compile a plugin: a component in by stdin, machine code out by stdout
+    #[command(hide = true, name = cache::COMPILE_COMMAND)]
+    CompilePlugin,
     /// Drain a topic into fresh tables, and print events per second, CPU per stage and memory
     Bench(bench::BenchArgs),
 }
@@ -80,6 +84,16 @@ const MISTAKEN: u8 = 2;
 
 /// Runs the command, and gives the exit code.
 pub fn main(cli: Cli) -> ExitCode {
+    if let Command::CompilePlugin = cli.command {
+        // Before any thread is there: its low priority is for all of them.
+        return cache::compile_command().map_or_else(
+            |(code, failure)| {
+                eprintln!("{failure}");
+                ExitCode::from(code)
+            },
+            |()| ExitCode::SUCCESS,
+        );
+    }
     if let Err(mistake) = start_log(&cli) {
         eprintln!("error: --log {}: {mistake}", cli.log);
         return ExitCode::from(MISTAKEN);
@@ -123,6 +137,7 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
             stop_after(time, &stop);
             generate::run(args, stop).await.map(drop)
         }
+        Command::CompilePlugin => Ok(()),
         Command::Query(args) => query::query(config, args).await,
         Command::Verify(args) => verify::verify(config, args).await,
         Command::Rebuild(args) => rebuild::rebuild(config, args, stop).await,

@@ -29,7 +29,6 @@ use silverd_core::account::Counts;
 use silverd_core::config::{Pipeline, SilverTable};
 use silverd_core::offsets::Ranges;
 use silverd_core::route::Router;
-use silverd_core::rows::file_schema;
 use tracing::debug;
 use uuid::Uuid;
 
@@ -119,7 +118,7 @@ impl Correction {
         let bronze = Table::open(&bronze::spec(base.join(&*pipeline.bronze.path))).await?.log();
         let mut table = Table::open(&spec).await?;
         let files = table.files().await?;
-        let schema = file_schema(&plugin.schema);
+        let schema = table.layout()?;
         let properties = properties(&config.compression, &plugin.schema)?;
         let quarantine = SideTable::open(&quarantine::KIND, base.join(&*pipeline.quarantine.path)).await?;
         let late = match config.late_after_ms {

@@ -1,6 +1,7 @@
 //! Delta tables, as silverd writes them: progress is a `txn` action in the commit that holds the rows.
 
 mod commit;
+mod conform;
 mod file;
 mod log;
 mod read;

@@ -2,16 +2,19 @@
 
 mod batch;
 pub mod build;
+pub mod cache;
 mod host;
 mod lift;
 mod logs;
 mod plugin;
+mod store;
 mod verdicts;
 
 pub use silverd_core::config::Limits;
 
 pub use batch::{Config, ReferenceFile};
-pub use host::Host;
+pub use host::{Host, this_program};
 pub use lift::Rows;
 pub use plugin::{Digest, Fault, Instance, Plugin};
+pub use store::{Kept, Store};
 pub use verdicts::{Rejected, Transformer, Tripped, Verdicts};

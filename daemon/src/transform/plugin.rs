@@ -10,12 +10,12 @@ use silverd_core::chunk::Chunk;
 use silverd_core::config::Limits;
 use silverd_core::schema::{TRANSFORM, TableSchema};
 use silverd_core::verdict::{Code, Reject};
-use wasmtime::component::{Component, ComponentExportIndex, InstancePre, TypedFunc};
+use wasmtime::component::{ComponentExportIndex, InstancePre, TypedFunc};
 use wasmtime::{Store, Trap};
 use wit_parser::decoding::{DecodedWasm, decode};
 
 use super::batch::{Batch, Config, Output, RejectCode};
-use super::host::{Host, State, deadline};
+use super::host::{Host, State, deadline, foreign};
 use super::logs::{LOGGING, Logs};
 
 /// The custom section in which the SDK carries the WIT text of the table, for its doc comments.
@@ -33,6 +33,12 @@ impl Digest {
     pub fn of(bytes: &[u8]) -> Self {
         let hex = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         Self(hex.into())
+    }
+
+    /// The digest that these digits write.
+    pub fn parse(digits: &str) -> Option<Self> {
+        let hex = digits.len() == 64 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+        hex.then(|| Self(digits.into()))
     }
 
     pub fn as_str(&self) -> &str {
@@ -78,7 +84,12 @@ impl Plugin {
     /// Reads, compiles and checks the plugin of a table, and instantiates it once with its configuration.
     pub fn load(host: Arc<Host>, table: &str, file: &Path, config: Config, limits: Limits) -> anyhow::Result<Self> {
         let bytes = std::fs::read(file).with_context(|| format!("read plugin {}", file.display()))?;
-        Self::compile(host, table, &bytes, config, limits).with_context(|| format!("load plugin {}", file.display()))
+        let plugin = Self::compile(host, table, &bytes, config, limits);
+        let plugin = plugin.with_context(|| format!("load plugin {}", file.display()))?;
+        if let Some(store) = &plugin.host.store {
+            store.keep(&plugin.digest, &bytes);
+        }
+        Ok(plugin)
     }
 
     pub fn compile(host: Arc<Host>, table: &str, bytes: &[u8], config: Config, limits: Limits) -> anyhow::Result<Self> {
@@ -86,7 +97,7 @@ impl Plugin {
         let encoded = encode(bytes)?;
         let binary = encoded.as_deref().unwrap_or(bytes);
         let schema = read_schema(binary)?;
-        let component = Component::from_binary(&host.engine, binary).map_err(foreign).context("compile it")?;
+        let component = host.compiler.component(binary).context("compile it")?;
         let export = |interface: &str, function: &str| {
             let interface = component.get_export_index(None, interface)?;
             component.get_export_index(Some(&interface), function)
@@ -313,9 +324,4 @@ fn wit_text(component: &[u8]) -> Option<String> {
         }
     }
     None
-}
-
-/// wasmtime's errors, as anyhow's, with their chain.
-fn foreign(error: wasmtime::Error) -> anyhow::Error {
-    anyhow!("{error:#}")
 }

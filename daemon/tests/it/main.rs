@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod allocation;
+mod cache;
 mod correct;
 mod gallery;
 mod guest;
