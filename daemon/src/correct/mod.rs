@@ -157,6 +157,8 @@ impl Correction {
             Scope::Events(events) => events.bounds(),
             _ => silverd_core::offsets::missing(&Default::default(), &self.table.offsets()),
         };
+        // Rows that are made anew were listed as late when they came.
+        self.late = None;
         let plan = scope.plan(&self.table, &self.files).await?;
         self.dedup = self.dedup.take().map(|dedup| dedup.for_correction(plan.gone.clone()));
         let waiting = waiting(&self.quarantine, &self.config.name, None).await?;
