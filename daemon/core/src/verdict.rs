@@ -21,6 +21,11 @@ pub enum Code {
 }
 
 impl Code {
+    /// The host says so, of a plugin that gave no valid verdict.
+    pub fn is_fault(self) -> bool {
+        matches!(self, Code::Trap | Code::Timeout | Code::Memory | Code::InvalidOutput)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Code::Malformed => "malformed",
