@@ -132,7 +132,10 @@ fn the_last_words_before_a_trap_are_its_reason() {
     let check = |misbehave: String, code, expected: &str| {
         let (told, rejected) = run(&logger(&misbehave), limits());
         assert_eq!(rejected, Some((code, expected.to_owned())));
-        assert!(told.contains(&format!("quarantined 0/0: {}: {expected}", code.as_str())), "{told}");
+        assert!(
+            told.contains(&format!("no verdict on partition 0, offset 0: {}: {expected}", code.as_str())),
+            "{told}"
+        );
     };
     let words = log(5, "panicked at src/lib.rs:41:9: oh\nno");
     check(words.clone() + "unreachable", Code::Trap, "panicked at src/lib.rs:41:9: oh\\nno; in misbehave");
