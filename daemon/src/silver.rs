@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use deltalake_core::logstore::LogStoreRef;
+use silverd_core::breaker::Breaker;
 use silverd_core::chunk::Chunk;
 use silverd_core::config::SilverTable;
 use silverd_core::offsets::Offsets;
@@ -123,6 +124,7 @@ impl Worker {
             hurry: hurry.clone(),
             plugin: None,
             open: None,
+            breaker: Breaker::default(),
             told: None,
         };
         let runtime = tokio::runtime::Handle::current();

@@ -45,7 +45,7 @@ pub fn load_plugin(
         reference.push(ReferenceFile { name: name.clone(), contents });
     }
     let settings = config.settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    let plugin = Plugin::load(host, &file, transform::Config { settings, reference }, limits)?;
+    let plugin = Plugin::load(host, &config.name, &file, transform::Config { settings, reference }, limits)?;
     names_a_time(&plugin.schema, &config.event_date).map_err(|fault| anyhow!(fault).context(Blame::EventDate))?;
     for name in config.dedup.iter().flat_map(|dedup| dedup.by.iter()) {
         names_an_event(&plugin.schema, name).map_err(|fault| anyhow!(fault).context(Blame::Dedup))?;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use futures::FutureExt;
 use serde_json::json;
+use silverd_core::breaker::Breaker;
 use silverd_core::chunk::Chunk;
 use silverd_core::config::SilverTable;
 use silverd_core::offsets::{Offsets, Ranges, advance, missing};
@@ -23,8 +24,8 @@ use crate::delta::{Change, CommitError, Encoder, NewFile, Table};
 use crate::replay::Replay;
 use crate::side::{self, Announced};
 use crate::telemetry::{Stage, TableStats};
-use crate::transform::{Plugin, Transformer, Verdicts};
-use crate::{late, quarantine};
+use crate::transform::{Plugin, Transformer, Tripped, Verdicts, build};
+use crate::{clock, late, quarantine};
 
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(10);
@@ -44,6 +45,8 @@ pub(super) struct Task {
     /// Loaded once: what lies on the disk later is not taken up by chance.
     pub(super) plugin: Option<Arc<Plugin>>,
     pub(super) open: Option<Open>,
+    /// What is remembered of the plugin's faults, over openings.
+    pub(super) breaker: Breaker,
     /// The last failure that was logged, so that one that stays is told once.
     pub(super) told: Option<String>,
 }
@@ -82,11 +85,17 @@ impl Task {
                 Ok(Step::Finished) => return Ok(()),
                 Err(failure) => {
                     self.open = None;
-                    self.tell(&failure, pause);
+                    let tripped = failure.is::<Tripped>();
                     last_tries += u32::from(self.offers.is_closed());
-                    if last_tries > LAST_TRIES_MAX || self.hurry.is_cancelled() {
+                    if last_tries > LAST_TRIES_MAX || self.hurry.is_cancelled() || (tripped && self.offers.is_closed())
+                    {
                         return Err(failure);
                     }
+                    if tripped {
+                        self.pause_table(&failure).await;
+                        continue;
+                    }
+                    self.tell(&failure, pause);
                     let hurry = self.hurry.clone();
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
@@ -104,6 +113,27 @@ impl Task {
         while self.offers.recv().await.is_some() {}
         // The flow is over: what is left to do is bounded by the hurry.
         std::future::pending::<()>().await;
+    }
+
+    /// The plugin fails on everything: waits for another version of it, or for the backoff to pass.
+    async fn pause_table(&mut self, failure: &anyhow::Error) {
+        let now = clock::now_ms().unsigned_abs();
+        let pause = Duration::from_millis(self.breaker.open(now).saturating_sub(now));
+        let reason = format!("{failure:#}");
+        let (table, seconds) = (&self.config.name, pause.as_secs());
+        error!(%table, "{reason}. The table is paused, bronze goes on; trying again in {seconds} s, or when the plugin changes");
+        self.state.set(format!("paused for {seconds} s: {}", reason.lines().next().unwrap_or_default()));
+        self.told = Some(reason);
+        // Whatever lies in its place by then is loaded.
+        self.plugin = None;
+        let changed = build::changed(self.shared.base.join(&*self.config.plugin));
+        let hurry = self.hurry.clone();
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = changed => info!(table = %self.config.name, "the plugin has changed; trying it"),
+            () = hurry.cancelled() => {}
+            () = async { while self.offers.recv().await.is_some() {} } => {} // the flow is over: once more, and no more
+        }
     }
 
     fn tell(&mut self, failure: &anyhow::Error, pause: Duration) {
@@ -233,9 +263,11 @@ impl Task {
         mut landing: watch::Receiver<Landing>,
     ) -> anyhow::Result<()> {
         // A guest's WASI may wait, which the runtime allows only in here.
-        let mut verdicts = tokio::task::block_in_place(|| {
+        let verdicts = tokio::task::block_in_place(|| {
             self.shared.stages.measure(Stage::Plugin, || open.transformer.transform(chunk, records))
-        })?;
+        });
+        self.breaker = open.transformer.breaker().clone();
+        let mut verdicts = verdicts?;
         if let Some(dedup) = &mut open.dedup {
             dedup.look_up(&verdicts.rows).await?;
             self.shared.stages.measure(Stage::Dedup, || dedup.judge(&mut verdicts))?;
@@ -337,7 +369,7 @@ impl Task {
         let schema = file_schema(&plugin.schema);
         let dedup = Dedup::open(&self.config, &schema, table.log()).await?;
         let next = table.offsets();
-        let transformer = Transformer::new(plugin);
+        let transformer = Transformer::new(plugin).with_breaker(self.breaker.clone());
         Ok(Open {
             table,
             transformer,

@@ -4,6 +4,7 @@ mod batch;
 pub mod build;
 mod host;
 mod lift;
+mod logs;
 mod plugin;
 mod verdicts;
 
@@ -13,4 +14,4 @@ pub use batch::{Config, ReferenceFile};
 pub use host::Host;
 pub use lift::Rows;
 pub use plugin::{Digest, Fault, Instance, Plugin};
-pub use verdicts::{Rejected, Transformer, Verdicts};
+pub use verdicts::{Rejected, Transformer, Tripped, Verdicts};

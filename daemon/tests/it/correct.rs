@@ -69,7 +69,7 @@ fn a_rebuild_replaces_some_days_or_all() {
     assert_eq!(wrong_days(&project, "add_to_cart")[..2], [MARCH, MARCH + 2]);
     project.silverd(&["rebuild", "add_to_cart"]);
     project.silverd(&["rebuild", "order_placed"]);
-    assert_eq!(wrong_days(&project, "add_to_cart"), []);
+    assert!(wrong_days(&project, "add_to_cart").is_empty());
     let counts = truth::check(&project);
     project.silverd(&["run", "--drain"]);
     assert_eq!(truth::check(&project), counts, "the daemon goes on where it was");
@@ -115,7 +115,7 @@ fn what_a_bad_version_made_is_undone() {
 
     let told = project.silverd(&["undo", "--plugin", &bad[..12]]);
     assert!(told.starts_with("add_to_cart: version"), "{told}");
-    assert_eq!(wrong_days(&project, "add_to_cart"), []);
+    assert!(wrong_days(&project, "add_to_cart").is_empty());
     let counts = truth::check(&project);
     project.silverd(&["run", "--drain"]);
     assert_eq!(truth::check(&project), counts);

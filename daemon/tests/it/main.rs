@@ -4,12 +4,14 @@
 
 mod allocation;
 mod correct;
+mod gallery;
 mod guest;
 mod harness;
 mod hostile;
 mod kill;
 mod lift;
 mod load;
+mod logs;
 mod pipeline;
 mod truth;
 mod verify;

@@ -266,12 +266,12 @@ fn late_events_are_listed(project: &Project, late_after: i64) -> usize {
     found.len()
 }
 
-fn place(row: &Map<String, Value>, prefix: &str) -> Place {
+pub fn place(row: &Map<String, Value>, prefix: &str) -> Place {
     let number = |name: &str| row[&format!("{prefix}{name}")].as_i64().unwrap();
     (number("partition"), number("offset"))
 }
 
-fn produced(row: &Map<String, Value>) -> Produced {
+pub fn produced(row: &Map<String, Value>) -> Produced {
     let bytes = |name: &str| {
         row[name]
             .as_str()
