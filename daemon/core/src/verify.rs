@@ -16,6 +16,7 @@
 mod bronze;
 mod entry;
 mod finding;
+mod judges;
 mod ledger;
 mod progress;
 mod side;
@@ -28,9 +29,10 @@ use ledger::Ledger;
 pub use bronze::Bronze;
 pub use entry::{Added, Announced, Correction, Entry, PluginInfo, Removed, SilverInfo, ranges_of};
 pub use finding::{Finding, Findings, Place, Problem, Severity};
+pub use judges::{Judge, Judges};
 pub use ledger::{State, file_key};
 pub use side::{Announcements, Side, SideKind};
-pub use silver::{Corrections, Silver};
+pub use silver::{Corrections, Cuts, Silver};
 
 /// The proof of one table, as far as its log has been taken in.
 pub trait Proof {

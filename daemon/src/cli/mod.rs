@@ -124,7 +124,7 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
             generate::run(args, stop).await.map(drop)
         }
         Command::Query(args) => query::query(config, args).await,
-        Command::Verify(args) => verify::verify(config, args).await,
+        Command::Verify(args) => verify::verify(config, args, stop).await,
         Command::Rebuild(args) => rebuild::rebuild(config, args, stop).await,
         Command::Undo(args) => rebuild::undo(config, args, stop).await,
         Command::Quarantine(command) => quarantine::quarantine(config, command, stop).await,

@@ -169,16 +169,21 @@ pub enum Problem {
         missing: u64,
         unexpected: u64,
         changed: u64,
+        blocks: usize,
+        looked_into: usize,
         examples: Vec<String>,
     },
-    /// Events of other plugins than those at hand.
+    /// Events that the plugin rejects, and those in the quarantine, differ.
+    Rejects {
+        missing: u64,
+        unexpected: u64,
+        other_code: u64,
+        examples: Vec<String>,
+    },
+    /// Offsets that were judged by other plugins than those at hand.
     NotCompared {
         digest: String,
-        events: u64,
-        why: String,
-    },
-    /// Offsets that a table has covered, and that could not be read from Bronze.
-    NotInBronze {
+        offsets: i64,
         why: String,
     },
 }
@@ -198,6 +203,8 @@ const RESTORE: &str = "restore the table's _delta_log from a backup, or give the
                        Silver table is filled anew from Bronze, Bronze from what Kafka still has)";
 const HAND: &str = "find out who writes to this table besides silverd (DESCRIBE HISTORY in Spark); go back to the version \
                     before, or give the table a new path in pipeline.toml";
+const REJUDGE: &str = "if settings or reference data were others when the rows were made, a rebuild brings the rows up to \
+                       them. If rows differ after a rebuild, too, the plugin does not give equal rows for equal events";
 const SETTLE: &str = "if the table was removed by hand, this is its trace: the events are in Bronze, and a rebuild of their \
                       days judges them anew. Else restore its _delta_log from a backup";
 
@@ -214,7 +221,7 @@ impl Problem {
     pub fn tell(&self) -> Told {
         let (found, expected, help) = self.texts();
         let examples = match self {
-            Self::Content { examples, .. } => examples.clone(),
+            Self::Content { examples, .. } | Self::Rejects { examples, .. } => examples.clone(),
             _ => Vec::new(),
         };
         Told { found, expected, help: help.to_owned(), examples }
@@ -239,7 +246,7 @@ impl Problem {
             Self::Unsettled { .. } | Self::Pending { .. } | Self::OtherFile { .. } | Self::Former { .. } => {
                 self.texts_of_sides()
             }
-            Self::Content { .. } | Self::NotCompared { .. } | Self::NotInBronze { .. } => self.texts_of_rows(),
+            Self::Content { .. } | Self::Rejects { .. } | Self::NotCompared { .. } => self.texts_of_rows(),
             _ => self.texts_of_counts(),
         }
     }
@@ -384,19 +391,30 @@ impl Problem {
 
     fn texts_of_rows(&self) -> (String, String, &str) {
         match self {
-            Self::Content { missing, unexpected, changed, .. } => (
-                format!("{missing} rows are missing, {unexpected} unexpected, {changed} changed"),
-                "the rows that the plugin makes of Bronze".into(),
-                "rebuild the days of these rows; if they differ again, the plugin does not give equal rows for equal events",
+            Self::Content { missing, unexpected, changed, blocks, looked_into, .. } => (
+                format!(
+                    "{missing} rows are missing, {unexpected} unexpected, {changed} changed{}",
+                    if blocks > looked_into {
+                        format!(", in the first {looked_into} of {blocks} blocks of rows that differ")
+                    } else {
+                        String::new()
+                    }
+                ),
+                "the rows that the plugin makes of Bronze, with the settings and reference data of today".into(),
+                REJUDGE,
             ),
-            Self::NotCompared { digest, events, why } => (
-                format!("{events} events were judged by plugin {digest}, {why}: not compared"),
+            Self::Rejects { missing, unexpected, other_code, .. } => (
+                format!(
+                    "{missing} rejects are missing in the quarantine, {unexpected} unexpected, {other_code} of another code"
+                ),
+                "the events that the plugin rejects, with the settings and reference data of today".into(),
+                REJUDGE,
+            ),
+            Self::NotCompared { digest, offsets, why } => (
+                format!("{offsets} offsets were judged by plugin {digest}, {why}: not compared"),
                 "the plugin that judged them".into(),
-                "rebuild their days with the plugin of today, and compare again",
+                "rebuild the table, and the plugin of today is the one that judged everything",
             ),
-            Self::NotInBronze { why } => {
-                (why.clone(), "every offset that a table has covered in Bronze".into(), RESTORE)
-            }
             _ => Default::default(),
         }
     }
