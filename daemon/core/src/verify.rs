@@ -23,6 +23,7 @@ mod side;
 mod silver;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use ledger::Ledger;
 
@@ -33,6 +34,7 @@ pub use judges::{Judge, Judges};
 pub use ledger::{State, file_key};
 pub use side::{Announcements, Side, SideKind};
 pub use silver::{Corrections, Cuts, Silver};
+pub use told::Told;
 
 /// The proof of one table, as far as its log has been taken in.
 pub trait Proof {

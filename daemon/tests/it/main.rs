@@ -4,6 +4,7 @@
 
 mod allocation;
 mod correct;
+mod deep;
 mod gallery;
 mod guest;
 mod harness;
