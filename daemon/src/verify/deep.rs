@@ -89,9 +89,14 @@ pub async fn compare_rows(
         let Some(log) = proven.silver[at].log.clone() else { continue };
         let name = proven.silver[at].name.clone();
         let Some(index) = pipeline.silver.iter().position(|table| *table.name == *name) else { continue };
-        let (compared, findings) = table(pipeline, base, &host, (index, bronze.clone(), log), proven, at, progress)
-            .await
-            .with_context(|| format!("compare the rows of {name}"))?;
+        let compared = table(pipeline, base, &host, (index, bronze.clone(), log), proven, at, progress).await;
+        let (compared, findings) = match compared {
+            // A log that does not hold may well be one that cannot be loaded.
+            Err(failure) if proven.silver[at].proof.findings().errors > 0 => {
+                (Compared::default(), vec![Problem::Unreadable { why: format!("{failure:#}") }])
+            }
+            compared => compared.with_context(|| format!("compare the rows of {name}"))?,
+        };
         findings.into_iter().for_each(|problem| proven.silver[at].proof.report(Place::default(), problem));
         proven.compared.push((name, compared));
     }
@@ -332,10 +337,11 @@ impl Comparison<'_> {
     /// Hands rows over, with their fingerprints; of those that stand in the table the ones that are compared.
     fn give(&self, side: Side, batch: &RecordBatch, days: Vec<i32>, take: &mut Take<'_>) -> anyhow::Result<()> {
         let places = Coordinates::of(batch, OF_ROWS)?;
-        let replayed = self.rejects.all().mask(&places);
+        let rejected = (side == Side::Found).then(|| self.rejects.all().mask(&places));
+        let rejected = |row: usize| rejected.as_ref().is_some_and(|mask| mask.value(row));
         let counts = |log: &LogPartition, row: usize| match self.proof.judges().of(log, places.offset(row)) {
             Some(judge @ Judge::Plugin { replayed: after, .. }) => {
-                self.at_hand(judge).is_some() && !(after && replayed.value(row))
+                self.at_hand(judge).is_some() && !(after && rejected(row))
             }
             Some(Judge::Mixed) => false,
             // Of no commit's ranges: it should not be there.
