@@ -4,7 +4,11 @@
 //! Silver's logs are read before those of the tables that they refer to, which only grow: so a daemon that writes
 //! meanwhile is no finding.
 
+mod blocks;
+mod deep;
 mod log;
+mod prints;
+mod rejects;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +20,7 @@ use object_store::path::Path as ObjectPath;
 use silverd_core::config::Pipeline;
 use silverd_core::verify::{Announcements, Bronze, Side, SideKind, Silver};
 
+pub use deep::{Compared, Progress, compare_rows};
 pub use report::Report;
 
 /// A table's log, if there is one, and its proof.
@@ -34,7 +39,10 @@ pub struct Proven {
     pub bronze: Table<Bronze>,
     /// In the order of pipeline.toml, and of the wanted ones alone.
     pub silver: Vec<Table<Silver>>,
+    /// The quarantine, then the late events.
     pub sides: Vec<Table<Side>>,
+    /// What was compared of which Silver table, if it was.
+    pub compared: Vec<(String, Compared)>,
 }
 
 impl Wanted {
@@ -69,7 +77,7 @@ pub async fn logs(pipeline: &Pipeline, base: &Path, wanted: &Wanted) -> anyhow::
     for table in &mut silver {
         table.proof.finish(&bronze.proof);
     }
-    Ok(Proven { bronze, silver, sides })
+    Ok(Proven { bronze, silver, sides, compared: Vec::new() })
 }
 
 async fn table_of<P: silverd_core::verify::Proof>(

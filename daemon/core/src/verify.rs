@@ -16,21 +16,25 @@
 mod bronze;
 mod entry;
 mod finding;
+mod judges;
 mod ledger;
 mod progress;
 mod side;
 mod silver;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use ledger::Ledger;
 
 pub use bronze::Bronze;
 pub use entry::{Added, Announced, Correction, Entry, PluginInfo, Removed, SilverInfo, ranges_of};
 pub use finding::{Finding, Findings, Place, Problem, Severity};
+pub use judges::{Judge, Judges};
 pub use ledger::{State, file_key};
 pub use side::{Announcements, Side, SideKind};
-pub use silver::{Corrections, Silver};
+pub use silver::{Corrections, Cuts, Silver};
+pub use told::Told;
 
 /// The proof of one table, as far as its log has been taken in.
 pub trait Proof {

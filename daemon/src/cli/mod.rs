@@ -139,7 +139,7 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
         }
         Command::CompilePlugin => Ok(()),
         Command::Query(args) => query::query(config, args).await,
-        Command::Verify(args) => verify::verify(config, args).await,
+        Command::Verify(args) => verify::verify(config, args, stop).await,
         Command::Rebuild(args) => rebuild::rebuild(config, args, stop).await,
         Command::Undo(args) => rebuild::undo(config, args, stop).await,
         Command::Quarantine(command) => quarantine::quarantine(config, command, stop).await,

@@ -44,7 +44,7 @@ use judge::Made;
 pub use places::{Coordinates, Places};
 pub use resolve::{Waiting, waiting};
 use scope::Plan;
-pub use scope::{OF_ROWS, Scope};
+pub use scope::{OF_RECORDS, OF_ROWS, Scope};
 
 /// The application id that keeps the corrections of a table apart.
 const CORRECTIONS: &str = "silverd-corrections";

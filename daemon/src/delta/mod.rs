@@ -12,4 +12,4 @@ pub use commit::{Change, CommitError, Committed};
 pub use file::{Encoder, NewFile, writer_properties};
 pub use log::{LogFiles, entry_path, list, transactions};
 pub use read::columns;
-pub use table::{DataFile, Spec, Table, files_of, offsets_of, url_of};
+pub use table::{DataFile, Spec, Table, files_at, files_of, offsets_of, url_of};

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 use silverd_core::offsets::Offsets;
-use silverd_core::verify::{Finding, Findings, Proof, Severity};
+use silverd_core::verify::{Finding, Findings, Problem, Proof, Severity};
 
 use super::{Proven, Table};
 
@@ -12,7 +12,9 @@ use super::{Proven, Table};
 pub struct Report {
     rows: Vec<Row>,
     findings: Vec<Findings>,
-    corrections: Vec<String>,
+    /// What is told below the table.
+    notes: Vec<String>,
+    compared: Value,
 }
 
 /// A line of the table.
@@ -41,7 +43,7 @@ impl Report {
                 ("rows", number(bronze.rows())),
             ],
         )];
-        let mut corrections = Vec::new();
+        let mut notes = Vec::new();
         for table in &proven.silver {
             let (proof, counts) = (&table.proof, table.proof.counts());
             let corrected = proof.corrections();
@@ -60,7 +62,7 @@ impl Report {
                 ],
             ));
             if corrected.commits > 0 {
-                corrections.push(format!(
+                notes.push(format!(
                     "{}: {} corrections judged {} events anew: {} rows added, {} removed; the fates above are those at \
                      first, the rows those of now",
                     table.name, corrected.commits, corrected.counts.events, corrected.added, corrected.removed
@@ -75,11 +77,27 @@ impl Report {
         let findings = std::iter::once(proven.bronze.proof.findings())
             .chain(proven.silver.iter().map(|table| table.proof.findings()))
             .chain(proven.sides.iter().map(|table| table.proof.findings()));
-        Self { rows, findings: findings.cloned().collect(), corrections }
+        for (table, compared) in &proven.compared {
+            notes.push(format!(
+                "{table}: {} events of Bronze judged again: {} rows and {} rejects compared",
+                compared.events, compared.rows, compared.rejects
+            ));
+        }
+        let compared = proven.compared.iter().map(|(table, compared)| {
+            let counts = json!({ "events": compared.events, "rows": compared.rows, "rejects": compared.rejects });
+            (table.clone(), counts)
+        });
+        Self { rows, findings: findings.cloned().collect(), notes, compared: compared.collect() }
     }
 
     pub fn errors(&self) -> usize {
         self.findings.iter().map(|findings| findings.errors).sum()
+    }
+
+    /// How many plugins' events could not be compared.
+    pub fn not_compared(&self) -> usize {
+        let findings = self.findings.iter().flat_map(|findings| &findings.list);
+        findings.filter(|finding| matches!(finding.problem, Problem::NotCompared { .. })).count()
     }
 
     /// The table, then each finding on lines of its own.
@@ -101,7 +119,7 @@ impl Report {
                 };
             }
         }
-        for line in &self.corrections {
+        for line in &self.notes {
             let _ = writeln!(text, "{line}");
         }
         for findings in &self.findings {
@@ -120,6 +138,7 @@ impl Report {
         json!({
             "holds": self.errors() == 0,
             "tables": tables.collect::<Vec<_>>(),
+            "compared": self.compared,
             "findings": findings.collect::<Vec<_>>(),
             "findings_left_out": left_out,
         })

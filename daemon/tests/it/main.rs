@@ -5,6 +5,7 @@
 mod allocation;
 mod cache;
 mod correct;
+mod deep;
 mod gallery;
 mod guest;
 mod harness;

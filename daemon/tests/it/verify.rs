@@ -11,7 +11,7 @@ use super::pipeline::send_odd_ones;
 use super::truth;
 
 /// A project whose tables have some commits each, with rejects.
-fn filled(name: &str) -> Project {
+pub fn filled(name: &str) -> Project {
     let project = Project::new(name, "interval_ms = 200\nrows_max = 1000");
     for seed in ["1", "2", "3"] {
         project.generate(&["--count", "1500", "--seed", seed]);
@@ -22,7 +22,7 @@ fn filled(name: &str) -> Project {
 }
 
 /// What `verify --json` says, and how it ends, in a folder.
-fn verify(folder: &Path, args: &[&str]) -> (Value, Option<i32>) {
+pub fn verify(folder: &Path, args: &[&str]) -> (Value, Option<i32>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_silverd"));
     let output = command.current_dir(folder).args(["verify", "--json"]).args(args).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -30,7 +30,7 @@ fn verify(folder: &Path, args: &[&str]) -> (Value, Option<i32>) {
     (report, output.status.code())
 }
 
-fn kinds(report: &Value) -> BTreeSet<String> {
+pub fn kinds(report: &Value) -> BTreeSet<String> {
     let findings = report["findings"].as_array().unwrap().iter();
     findings
         .map(|finding| {
@@ -43,17 +43,17 @@ fn kinds(report: &Value) -> BTreeSet<String> {
 }
 
 /// A copy of a project's tables that may be spoilt.
-struct Copy(tempfile::TempDir);
+pub struct Copy(pub tempfile::TempDir);
 
 impl Copy {
-    fn of(folder: &Path) -> Self {
+    pub fn of(folder: &Path) -> Self {
         let copy = tempfile::tempdir().unwrap();
         let status = Command::new("cp").arg("-r").arg(folder.join(".")).arg(copy.path()).status().unwrap();
         assert!(status.success());
         Self(copy)
     }
 
-    fn path(&self, table: &str) -> PathBuf {
+    pub fn path(&self, table: &str) -> PathBuf {
         let path = match table {
             "bronze" => "data/bronze/events".to_owned(),
             "quarantine" => "data/quarantine".to_owned(),
@@ -62,15 +62,15 @@ impl Copy {
         self.0.path().join(path)
     }
 
-    fn entry(&self, table: &str, version: u64) -> PathBuf {
+    pub fn entry(&self, table: &str, version: u64) -> PathBuf {
         self.path(table).join(format!("_delta_log/{version:020}.json"))
     }
 
-    fn last(&self, table: &str) -> u64 {
+    pub fn last(&self, table: &str) -> u64 {
         (0..).find(|version| !self.entry(table, version + 1).exists()).unwrap()
     }
 
-    fn read(&self, table: &str, version: u64) -> Vec<Value> {
+    pub fn read(&self, table: &str, version: u64) -> Vec<Value> {
         let text = std::fs::read_to_string(self.entry(table, version)).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -81,7 +81,7 @@ impl Copy {
     }
 
     /// Changes what an entry says.
-    fn edit(&self, table: &str, version: u64, edit: impl Fn(&mut Value)) {
+    pub fn edit(&self, table: &str, version: u64, edit: impl Fn(&mut Value)) {
         let mut actions = self.read(table, version);
         let before = actions.clone();
         actions.iter_mut().for_each(edit);
@@ -104,7 +104,7 @@ fn silverd_info(action: &mut Value, edit: impl FnOnce(&mut Value)) {
     }
 }
 
-fn add_to(number: &mut Value, by: i64) {
+pub fn add_to(number: &mut Value, by: i64) {
     *number = json!(number.as_i64().unwrap() + by);
 }
 

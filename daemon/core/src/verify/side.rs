@@ -211,6 +211,11 @@ impl Side {
         come >= announced.number()
     }
 
+    /// True where another Silver table of the same name has rows here: the name's table was made anew.
+    pub fn has_others_named(&self, name: &str, table_id: &str) -> bool {
+        self.tables.iter().any(|(id, settled)| id != table_id && settled.name == name && settled.rows > 0)
+    }
+
     /// Holds the sum over all commits, and tells of Silver tables that are none of `known`, if all of them are.
     pub fn finish(&mut self, known: Option<&[String]>) {
         let is_former = |id: &String| known.is_some_and(|known| !known.contains(id));

@@ -6,11 +6,12 @@ use super::Proof;
 use super::bronze::Bronze;
 use super::entry::{Correction, Entry, SilverInfo, ranges_of};
 use super::finding::{Place, Problem};
+use super::judges::{Judge, Judges};
 use super::ledger::{Ledger, Moved, State};
 use super::progress::Progress;
 use super::side::{Announcements, SideKind};
 use crate::account::Counts;
-use crate::offsets::{OffsetRange, Offsets, Ranges, missing};
+use crate::offsets::{LogPartition, OffsetRange, Offsets, Ranges, missing};
 
 /// The proof of a Silver table, as far as its entries have been taken in.
 pub struct Silver {
@@ -19,6 +20,8 @@ pub struct Silver {
     counts: Counts,
     corrections: Corrections,
     announcements: [Announcements; 2],
+    judges: Judges,
+    cuts: Cuts,
 }
 
 /// The application id under which a Silver table numbers its corrections.
@@ -37,15 +40,51 @@ pub struct Corrections {
     pub removed: u64,
 }
 
+/// How the table's offsets were cut into commits: for each commit and log partition, where its range ended.
+#[derive(Default)]
+pub struct Cuts {
+    logs: Vec<LogPartition>,
+    ends: Vec<(u32, u16, i64)>,
+    commits: u32,
+}
+
+impl Cuts {
+    fn add(&mut self, ranges: &Ranges) {
+        for (log, range) in ranges.iter() {
+            let at = self.logs.iter().position(|known| known == log).unwrap_or_else(|| {
+                self.logs.push(log.clone());
+                self.logs.len() - 1
+            });
+            self.ends.push((self.commits, at as u16, range.end));
+        }
+        self.commits += 1;
+    }
+
+    /// The ranges of each commit, in order.
+    pub fn ranges(&self) -> impl Iterator<Item = Ranges> {
+        let mut next = vec![0; self.logs.len()];
+        self.ends.chunk_by(|a, b| a.0 == b.0).map(move |commit| {
+            let range = |(_, log, end): &(u32, u16, i64)| {
+                let start = std::mem::replace(&mut next[usize::from(*log)], *end);
+                (self.logs[usize::from(*log)].clone(), OffsetRange::new(start.min(*end), *end))
+            };
+            commit.iter().map(range).collect()
+        })
+    }
+}
+
 /// A commit of silverd, its ranges read.
 enum Said {
     Progress(Ranges, Counts, SilverInfo),
-    Correction(Correction, SilverInfo),
+    Correction(Ranges, Correction, SilverInfo),
 }
 
 impl Proof for Silver {
     fn begin(&mut self, state: State) {
         self.progress.begin(state.txns());
+        let gone = self.progress.next.iter().map(|(log, next)| (log.clone(), OffsetRange::new(0, *next)));
+        self.judges.advance(&gone.collect(), Judge::Mixed);
+        self.cuts.add(&self.judges.iter().map(|(log, range, _)| (log.clone(), range)).collect());
         for announcements in &mut self.announcements {
             announcements.begin(&state);
         }
@@ -61,7 +100,11 @@ impl Proof for Silver {
         let said = SilverInfo::deserialize(&entry.info).map_err(|error| error.to_string()).and_then(said);
         match said {
             Ok(Said::Progress(ranges, counts, info)) => self.advanced(entry, moved, &ranges, counts, &info),
-            Ok(Said::Correction(correction, info)) => self.corrected(entry, moved, &correction, &info),
+            Ok(Said::Correction(ranges, correction, info)) => {
+                let digest = info.plugin.as_ref().map_or("", |plugin| &plugin.digest);
+                self.judges.correct(&correction.kind, &ranges, digest, correction.days.is_some());
+                self.corrected(entry, moved, &correction, &info);
+            }
             Err(why) => self.ledger.garbled(entry.version, why),
         }
     }
@@ -82,6 +125,8 @@ impl Silver {
             progress: Progress::default(),
             counts: Counts::default(),
             corrections: Corrections::default(),
+            judges: Judges::default(),
+            cuts: Cuts::default(),
             announcements: [Announcements::of(&SideKind::QUARANTINE), Announcements::of(&SideKind::LATE)],
         }
     }
@@ -96,6 +141,9 @@ impl Silver {
             findings.at(entry.version, Problem::Rows { counted: counts.rows, added: moved.added });
         }
         self.announced(entry, counts, info);
+        let id = self.judges.id(info.plugin.as_ref().map_or("", |plugin| &plugin.digest));
+        self.judges.advance(ranges, Judge::Plugin { id, replayed: false });
+        self.cuts.add(ranges);
         self.ledger.accounted += i128::from(counts.rows);
         self.counts += counts;
     }
@@ -192,6 +240,15 @@ impl Silver {
         self.ledger.state.table_id.as_deref().unwrap_or_default()
     }
 
+    /// Who judged the offsets last.
+    pub fn judges(&self) -> &Judges {
+        &self.judges
+    }
+
+    pub fn cuts(&self) -> &Cuts {
+        &self.cuts
+    }
+
     /// What was announced to a side table.
     pub fn announcements(&self, kind: &SideKind) -> &Announcements {
         let [rejects, late] = &self.announcements;
@@ -201,8 +258,7 @@ impl Silver {
 
 fn said(mut info: SilverInfo) -> Result<Said, String> {
     if let Some(correction) = info.correction.take() {
-        ranges_of(&correction.ranges)?;
-        return Ok(Said::Correction(correction, info));
+        return Ok(Said::Correction(ranges_of(&correction.ranges)?, correction, info));
     }
     let ranges = ranges_of(info.ranges.as_ref().ok_or("it has no `ranges`")?)?;
     let counts = info.counts.ok_or("it has no `counts`")?;
