@@ -9,6 +9,7 @@ pub mod generate;
 pub mod ingest;
 pub mod quarantine;
 pub mod replay;
+pub mod sample;
 pub mod silver;
 pub mod state;
 pub mod status;

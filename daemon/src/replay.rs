@@ -240,6 +240,34 @@ async fn index(log: &LogStoreRef, file: &DataFile) -> anyhow::Result<Indexed> {
     Ok(Indexed { path: file.path.clone(), size: file.size, rows, holds })
 }
 
+/// A file of Bronze, read row group by row group, from its end.
+pub struct RowGroups {
+    log: LogStoreRef,
+    file: DataFile,
+    left: usize,
+}
+
+impl RowGroups {
+    pub async fn open(log: &LogStoreRef, file: &DataFile) -> anyhow::Result<Self> {
+        let mut reader = ObjectReader { store: log.object_store(None), path: file.path.clone(), size: file.size };
+        let left = reader.get_metadata(None).await?.num_row_groups();
+        Ok(Self { log: log.clone(), file: file.clone(), left })
+    }
+
+    /// The records of the last row group that was not read yet, with a chunk's schema.
+    pub async fn last(&mut self) -> anyhow::Result<Option<RecordBatch>> {
+        let Some(group) = self.left.checked_sub(1) else { return Ok(None) };
+        self.left = group;
+        let (path, size) = (self.file.path.clone(), self.file.size);
+        let reader = ObjectReader { store: self.log.object_store(None), path, size };
+        let builder = ParquetRecordBatchStreamBuilder::new(reader).await?;
+        let batches = builder.with_row_groups(vec![group]).with_batch_size(BATCH_ROWS).build()?;
+        let batches: Vec<RecordBatch> =
+            batches.map_err(anyhow::Error::from).and_then(async |b| as_chunk(&b)).try_collect().await?;
+        Ok(Some(concat_batches(&chunk::schema(), &batches)?))
+    }
+}
+
 /// Reads the parts of a file that a reader of some columns asks for.
 struct ObjectReader {
     store: ObjectStoreRef,

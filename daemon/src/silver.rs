@@ -31,7 +31,7 @@ use crate::quarantine::Quarantine;
 use crate::telemetry::{Stages, TableStats};
 use crate::transform::{Host, Limits, Plugin};
 
-pub use table::{Blame, fits, load_plugin};
+pub use table::{Blame, fit, fits, load_plugin};
 use task::Task;
 
 /// Whether a chunk has come to lie in Bronze.

@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod plugin;
 mod query;
 mod run;
 mod setup;
@@ -55,6 +56,8 @@ enum Command {
     Run(run::RunArgs),
     /// Check pipeline.toml and its plugins, and tell every mistake
     Check,
+    /// Make, inspect, test and try plugins, and tell which of them wrote what
+    Plugin(plugin::PluginArgs),
     /// Send made-up events, or those of a file, to a topic
     Generate(GenerateArgs),
     /// Answer SQL over the tables of pipeline.toml
@@ -125,6 +128,7 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
             generate::run(args, stop).await.map(drop)
         }
         Command::CompilePlugin => Ok(()),
+        Command::Plugin(args) => plugin::plugin(config, args).await,
         Command::Query(args) => query::query(config, args).await,
         Command::Bench(args) => bench::bench(config, args, stop).await,
     }

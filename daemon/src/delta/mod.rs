@@ -3,11 +3,13 @@
 mod commit;
 mod conform;
 mod file;
+mod history;
 mod log;
 mod schema;
 mod table;
 
 pub use commit::{Change, CommitError, Committed};
 pub use file::{Encoder, NewFile, writer_properties};
+pub use history::{Span, history};
 pub use log::transactions;
 pub use table::{DataFile, Spec, Table, files_in, files_of, offsets_of, url_of};

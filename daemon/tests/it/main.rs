@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod allocation;
+mod author;
 mod cache;
+mod evolve;
 mod guest;
 mod harness;
 mod hostile;
