@@ -3,13 +3,16 @@
 pub mod bronze;
 pub mod cli;
 pub mod clock;
+pub mod correct;
 pub mod delta;
 pub mod flow;
 pub mod generate;
 pub mod ingest;
+pub mod late;
 pub mod quarantine;
 pub mod replay;
 pub mod sample;
+pub mod side;
 pub mod silver;
 pub mod state;
 pub mod status;

@@ -8,8 +8,8 @@ use silverd_core::chunk::{self, Chunk};
 use silverd_core::offsets::Ranges;
 use silverd_core::route::Router;
 
-use crate::delta::files_of;
-use crate::replay::RowGroups;
+use crate::delta::{RowGroups, files_of};
+use crate::replay::as_chunk;
 
 /// How far back is looked: records that are read before the search is given up.
 const RECORDS_MAX: usize = 2_000_000;
@@ -21,8 +21,12 @@ pub async fn newest(bronze: &LogStoreRef, router: &Router, index: usize, count: 
     files.sort_by(|a, b| (b.modified_ms, &b.path).cmp(&(a.modified_ms, &a.path)));
     let (mut found, mut left, mut read) = (Vec::<RecordBatch>::new(), count, 0);
     'search: for file in &files {
-        let mut groups = RowGroups::open(bronze, file).await.with_context(|| format!("open {}", file.path))?;
-        while let Some(records) = groups.last().await.with_context(|| format!("read {}", file.path))? {
+        let mut groups = RowGroups::open(bronze.object_store(None), file.path.clone(), file.size)
+            .await
+            .with_context(|| format!("open {}", file.path))?;
+        while let Some(batches) = groups.last().await.with_context(|| format!("read {}", file.path))? {
+            let batches = batches.iter().map(as_chunk).collect::<anyhow::Result<Vec<_>>>()?;
+            let records = concat_batches(&chunk::schema(), &batches)?;
             read += records.num_rows();
             let chunk = Chunk { records, ranges: Ranges::default() };
             let routes = router.route(chunk.values().iter());

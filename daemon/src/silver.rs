@@ -9,6 +9,7 @@
 //!   any error: forget everything, wait, open the table again; its log says where to go on
 //! ```
 
+mod dedup;
 mod table;
 mod task;
 
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use deltalake_core::logstore::LogStoreRef;
+use silverd_core::breaker::Breaker;
 use silverd_core::chunk::Chunk;
 use silverd_core::config::{SilverTable, TableName};
 use silverd_core::offsets::Offsets;
@@ -27,11 +29,13 @@ use silverd_core::route::Router;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::quarantine::Quarantine;
+use crate::side::SideTable;
 use crate::telemetry::{Stages, TableStats};
 use crate::transform::{Host, Limits, Plugin};
 
+pub use dedup::Dedup;
 pub use table::{Blame, fit, fits, load_plugin};
+pub(crate) use table::{by_day, properties, spec};
 use task::Task;
 
 /// Whether a chunk has come to lie in Bronze.
@@ -61,7 +65,9 @@ pub struct Shared {
     pub loaded: Loaded,
     pub limits: Limits,
     pub router: Arc<Router>,
-    pub quarantine: Arc<Quarantine>,
+    pub quarantine: Arc<SideTable>,
+    /// Where a table lists its late events.
+    pub late: Option<Arc<SideTable>>,
     pub bronze: LogStoreRef,
     pub head: watch::Receiver<Offsets>,
     pub rows_max: usize,
@@ -69,6 +75,13 @@ pub struct Shared {
     pub stages: Arc<Stages>,
     /// Paths of pipeline.toml count from here.
     pub base: PathBuf,
+}
+
+impl Shared {
+    /// The tables beside Silver.
+    pub fn sides(&self) -> impl Iterator<Item = &Arc<SideTable>> {
+        std::iter::once(&self.quarantine).chain(&self.late)
+    }
 }
 
 /// A table's worker, seen from the flow.
@@ -120,6 +133,7 @@ impl Worker {
             hurry: hurry.clone(),
             plugin,
             open: None,
+            breaker: Breaker::default(),
             told: None,
         };
         let runtime = tokio::runtime::Handle::current();

@@ -21,6 +21,17 @@ pub enum Code {
 }
 
 impl Code {
+    pub const ALL: [Code; 8] = [
+        Code::Malformed,
+        Code::MissingField,
+        Code::OutOfRange,
+        Code::Other,
+        Code::Trap,
+        Code::Timeout,
+        Code::Memory,
+        Code::InvalidOutput,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Code::Malformed => "malformed",

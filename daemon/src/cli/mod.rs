@@ -3,7 +3,10 @@
 mod bench;
 mod demo;
 mod plugin;
+mod progress;
+mod quarantine;
 mod query;
+mod rebuild;
 mod run;
 mod setup;
 
@@ -65,6 +68,13 @@ enum Command {
     /// What silverd runs to compile a plugin: a component in by stdin, machine code out by stdout
     #[command(hide = true, name = cache::COMPILE_COMMAND)]
     CompilePlugin,
+    /// Make a Silver table anew from Bronze, or some days of it, with the plugin of today
+    Rebuild(rebuild::RebuildArgs),
+    /// Make anew what a bad version of a plugin made
+    Undo(rebuild::UndoArgs),
+    /// The rejected events: list, show and replay them
+    #[command(subcommand)]
+    Quarantine(quarantine::QuarantineCommand),
     /// Drain a topic into fresh tables, and print events per second, CPU per stage and memory
     Bench(bench::BenchArgs),
 }
@@ -130,6 +140,9 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
         Command::CompilePlugin => Ok(()),
         Command::Plugin(args) => plugin::plugin(config, args).await,
         Command::Query(args) => query::query(config, args).await,
+        Command::Rebuild(args) => rebuild::rebuild(config, args, stop).await,
+        Command::Undo(args) => rebuild::undo(config, args, stop).await,
+        Command::Quarantine(command) => quarantine::quarantine(config, command, stop).await,
         Command::Bench(args) => bench::bench(config, args, stop).await,
     }
 }

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use silverd_core::config::{self, Mistake, Mistakes, Pipeline, SilverTable};
 
 use crate::silver::{Blame, Loaded, fits, load_plugin};
@@ -51,6 +51,15 @@ impl Setup {
         Ok(Self { pipeline, base, file: file.to_path_buf(), text })
     }
 
+    /// The place of a Silver table in pipeline.toml.
+    pub fn table(&self, name: &str) -> anyhow::Result<usize> {
+        let tables = &self.pipeline.silver;
+        tables.iter().position(|table| *table.name == *name).ok_or_else(|| {
+            let names: Vec<&str> = tables.iter().map(|table| &*table.name).collect();
+            anyhow!("{} has no [silver.{name}]; its Silver tables are {}", self.file.display(), names.join(", "))
+        })
+    }
+
     /// Makes the tables anew under another folder; plugins and reference data stay where they are.
     pub fn relocate(&mut self, out: &Path) {
         let base = &self.base;
@@ -63,7 +72,7 @@ impl Setup {
         }
         self.base = out.to_path_buf();
         let tables = pipeline.silver.iter_mut().map(|table| &mut table.path);
-        for path in tables.chain([&mut pipeline.bronze.path, &mut pipeline.quarantine.path]) {
+        for path in tables.chain([&mut pipeline.bronze.path, &mut pipeline.quarantine.path, &mut pipeline.late.path]) {
             // An absolute path must not lead out of the folder.
             path.value = path.trim_start_matches('/').to_owned();
         }
@@ -101,12 +110,14 @@ impl Setup {
 
 /// A plugin's failure as a mistake, at the place in pipeline.toml that is at fault.
 fn mistake_at(table: &SilverTable, failure: &anyhow::Error) -> Mistake {
-    let (place, label) = match failure.downcast_ref::<Blame>() {
-        Some(Blame::EventDate) => (&table.event_date, "this column"),
-        Some(Blame::Reference(name)) => (table.reference.get(name).unwrap_or(&table.plugin), "this file"),
-        None => (&table.plugin, "this plugin"),
+    let plugin = &table.plugin.span;
+    let (span, label) = match failure.downcast_ref::<Blame>() {
+        Some(Blame::EventDate) => (&table.event_date.span, "this column"),
+        Some(Blame::Dedup) => (table.dedup.as_ref().map_or(plugin, |dedup| &dedup.by.span), "these columns"),
+        Some(Blame::Reference(name)) => (table.reference.get(name).map_or(plugin, |file| &file.span), "this file"),
+        None => (plugin, "this plugin"),
     };
-    Mistake::new(place.span.clone(), format!("[silver.{}] {failure:#}", table.name), label, None)
+    Mistake::new(span.clone(), format!("[silver.{}] {failure:#}", table.name), label, None)
 }
 
 pub(super) fn mistaken(mistakes: &Mistakes, file: &Path, text: &str) -> Mistaken {

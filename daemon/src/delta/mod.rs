@@ -5,6 +5,7 @@ mod conform;
 mod file;
 mod history;
 mod log;
+mod read;
 mod schema;
 mod table;
 
@@ -12,4 +13,5 @@ pub use commit::{Change, CommitError, Committed};
 pub use file::{Encoder, NewFile, writer_properties};
 pub use history::{Span, history};
 pub use log::transactions;
-pub use table::{DataFile, Spec, Table, files_in, files_of, offsets_of, url_of};
+pub use read::{RowGroups, columns};
+pub use table::{DataFile, Spec, Table, files_of, offsets_of, url_of};

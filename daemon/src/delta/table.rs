@@ -5,6 +5,7 @@ use std::path::{Path as FilePath, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use arrow::datatypes::SchemaRef;
+use chrono::NaiveDate;
 use deltalake_core::kernel::{Action, DataType, Metadata, MetadataExt, PrimitiveType, Remove, StructField};
 use deltalake_core::logstore::{LogStoreRef, ObjectStoreRef, get_actions};
 use deltalake_core::operations::create::CreateBuilder;
@@ -64,6 +65,14 @@ pub struct DataFile {
     pub modified_ms: i64,
     /// Delta's statistics, as JSON.
     pub stats: Option<String>,
+}
+
+impl DataFile {
+    /// The day of the file's rows, in days since the epoch.
+    pub fn day(&self) -> Option<i32> {
+        let date = NaiveDate::parse_from_str(self.event_date.as_deref()?, "%Y-%m-%d").ok()?;
+        i32::try_from(date.signed_duration_since(NaiveDate::default()).num_days()).ok()
+    }
 }
 
 impl From<DataFile> for Remove {
@@ -174,6 +183,13 @@ impl Table {
         Ok(table)
     }
 
+    /// Reads the log anew, and gives the data files at the version that it has come to.
+    pub async fn files(&mut self) -> anyhow::Result<Vec<DataFile>> {
+        let table = self.snapshot().await?;
+        self.read(&table).await?;
+        files_in(&table).await
+    }
+
     /// The next offset of every log partition of which the table holds something.
     pub fn offsets(&self) -> Offsets {
         offsets_in(&self.transactions)
@@ -196,6 +212,11 @@ impl Table {
             return Ok(info);
         }
         Ok(None)
+    }
+
+    /// The last version that is known.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     pub fn transaction(&self, app_id: &str) -> Option<i64> {
@@ -228,7 +249,7 @@ pub async fn files_of(log: &LogStoreRef) -> anyhow::Result<Vec<DataFile>> {
 }
 
 /// The data files of a table at the version that it was loaded at.
-pub async fn files_in(table: &DeltaTable) -> anyhow::Result<Vec<DataFile>> {
+async fn files_in(table: &DeltaTable) -> anyhow::Result<Vec<DataFile>> {
     let log = table.log_store();
     let views = table.snapshot()?.snapshot().file_views(log.as_ref(), None);
     let files = views.map_ok(|file| DataFile {

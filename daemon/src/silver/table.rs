@@ -23,6 +23,8 @@ use crate::transform::{self, Host, Limits, Plugin, ReferenceFile};
 pub enum Blame {
     #[error("event_date")]
     EventDate,
+    #[error("dedup")]
+    Dedup,
     #[error("reference {0}")]
     Reference(String),
 }
@@ -44,18 +46,37 @@ pub fn load_plugin(
         reference.push(ReferenceFile { name: name.clone(), contents });
     }
     let settings = config.settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    let plugin = Plugin::load(host, &file, transform::Config { settings, reference }, limits)?;
-    match plugin.schema.column(&config.event_date) {
-        Some(column) if column.kind == Kind::Timestamp && !column.nullable => Ok(plugin),
-        Some(_) => {
-            Err(anyhow!("names a column that is no `timestamp`, or one that may be null").context(Blame::EventDate))
-        }
-        None => {
-            let names: Vec<_> = plugin.schema.columns.iter().map(|column| column.name.as_str()).collect();
-            Err(anyhow!("names no column of the plugin's row, which has {}", names.join(", "))
-                .context(Blame::EventDate))
-        }
+    let plugin = Plugin::load(host, &config.name, &file, transform::Config { settings, reference }, limits)?;
+    names_a_time(&plugin.schema, &config.event_date).map_err(|fault| anyhow!(fault).context(Blame::EventDate))?;
+    for name in config.dedup.iter().flat_map(|dedup| dedup.by.iter()) {
+        names_an_event(&plugin.schema, name).map_err(|fault| anyhow!(fault).context(Blame::Dedup))?;
     }
+    Ok(plugin)
+}
+
+fn names_a_time(schema: &TableSchema, name: &str) -> Result<(), String> {
+    match schema.column(name) {
+        Some(column) if column.kind == Kind::Timestamp && !column.nullable => Ok(()),
+        Some(_) => Err("names a column that is no `timestamp`, or one that may be null".to_owned()),
+        None => Err(no_column(schema)),
+    }
+}
+
+/// Deduplication asks of a column that every row has a value there, and that equal values are equal bytes.
+fn names_an_event(schema: &TableSchema, name: &str) -> Result<(), String> {
+    match schema.column(name).map(|column| (column, &column.kind)) {
+        None => Err(format!("`{name}` {}", no_column(schema))),
+        Some((column, _)) if column.nullable => Err(format!("`{name}` names a column that may be null")),
+        Some((_, Kind::Float32 | Kind::Float64 | Kind::List(_) | Kind::Struct(_))) => {
+            Err(format!("`{name}` names a column of numbers with a point, a list or a record: no name of an event"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn no_column(schema: &TableSchema) -> String {
+    let names: Vec<_> = schema.columns.iter().map(|column| column.name.as_str()).collect();
+    format!("names no column of the plugin's row, which has {}", names.join(", "))
 }
 
 /// Says what would keep a plugin from writing the table that stands there, if one does.
@@ -70,7 +91,7 @@ pub async fn fit(config: &SilverTable, plugin: &Plugin, base: &std::path::Path) 
     Ok(if there { Some(Table::open(&spec).await?.fit().clone()) } else { None })
 }
 
-pub(super) fn spec(config: &SilverTable, schema: &TableSchema, base: &std::path::Path) -> Spec {
+pub(crate) fn spec(config: &SilverTable, schema: &TableSchema, base: &std::path::Path) -> Spec {
     Spec {
         name: config.name.to_string(),
         path: base.join(&*config.path),
@@ -80,7 +101,7 @@ pub(super) fn spec(config: &SilverTable, schema: &TableSchema, base: &std::path:
 }
 
 /// The rows of each day (days since the epoch, UTC) by a timestamp column.
-pub(super) fn by_day(batches: &[RecordBatch], event_date: &str) -> anyhow::Result<BTreeMap<i32, Vec<RecordBatch>>> {
+pub(crate) fn by_day(batches: &[RecordBatch], event_date: &str) -> anyhow::Result<BTreeMap<i32, Vec<RecordBatch>>> {
     let mut days = BTreeMap::<i32, Vec<RecordBatch>>::new();
     for batch in batches {
         let column = batch.column_by_name(event_date).with_context(|| format!("no column {event_date}"))?;
@@ -102,7 +123,7 @@ pub(super) fn by_day(batches: &[RecordBatch], event_date: &str) -> anyhow::Resul
 }
 
 /// Dictionaries for enums and what repeats; offsets as differences.
-pub(super) fn properties(compression: &Compression, schema: &TableSchema) -> anyhow::Result<WriterProperties> {
+pub(crate) fn properties(compression: &Compression, schema: &TableSchema) -> anyhow::Result<WriterProperties> {
     let mut properties = writer_properties(compression)?.set_dictionary_enabled(false);
     for column in &schema.columns {
         if matches!(column.kind, Kind::Enum(_)) {

@@ -1,4 +1,4 @@
-//! What plugins run in: one engine, a WASI with nothing in it, and the limits that a guest cannot pass.
+//! What plugins run in: one engine, a WASI with nothing in it but what a guest says, and the limits that a guest cannot pass.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use wasmtime::{Config, Engine, ResourceLimiter};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::cache::Compiler;
+use super::logs::{self, Logs, Words};
 use super::store::Store;
 use crate::state::OwnFolder;
 
@@ -28,8 +29,8 @@ pub struct Host {
 }
 
 /// The deadline of a call, in epochs from now.
-pub fn deadline(limits: &Limits) -> u64 {
-    limits.transform_ms_max.div_ceil(TICK.as_millis() as u64) + 1
+pub fn deadline(ms: u64) -> u64 {
+    ms.div_ceil(TICK.as_millis() as u64) + 1
 }
 
 impl Host {
@@ -58,6 +59,7 @@ impl Host {
     fn start(engine: Engine, compiler: Compiler, store: Option<Store>) -> anyhow::Result<Arc<Self>> {
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_sync(&mut linker).map_err(|error| anyhow!("link WASI: {error:#}"))?;
+        logs::link(&mut linker)?;
         let weak = engine.weak();
         std::thread::Builder::new().name("wasm-epochs".to_owned()).spawn(move || {
             while let Some(engine) = weak.upgrade() {
@@ -92,22 +94,26 @@ pub(super) fn foreign(error: wasmtime::Error) -> anyhow::Error {
 /// What a guest's store holds.
 pub struct State {
     pub memory: MemoryLimit,
+    pub words: Words,
     wasi: WasiCtx,
     resources: ResourceTable,
 }
 
 impl State {
-    pub fn new(limits: &Limits) -> Self {
-        // No file, no network, no environment, no output, and a clock that stands still: equal events give equal rows.
+    pub fn new(limits: &Limits, logs: Arc<Logs>) -> Self {
+        let words = Words::new(logs);
+        // No file, no network, no environment, and a clock that stands still: equal events give equal rows.
         let wasi = WasiCtxBuilder::new()
             .allow_tcp(false)
             .allow_udp(false)
+            .stdout(words.stdout.clone())
+            .stderr(words.stderr.clone())
             .wall_clock(Stopped)
             .monotonic_clock(Stopped)
             .insecure_random_seed(0)
             .build();
         let memory = MemoryLimit { bytes_max: limits.memory_bytes_max, used: 0, refused: None };
-        Self { memory, wasi, resources: ResourceTable::new() }
+        Self { memory, words, wasi, resources: ResourceTable::new() }
     }
 }
 

@@ -65,9 +65,9 @@ fn rows(schema: &SchemaRef, id: i64) -> RecordBatch {
     let columns = schema.fields().iter().map(|field| match (field.name().as_str(), field.data_type()) {
         ("id", DataType::Int32) => Arc::new(Int32Array::from_iter_values(ids.map(|id| id as i32))) as ArrayRef,
         ("kind", _) => {
-            let names = field.metadata()["silverd.enum"].split(',').collect::<StringArray>();
+            let names: Vec<_> = field.metadata()["silverd.enum"].split(',').collect();
             let last = names.len() as u8 - 1;
-            Arc::new(DictionaryArray::new(UInt8Array::from(vec![0, last]), Arc::new(names)))
+            Arc::new(DictionaryArray::new(UInt8Array::from(vec![0, last]), Arc::new(StringArray::from(names))))
         }
         ("items", DataType::List(item)) => {
             let DataType::Struct(fields) = item.data_type() else { panic!("records") };
@@ -146,7 +146,7 @@ async fn a_table_grows_and_goes_back() {
 
     let mut table = open(path, &second()).await.unwrap();
     let fit = table.fit();
-    let told: Vec<_> = fit.changes.iter().map(ToString::to_string).chain(fit.notices.iter().map(ToString::to_string));
+    let told = fit.changes.iter().map(ToString::to_string).chain(fit.notices.iter().map(ToString::to_string));
     assert_eq!(
         told.collect::<Vec<_>>(),
         [

@@ -16,7 +16,7 @@ fn check(plugin: &[u8], expected: &str) {
 
 #[track_caller]
 fn check_with(plugin: &[u8], config: Config, limits: Limits, expected: &str) {
-    let error = Plugin::compile(HOST.clone(), plugin, config, limits).err();
+    let error = Plugin::compile(HOST.clone(), "hits", plugin, config, limits).err();
     assert_eq!(format!("{:#}", error.expect("it is refused")), expected);
 }
 
@@ -45,18 +45,18 @@ fn files_that_are_no_plugins() {
 fn damaged_files() {
     let good = component("", "", "table");
     for end in (0..good.len()).step_by(29) {
-        let _ = Plugin::compile(HOST.clone(), &good[..end], Config::default(), limits());
+        let _ = Plugin::compile(HOST.clone(), "hits", &good[..end], Config::default(), limits());
     }
     for at in (0..good.len()).step_by(7) {
         let mut damaged = good.clone();
         damaged[at] ^= 1 << (at % 8);
-        let _ = Plugin::compile(HOST.clone(), &damaged, Config::default(), limits());
+        let _ = Plugin::compile(HOST.clone(), "hits", &damaged, Config::default(), limits());
     }
 }
 
 #[test]
 fn a_file_that_is_not_there() {
-    let loaded = Plugin::load(HOST.clone(), Path::new("no/such.wasm"), Config::default(), limits());
+    let loaded = Plugin::load(HOST.clone(), "hits", Path::new("no/such.wasm"), Config::default(), limits());
     assert_eq!(
         format!("{:#}", loaded.err().unwrap()),
         "read plugin no/such.wasm: No such file or directory (os error 2)"
@@ -76,9 +76,8 @@ fn a_component_that_imports_more_than_wasi() {
     );
     check(
         &guest::component(&module),
-        "link it: a plugin may import WASI 0.2 and nothing else (plain wasm32-unknown-unknown imports nothing): \
-         component imports instance `env`, but a matching implementation was not found in the linker: instance export \
-         `get` has the wrong type: function implementation is missing",
+        "link it: a plugin may import WASI 0.2 and wasi:logging 0.1.0-draft, and nothing else: component imports \
+         instance `env`, but a matching implementation was not found in the linker: instance export `get` has the wrong type: function implementation is missing",
     );
 }
 
@@ -365,7 +364,7 @@ fn guests_that_are_fine() {
     let module = module("", "", "table", StringEncoding::UTF8);
     let plain = component("", "", "table");
     for (plugin, config) in [(module, Config::default()), (plain, Config::default()), (takes_one, config)] {
-        let plugin = Plugin::compile(HOST.clone(), &plugin, config, limits()).unwrap();
+        let plugin = Plugin::compile(HOST.clone(), "hits", &plugin, config, limits()).unwrap();
         assert_eq!(plugin.schema.interface, "test:hostile/hits@0.1.0");
         assert_eq!(plugin.schema.columns.len(), 10);
     }

@@ -5,12 +5,15 @@
 mod allocation;
 mod author;
 mod cache;
+mod correct;
 mod evolve;
+mod gallery;
 mod guest;
 mod harness;
 mod hostile;
 mod kill;
 mod lift;
 mod load;
+mod logs;
 mod pipeline;
 mod truth;

@@ -116,5 +116,8 @@ fn limits(walk: &mut Walk, root: &Root) -> Limits {
         batch_bytes_max: section
             .optional(walk, "batch_bytes_max", read::size(KIB..=GIB))
             .unwrap_or(default.batch_bytes_max),
+        log_lines_per_second: section
+            .optional(walk, "log_lines_per_second", read::count(1..=10_000))
+            .unwrap_or(default.log_lines_per_second),
     }
 }

@@ -148,6 +148,8 @@ pub struct Limits {
     /// Events handed to a plugin in one call.
     pub batch_rows_max: usize,
     pub batch_bytes_max: usize,
+    /// Lines of its own that a plugin may put into the log.
+    pub log_lines_per_second: usize,
 }
 
 impl Default for Limits {
@@ -158,6 +160,7 @@ impl Default for Limits {
             output_bytes_max: 256 << 20,
             batch_rows_max: 4_096,
             batch_bytes_max: 4 << 20,
+            log_lines_per_second: 20,
         }
     }
 }

@@ -24,7 +24,17 @@ const SECTIONS: [(&str, &[&str]); 8] = [
     ("late", &["path"]),
     ("state", &["path"]),
     ("commit", &["interval_ms", "rows_max", "bytes_max"]),
-    ("limits", &["memory_bytes_max", "transform_ms_max", "output_bytes_max", "batch_rows_max", "batch_bytes_max"]),
+    (
+        "limits",
+        &[
+            "memory_bytes_max",
+            "transform_ms_max",
+            "output_bytes_max",
+            "batch_rows_max",
+            "batch_bytes_max",
+            "log_lines_per_second",
+        ],
+    ),
 ];
 
 pub(super) type Key<'t> = &'t Spanned<DeString<'t>>;

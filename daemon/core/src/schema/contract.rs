@@ -142,8 +142,8 @@ fn compare(contract: &Resolve, expected: Type, resolve: &Resolve, found: Type, p
             compare(contract, *a, resolve, *b, &format!("{path}[]"))
         }
         (TypeDefKind::Tuple(a), TypeDefKind::Tuple(b)) if a.types.len() == b.types.len() => {
-            let pairs = a.types.iter().zip(&b.types);
-            pairs.map(|(a, b)| compare(contract, *a, resolve, *b, path)).collect()
+            let mut pairs = a.types.iter().zip(&b.types);
+            pairs.try_for_each(|(a, b)| compare(contract, *a, resolve, *b, path))
         }
         (TypeDefKind::Result(a), TypeDefKind::Result(b)) => match ((a.ok, b.ok), (a.err, b.err)) {
             ((None, None), (Some(a), Some(b))) => compare(contract, a, resolve, b, path),

@@ -68,7 +68,7 @@ impl Subject {
                 table.plugin.value = std::path::absolute(&self.path)?.display().to_string();
                 load_plugin(&table, &setup.base, host, limits)
             }
-            _ => Plugin::load(host, &self.wasm()?, Config::default(), limits)
+            _ => Plugin::load(host, &self.name, &self.wasm()?, Config::default(), limits)
                 .context("no table of pipeline.toml has this plugin, so it gets no settings and no reference files"),
         }
     }
