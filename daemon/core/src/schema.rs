@@ -2,6 +2,7 @@
 
 mod contract;
 pub mod evolve;
+mod words;
 
 use std::collections::HashMap;
 use std::sync::Arc;

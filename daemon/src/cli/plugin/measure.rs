@@ -30,6 +30,10 @@ pub fn chunk<'c>(cases: impl IntoIterator<Item = &'c Case>) -> Chunk {
 /// What the plugin makes of one event.
 pub fn fate_of(transformer: &mut Transformer, case: &Case) -> anyhow::Result<Fate> {
     let verdicts = transformer.transform(&chunk([case]), &[0])?;
+    if transformer.breaker().in_a_row() > 0 {
+        // One case says nothing of the next.
+        *transformer = Transformer::new(transformer.plugin().clone());
+    }
     if let Some(reject) = verdicts.rejected.first() {
         return Ok(Fate::Rejected { code: reject.code.as_str().to_owned(), reason: reject.reason.clone() });
     }
