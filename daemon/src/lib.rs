@@ -11,6 +11,7 @@ pub mod ingest;
 pub mod late;
 pub mod quarantine;
 pub mod replay;
+pub mod sample;
 pub mod side;
 pub mod silver;
 pub mod state;

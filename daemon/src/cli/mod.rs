@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod plugin;
 mod progress;
 mod quarantine;
 mod query;
@@ -59,12 +60,17 @@ enum Command {
     Run(run::RunArgs),
     /// Check pipeline.toml and its plugins, and tell every mistake
     Check,
+    /// Make, inspect, test and try plugins, and tell which of them wrote what
+    Plugin(plugin::PluginArgs),
     /// Send made-up events, or those of a file, to a topic
     Generate(GenerateArgs),
     /// Answer SQL over the tables of pipeline.toml
     Query(query::QueryArgs),
     /// Prove from the tables' logs that every event is accounted for
     Verify(verify::VerifyArgs),
+    /// What silverd runs to compile a plugin: a component in by stdin, machine code out by stdout
+    #[command(hide = true, name = cache::COMPILE_COMMAND)]
+    CompilePlugin,
     /// Make a Silver table anew from Bronze, or some days of it, with the plugin of today
     Rebuild(rebuild::RebuildArgs),
     /// Make anew what a bad version of a plugin made
@@ -72,9 +78,6 @@ enum Command {
     /// The rejected events: list, show and replay them
     #[command(subcommand)]
     Quarantine(quarantine::QuarantineCommand),
-    /// What silverd runs to compile a plugin: a component in by stdin, machine code out by stdout
-    #[command(hide = true, name = cache::COMPILE_COMMAND)]
-    CompilePlugin,
     /// Drain a topic into fresh tables, and print events per second, CPU per stage and memory
     Bench(bench::BenchArgs),
 }
@@ -138,6 +141,7 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
             generate::run(args, stop).await.map(drop)
         }
         Command::CompilePlugin => Ok(()),
+        Command::Plugin(args) => plugin::plugin(config, args).await,
         Command::Query(args) => query::query(config, args).await,
         Command::Verify(args) => verify::verify(config, args, stop).await,
         Command::Rebuild(args) => rebuild::rebuild(config, args, stop).await,

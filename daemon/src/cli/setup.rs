@@ -120,7 +120,7 @@ fn mistake_at(table: &SilverTable, failure: &anyhow::Error) -> Mistake {
     Mistake::new(span.clone(), format!("[silver.{}] {failure:#}", table.name), label, None)
 }
 
-fn mistaken(mistakes: &Mistakes, file: &Path, text: &str) -> Mistaken {
+pub(super) fn mistaken(mistakes: &Mistakes, file: &Path, text: &str) -> Mistaken {
     let color = std::io::stderr().is_terminal();
     Mistaken {
         text: mistakes.render(&file.display().to_string(), text, color),

@@ -14,6 +14,7 @@
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -147,6 +148,8 @@ impl Cache {
             .arg(COMPILE_COMMAND)
             // Its secrets are none of the compiler's business.
             .env_clear()
+            // Ctrl-C is the daemon's to answer.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(file.try_clone()?)
             .stderr(Stdio::piped())
@@ -168,8 +171,11 @@ pub const REFUSED: u8 = 3;
 
 /// The command itself: a component in by stdin, machine code out by stdout.
 pub fn compile_command() -> Result<(), (u8, String)> {
-    // SAFETY: both calls take numbers and a struct that lives here; that they fail is no reason not to compile.
+    // SAFETY: the calls take numbers and a struct that lives here; that they fail is no reason not to compile.
     unsafe {
+        // A daemon that was killed needs no machine code.
+        #[cfg(target_os = "linux")]
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS);
         let limit = libc::rlimit { rlim_cur: COMPILE_SECONDS_MAX, rlim_max: COMPILE_SECONDS_MAX };
         libc::setrlimit(libc::RLIMIT_CPU, &limit);

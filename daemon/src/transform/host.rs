@@ -146,7 +146,7 @@ impl HostMonotonicClock for Stopped {
 /// Bounds all memories of a guest together, and remembers what it refused.
 pub struct MemoryLimit {
     bytes_max: usize,
-    used: usize,
+    pub used: usize,
     pub refused: Option<usize>,
 }
 

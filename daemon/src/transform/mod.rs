@@ -1,5 +1,6 @@
 //! Plugins: WebAssembly components that turn raw events into the rows of a Silver table.
 
+mod about;
 mod batch;
 pub mod build;
 pub mod cache;
@@ -12,6 +13,7 @@ mod verdicts;
 
 pub use silverd_core::config::Limits;
 
+pub use about::About;
 pub use batch::{Config, ReferenceFile};
 pub use host::{Host, this_program};
 pub use lift::Rows;

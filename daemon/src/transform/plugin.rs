@@ -174,6 +174,11 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// The memory that the guest has come to; a guest never gives any back.
+    pub fn memory_bytes(&self) -> usize {
+        self.store.data().memory.used
+    }
+
     /// Hands the records `rows` of the chunk over, and takes the plugin's answer as it is. It has `ms` milliseconds.
     pub fn transform(&mut self, limits: &Limits, ms: u64, chunk: &Chunk, rows: &[u32]) -> Result<Output, Fault> {
         self.store.set_epoch_deadline(deadline(ms));
@@ -274,7 +279,7 @@ fn frames(error: &wasmtime::Error) -> String {
 }
 
 /// Makes a component of a core module; `None` if it is a component already.
-fn encode(bytes: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
+pub(super) fn encode(bytes: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
     if !bytes.starts_with(b"\0asm") {
         bail!("it is no WebAssembly file: its first bytes are not `\\0asm`");
     }

@@ -77,6 +77,11 @@ impl Transformer {
         &self.plugin
     }
 
+    /// The memory that the instance has come to; `None` after a fault, or before the first event.
+    pub fn memory_bytes(&self) -> Option<usize> {
+        self.instance.as_ref().map(Instance::memory_bytes)
+    }
+
     /// Gives each of the chunk's `records` its verdict. An error means that the plugin cannot be instantiated, or fails on
     /// everything ([`Tripped`]), and says nothing of the events.
     pub fn transform(&mut self, chunk: &Chunk, records: &[u32]) -> anyhow::Result<Verdicts> {

@@ -45,7 +45,7 @@ impl Place {
 
     #[track_caller]
     fn load(&self, plugin: &[u8]) {
-        let plugin = Plugin::compile(self.host(), "cached", plugin, Config::default(), limits()).unwrap();
+        let plugin = Plugin::compile(self.host(), "hits", plugin, Config::default(), limits()).unwrap();
         assert_eq!(plugin.schema.columns.len(), 10);
     }
 
@@ -84,7 +84,7 @@ fn workers_that_start_together_compile_it_once() {
     let (host, plugin) = (place.host(), component("", "", "table"));
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| Plugin::compile(host.clone(), "cached", &plugin, Config::default(), limits()).unwrap());
+            scope.spawn(|| Plugin::compile(host.clone(), "hits", &plugin, Config::default(), limits()).unwrap());
         }
     });
     assert_eq!(place.compilations(), 1);
@@ -129,7 +129,7 @@ fn a_component_that_cannot_be_compiled() {
         bad[at] ^= 0xff;
         at += 1;
         let refusal = |host: Arc<Host>| {
-            let refused = Plugin::compile(host, "cached", &bad, Config::default(), limits()).err();
+            let refused = Plugin::compile(host, "hits", &bad, Config::default(), limits()).err();
             refused.map(|error| format!("{error:#}")).filter(|text| text.starts_with("compile it: "))
         };
         told = refusal(crate::hostile::HOST.clone());
