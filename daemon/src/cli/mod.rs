@@ -82,6 +82,14 @@ enum Command {
     Bench(bench::BenchArgs),
 }
 
+impl Command {
+    /// True where the command prints something and does nothing else that could be cut off.
+    fn only_answers(&self) -> bool {
+        use quarantine::QuarantineCommand::{List, Show};
+        matches!(self, Self::Check | Self::Query(_) | Self::Verify(_) | Self::Quarantine(List(_) | Show { .. }))
+    }
+}
+
 const FAILED: u8 = 1;
 const MISTAKEN: u8 = 2;
 
@@ -127,6 +135,11 @@ pub fn main(cli: Cli) -> ExitCode {
 }
 
 async fn execute(cli: Cli) -> anyhow::Result<()> {
+    if cli.command.only_answers() {
+        // Who reads the answer may stop before its end, as `head` does.
+        // SAFETY: sets a signal back to what it is by default, before any thread of ours writes.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
     let stop = stop_on_signal()?;
     let (config, time) = (&cli.config, cli.time);
     match cli.command {

@@ -139,7 +139,7 @@ fn commits(project: &Project) -> usize {
     entries.iter().filter(|entry| entry.path().extension().is_some_and(|extension| extension == "json")).count()
 }
 
-fn terminate(child: &Child) {
+pub fn terminate(child: &Child) {
     let kill = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
     assert!(kill.is_ok_and(|status| status.success()));
 }

@@ -9,6 +9,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value;
 
+use super::guest::{self, ALLOCATOR, REALLOC};
 use super::harness::{Asked, Project, root};
 use super::truth::{self, SILVER};
 
@@ -156,6 +157,65 @@ fn bronze_goes_on_without_a_plugin_and_the_table_catches_up() {
     std::fs::write(&pipeline, good).unwrap();
     project.silverd(&["run", "--drain"]);
     truth::check(&project);
+}
+
+/// A plugin that fails on everything pauses its table, and nothing else; another version, put in its place, goes on where
+/// it was, without an event in the quarantine.
+#[test]
+fn a_plugin_that_fails_on_everything_pauses_its_table_until_another_comes() {
+    let project = Project::new("paused", "interval_ms = 50\nrows_max = 500");
+    let transform = "(func (export \"shop:silver/page-view@0.1.0#transform\") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 \
+                     i32 i32 i32 i32 i32) (result i32) (unreachable))";
+    let configure = "(func (export \"silverd:pipeline/plugin@0.1.0#configure\") (param i32 i32 i32 i32) (result i32) \
+                     (i32.const 512))"; // where zeros stand, which say that all is well
+    let wit = std::fs::read_to_string(root().join("wit/silver/page-view.wit")).unwrap();
+    let broken = guest::module(
+        &format!("{ALLOCATOR} {REALLOC} {configure} {transform}"),
+        guest::TYPES,
+        &wit,
+        "page-view-plugin",
+        wit_component::StringEncoding::UTF8,
+    );
+    let plugin = project.folder.path().join("page_view.wasm");
+    std::fs::write(&plugin, broken).unwrap();
+    let pipeline = project.folder.path().join("pipeline.toml");
+    let text = std::fs::read_to_string(&pipeline).unwrap();
+    std::fs::write(&pipeline, text.replace(&format!("{}/plugins/page_view", root().display()), "page_view.wasm"))
+        .unwrap();
+    project.generate(&["--count", "4000", "--seed", "9"]);
+    let log = project.folder.path().join("log");
+    let mut daemon = project
+        .command(&["run"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let told = || std::fs::read_to_string(&log).unwrap();
+    until("the table is paused", || told().contains("The table is paused, bronze goes on"));
+    assert!(told().contains("the plugin fails on everything: ") && told().contains("it trapped: "), "{}", told());
+    until("the others are filled", || {
+        ["bronze", "add_to_cart", "order_placed"].iter().all(|table| project.path(table).join("_delta_log").is_dir())
+            && truth::rows(&project.path("bronze")).len() == 4000
+    });
+    assert_eq!(truth::rows(&project.path("page_view")).len(), 0);
+    let built = root().join("plugins/target/wasm32-unknown-unknown/release/page_view.wasm");
+    std::fs::copy(built, project.folder.path().join("new.wasm")).unwrap();
+    std::fs::rename(project.folder.path().join("new.wasm"), &plugin).unwrap();
+    until("the table goes on", || !truth::rows(&project.path("page_view")).is_empty());
+    assert!(told().contains("the plugin has changed"), "{}", told());
+    super::kill::terminate(&daemon);
+    assert!(super::harness::wait(&mut daemon, Duration::from_secs(60)).is_some_and(|status| status.success()));
+    truth::check(&project);
+}
+
+/// Waits for a condition, for a minute at most.
+#[track_caller]
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(std::time::Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// A quarantine that was removed is made anew, and goes on with the rejects to come.
