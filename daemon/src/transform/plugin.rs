@@ -264,8 +264,8 @@ fn frames(error: &wasmtime::Error) -> String {
     let Some(trace) = error.downcast_ref::<wasmtime::WasmBacktrace>() else { return String::new() };
     // What stands between the mistake and the trap in each Rust guest.
     let of_rust = |name: &String| {
-        ["core::", "std::", "alloc::", "__rustc::"].iter().any(|module| name.starts_with(module))
-            || name.contains("panic")
+        let modules = ["core::", "std::", "alloc::", "__rustc::"];
+        name == "abort" || name.contains("panic") || modules.iter().any(|module| name.starts_with(module))
     };
     let names: Vec<String> = trace
         .frames()

@@ -42,7 +42,7 @@ const GALLERY: [Exhibit; 9] = [
     exhibit("loop", 10_000, "timeout", &["limits.transform_ms_max"]),
     exhibit("memory", 5_000, "memory", &["limits.memory_bytes_max allows 33554432"]),
     exhibit("output", 5_000, "invalid-output", &["limits.output_bytes_max, 1048576 bytes"]),
-    exhibit("stack", 5_000, "trap", &["call stack exhausted in ", "descend < "]),
+    exhibit("stack", 5_000, "trap", &["it trapped: out of bounds memory access in ", "descend < "]),
     exhibit("counts", 700, "invalid-output", &["it gave 1 rows and 0 row-events"]),
     exhibit("indices", 700, "invalid-output", &["it named event 4294967295 of a batch of 1"]),
     exhibit("log-flood", 20_000, "timeout", &["limits.transform_ms_max"]),

@@ -61,9 +61,11 @@ fn log(level: u32, text: &str) -> String {
     stores + &call
 }
 
-/// Writes the text to standard error.
+/// Writes the text to standard error, whose handle is kept at 40.
 fn write(text: &str) -> String {
-    store(text) + &format!("(call $write (call $stderr) (i32.const 100) (i32.const {}) (i32.const 32))", text.len())
+    let open = "(if (i32.eqz (i32.load (i32.const 40))) (then (i32.store (i32.const 40) (call $stderr))))";
+    let (handle, len) = ("(i32.load (i32.const 40))", text.len());
+    format!("{open} {} (call $write {handle} (i32.const 100) (i32.const {len}) (i32.const 48))", store(text))
 }
 
 /// Puts the text where the guest keeps nothing.
