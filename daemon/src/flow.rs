@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use crate::bronze::{Bronze, NotAppended};
 use crate::ingest::{Arrival, Broker, Cadence, High, Source, Task};
 use crate::side::SideTable;
-use crate::silver::{self, Landing, Offer, Worker};
+use crate::silver::{self, Landing, Loaded, Offer, Worker};
 use crate::status::Status;
 use crate::telemetry::{Stage, Stages};
 use crate::transform::Host;
@@ -27,6 +27,10 @@ pub struct Run {
     pub broker: Broker,
     /// Paths of pipeline.toml count from here.
     pub base: PathBuf,
+    /// What the plugins run in.
+    pub host: Arc<Host>,
+    /// Plugins that have been loaded already. The others are loaded by their workers.
+    pub loaded: Loaded,
     /// End when everything that was in the topic at the start is in the tables.
     pub drain: bool,
     /// Bytes of keys and values taken from Kafka.
@@ -135,7 +139,8 @@ fn start_workers(
     stages: &Arc<Stages>,
 ) -> anyhow::Result<Vec<Worker>> {
     let shared = silver::Shared {
-        host: Host::new()?,
+        host: run.host.clone(),
+        loaded: run.loaded.clone(),
         limits: run.pipeline.limits.clone(),
         router: router.clone(),
         quarantine: sides.quarantine.clone(),

@@ -264,7 +264,7 @@ fn within(batch: &RecordBatch, window: &Ranges) -> anyhow::Result<RecordBatch> {
 }
 
 /// A batch as the file has it, with the columns and types of a chunk.
-fn as_chunk(batch: &RecordBatch) -> anyhow::Result<RecordBatch> {
+pub fn as_chunk(batch: &RecordBatch) -> anyhow::Result<RecordBatch> {
     let schema = chunk::schema();
     let columns = schema.fields().iter().map(|field| {
         let column = batch.column_by_name(field.name()).with_context(|| format!("no column {}", field.name()))?;

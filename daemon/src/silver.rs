@@ -13,6 +13,7 @@ mod dedup;
 mod table;
 mod task;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -22,7 +23,7 @@ use anyhow::{Context, anyhow, bail};
 use deltalake_core::logstore::LogStoreRef;
 use silverd_core::breaker::Breaker;
 use silverd_core::chunk::Chunk;
-use silverd_core::config::SilverTable;
+use silverd_core::config::{SilverTable, TableName};
 use silverd_core::offsets::Offsets;
 use silverd_core::route::Router;
 use tokio::sync::{mpsc, watch};
@@ -30,10 +31,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::side::SideTable;
 use crate::telemetry::{Stages, TableStats};
-use crate::transform::{Host, Limits};
+use crate::transform::{Host, Limits, Plugin};
 
 pub use dedup::Dedup;
-pub use table::{Blame, fits, load_kept, load_plugin};
+pub use table::{Blame, fit, fits, load_kept, load_plugin};
 pub(crate) use table::{by_day, properties, spec};
 use task::Task;
 
@@ -54,10 +55,14 @@ pub struct Offer {
     pub landing: watch::Receiver<Landing>,
 }
 
+/// Plugins that are loaded, by their tables.
+pub type Loaded = BTreeMap<TableName, Arc<Plugin>>;
+
 /// What all workers share.
 #[derive(Clone)]
 pub struct Shared {
     pub host: Arc<Host>,
+    pub loaded: Loaded,
     pub limits: Limits,
     pub router: Arc<Router>,
     pub quarantine: Arc<SideTable>,
@@ -114,6 +119,10 @@ impl Worker {
         let (offers, waiting) = mpsc::channel(OFFERS_WAITING_MAX);
         let (stats, state) = (Arc::<TableStats>::default(), StateOf::default());
         let hurry = CancellationToken::new();
+        let plugin = shared.loaded.get(&table.name).cloned();
+        if let Some(plugin) = &plugin {
+            task::tell_loaded(&table.name, plugin);
+        }
         let task = Task {
             config: table.clone(),
             index,
@@ -122,7 +131,7 @@ impl Worker {
             stats: stats.clone(),
             state: state.clone(),
             hurry: hurry.clone(),
-            plugin: None,
+            plugin,
             open: None,
             breaker: Breaker::default(),
             told: None,

@@ -12,7 +12,7 @@ use super::progress::Progress;
 use super::setup::Setup;
 use crate::correct::{Correction, Kind, Outcome, Scope, StartOver, made_by};
 use crate::silver::load_plugin;
-use crate::transform::{Host, Plugin};
+use crate::transform::Plugin;
 
 #[derive(clap::Args, Debug)]
 pub struct RebuildArgs {
@@ -131,8 +131,8 @@ async fn correct(
 
 pub(super) async fn load(setup: &Setup, index: usize) -> anyhow::Result<Arc<Plugin>> {
     let (config, base) = (setup.pipeline.silver[index].clone(), setup.base.clone());
-    let limits = setup.pipeline.limits.clone();
-    let load = move || load_plugin(&config, &base, Host::new()?, limits).map(Arc::new);
+    let (host, limits) = (setup.host()?, setup.pipeline.limits.clone());
+    let load = move || load_plugin(&config, &base, host, limits).map(Arc::new);
     tokio::task::spawn_blocking(load).await?.context("load the table's plugin")
 }
 

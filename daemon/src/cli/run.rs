@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::setup::Setup;
 use crate::flow::{self, Run};
 use crate::ingest::Broker;
+use crate::silver::Loaded;
 use crate::status::{self, Status};
 
 #[derive(clap::Args, Debug)]
@@ -20,12 +21,15 @@ pub struct RunArgs {
 
 pub async fn run(file: &Path, args: RunArgs, stop: CancellationToken) -> anyhow::Result<()> {
     let setup = Setup::read(file)?;
+    let host = setup.host()?;
     let broker = Broker { bootstrap: setup.pipeline.source.brokers.clone(), cluster_id: None };
     let (sender, shown) = watch::channel(None);
     let run = Run {
         pipeline: setup.pipeline,
         broker,
         base: setup.base,
+        host,
+        loaded: Loaded::new(),
         drain: args.drain,
         taken: Arc::default(),
         status: sender,

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use silverd_core::config::{self, Mistake, Mistakes, Pipeline, SilverTable};
 
-use crate::silver::{Blame, fits, load_plugin};
-use crate::transform::Host;
+use crate::silver::{Blame, Loaded, fits, load_plugin};
+use crate::transform::{Host, this_program};
 
 /// Mistakes in pipeline.toml, told with their places.
 #[derive(Debug)]
@@ -77,25 +78,25 @@ impl Setup {
         }
     }
 
+    /// What plugins run in, with the folder of `[state]`.
+    pub fn host(&self) -> anyhow::Result<Arc<Host>> {
+        Host::with_state(&self.base.join(&*self.pipeline.state.path), &this_program())
+    }
+
     /// Loads every plugin, building those that must be built; tells all that cannot fill their tables at once.
     ///
     /// Works for as long as it takes, on the thread that it is called on.
-    pub fn load_plugins(&self) -> anyhow::Result<Vec<String>> {
+    pub fn load_plugins(&self, host: &Arc<Host>) -> anyhow::Result<Loaded> {
         let runtime = tokio::runtime::Handle::current();
-        let host = Host::new()?;
         let limits = self.pipeline.limits.clone();
-        let (mut mistakes, mut loaded) = (Vec::new(), Vec::new());
+        let (mut mistakes, mut loaded) = (Vec::new(), Loaded::new());
         for table in &self.pipeline.silver {
             let loaded_plugin = load_plugin(table, &self.base, host.clone(), limits.clone())
                 .and_then(|plugin| runtime.block_on(fits(table, &plugin, &self.base)).map(|()| plugin));
             match loaded_plugin {
-                Ok(plugin) => loaded.push(format!(
-                    "{}: {} {}, {} columns",
-                    table.name,
-                    plugin.schema.interface,
-                    plugin.digest,
-                    plugin.schema.columns.len()
-                )),
+                Ok(plugin) => {
+                    loaded.insert(table.name.clone(), Arc::new(plugin));
+                }
                 Err(failure) => mistakes.push(mistake_at(table, &failure)),
             }
         }
@@ -119,7 +120,7 @@ fn mistake_at(table: &SilverTable, failure: &anyhow::Error) -> Mistake {
     Mistake::new(span.clone(), format!("[silver.{}] {failure:#}", table.name), label, None)
 }
 
-fn mistaken(mistakes: &Mistakes, file: &Path, text: &str) -> Mistaken {
+pub(super) fn mistaken(mistakes: &Mistakes, file: &Path, text: &str) -> Mistaken {
     let color = std::io::stderr().is_terminal();
     Mistaken {
         text: mistakes.render(&file.display().to_string(), text, color),
@@ -131,8 +132,12 @@ fn mistaken(mistakes: &Mistakes, file: &Path, text: &str) -> Mistaken {
 /// `silverd check`.
 pub async fn check(file: &Path) -> anyhow::Result<()> {
     let setup = Setup::read(file)?;
-    for plugin in tokio::task::spawn_blocking(move || setup.load_plugins()).await?? {
-        println!("{plugin}");
+    let load = move || setup.host().and_then(|host| Ok((setup.load_plugins(&host)?, setup)));
+    let (loaded, setup) = tokio::task::spawn_blocking(load).await??;
+    for table in &setup.pipeline.silver {
+        let Some(plugin) = loaded.get(&table.name) else { continue };
+        let (schema, digest) = (&plugin.schema, &plugin.digest);
+        println!("{}: {} {digest}, {} columns", table.name, schema.interface, schema.columns.len());
     }
     println!("{}: no mistakes", file.display());
     Ok(())

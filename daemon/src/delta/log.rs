@@ -15,7 +15,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Deserialize;
 
-const LOG: &str = "_delta_log";
+pub(super) const LOG: &str = "_delta_log";
 
 /// The files of a log.
 #[derive(Debug, Default)]
@@ -75,6 +75,14 @@ pub async fn transactions(store: &dyn ObjectStore, version: Option<u64>) -> anyh
 enum Kind {
     Commit,
     Checkpoint,
+}
+
+/// The version of a commit's file; `None` if it is something else.
+pub(super) fn version_of_commit(path: &Path) -> Option<u64> {
+    match parse_name(path.filename()?)? {
+        (version, Kind::Commit) => Some(version),
+        _ => None,
+    }
 }
 
 /// The version and kind of a log file by its name: twenty digits, then `.json` or `.checkpoint…parquet`.

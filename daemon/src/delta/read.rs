@@ -3,11 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use deltalake_core::logstore::ObjectStoreRef;
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use parquet::arrow::ProjectionMask;
@@ -40,6 +41,35 @@ pub async fn columns(store: ObjectStoreRef, path: Path, size: u64, names: Option
     };
     let batches = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()?;
     Ok(Columns { rows, schema: batches.schema().clone(), batches })
+}
+
+/// A file, read row group by row group, from its end.
+pub struct RowGroups {
+    store: ObjectStoreRef,
+    path: Path,
+    size: u64,
+    left: usize,
+}
+
+impl RowGroups {
+    pub async fn open(store: ObjectStoreRef, path: Path, size: u64) -> anyhow::Result<Self> {
+        let mut groups = Self { store, path, size, left: 0 };
+        groups.left = groups.reader().get_metadata(None).await?.num_row_groups();
+        Ok(groups)
+    }
+
+    /// The last row group that was not read yet.
+    pub async fn last(&mut self) -> anyhow::Result<Option<Vec<RecordBatch>>> {
+        let Some(group) = self.left.checked_sub(1) else { return Ok(None) };
+        self.left = group;
+        let builder = ParquetRecordBatchStreamBuilder::new(self.reader()).await?;
+        let batches = builder.with_row_groups(vec![group]).with_batch_size(BATCH_ROWS).build()?;
+        Ok(Some(batches.try_collect().await?))
+    }
+
+    fn reader(&self) -> ObjectReader {
+        ObjectReader { store: self.store.clone(), path: self.path.clone(), size: self.size }
+    }
 }
 
 /// Reads the parts of a file that a reader of some columns asks for.

@@ -12,6 +12,7 @@ use parquet::schema::types::ColumnPath;
 use silverd_core::chunk::day_of;
 use silverd_core::config::{Compression, SilverTable};
 use silverd_core::rows::file_schema;
+use silverd_core::schema::evolve::Fit;
 use silverd_core::schema::{Kind, TableSchema, added};
 
 use crate::delta::{Spec, Table, writer_properties};
@@ -109,8 +110,14 @@ fn no_column(schema: &TableSchema) -> String {
 
 /// Says what would keep a plugin from writing the table that stands there, if one does.
 pub async fn fits(config: &SilverTable, plugin: &Plugin, base: &std::path::Path) -> anyhow::Result<()> {
+    fit(config, plugin, base).await.map(drop)
+}
+
+/// How a plugin's rows go into the table that stands there; `None` if none does.
+pub async fn fit(config: &SilverTable, plugin: &Plugin, base: &std::path::Path) -> anyhow::Result<Option<Fit>> {
     let spec = spec(config, &plugin.schema, base);
-    if spec.path.join("_delta_log").is_dir() { Table::open(&spec).await.map(drop) } else { Ok(()) }
+    let there = spec.path.join("_delta_log").is_dir();
+    Ok(if there { Some(Table::open(&spec).await?.fit().clone()) } else { None })
 }
 
 pub(crate) fn spec(config: &SilverTable, schema: &TableSchema, base: &std::path::Path) -> Spec {

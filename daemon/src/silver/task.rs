@@ -11,7 +11,6 @@ use silverd_core::breaker::Breaker;
 use silverd_core::chunk::Chunk;
 use silverd_core::config::SilverTable;
 use silverd_core::offsets::{Offsets, Ranges, advance, missing};
-use silverd_core::rows::file_schema;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -356,7 +355,7 @@ impl Task {
         let spec = spec(&self.config, &plugin.schema, &self.shared.base);
         let table = Table::open(&spec).await?;
         let encoder = Encoder::new(
-            file_schema(&plugin.schema),
+            table.layout()?,
             properties(&self.config.compression, &plugin.schema)?,
             &self.config.compression,
         );
@@ -366,8 +365,7 @@ impl Task {
         for side in self.shared.sides() {
             side.settle(&table).await.with_context(|| format!("bring {} up to the table", side.kind.name))?;
         }
-        let schema = file_schema(&plugin.schema);
-        let dedup = Dedup::open(&self.config, &schema, table.log()).await?;
+        let dedup = Dedup::open(&self.config, &table.layout()?, table.log()).await?;
         let next = table.offsets();
         let transformer = Transformer::new(plugin).with_breaker(self.breaker.clone());
         Ok(Open {
@@ -386,7 +384,11 @@ impl Task {
         let (config, base) = (self.config.clone(), self.shared.base.clone());
         let (host, limits) = (self.shared.host.clone(), self.shared.limits.clone());
         let plugin = tokio::task::spawn_blocking(move || load_plugin(&config, &base, host, limits)).await??;
-        info!(table = %self.config.name, digest = %plugin.digest, interface = %plugin.schema.interface, "plugin loaded");
+        tell_loaded(&self.config.name, &plugin);
         Ok(Arc::new(plugin))
     }
+}
+
+pub(super) fn tell_loaded(table: &str, plugin: &Plugin) {
+    info!(table, digest = %plugin.digest, interface = %plugin.schema.interface, "plugin loaded");
 }

@@ -1,15 +1,20 @@
 //! What plugins run in: one engine, a WASI with nothing in it but what a guest says, and the limits that a guest cannot pass.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use silverd_core::config::Limits;
+use tracing::warn;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::{Config, Engine, ResourceLimiter};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
+use super::cache::Compiler;
 use super::logs::{self, Logs, Words};
+use super::store::Store;
+use crate::state::OwnFolder;
 
 /// How long an epoch lasts. Coarse, since a fine ticker starves on a busy machine.
 const TICK: Duration = Duration::from_millis(10);
@@ -18,6 +23,9 @@ const TICK: Duration = Duration::from_millis(10);
 pub struct Host {
     pub engine: Engine,
     pub linker: Linker<State>,
+    pub compiler: Compiler,
+    /// Where plugins are kept that have been loaded; `None` where nothing is kept.
+    pub store: Option<Store>,
 }
 
 /// The deadline of a call, in epochs from now.
@@ -26,12 +34,29 @@ pub fn deadline(ms: u64) -> u64 {
 }
 
 impl Host {
-    /// Starts the engine, and the thread that ticks its epochs as long as it lives.
+    /// Starts the engine, and the thread that ticks its epochs as long as it lives. Keeps nothing on the disk.
     pub fn new() -> anyhow::Result<Arc<Self>> {
-        let mut config = Config::new();
-        config.epoch_interruption(true);
-        config.wasm_component_model(true);
-        let engine = Engine::new(&config).map_err(|error| anyhow!("start the WebAssembly engine: {error:#}"))?;
+        let engine = engine()?;
+        let compiler = Compiler::new(&engine);
+        Self::start(engine, compiler, None)
+    }
+
+    /// The same, with the folder of `[state]` to remember plugins and what was compiled of them. `silverd` is the program
+    /// that compiles. A folder that cannot be used costs time, and nothing else.
+    pub fn with_state(state: &Path, silverd: &Path) -> anyhow::Result<Arc<Self>> {
+        let engine = engine()?;
+        let own = |name: &str| OwnFolder::open(state).and_then(|folder| OwnFolder::open(&folder.path(name)));
+        let (compiler, store) = match own("compiled").and_then(|compiled| Ok((compiled, own("plugins")?))) {
+            Ok((compiled, plugins)) => (Compiler::with_cache(&engine, compiled, silverd), Some(Store::new(plugins))),
+            Err(error) => {
+                warn!("{error:#}; plugins are compiled at each start, and none is kept");
+                (Compiler::new(&engine), None)
+            }
+        };
+        Self::start(engine, compiler, store)
+    }
+
+    fn start(engine: Engine, compiler: Compiler, store: Option<Store>) -> anyhow::Result<Arc<Self>> {
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_sync(&mut linker).map_err(|error| anyhow!("link WASI: {error:#}"))?;
         logs::link(&mut linker)?;
@@ -43,8 +68,27 @@ impl Host {
                 std::thread::sleep(TICK);
             }
         })?;
-        Ok(Arc::new(Self { engine, linker }))
+        Ok(Arc::new(Self { engine, linker, compiler, store }))
     }
+}
+
+/// The engine whose settings all machine code is made for.
+pub(super) fn engine() -> anyhow::Result<Engine> {
+    let mut config = Config::new();
+    config.epoch_interruption(true);
+    config.wasm_component_model(true);
+    Engine::new(&config).map_err(|error| anyhow!("start the WebAssembly engine: {error:#}"))
+}
+
+/// This program, also where its file has been replaced since it was started.
+pub fn this_program() -> PathBuf {
+    let running = Path::new("/proc/self/exe");
+    if running.exists() { running.to_path_buf() } else { std::env::current_exe().unwrap_or_default() }
+}
+
+/// wasmtime's errors, as anyhow's, with their chain.
+pub(super) fn foreign(error: wasmtime::Error) -> anyhow::Error {
+    anyhow!("{error:#}")
 }
 
 /// What a guest's store holds.
@@ -102,7 +146,7 @@ impl HostMonotonicClock for Stopped {
 /// Bounds all memories of a guest together, and remembers what it refused.
 pub struct MemoryLimit {
     bytes_max: usize,
-    used: usize,
+    pub used: usize,
     pub refused: Option<usize>,
 }
 

@@ -10,12 +10,12 @@ use silverd_core::chunk::Chunk;
 use silverd_core::config::Limits;
 use silverd_core::schema::{TRANSFORM, TableSchema};
 use silverd_core::verdict::{Code, Reject};
-use wasmtime::component::{Component, ComponentExportIndex, InstancePre, TypedFunc};
+use wasmtime::component::{ComponentExportIndex, InstancePre, TypedFunc};
 use wasmtime::{Store, Trap};
 use wit_parser::decoding::{DecodedWasm, decode};
 
 use super::batch::{Batch, Config, Output, RejectCode};
-use super::host::{Host, State, deadline};
+use super::host::{Host, State, deadline, foreign};
 use super::logs::{LOGGING, Logs};
 
 /// The custom section in which the SDK carries the WIT text of the table, for its doc comments.
@@ -33,6 +33,12 @@ impl Digest {
     pub fn of(bytes: &[u8]) -> Self {
         let hex = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         Self(hex.into())
+    }
+
+    /// The digest that these digits write.
+    pub fn parse(digits: &str) -> Option<Self> {
+        let hex = digits.len() == 64 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+        hex.then(|| Self(digits.into()))
     }
 
     pub fn as_str(&self) -> &str {
@@ -78,7 +84,12 @@ impl Plugin {
     /// Reads, compiles and checks the plugin of a table, and instantiates it once with its configuration.
     pub fn load(host: Arc<Host>, table: &str, file: &Path, config: Config, limits: Limits) -> anyhow::Result<Self> {
         let bytes = std::fs::read(file).with_context(|| format!("read plugin {}", file.display()))?;
-        Self::compile(host, table, &bytes, config, limits).with_context(|| format!("load plugin {}", file.display()))
+        let plugin = Self::compile(host, table, &bytes, config, limits);
+        let plugin = plugin.with_context(|| format!("load plugin {}", file.display()))?;
+        if let Some(store) = &plugin.host.store {
+            store.keep(&plugin.digest, &bytes);
+        }
+        Ok(plugin)
     }
 
     pub fn compile(host: Arc<Host>, table: &str, bytes: &[u8], config: Config, limits: Limits) -> anyhow::Result<Self> {
@@ -86,7 +97,7 @@ impl Plugin {
         let encoded = encode(bytes)?;
         let binary = encoded.as_deref().unwrap_or(bytes);
         let schema = read_schema(binary)?;
-        let component = Component::from_binary(&host.engine, binary).map_err(foreign).context("compile it")?;
+        let component = host.compiler.component(binary).context("compile it")?;
         let export = |interface: &str, function: &str| {
             let interface = component.get_export_index(None, interface)?;
             component.get_export_index(Some(&interface), function)
@@ -163,6 +174,11 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// The memory that the guest has come to; a guest never gives any back.
+    pub fn memory_bytes(&self) -> usize {
+        self.store.data().memory.used
+    }
+
     /// Hands the records `rows` of the chunk over, and takes the plugin's answer as it is. It has `ms` milliseconds.
     pub fn transform(&mut self, limits: &Limits, ms: u64, chunk: &Chunk, rows: &[u32]) -> Result<Output, Fault> {
         self.store.set_epoch_deadline(deadline(ms));
@@ -246,19 +262,24 @@ fn fault_of(store: &mut Store<State>, limits: &Limits, ms: u64, error: wasmtime:
 /// The innermost functions of a trap's backtrace, by their names.
 fn frames(error: &wasmtime::Error) -> String {
     let Some(trace) = error.downcast_ref::<wasmtime::WasmBacktrace>() else { return String::new() };
+    // What stands between the mistake and the trap in each Rust guest.
+    let of_rust = |name: &String| {
+        ["core::", "std::", "alloc::", "__rustc::"].iter().any(|module| name.starts_with(module))
+            || name.contains("panic")
+    };
     let names: Vec<String> = trace
         .frames()
         .iter()
         .filter_map(|frame| frame.func_name())
         .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
-        .filter(|name| !["core::", "std::", "alloc::"].iter().any(|of| name.starts_with(of)) && !name.contains("panic"))
+        .filter(|name| !of_rust(name))
         .take(4)
         .collect();
     if names.is_empty() { String::new() } else { format!(" in {}", names.join(" < ")) }
 }
 
 /// Makes a component of a core module; `None` if it is a component already.
-fn encode(bytes: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
+pub(super) fn encode(bytes: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
     if !bytes.starts_with(b"\0asm") {
         bail!("it is no WebAssembly file: its first bytes are not `\\0asm`");
     }
@@ -313,9 +334,4 @@ fn wit_text(component: &[u8]) -> Option<String> {
         }
     }
     None
-}
-
-/// wasmtime's errors, as anyhow's, with their chain.
-fn foreign(error: wasmtime::Error) -> anyhow::Error {
-    anyhow!("{error:#}")
 }

@@ -77,6 +77,11 @@ impl Transformer {
         &self.plugin
     }
 
+    /// The memory that the instance has come to; `None` after a fault, or before the first event.
+    pub fn memory_bytes(&self) -> Option<usize> {
+        self.instance.as_ref().map(Instance::memory_bytes)
+    }
+
     /// Gives each of the chunk's `records` its verdict. An error means that the plugin cannot be instantiated, or fails on
     /// everything ([`Tripped`]), and says nothing of the events.
     pub fn transform(&mut self, chunk: &Chunk, records: &[u32]) -> anyhow::Result<Verdicts> {
@@ -97,13 +102,12 @@ impl Transformer {
                     let record = batch.records[0];
                     self.blame(record, &mut faulted);
                     self.doubt(chunk, &todo, &mut faulted, Some(&fault))?;
-                    self.tell(chunk, record, &fault);
                     verdicts.reject(record, fault);
                 }
                 Err(fault) => todo.extend(batch.halves(fault.code, self.plugin.limits().transform_ms_max)),
             }
         }
-        self.plugin.logs().settle();
+        self.tell(chunk, &verdicts);
         debug_assert!(verdicts.counts.conserved());
         Ok(verdicts)
     }
@@ -149,11 +153,15 @@ impl Transformer {
         }
     }
 
-    /// Says in the log what the quarantine says of an event.
-    fn tell(&self, chunk: &Chunk, record: u32, fault: &Fault) {
-        let (partition, offset) = (chunk.partitions()[record as usize], chunk.offsets()[record as usize]);
-        let (code, reason) = (fault.code.as_str(), &fault.reason);
-        self.plugin.logs().tell(Level::Warn, &format!("quarantined {partition}/{offset}: {code}: {reason}"));
+    /// Says in the log on which events the plugin failed.
+    fn tell(&self, chunk: &Chunk, verdicts: &Verdicts) {
+        let logs = self.plugin.logs();
+        for Rejected { record, code, reason } in verdicts.rejected.iter().filter(|reject| reject.code.is_fault()) {
+            let (partition, offset) = (chunk.partitions()[*record as usize], chunk.offsets()[*record as usize]);
+            let code = code.as_str();
+            logs.tell(Level::Warn, &format!("no verdict on partition {partition}, offset {offset}: {code}: {reason}"));
+        }
+        logs.settle();
     }
 
     /// Cuts the records into batches that the limits allow to hand over at once.

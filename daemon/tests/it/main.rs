@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod allocation;
+mod author;
+mod cache;
 mod correct;
 mod deep;
+mod evolve;
 mod gallery;
 mod guest;
 mod harness;

@@ -19,7 +19,7 @@ mod walk;
 pub use mistake::{Mistake, Mistakes};
 pub use pipeline::{
     Bronze, Commit, Compression, Dedup, Expired, Late, Limits, Located, Match, Pipeline, Quarantine, Secret,
-    SilverTable, Source, Start, TableName, WhenFull,
+    SilverTable, Source, Start, State, TableName, WhenFull,
 };
 
 use section::Root;
@@ -52,11 +52,12 @@ fn pipeline(walk: &mut Walk, root: &Root) -> Option<Pipeline> {
     let silver = silver::silver(walk, root);
     let quarantine = quarantine(walk, root);
     let late = late(walk, root);
+    let state = state(walk, root);
     let commit = commit(walk, root);
     let limits = limits(walk, root);
-    paths::tell_overlaps(walk, &bronze, &silver, &quarantine, &late);
+    paths::tell_overlaps(walk, &bronze, &silver, &quarantine, &late, &state);
     let silver = silver.into_iter().map(|table| table.checked).collect::<Option<Vec<_>>>()?;
-    Some(Pipeline { source: source?, bronze, silver, quarantine, late, commit, limits })
+    Some(Pipeline { source: source?, bronze, silver, quarantine, late, state, commit, limits })
 }
 
 fn bronze(walk: &mut Walk, root: &Root) -> Bronze {
@@ -75,6 +76,11 @@ fn quarantine(walk: &mut Walk, root: &Root) -> Quarantine {
 fn late(walk: &mut Walk, root: &Root) -> Late {
     let section = root.section(walk, "late");
     Late { path: section.path_or(walk, "path", "data/silver/late") }
+}
+
+fn state(walk: &mut Walk, root: &Root) -> State {
+    let section = root.section(walk, "state");
+    State { path: section.path_or(walk, "path", "data/.silverd") }
 }
 
 fn commit(walk: &mut Walk, root: &Root) -> Commit {

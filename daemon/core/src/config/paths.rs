@@ -1,7 +1,7 @@
 //! No two tables may share a folder: each would take the other's files for its own.
 
 use super::mistake::Mistake;
-use super::pipeline::{Bronze, Late, Located, Quarantine};
+use super::pipeline::{Bronze, Late, Located, Quarantine, State};
 use super::silver::SilverSection;
 use super::walk::Walk;
 
@@ -11,6 +11,7 @@ pub(super) fn tell_overlaps(
     silver: &[SilverSection],
     quarantine: &Quarantine,
     late: &Late,
+    state: &State,
 ) {
     // Where a section could not be read its path is a guess.
     if walk.is_damaged() {
@@ -20,6 +21,15 @@ pub(super) fn tell_overlaps(
     owners.extend(silver.iter().map(|table| (table.title.as_str(), &table.path)));
     if silver.iter().any(|table| table.late) {
         owners.push(("late", &late.path));
+    }
+    // The other way round does no harm: Delta passes over a hidden folder inside of a table's.
+    let of_state = ("state", &state.path);
+    for (title, path) in &owners {
+        if parts(path).starts_with(&parts(&state.path))
+            && let Some(mistake) = overlap(title, path, &of_state)
+        {
+            walk.tell(mistake);
+        }
     }
     owners.sort_by_key(|(_, path)| path.span.start);
     for (at, (title, path)) in owners.iter().enumerate() {

@@ -13,6 +13,7 @@ pub struct Pipeline {
     pub silver: Vec<SilverTable>,
     pub quarantine: Quarantine,
     pub late: Late,
+    pub state: State,
     pub commit: Commit,
     pub limits: Limits,
 }
@@ -115,6 +116,12 @@ pub struct Quarantine {
 /// `[late]`: the table that lists late events.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Late {
+    pub path: Located<String>,
+}
+
+/// `[state]`: the daemon's own folder. What is in it can be made anew, but for the plugins of the past.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
     pub path: Located<String>,
 }
 

@@ -16,12 +16,13 @@ pub(super) const SILVER_TABLE: &[&str] =
 pub(super) const MATCH: &[&str] = &["field", "equals"];
 pub(super) const DEDUP: &[&str] = &["by", "within", "memory_bytes_max", "when_full"];
 
-const SECTIONS: [(&str, &[&str]); 7] = [
+const SECTIONS: [(&str, &[&str]); 8] = [
     ("source", &["brokers", "topic", "group", "start", "expired", "kafka"]),
     ("bronze", &["path", "compression"]),
     ("silver", SILVER_TABLE),
     ("quarantine", &["path"]),
     ("late", &["path"]),
+    ("state", &["path"]),
     ("commit", &["interval_ms", "rows_max", "bytes_max"]),
     (
         "limits",
