@@ -63,7 +63,7 @@ async fn compare(setup: &Setup, proven: &mut verify::Proven) -> anyhow::Result<(
         }
         bar.iter().for_each(|(_, bar)| bar.show(done, all));
     };
-    let compared = verify::compare_rows(&setup.pipeline, &setup.base, proven, &mut show).await;
+    let compared = verify::compare_rows(&setup.pipeline, &setup.base, &setup.host()?, proven, &mut show).await;
     bar.iter().for_each(|(_, bar)| bar.clear());
     compared
 }

@@ -16,7 +16,7 @@ use silverd_core::schema::evolve::Fit;
 use silverd_core::schema::{Kind, TableSchema, added};
 
 use crate::delta::{Spec, Table, writer_properties};
-use crate::transform::{self, Host, Limits, Plugin, ReferenceFile};
+use crate::transform::{self, Digest, Host, Limits, Plugin, ReferenceFile};
 
 /// What in pipeline.toml is at fault when a plugin cannot fill its table, if it is not the plugin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,11 +37,9 @@ pub fn load_plugin(
     limits: Limits,
 ) -> anyhow::Result<Plugin> {
     let file = transform::build::wasm_of(&base.join(&*config.plugin))?;
-    load_file(config, base, host, limits, &file)
+    let plugin = Plugin::load(host, &config.name, &file, handed_over(config, base)?, limits)?;
+    fills(config, plugin)
 }
-
-/// Where plugins are kept that tables were filled by, each under its digest.
-const KEPT: &str = "data/.silverd/plugins";
 
 /// Loads an earlier plugin of a table, with the settings of today; `None` if it was not kept.
 pub fn load_kept(
@@ -50,22 +48,16 @@ pub fn load_kept(
     host: Arc<Host>,
     limits: Limits,
     digest: &str,
-) -> anyhow::Result<Option<Arc<Plugin>>> {
-    let file = base.join(KEPT).join(format!("{digest}.wasm"));
-    if digest.is_empty() || !file.is_file() {
-        return Ok(None);
-    }
-    let plugin = load_file(config, base, host, limits, &file)?;
-    Ok((plugin.digest.as_str() == digest).then(|| Arc::new(plugin)))
+) -> anyhow::Result<Option<Plugin>> {
+    let (Some(store), Some(digest)) = (&host.store, Digest::parse(digest)) else { return Ok(None) };
+    let Some(bytes) = store.get(&digest)? else { return Ok(None) };
+    let plugin = Plugin::compile(host.clone(), &config.name, &bytes, handed_over(config, base)?, limits);
+    let plugin = plugin.with_context(|| format!("load the kept plugin {digest}"))?;
+    fills(config, plugin).map(Some)
 }
 
-fn load_file(
-    config: &SilverTable,
-    base: &std::path::Path,
-    host: Arc<Host>,
-    limits: Limits,
-    file: &std::path::Path,
-) -> anyhow::Result<Plugin> {
+/// What pipeline.toml hands over to a table's plugin.
+fn handed_over(config: &SilverTable, base: &std::path::Path) -> anyhow::Result<transform::Config> {
     let mut reference = Vec::new();
     for (name, path) in &config.reference {
         let path = base.join(&**path);
@@ -75,7 +67,11 @@ fn load_file(
         reference.push(ReferenceFile { name: name.clone(), contents });
     }
     let settings = config.settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    let plugin = Plugin::load(host, &config.name, file, transform::Config { settings, reference }, limits)?;
+    Ok(transform::Config { settings, reference })
+}
+
+/// The plugin, if its row has the columns that pipeline.toml names.
+fn fills(config: &SilverTable, plugin: Plugin) -> anyhow::Result<Plugin> {
     names_a_time(&plugin.schema, &config.event_date).map_err(|fault| anyhow!(fault).context(Blame::EventDate))?;
     for name in config.dedup.iter().flat_map(|dedup| dedup.by.iter()) {
         names_an_event(&plugin.schema, name).map_err(|fault| anyhow!(fault).context(Blame::Dedup))?;

@@ -80,16 +80,16 @@ enum Take<'t> {
 pub async fn compare_rows(
     pipeline: &Pipeline,
     base: &Path,
+    host: &Arc<Host>,
     proven: &mut Proven,
     progress: Progress<'_>,
 ) -> anyhow::Result<()> {
     let Some(bronze) = proven.bronze.log.clone() else { return Ok(()) };
-    let host = Host::new()?;
     for at in 0..proven.silver.len() {
         let Some(log) = proven.silver[at].log.clone() else { continue };
         let name = proven.silver[at].name.clone();
         let Some(index) = pipeline.silver.iter().position(|table| *table.name == *name) else { continue };
-        let compared = table(pipeline, base, &host, (index, bronze.clone(), log), proven, at, progress).await;
+        let compared = table(pipeline, base, host, (index, bronze.clone(), log), proven, at, progress).await;
         let (compared, findings) = match compared {
             // A log that does not hold may well be one that cannot be loaded.
             Err(failure) if proven.silver[at].proof.findings().errors > 0 => {
@@ -121,7 +121,8 @@ async fn table(
     for (id, digest) in proof.judges().digests().iter().enumerate() {
         let plugin = match current.digest.as_str() == digest {
             true => Some(current.clone()),
-            false => tokio::task::block_in_place(|| load_kept(config, base, host.clone(), limits.clone(), digest))?,
+            false => tokio::task::block_in_place(|| load_kept(config, base, host.clone(), limits.clone(), digest))?
+                .map(Arc::new),
         };
         if let Some(plugin) = plugin {
             transformers.insert(id, Transformer::new(plugin));

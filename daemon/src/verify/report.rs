@@ -208,12 +208,13 @@ fn told(finding: &Finding) -> String {
         Severity::Notice => "notice",
     };
     let mut text = format!(
-        "\n{severity}: {}{}\n  found     {}\n  expected  {}\n  help      {}\n",
-        finding.table, finding.place, told.found, told.expected, told.help
+        "\n{severity}: {}{}\n  found     {}\n  expected  {}\n",
+        finding.table, finding.place, told.found, told.expected
     );
-    for example in told.examples {
-        let _ = writeln!(text, "            {example}");
+    for (at, example) in told.examples.iter().enumerate() {
+        let _ = writeln!(text, "  {:<8}  {example}", if at == 0 { "rows" } else { "" });
     }
+    let _ = writeln!(text, "  help      {}", told.help);
     text
 }
 

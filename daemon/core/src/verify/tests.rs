@@ -300,6 +300,10 @@ fn what_does_not_hold_is_told() {
         &["bronze, version 1: the commit counts 29 events; expected 30, the rows of its files"],
     );
     check(
+        |logs| of_info(&mut logs.silver, 1)["silverd"]["counts"]["rows"] = json!(25),
+        &["page_view, version 1: the commit counts 25 rows; expected 24, the rows of its files"],
+    );
+    check(
         |logs| logs.silver.push(vec![json!({ "remove": { "path": "s-1", "dataChange": true } })]),
         &[
             "page_view, version 4: a commit that is none of silverd's added 0 rows and removed 24; expected rows that silverd \
@@ -320,6 +324,15 @@ fn what_does_not_hold_is_told() {
             "page_view, c:t:1, offsets 10..30: the table has come to 30; expected at most 10, where Bronze ends",
         ],
     );
+}
+
+#[test]
+fn an_entry_that_is_not_in_the_log_is_told() {
+    let logs = simple();
+    let (bronze, mut silver, quarantine) = (entries(&logs.bronze), entries(&logs.silver), entries(&logs.quarantine));
+    silver.remove(2);
+    let found = verify_entries(&bronze, &silver, &quarantine);
+    assert_eq!(found[0].problem, Problem::LostEntries { first: 2, last: 2 }, "{found:?}");
 }
 
 #[test]
