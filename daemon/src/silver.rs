@@ -34,7 +34,7 @@ use crate::telemetry::{Stages, TableStats};
 use crate::transform::{Host, Limits, Plugin};
 
 pub use dedup::Dedup;
-pub use table::{Blame, fit, fits, load_plugin};
+pub use table::{Blame, fit, fits, load_kept, load_plugin};
 pub(crate) use table::{by_day, properties, spec};
 use task::Task;
 

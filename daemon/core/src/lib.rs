@@ -12,3 +12,4 @@ pub mod route;
 pub mod rows;
 pub mod schema;
 pub mod verdict;
+pub mod verify;

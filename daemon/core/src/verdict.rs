@@ -32,6 +32,11 @@ impl Code {
         Code::InvalidOutput,
     ];
 
+    /// The host says so, of a plugin that gave no valid verdict.
+    pub fn is_fault(self) -> bool {
+        matches!(self, Code::Trap | Code::Timeout | Code::Memory | Code::InvalidOutput)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Code::Malformed => "malformed",

@@ -9,6 +9,7 @@ mod query;
 mod rebuild;
 mod run;
 mod setup;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -65,6 +66,8 @@ enum Command {
     Generate(GenerateArgs),
     /// Answer SQL over the tables of pipeline.toml
     Query(query::QueryArgs),
+    /// Prove from the tables' logs that every event is accounted for
+    Verify(verify::VerifyArgs),
     /// What silverd runs to compile a plugin: a component in by stdin, machine code out by stdout
     #[command(hide = true, name = cache::COMPILE_COMMAND)]
     CompilePlugin,
@@ -140,6 +143,7 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
         Command::CompilePlugin => Ok(()),
         Command::Plugin(args) => plugin::plugin(config, args).await,
         Command::Query(args) => query::query(config, args).await,
+        Command::Verify(args) => verify::verify(config, args, stop).await,
         Command::Rebuild(args) => rebuild::rebuild(config, args, stop).await,
         Command::Undo(args) => rebuild::undo(config, args, stop).await,
         Command::Quarantine(command) => quarantine::quarantine(config, command, stop).await,

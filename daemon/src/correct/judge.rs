@@ -112,6 +112,7 @@ impl Correction {
         made: &mut Made,
     ) -> anyhow::Result<()> {
         let mut verdicts = tokio::task::block_in_place(|| self.transformer.transform(chunk, routed))?;
+        let rejected = picked(records, verdicts.rejected.iter().map(|reject| reject.record));
         let outside = match days {
             Some((days, gone)) => self.leave_out(&mut verdicts, records, days, gone)?,
             None => Places::default(),
@@ -124,8 +125,7 @@ impl Correction {
         let waits = waiting.places.mask(records);
         let was_waiting = |row: &u32| waits.value(*row as usize);
         if routed.iter().any(was_waiting) {
-            let (rows, rejected) =
-                (rows_in(&verdicts.rows)?, picked(records, verdicts.rejected.iter().map(|r| r.record)));
+            let rows = rows_in(&verdicts.rows)?;
             let candidates = picked(records, routed.iter().copied().filter(was_waiting));
             made.resolved.judge(&candidates, &rejected, &rows, &before, &outside);
         }
@@ -144,7 +144,7 @@ impl Correction {
             );
         }
         verdicts.rejected = Vec::new();
-        if self.late.is_some() && days.is_none() {
+        if self.late.is_some() {
             made.late.extend(late::find(&self.config, &mut verdicts)?);
         }
         for (day, rows) in by_day(&verdicts.rows, &self.config.event_date)? {

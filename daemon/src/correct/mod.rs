@@ -29,7 +29,6 @@ use silverd_core::account::Counts;
 use silverd_core::config::{Pipeline, SilverTable};
 use silverd_core::offsets::Ranges;
 use silverd_core::route::Router;
-use silverd_core::rows::file_schema;
 use tracing::debug;
 use uuid::Uuid;
 
@@ -45,7 +44,7 @@ use judge::Made;
 pub use places::{Coordinates, Places};
 pub use resolve::{Waiting, waiting};
 use scope::Plan;
-pub use scope::{OF_ROWS, Scope};
+pub use scope::{OF_RECORDS, OF_ROWS, Scope};
 
 /// The application id that keeps the corrections of a table apart.
 const CORRECTIONS: &str = "silverd-corrections";
@@ -119,7 +118,7 @@ impl Correction {
         let bronze = Table::open(&bronze::spec(base.join(&*pipeline.bronze.path))).await?.log();
         let mut table = Table::open(&spec).await?;
         let files = table.files().await?;
-        let schema = file_schema(&plugin.schema);
+        let schema = table.layout()?;
         let properties = properties(&config.compression, &plugin.schema)?;
         let quarantine = SideTable::open(&quarantine::KIND, base.join(&*pipeline.quarantine.path)).await?;
         let late = match config.late_after_ms {
@@ -158,6 +157,8 @@ impl Correction {
             Scope::Events(events) => events.bounds(),
             _ => silverd_core::offsets::missing(&Default::default(), &self.table.offsets()),
         };
+        // Rows that are made anew were listed as late when they came.
+        self.late = None;
         let plan = scope.plan(&self.table, &self.files).await?;
         self.dedup = self.dedup.take().map(|dedup| dedup.for_correction(plan.gone.clone()));
         let waiting = waiting(&self.quarantine, &self.config.name, None).await?;

@@ -48,7 +48,7 @@ impl Coordinates {
     }
 
     /// Runs of rows of one log partition: its name, and the rows.
-    fn runs(&self) -> Vec<(LogPartition, std::ops::Range<usize>)> {
+    pub fn runs(&self) -> Vec<(LogPartition, std::ops::Range<usize>)> {
         let (clusters, topics) = (self.clusters.as_string::<i32>(), self.topics.as_string::<i32>());
         let partitions = self.partitions.as_primitive::<Int32Type>().values();
         let same = |a: usize, b: usize| {
@@ -141,6 +141,12 @@ impl Places {
 
     pub fn intersects(&self, others: &Places) -> bool {
         self.count_beyond(others) < self.len()
+    }
+
+    /// The first so many of them.
+    pub fn first(&self, count: usize) -> Vec<(LogPartition, i64)> {
+        let all = self.0.iter().flat_map(|(log, of)| of.iter().map(move |offset| (log.clone(), offset as i64)));
+        all.take(count).collect()
     }
 
     /// From the first to the last event of each log partition.

@@ -12,6 +12,6 @@ mod table;
 pub use commit::{Change, CommitError, Committed};
 pub use file::{Encoder, NewFile, writer_properties};
 pub use history::{Span, history};
-pub use log::transactions;
+pub use log::{LogFiles, entry_path, list, transactions};
 pub use read::{RowGroups, columns};
-pub use table::{DataFile, Spec, Table, files_of, offsets_of, url_of};
+pub use table::{DataFile, Spec, Table, files_at, files_of, offsets_of, url_of};

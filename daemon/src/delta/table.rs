@@ -248,6 +248,13 @@ pub async fn files_of(log: &LogStoreRef) -> anyhow::Result<Vec<DataFile>> {
     files_in(&table).await
 }
 
+/// A table's data files at a version.
+pub async fn files_at(log: &LogStoreRef, version: u64) -> anyhow::Result<Vec<DataFile>> {
+    let mut table = DeltaTable::new(log.clone());
+    table.load_version(version).await.with_context(|| format!("load version {version}"))?;
+    files_in(&table).await
+}
+
 /// The data files of a table at the version that it was loaded at.
 async fn files_in(table: &DeltaTable) -> anyhow::Result<Vec<DataFile>> {
     let log = table.log_store();

@@ -51,16 +51,26 @@ struct Looked<'b> {
 impl Dedup {
     /// Ready for a table as it stands now; `None` where pipeline.toml asks for no deduplication.
     pub async fn open(config: &SilverTable, schema: &SchemaRef, log: LogStoreRef) -> anyhow::Result<Option<Self>> {
+        let Some(mut opened) = Self::of_nothing(config, schema, log)? else { return Ok(None) };
         let Some(dedup) = &config.dedup else { return Ok(None) };
-        let types = dedup.by.iter().map(|name| Ok(plain(schema.field_with_name(name)?.data_type())));
-        let types: Vec<DataType> = types.collect::<anyhow::Result<_>>()?;
-        let converter = RowConverter::new(types.iter().cloned().map(SortField::new).collect())?;
         let mut reach = None;
-        for file in files_of(&log).await.context("list the table's files")? {
+        for file in files_of(&opened.log).await.context("list the table's files")? {
             let (oldest, newest) = span_of(&file, &config.event_date);
             let (low, high) = reach.unwrap_or((oldest, newest));
             reach = Some((low.min(oldest), high.max(newest)));
         }
+        opened.window = Window::new(dedup.within_ms, dedup.memory_bytes_max, dedup.when_full, reach);
+        Ok(Some(opened))
+    }
+
+    /// As for a table that is still empty. Every key is kept, and nothing is read from the log.
+    pub fn of_nothing(config: &SilverTable, schema: &SchemaRef, log: LogStoreRef) -> anyhow::Result<Option<Self>> {
+        let Some(dedup) = &config.dedup else { return Ok(None) };
+        let types = dedup.by.iter().map(|name| Ok(plain(schema.field_with_name(name)?.data_type())));
+        let types: Vec<DataType> = types.collect::<anyhow::Result<_>>()?;
+        let converter = RowConverter::new(types.iter().cloned().map(SortField::new).collect())?;
+        let mut window = Window::new(dedup.within_ms, dedup.memory_bytes_max, dedup.when_full, None);
+        window.keep_all();
         Ok(Some(Self {
             table: config.name.to_string(),
             by: dedup.by.value.clone(),
@@ -68,7 +78,7 @@ impl Dedup {
             keys: Keys::default(),
             converter,
             types,
-            window: Window::new(dedup.within_ms, dedup.memory_bytes_max, dedup.when_full, reach),
+            window,
             log,
             gone: None,
             told: false,

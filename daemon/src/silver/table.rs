@@ -37,6 +37,35 @@ pub fn load_plugin(
     limits: Limits,
 ) -> anyhow::Result<Plugin> {
     let file = transform::build::wasm_of(&base.join(&*config.plugin))?;
+    load_file(config, base, host, limits, &file)
+}
+
+/// Where plugins are kept that tables were filled by, each under its digest.
+const KEPT: &str = "data/.silverd/plugins";
+
+/// Loads an earlier plugin of a table, with the settings of today; `None` if it was not kept.
+pub fn load_kept(
+    config: &SilverTable,
+    base: &std::path::Path,
+    host: Arc<Host>,
+    limits: Limits,
+    digest: &str,
+) -> anyhow::Result<Option<Arc<Plugin>>> {
+    let file = base.join(KEPT).join(format!("{digest}.wasm"));
+    if digest.is_empty() || !file.is_file() {
+        return Ok(None);
+    }
+    let plugin = load_file(config, base, host, limits, &file)?;
+    Ok((plugin.digest.as_str() == digest).then(|| Arc::new(plugin)))
+}
+
+fn load_file(
+    config: &SilverTable,
+    base: &std::path::Path,
+    host: Arc<Host>,
+    limits: Limits,
+    file: &std::path::Path,
+) -> anyhow::Result<Plugin> {
     let mut reference = Vec::new();
     for (name, path) in &config.reference {
         let path = base.join(&**path);
@@ -46,7 +75,7 @@ pub fn load_plugin(
         reference.push(ReferenceFile { name: name.clone(), contents });
     }
     let settings = config.settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    let plugin = Plugin::load(host, &config.name, &file, transform::Config { settings, reference }, limits)?;
+    let plugin = Plugin::load(host, &config.name, file, transform::Config { settings, reference }, limits)?;
     names_a_time(&plugin.schema, &config.event_date).map_err(|fault| anyhow!(fault).context(Blame::EventDate))?;
     for name in config.dedup.iter().flat_map(|dedup| dedup.by.iter()) {
         names_an_event(&plugin.schema, name).map_err(|fault| anyhow!(fault).context(Blame::Dedup))?;

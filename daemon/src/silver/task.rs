@@ -11,7 +11,6 @@ use silverd_core::breaker::Breaker;
 use silverd_core::chunk::Chunk;
 use silverd_core::config::SilverTable;
 use silverd_core::offsets::{Offsets, Ranges, advance, missing};
-use silverd_core::rows::file_schema;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -366,8 +365,7 @@ impl Task {
         for side in self.shared.sides() {
             side.settle(&table).await.with_context(|| format!("bring {} up to the table", side.kind.name))?;
         }
-        let schema = file_schema(&plugin.schema);
-        let dedup = Dedup::open(&self.config, &schema, table.log()).await?;
+        let dedup = Dedup::open(&self.config, &table.layout()?, table.log()).await?;
         let next = table.offsets();
         let transformer = Transformer::new(plugin).with_breaker(self.breaker.clone());
         Ok(Open {

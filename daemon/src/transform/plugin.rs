@@ -262,12 +262,17 @@ fn fault_of(store: &mut Store<State>, limits: &Limits, ms: u64, error: wasmtime:
 /// The innermost functions of a trap's backtrace, by their names.
 fn frames(error: &wasmtime::Error) -> String {
     let Some(trace) = error.downcast_ref::<wasmtime::WasmBacktrace>() else { return String::new() };
+    // What stands between the mistake and the trap in each Rust guest.
+    let of_rust = |name: &String| {
+        ["core::", "std::", "alloc::", "__rustc::"].iter().any(|module| name.starts_with(module))
+            || name.contains("panic")
+    };
     let names: Vec<String> = trace
         .frames()
         .iter()
         .filter_map(|frame| frame.func_name())
         .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
-        .filter(|name| !["core::", "std::", "alloc::"].iter().any(|of| name.starts_with(of)) && !name.contains("panic"))
+        .filter(|name| !of_rust(name))
         .take(4)
         .collect();
     if names.is_empty() { String::new() } else { format!(" in {}", names.join(" < ")) }

@@ -102,13 +102,12 @@ impl Transformer {
                     let record = batch.records[0];
                     self.blame(record, &mut faulted);
                     self.doubt(chunk, &todo, &mut faulted, Some(&fault))?;
-                    self.tell(chunk, record, &fault);
                     verdicts.reject(record, fault);
                 }
                 Err(fault) => todo.extend(batch.halves(fault.code, self.plugin.limits().transform_ms_max)),
             }
         }
-        self.plugin.logs().settle();
+        self.tell(chunk, &verdicts);
         debug_assert!(verdicts.counts.conserved());
         Ok(verdicts)
     }
@@ -154,11 +153,15 @@ impl Transformer {
         }
     }
 
-    /// Says in the log what the quarantine says of an event.
-    fn tell(&self, chunk: &Chunk, record: u32, fault: &Fault) {
-        let (partition, offset) = (chunk.partitions()[record as usize], chunk.offsets()[record as usize]);
-        let (code, reason) = (fault.code.as_str(), &fault.reason);
-        self.plugin.logs().tell(Level::Warn, &format!("quarantined {partition}/{offset}: {code}: {reason}"));
+    /// Says in the log on which events the plugin failed.
+    fn tell(&self, chunk: &Chunk, verdicts: &Verdicts) {
+        let logs = self.plugin.logs();
+        for Rejected { record, code, reason } in verdicts.rejected.iter().filter(|reject| reject.code.is_fault()) {
+            let (partition, offset) = (chunk.partitions()[*record as usize], chunk.offsets()[*record as usize]);
+            let code = code.as_str();
+            logs.tell(Level::Warn, &format!("no verdict on partition {partition}, offset {offset}: {code}: {reason}"));
+        }
+        logs.settle();
     }
 
     /// Cuts the records into batches that the limits allow to hand over at once.

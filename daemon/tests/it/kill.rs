@@ -67,6 +67,8 @@ fn killed_at_any_moment_every_event_is_there_once() {
             correction.wait().unwrap();
         }
         while_writing += usize::from(commits(&project) > before);
+        // Whatever was cut off, what is committed is conserved.
+        project.silverd(&["verify"]);
         kill += 1;
     }
     terminate(&generator);
@@ -77,6 +79,7 @@ fn killed_at_any_moment_every_event_is_there_once() {
     for args in [["rebuild", "page_view"], ["quarantine", "replay"]] {
         project.silverd(&args);
     }
+    project.silverd(&["verify"]);
     let counts = truth::check(&project);
     assert!(counts["quarantine"] > 0, "rejects, too, are there once");
     println!("{kills} kills, {while_writing} of them behind a commit, {corrected} corrections whole: {counts:?}");
