@@ -16,7 +16,7 @@ use silverd_core::schema::evolve::Fit;
 use silverd_core::schema::{Kind, TableSchema, added};
 
 use crate::delta::{Spec, Table, writer_properties};
-use crate::transform::{self, Host, Limits, Plugin, ReferenceFile};
+use crate::transform::{self, Digest, Host, Limits, Plugin, ReferenceFile};
 
 /// What in pipeline.toml is at fault when a plugin cannot fill its table, if it is not the plugin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,11 +37,8 @@ pub fn load_plugin(
     limits: Limits,
 ) -> anyhow::Result<Plugin> {
     let file = transform::build::wasm_of(&base.join(&*config.plugin))?;
-    load_file(config, base, host, limits, &file)
+    configured(config, base, |settings| Plugin::load(host, &config.name, &file, settings, limits))
 }
-
-/// Where plugins are kept that tables were filled by, each under its digest.
-const KEPT: &str = "data/.silverd/plugins";
 
 /// Loads an earlier plugin of a table, with the settings of today; `None` if it was not kept.
 pub fn load_kept(
@@ -51,20 +48,17 @@ pub fn load_kept(
     limits: Limits,
     digest: &str,
 ) -> anyhow::Result<Option<Arc<Plugin>>> {
-    let file = base.join(KEPT).join(format!("{digest}.wasm"));
-    if digest.is_empty() || !file.is_file() {
-        return Ok(None);
-    }
-    let plugin = load_file(config, base, host, limits, &file)?;
-    Ok((plugin.digest.as_str() == digest).then(|| Arc::new(plugin)))
+    let (Some(digest), Some(store)) = (Digest::parse(digest), &host.store) else { return Ok(None) };
+    let Some(bytes) = store.get(&digest)? else { return Ok(None) };
+    let compile = |settings| Plugin::compile(host.clone(), &config.name, &bytes, settings, limits);
+    Ok(Some(Arc::new(configured(config, base, compile).with_context(|| format!("load plugin {digest}"))?)))
 }
 
-fn load_file(
+/// Makes a plugin with the settings and reference files of its table, and checks that it can fill the table.
+fn configured(
     config: &SilverTable,
     base: &std::path::Path,
-    host: Arc<Host>,
-    limits: Limits,
-    file: &std::path::Path,
+    make: impl FnOnce(transform::Config) -> anyhow::Result<Plugin>,
 ) -> anyhow::Result<Plugin> {
     let mut reference = Vec::new();
     for (name, path) in &config.reference {
@@ -75,7 +69,7 @@ fn load_file(
         reference.push(ReferenceFile { name: name.clone(), contents });
     }
     let settings = config.settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    let plugin = Plugin::load(host, &config.name, file, transform::Config { settings, reference }, limits)?;
+    let plugin = make(transform::Config { settings, reference })?;
     names_a_time(&plugin.schema, &config.event_date).map_err(|fault| anyhow!(fault).context(Blame::EventDate))?;
     for name in config.dedup.iter().flat_map(|dedup| dedup.by.iter()) {
         names_an_event(&plugin.schema, name).map_err(|fault| anyhow!(fault).context(Blame::Dedup))?;

@@ -36,7 +36,7 @@ use crate::correct::{Coordinates, OF_RECORDS, OF_ROWS, Places};
 use crate::delta::{columns, files_at};
 use crate::replay::Replay;
 use crate::silver::{Dedup, load_kept, load_plugin};
-use crate::transform::{Host, Transformer, Verdicts};
+use crate::transform::{Host, Transformer, Verdicts, this_program};
 
 /// Told how many offsets of a table were judged, of how many.
 pub type Progress<'p> = &'p mut (dyn FnMut(&str, u64, u64) + Send);
@@ -84,7 +84,7 @@ pub async fn compare_rows(
     progress: Progress<'_>,
 ) -> anyhow::Result<()> {
     let Some(bronze) = proven.bronze.log.clone() else { return Ok(()) };
-    let host = Host::new()?;
+    let host = Host::with_state(&base.join(&*pipeline.state.path), &this_program())?;
     for at in 0..proven.silver.len() {
         let Some(log) = proven.silver[at].log.clone() else { continue };
         let name = proven.silver[at].name.clone();

@@ -154,16 +154,17 @@ fn another_plugins_rows_are_told() {
     project.generate(&["--count", "500", "--seed", "4"]);
     project.silverd(&["run", "--drain"]);
 
+    // Whatever filled a table was kept by its digest.
+    let kept = folder.join("data/.silverd/plugins");
+    let file = kept.join(format!("{}.wasm", silverd::transform::Digest::of(&old).as_str()));
+    std::fs::remove_file(&file).unwrap();
     let (report, code) = verify(folder, &["--deep"]);
     assert_eq!((code, kinds(&report)), (Some(0), ["page_view: not-compared".to_owned()].into()), "{report:#}");
     assert_eq!(verify(folder, &["--deep", "--strict"]).1, Some(1));
     let some = report["compared"]["page_view"]["rows"].as_u64().unwrap();
     assert!(some > 0, "what the new plugin made is compared");
 
-    let kept = folder.join("data/.silverd/plugins");
-    std::fs::create_dir_all(&kept).unwrap();
-    let digest = silverd::transform::Digest::of(&old);
-    std::fs::write(kept.join(format!("{}.wasm", digest.as_str())), &old).unwrap();
+    std::fs::write(&file, &old).unwrap();
     let report = holds(folder, &["--strict"]);
     assert!(report["compared"]["page_view"]["rows"].as_u64().unwrap() > some);
     std::fs::remove_dir_all(&kept).unwrap();
