@@ -2,6 +2,7 @@
 
 use anyhow::{Context, anyhow, bail};
 use wit_parser::decoding::{DecodedWasm, decode};
+use wit_parser::{IndexMap, WorldItem, WorldKey};
 
 use super::plugin::encode;
 
@@ -22,13 +23,15 @@ impl About {
         let decoded = decode(component).map_err(|error| anyhow!("{error:#}")).context("read its world")?;
         let DecodedWasm::Component(resolve, world) = decoded else { bail!("it is a WIT package, not a component") };
         let world = &resolve.worlds[world];
-        let names = |items: &mut dyn Iterator<Item = &wit_parser::WorldKey>| {
-            items.map(|key| resolve.name_world_key(key)).collect::<Vec<_>>()
+        // An interface of nothing but types is no import that anybody must provide.
+        let works = |item: &WorldItem| match item {
+            WorldItem::Interface { id, .. } => !resolve.interfaces[*id].functions.is_empty(),
+            _ => true,
         };
-        Ok(Self {
-            module: encoded.is_some(),
-            imports: names(&mut world.imports.keys()),
-            exports: names(&mut world.exports.keys()),
-        })
+        let names = |items: &IndexMap<WorldKey, WorldItem>| {
+            let items = items.iter().filter(|(_, item)| works(item));
+            items.map(|(key, _)| resolve.name_world_key(key)).collect::<Vec<_>>()
+        };
+        Ok(Self { module: encoded.is_some(), imports: names(&world.imports), exports: names(&world.exports) })
     }
 }

@@ -206,6 +206,7 @@ fn newest_under(path: &Path) -> Option<SystemTime> {
     }
     let entries = std::fs::read_dir(path).ok()?.flatten();
     let entries = entries
-        .filter(|entry| entry.file_name() != "target" && !entry.file_name().as_encoded_bytes().starts_with(b"."));
+        .filter(|entry| !["target", "cases"].iter().any(|name| entry.file_name() == *name))
+        .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
     entries.filter_map(|entry| newest_under(&entry.path())).max()
 }

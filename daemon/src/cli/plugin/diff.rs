@@ -23,11 +23,12 @@ fn rows(expected: &[Row], found: &[Row], columns: &[String]) -> Vec<String> {
     if expected.len() != found.len() {
         lines.push(format!("expected {} rows, found {}", expected.len(), found.len()));
     }
+    let several = found.len() > 1;
     for (at, (expected, found)) in expected.iter().zip(found).enumerate() {
-        let which = if found.len() > 1 { format!("row {}, ", at + 1) } else { String::new() };
+        let which = if several { format!("row {}, ", at + 1) } else { String::new() };
         for column in columns {
             let (wanted, given) = (cell(expected, column), cell(found, column));
-            if wanted != given {
+            if !same(&wanted, &given) {
                 let indent = " ".repeat(which.len() + column.len() + 2);
                 lines.push(format!("{which}`{column}` expected {wanted}"));
                 lines.push(format!("{indent} found    {given}"));
@@ -40,6 +41,18 @@ fn rows(expected: &[Row], found: &[Row], columns: &[String]) -> Vec<String> {
     lines.extend(found.iter().skip(expected.len()).map(|row| format!("unexpected {}", Value::Object(row.clone()))));
     lines.extend(expected.iter().skip(found.len()).map(|row| format!("missing {}", Value::Object(row.clone()))));
     lines
+}
+
+/// Equal, where 5 is 5.0: who writes an expectation does not think of floats.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| same(a, b)))
+        }
+        (a, b) => a == b,
+    }
 }
 
 fn cell(row: &Row, column: &str) -> Value {
@@ -99,6 +112,7 @@ mod tests {
                 "unexpected {\"id\":\"d\"}",
             ],
         );
+        check(r#"[{"id": [{"a": 5}]}]"#, r#"[{"id": [{"a": 5.0}]}]"#, &[]);
         check(
             "dropped",
             "malformed: not JSON",

@@ -194,20 +194,29 @@ pub fn package_of(wit: &Path) -> String {
 
 /// The manifest of the plugins' workspace, with one more member; `None` if it has that already.
 pub fn with_member(manifest: &str, member: &str) -> anyhow::Result<Option<String>> {
-    let workspace = manifest.find("[workspace]").context("it has no [workspace]")?;
-    let members = manifest[workspace..].find("\nmembers").context("its [workspace] has no `members`")? + workspace;
-    let (open, close) = match (manifest[members..].find('['), manifest[members..].find(']')) {
-        (Some(open), Some(close)) if open < close => (members + open, members + close),
-        _ => bail!("its `members` are no list"),
+    ensure!(manifest.contains("[workspace]"), "it has no [workspace]");
+    let changed = with_item(manifest, "members", member)?.context("its [workspace] has no `members`")?;
+    let changed = with_item(&changed, "default-members", member)?.unwrap_or(changed);
+    Ok((changed != manifest).then_some(changed))
+}
+
+/// The text with one more item in the list of that name; `None` if there is no such list.
+fn with_item(manifest: &str, key: &str, item: &str) -> anyhow::Result<Option<String>> {
+    let Some(line) = manifest.find(&format!("\n{key} ")).or_else(|| manifest.find(&format!("\n{key}="))) else {
+        return Ok(None);
+    };
+    let (open, close) = match (manifest[line..].find('['), manifest[line..].find(']')) {
+        (Some(open), Some(close)) if open < close => (line + open, line + close),
+        _ => bail!("its `{key}` are no list"),
     };
     let list = &manifest[open + 1..close];
-    if [member, "*"].iter().any(|known| list.contains(&format!("\"{known}\""))) {
-        return Ok(None);
+    if [item, "*"].iter().any(|known| list.contains(&format!("\"{known}\""))) {
+        return Ok(Some(manifest.to_owned()));
     }
     let (kept, end) = (list.trim_end(), &list[list.trim_end().len()..]);
     let comma = if kept.is_empty() || kept.ends_with(',') { "" } else { "," };
     let space = if kept.is_empty() { "" } else { " " };
-    Ok(Some(format!("{}{kept}{comma}{space}\"{member}\"{end}{}", &manifest[..=open], &manifest[close..])))
+    Ok(Some(format!("{}{kept}{comma}{space}\"{item}\"{end}{}", &manifest[..=open], &manifest[close..])))
 }
 
 #[cfg(test)]
@@ -227,6 +236,10 @@ mod tests {
         check("[\n  \"a\",\n]", Some("[\n  \"a\", \"b\"\n]"));
         check("[\"b\", \"a\"]", None);
         check("[\"*\"]", None);
+        let both = |list: &str| format!("[workspace]\nmembers = [\"a\", {list}]\ndefault-members=[{list}]\n");
+        let with = both("\"c\", \"b\"");
+        assert_eq!(with_member(&both("\"c\""), "b").unwrap(), Some(with.clone()));
+        assert_eq!(with_member(&with, "b").unwrap(), None);
         assert_eq!(with_member("[package]\n", "b").unwrap_err().to_string(), "it has no [workspace]");
         assert!(with_member("[workspace]\nmembers = 3\n", "b").is_err());
     }
