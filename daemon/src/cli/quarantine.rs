@@ -103,6 +103,11 @@ async fn list(setup: &Setup, args: ListArgs) -> anyhow::Result<()> {
     if args.json {
         return query::print(setup, &events, true).await;
     }
+    let (_, found) = query::answer(setup, &events).await?;
+    if found.iter().all(|batch| batch.num_rows() == 0) {
+        println!("nothing waits here; --all shows what was resolved");
+        return Ok(());
+    }
     query::print(
         setup,
         &format!(
