@@ -26,6 +26,7 @@ use silverd_core::route::Router;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::live::Fresh;
 use crate::quarantine::Quarantine;
 use crate::telemetry::{Stages, TableStats};
 use crate::transform::{Host, Limits};
@@ -62,6 +63,8 @@ pub struct Shared {
     pub rows_max: usize,
     pub bytes_max: usize,
     pub stages: Arc<Stages>,
+    /// Given the rows of every commit, for those who watch.
+    pub fresh: Arc<Fresh>,
     /// Paths of pipeline.toml count from here.
     pub base: PathBuf,
 }

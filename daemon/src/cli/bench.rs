@@ -63,6 +63,7 @@ pub async fn bench(file: &Path, args: BenchArgs, stop: CancellationToken) -> any
         base: setup.base,
         drain: true,
         taken: taken.clone(),
+        fresh: Arc::default(),
         status: sender,
     };
     let (cpu, begun) = (process_cpu(), clock::now_micros());

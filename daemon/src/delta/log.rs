@@ -61,6 +61,13 @@ pub async fn transactions(store: &dyn ObjectStore, version: Option<u64>) -> anyh
     Ok(versions)
 }
 
+/// The newest version in the log of the table in `store`.
+pub async fn newest_version(store: &dyn ObjectStore) -> anyhow::Result<Option<u64>> {
+    let names = store.list(Some(&Path::from(LOG))).map_ok(|meta| meta.location);
+    let versions = names.try_filter_map(async |path| Ok(path.filename().and_then(parse_name).map(|(of, _)| of)));
+    Ok(versions.try_fold(None, async |newest, of| Ok(newest.max(Some(of)))).await?)
+}
+
 enum Kind {
     Commit,
     Checkpoint,

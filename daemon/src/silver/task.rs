@@ -223,7 +223,8 @@ impl Task {
     ) -> anyhow::Result<()> {
         // A guest's WASI may wait, which the runtime allows only in here.
         let verdicts = tokio::task::block_in_place(|| {
-            self.shared.stages.measure(Stage::Plugin, || open.transformer.transform(chunk, records))
+            let transform = || self.stats.plugin_time(|| open.transformer.transform(chunk, records));
+            self.shared.stages.measure(Stage::Plugin, transform)
         })?;
         let encoder = open.encoder.clone();
         let files = self.shared.stages.measure(Stage::SilverEncode, || {
@@ -289,6 +290,7 @@ impl Task {
         self.stats.judged(&verdicts.counts);
         let rows = verdicts.counts.rows as usize;
         self.stats.committed(committed.version, rows, count, bytes, begun.elapsed());
+        self.shared.fresh.push(&self.config.name, &verdicts.rows, &self.stats);
         if let Some(file) = rejects {
             let quarantine = &self.shared.quarantine;
             if quarantine.known(&open.table.id).await == number - 1 {
@@ -362,6 +364,7 @@ impl Task {
         let (host, limits) = (self.shared.host.clone(), self.shared.limits.clone());
         let plugin = tokio::task::spawn_blocking(move || load_plugin(&config, &base, host, limits)).await??;
         info!(table = %self.config.name, digest = %plugin.digest, interface = %plugin.schema.interface, "plugin loaded");
+        self.stats.plugin_loaded(&plugin.schema.interface.to_string(), plugin.digest.as_str());
         Ok(Arc::new(plugin))
     }
 }

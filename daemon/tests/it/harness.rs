@@ -73,7 +73,8 @@ impl Project {
         };
         let products = format!("reference = {{ products = \"{root}/data/reference/products.csv\" }}\n");
         let text = format!(
-            "[source]\nbrokers = \"{}\"\ntopic = \"{}\"\ngroup = \"{}\"\n\n[commit]\n{commit}\n\n{}{}{}",
+            "[source]\nbrokers = \"{}\"\ntopic = \"{}\"\ngroup = \"{}\"\n\n[http]\nlisten = \"off\"\n\n\
+             [commit]\n{commit}\n\n{}{}{}",
             self.broker.address(),
             self.topic,
             self.topic,
