@@ -124,12 +124,12 @@ mod tests {
     fn batch(from: i64, rows: i64, width: usize) -> RecordBatch {
         let text = StringArray::from_iter_values((0..rows).map(|_| "x".repeat(width)));
         let numbers = Int64Array::from_iter_values(from..from + rows);
-        RecordBatch::try_from_iter([("n", Arc::new(numbers) as _), ("text", Arc::new(text) as _)]).unwrap()
+        RecordBatch::try_from_iter([("n", Arc::new(numbers) as _), ("text", Arc::new(text) as _)]).expect("good")
     }
 
     fn newest(fresh: &Fresh) -> (i64, usize, usize) {
-        let (_, batches) = fresh.of("t").unwrap();
-        let last = batches.last().unwrap();
+        let (_, batches) = fresh.of("t").expect("good");
+        let last = batches.last().expect("good");
         let last = last.column(0).as_primitive::<arrow::datatypes::Int64Type>().values()[last.num_rows() - 1];
         let bytes = batches.iter().map(RecordBatch::get_array_memory_size).sum();
         (last, batches.iter().map(RecordBatch::num_rows).sum(), bytes)
@@ -155,8 +155,8 @@ mod tests {
     fn other_columns_begin_anew_and_off_keeps_nothing() {
         let (fresh, stats) = (Fresh::on(), TableStats::default());
         fresh.push("t", &[batch(0, 10, 1)], &stats);
-        fresh.push("t", &[batch(0, 5, 1).project(&[0]).unwrap()], &stats);
-        assert_eq!(fresh.of("t").unwrap().1.len(), 1);
+        fresh.push("t", &[batch(0, 5, 1).project(&[0]).expect("good")], &stats);
+        assert_eq!(fresh.of("t").expect("good").1.len(), 1);
         let off = Fresh::default();
         off.push("t", &[batch(0, 10, 1)], &stats);
         assert!(off.of("t").is_none());

@@ -102,7 +102,10 @@ impl Questions {
         ended: CancellationToken,
     ) -> anyhow::Result<Self> {
         let (done, gold) = tokio::sync::oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
+        // Of one worker, and not of the current thread alone: on such a one, delta-rs starts a runtime of its own for every
+        // look at a log.
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).max_blocking_threads(4).thread_name("sql").enable_all().build()?;
         let gold_task = async move {
             keeper.run(finish).await;
             let _ = done.send(());

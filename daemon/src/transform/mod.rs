@@ -5,6 +5,7 @@ pub mod build;
 mod host;
 mod lift;
 mod plugin;
+mod ready;
 mod verdicts;
 
 pub use silverd_core::config::Limits;

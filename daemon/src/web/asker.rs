@@ -26,7 +26,7 @@ const QUESTION_MAX: Duration = Duration::from_secs(20);
 /// A question that takes long is asked less often: it may be at work for a fifth of the time.
 const REST_FACTOR: u32 = 4;
 const REJECTS_INTERVAL: Duration = Duration::from_secs(2);
-const SIZES_INTERVAL: Duration = Duration::from_secs(60);
+const SIZES_INTERVAL: Duration = Duration::from_secs(30);
 /// How often it looks whether something is due.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 

@@ -77,7 +77,7 @@ pub struct Table {
     pub commit_ms_max: f64,
     pub files_written: u64,
     pub bytes_written: u64,
-    /// As of a minute ago at most, while somebody watches.
+    /// As of half a minute ago or so, while somebody watches.
     pub files: Option<u64>,
     pub bytes: Option<u64>,
 }
