@@ -15,11 +15,12 @@ use tracing::{info, warn};
 use crate::bronze::{Bronze, NotAppended};
 use crate::ingest::{Arrival, Broker, Cadence, High, Source, Task};
 use crate::live::Fresh;
-use crate::quarantine::Quarantine;
-use crate::silver::{self, Landing, Offer, Worker};
+use crate::side::SideTable;
+use crate::silver::{self, Landing, Loaded, Offer, Worker};
 use crate::status::Status;
 use crate::telemetry::{Stage, Stages};
 use crate::transform::Host;
+use crate::{late, quarantine};
 
 /// How a pipeline is to be run.
 pub struct Run {
@@ -27,6 +28,10 @@ pub struct Run {
     pub broker: Broker,
     /// Paths of pipeline.toml count from here.
     pub base: PathBuf,
+    /// What the plugins run in.
+    pub host: Arc<Host>,
+    /// Plugins that have been loaded already. The others are loaded by their workers.
+    pub loaded: Loaded,
     /// End when everything that was in the topic at the start is in the tables.
     pub drain: bool,
     /// Bytes of keys and values taken from Kafka.
@@ -46,10 +51,10 @@ pub async fn run(run: Run, stop: CancellationToken) -> anyhow::Result<()> {
     let stages = Arc::<Stages>::default();
     let router = Arc::new(Router::new(&run.pipeline.silver));
     let mut bronze = Bronze::open(&run.base, &run.pipeline.bronze, stages.clone()).await?;
-    let quarantine = Arc::new(Quarantine::open(run.base.join(&*run.pipeline.quarantine.path)).await?);
-    let workers = start_workers(&run, &bronze, &quarantine, &router, &stages)?;
+    let sides = Sides::open(&run).await?;
+    let workers = start_workers(&run, &bronze, &sides, &router, &stages)?;
     let high = Arc::<High>::default();
-    let status = Arc::new(Status::new(&bronze, &quarantine, &workers, high.clone(), stages.clone()));
+    let status = Arc::new(Status::new(&bronze, &sides.quarantine, &workers, high.clone(), stages.clone()));
     run.status.send_replace(Some(status.clone()));
 
     let mut failed = None;
@@ -111,18 +116,38 @@ pub async fn run(run: Run, stop: CancellationToken) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The tables beside Silver, shared by all workers.
+struct Sides {
+    quarantine: Arc<SideTable>,
+    late: Option<Arc<SideTable>>,
+}
+
+impl Sides {
+    async fn open(run: &Run) -> anyhow::Result<Self> {
+        let (base, pipeline) = (&run.base, &run.pipeline);
+        let quarantine = SideTable::open(&quarantine::KIND, base.join(&*pipeline.quarantine.path)).await?;
+        let late = match pipeline.silver.iter().any(|table| table.late_after_ms.is_some()) {
+            true => Some(Arc::new(SideTable::open(&late::KIND, base.join(&*pipeline.late.path)).await?)),
+            false => None,
+        };
+        Ok(Self { quarantine: Arc::new(quarantine), late })
+    }
+}
+
 fn start_workers(
     run: &Run,
     bronze: &Bronze,
-    quarantine: &Arc<Quarantine>,
+    sides: &Sides,
     router: &Arc<Router>,
     stages: &Arc<Stages>,
 ) -> anyhow::Result<Vec<Worker>> {
     let shared = silver::Shared {
-        host: Host::new()?,
+        host: run.host.clone(),
+        loaded: run.loaded.clone(),
         limits: run.pipeline.limits.clone(),
         router: router.clone(),
-        quarantine: quarantine.clone(),
+        quarantine: sides.quarantine.clone(),
+        late: sides.late.clone(),
         bronze: bronze.log(),
         head: bronze.head(),
         rows_max: run.pipeline.commit.rows_max,

@@ -2,8 +2,6 @@
 //! look like by now (small, compacted, several partitions in one).
 
 use std::collections::BTreeMap;
-use std::ops::Range;
-use std::sync::Arc;
 
 use anyhow::Context;
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
@@ -11,22 +9,16 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::{SortColumn, cast, concat_batches, filter_record_batch, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use bytes::Bytes;
-use deltalake_core::logstore::{LogStoreRef, ObjectStoreRef};
-use futures::future::BoxFuture;
-use futures::{FutureExt, TryStreamExt};
+use deltalake_core::logstore::LogStoreRef;
+use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
-use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use serde::Deserialize;
 use silverd_core::chunk::{self, Chunk, column};
 use silverd_core::offsets::{LogPartition, OffsetRange, Ranges};
 
-use crate::delta::{DataFile, files_of};
+use crate::delta::{DataFile, columns, files_of};
 
 /// Rows of one Bronze read: a batch of the reader.
 const BATCH_ROWS: usize = 64 * 1024;
@@ -207,14 +199,10 @@ impl Stats {
 
 /// Reads the coordinates of a file's records, and nothing else of it.
 async fn index(log: &LogStoreRef, file: &DataFile) -> anyhow::Result<Indexed> {
-    let columns = [column::CLUSTER_ID, column::TOPIC, column::PARTITION, column::OFFSET];
-    let reader = ObjectReader { store: log.object_store(None), path: file.path.clone(), size: file.size };
-    let builder = ParquetRecordBatchStreamBuilder::new(reader).await?;
-    let rows = builder.metadata().file_metadata().num_rows() as u64;
-    let mask = ProjectionMask::columns(builder.parquet_schema(), columns);
+    let names = [column::CLUSTER_ID, column::TOPIC, column::PARTITION, column::OFFSET];
+    let mut read = columns(log.object_store(None), file.path.clone(), file.size, Some(&names)).await?;
     let mut holds = BTreeMap::<LogPartition, OffsetRange>::new();
-    let mut batches = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()?;
-    while let Some(batch) = batches.try_next().await? {
+    while let Some(batch) = read.batches.try_next().await? {
         let text = |name: &str| -> anyhow::Result<_> {
             Ok(cast(batch.column_by_name(name).with_context(|| format!("no column {name}"))?, &DataType::Utf8)?)
         };
@@ -237,28 +225,7 @@ async fn index(log: &LogStoreRef, file: &DataFile) -> anyhow::Result<Indexed> {
         }
         flush(&mut holds, last);
     }
-    Ok(Indexed { path: file.path.clone(), size: file.size, rows, holds })
-}
-
-/// Reads the parts of a file that a reader of some columns asks for.
-struct ObjectReader {
-    store: ObjectStoreRef,
-    path: Path,
-    size: u64,
-}
-
-impl AsyncFileReader for ObjectReader {
-    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
-        async move { Ok(self.store.get_range(&self.path, range).await?) }.boxed()
-    }
-
-    fn get_metadata<'a>(
-        &'a mut self,
-        _: Option<&'a ArrowReaderOptions>,
-    ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
-        let size = self.size;
-        async move { Ok(Arc::new(ParquetMetaDataReader::new().load_and_finish(self, size).await?)) }.boxed()
-    }
+    Ok(Indexed { path: file.path.clone(), size: file.size, rows: read.rows, holds })
 }
 
 fn flush(holds: &mut BTreeMap<LogPartition, OffsetRange>, found: Option<(LogPartition, OffsetRange)>) {
@@ -297,7 +264,7 @@ fn within(batch: &RecordBatch, window: &Ranges) -> anyhow::Result<RecordBatch> {
 }
 
 /// A batch as the file has it, with the columns and types of a chunk.
-fn as_chunk(batch: &RecordBatch) -> anyhow::Result<RecordBatch> {
+pub fn as_chunk(batch: &RecordBatch) -> anyhow::Result<RecordBatch> {
     let schema = chunk::schema();
     let columns = schema.fields().iter().map(|field| {
         let column = batch.column_by_name(field.name()).with_context(|| format!("no column {}", field.name()))?;

@@ -9,9 +9,11 @@
 //!   any error: forget everything, wait, open the table again; its log says where to go on
 //! ```
 
+mod dedup;
 mod table;
 mod task;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -19,19 +21,22 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use deltalake_core::logstore::LogStoreRef;
+use silverd_core::breaker::Breaker;
 use silverd_core::chunk::Chunk;
-use silverd_core::config::SilverTable;
+use silverd_core::config::{SilverTable, TableName};
 use silverd_core::offsets::Offsets;
 use silverd_core::route::Router;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::live::Fresh;
-use crate::quarantine::Quarantine;
+use crate::side::SideTable;
 use crate::telemetry::{Stages, TableStats};
-use crate::transform::{Host, Limits};
+use crate::transform::{Host, Limits, Plugin};
 
-pub use table::{Blame, fits, load_plugin};
+pub use dedup::Dedup;
+pub use table::{Blame, fit, fits, load_kept, load_plugin};
+pub(crate) use table::{by_day, properties, spec};
 use task::Task;
 
 /// Whether a chunk has come to lie in Bronze.
@@ -51,13 +56,19 @@ pub struct Offer {
     pub landing: watch::Receiver<Landing>,
 }
 
+/// Plugins that are loaded, by their tables.
+pub type Loaded = BTreeMap<TableName, Arc<Plugin>>;
+
 /// What all workers share.
 #[derive(Clone)]
 pub struct Shared {
     pub host: Arc<Host>,
+    pub loaded: Loaded,
     pub limits: Limits,
     pub router: Arc<Router>,
-    pub quarantine: Arc<Quarantine>,
+    pub quarantine: Arc<SideTable>,
+    /// Where a table lists its late events.
+    pub late: Option<Arc<SideTable>>,
     pub bronze: LogStoreRef,
     pub head: watch::Receiver<Offsets>,
     pub rows_max: usize,
@@ -67,6 +78,13 @@ pub struct Shared {
     pub fresh: Arc<Fresh>,
     /// Paths of pipeline.toml count from here.
     pub base: PathBuf,
+}
+
+impl Shared {
+    /// The tables beside Silver.
+    pub fn sides(&self) -> impl Iterator<Item = &Arc<SideTable>> {
+        std::iter::once(&self.quarantine).chain(&self.late)
+    }
 }
 
 /// A table's worker, seen from the flow.
@@ -88,6 +106,12 @@ impl StateOf {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether the table is written to, or on its way there.
+    pub fn works(&self) -> bool {
+        let state = self.get();
+        !state.starts_with("waiting") && !state.starts_with("paused")
+    }
+
     pub(super) fn set(&self, state: impl Into<String>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state.into();
     }
@@ -104,6 +128,10 @@ impl Worker {
         let (offers, waiting) = mpsc::channel(OFFERS_WAITING_MAX);
         let (stats, state) = (Arc::<TableStats>::default(), StateOf::default());
         let hurry = CancellationToken::new();
+        let plugin = shared.loaded.get(&table.name).cloned();
+        if let Some(plugin) = &plugin {
+            task::tell_loaded(&table.name, plugin);
+        }
         let task = Task {
             config: table.clone(),
             index,
@@ -112,8 +140,9 @@ impl Worker {
             stats: stats.clone(),
             state: state.clone(),
             hurry: hurry.clone(),
-            plugin: None,
+            plugin,
             open: None,
+            breaker: Breaker::default(),
             told: None,
         };
         let runtime = tokio::runtime::Handle::current();

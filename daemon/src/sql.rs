@@ -39,10 +39,8 @@ impl Tables {
         let mut known = vec![
             ("bronze".to_owned(), base.join(&*pipeline.bronze.path)),
             ("quarantine".to_owned(), base.join(&*pipeline.quarantine.path)),
+            ("late".to_owned(), base.join(&*pipeline.late.path)),
         ];
-        if pipeline.silver.iter().any(|table| table.late_after_ms.is_some()) {
-            known.push(("late".to_owned(), base.join(&*pipeline.late.path)));
-        }
         known.extend(pipeline.silver.iter().map(|table| (table.name.to_string(), base.join(&*table.path))));
         known.extend(pipeline.gold.iter().map(|table| (format!("gold.{}", table.name), base.join(&*table.path))));
         Self { known, fresh }

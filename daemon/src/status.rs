@@ -16,7 +16,7 @@ use tracing::info;
 use crate::bronze::Bronze;
 use crate::clock;
 use crate::ingest::High;
-use crate::quarantine::Quarantine;
+use crate::side::SideTable;
 use crate::silver::{StateOf, Worker};
 use crate::telemetry::{Stages, TableStats};
 
@@ -35,7 +35,7 @@ pub struct Status {
 impl Status {
     pub fn new(
         bronze: &Bronze,
-        quarantine: &Quarantine,
+        quarantine: &SideTable,
         workers: &[Worker],
         high: Arc<High>,
         stages: Arc<Stages>,

@@ -18,16 +18,18 @@ pub enum Stage {
     BronzeEncode,
     BronzeRead,
     Plugin,
+    Dedup,
     SilverEncode,
     Commit,
 }
 
-pub const STAGES: [(Stage, &str); 7] = [
+pub const STAGES: [(Stage, &str); 8] = [
     (Stage::Poll, "poll"),
     (Stage::Route, "route"),
     (Stage::BronzeEncode, "bronze encode"),
     (Stage::BronzeRead, "bronze read"),
     (Stage::Plugin, "plugin + lift"),
+    (Stage::Dedup, "dedup"),
     (Stage::SilverEncode, "silver encode"),
     (Stage::Commit, "commit (wall)"),
 ];
@@ -102,6 +104,8 @@ pub struct TableStats {
     pub rows: AtomicU64,
     pub rejected: AtomicU64,
     pub dropped: AtomicU64,
+    pub duplicates: AtomicU64,
+    pub late: AtomicU64,
     pub commits: AtomicU64,
     pub files: AtomicU64,
     pub bytes: AtomicU64,
@@ -171,5 +175,7 @@ impl TableStats {
         self.events.fetch_add(counts.events, Relaxed);
         self.rejected.fetch_add(counts.rejected, Relaxed);
         self.dropped.fetch_add(counts.dropped, Relaxed);
+        self.duplicates.fetch_add(counts.duplicates, Relaxed);
+        self.late.fetch_add(counts.late, Relaxed);
     }
 }

@@ -151,6 +151,16 @@ impl Window {
         shed
     }
 
+    /// Lets go of nothing from now on.
+    pub fn keep_all(&mut self) {
+        self.memory_bytes_max = usize::MAX;
+    }
+
+    /// True where spans that were let go are read again.
+    pub fn reloads(&self) -> bool {
+        self.when_full == WhenFull::Reload
+    }
+
     pub fn keys(&self) -> usize {
         self.spans.values().map(|span| span.keys.len()).sum()
     }

@@ -2,6 +2,7 @@
 //! the `silverd` crate is the shell that does the rest.
 
 pub mod account;
+pub mod breaker;
 pub mod chunk;
 pub mod config;
 pub mod dedup;
@@ -11,3 +12,4 @@ pub mod route;
 pub mod rows;
 pub mod schema;
 pub mod verdict;
+pub mod verify;

@@ -1,5 +1,10 @@
 //! A Silver table's schema, learnt from the WIT that a plugin carries: the record `row` *is* the schema.
 
+mod contract;
+pub mod evolve;
+mod words;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, TimeUnit};
@@ -7,10 +12,14 @@ use wit_parser::{
     Function, InterfaceId, Resolve, Type, TypeDefKind, TypeId, UnresolvedPackageGroup, WorldId, WorldItem,
 };
 
+use contract::{Departure, check_configure, row_type};
+
 /// The package whose types every plugin speaks.
 pub const CONTRACT: &str = "silverd:pipeline";
 /// The metadata key of a column's comment, in Arrow as in Delta.
 pub const COMMENT: &str = "comment";
+/// The metadata key of the cases of the enum that fills a column, parted by commas: so a renamed case can be told.
+pub const ENUM: &str = "silverd.enum";
 /// The function of a table's interface.
 pub const TRANSFORM: &str = "transform";
 /// `decimal(18,2)`: the digits of the alias `money`, and those behind its point.
@@ -88,11 +97,11 @@ pub enum ContractError {
     #[error("it exports `{TRANSFORM}` in more than one interface ({0}); a plugin fills one table")]
     ManyTransforms(String),
     #[error(
-        "`{interface}.{TRANSFORM}` has another signature than the contract: {problem}. Expected \
-         `transform: func(events: batch) -> output` with `record output {{ rows: list<row>, row-events: list<u32>, \
-         rejects: list<reject> }}` (see wit/types.wit)"
+        "`{interface}` does not keep the contract: `{field}`: expected {expected}, found {found}. Take silverd's own \
+         wit/types.wit and the SDK that lies with it, leave `output` and `transform` of the table's WIT file as in \
+         wit/silver/page-view.wit, and build the plugin anew: `cargo build --release --target wasm32-unknown-unknown`"
     )]
-    Signature { interface: String, problem: String },
+    Signature { interface: String, field: String, expected: String, found: String },
     #[error("field `{field}` of the row has type `{found}`, which has no column type; {help}")]
     NoMapping { field: String, found: String, help: &'static str },
     #[error("the row has two columns named `{0}`")]
@@ -120,8 +129,12 @@ impl TableSchema {
     pub fn of_world(resolve: &Resolve, world: WorldId, docs: Option<&str>) -> Result<Self, ContractError> {
         let (interface_id, transform) = find_transform(resolve, world)?;
         let interface = resolve.id_of(interface_id).unwrap_or_else(|| TRANSFORM.to_owned());
-        let row = row_type(resolve, transform)
-            .map_err(|problem| ContractError::Signature { interface: interface.clone(), problem })?;
+        let departs = |interface: &str, departure: Departure| {
+            let Departure { field, expected, found } = departure;
+            ContractError::Signature { interface: interface.to_owned(), field, expected, found }
+        };
+        let row = row_type(resolve, transform).map_err(|departure| departs(&interface, departure))?;
+        check_configure(resolve, world).map_err(|departure| departs(&format!("{CONTRACT}/plugin"), departure))?;
         let mut columns = columns_of(resolve, row, "")?;
         if columns.is_empty() {
             return Err(ContractError::Empty);
@@ -153,13 +166,16 @@ impl TableSchema {
 }
 
 impl Column {
-    /// The Arrow field; the doc comes along as metadata, under [`COMMENT`].
+    /// The Arrow field; the doc and an enum's cases come along as metadata, under [`COMMENT`] and [`ENUM`].
     pub fn arrow(&self) -> FieldRef {
-        let field = Field::new(&self.name, self.kind.arrow(), self.nullable);
-        Arc::new(match &self.doc {
-            Some(doc) => field.with_metadata([(COMMENT.to_owned(), doc.clone())].into()),
-            None => field,
-        })
+        let mut metadata = HashMap::new();
+        if let Some(doc) = &self.doc {
+            metadata.insert(COMMENT.to_owned(), doc.clone());
+        }
+        if let Kind::Enum(cases) = &self.kind {
+            metadata.insert(ENUM.to_owned(), cases.join(","));
+        }
+        Arc::new(Field::new(&self.name, self.kind.arrow(), self.nullable).with_metadata(metadata))
     }
 }
 
@@ -217,35 +233,6 @@ fn find_transform(resolve: &Resolve, world: WorldId) -> Result<(InterfaceId, &Fu
             let names: Vec<_> = found.iter().filter_map(|(id, _)| resolve.id_of(*id)).collect();
             Err(ContractError::ManyTransforms(names.join(", ")))
         }
-    }
-}
-
-/// The type of the rows that a `transform` of the right signature gives.
-fn row_type(resolve: &Resolve, transform: &Function) -> Result<TypeId, String> {
-    let [param] = &transform.params[..] else {
-        return Err(format!("it takes {} parameters, expected one", transform.params.len()));
-    };
-    let batch = record_of(resolve, param.ty).ok_or("its parameter is not the record `batch`")?;
-    let expected = ["values", "value-ends", "keys", "key-ends", "partitions", "offsets", "timestamps"];
-    if !batch.fields.iter().map(|field| field.name.as_str()).eq(expected) {
-        return Err(format!("its batch has other fields than {}", expected.join(", ")));
-    }
-    let output = transform.result.and_then(|ty| record_of(resolve, ty)).ok_or("its result is not a record")?;
-    let [rows, row_events, rejects] = &output.fields[..] else {
-        return Err(format!("its output has {} fields, expected rows, row-events, rejects", output.fields.len()));
-    };
-    for (field, name) in [(rows, "rows"), (row_events, "row-events"), (rejects, "rejects")] {
-        if field.name != name {
-            return Err(format!("its output has a field `{}` where `{name}` is expected", field.name));
-        }
-    }
-    if list_item(resolve, row_events.ty) != Some(Type::U32) {
-        return Err("`row-events` is not a list<u32>".to_owned());
-    }
-    let item = list_item(resolve, rows.ty).map(|item| resolve_alias(resolve, item));
-    match item {
-        Some(Type::Id(id)) if matches!(resolve.types[id].kind, TypeDefKind::Record(_)) => Ok(id),
-        _ => Err("`rows` is not a list of records".to_owned()),
     }
 }
 

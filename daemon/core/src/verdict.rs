@@ -21,6 +21,22 @@ pub enum Code {
 }
 
 impl Code {
+    pub const ALL: [Code; 8] = [
+        Code::Malformed,
+        Code::MissingField,
+        Code::OutOfRange,
+        Code::Other,
+        Code::Trap,
+        Code::Timeout,
+        Code::Memory,
+        Code::InvalidOutput,
+    ];
+
+    /// The host says so, of a plugin that gave no valid verdict.
+    pub fn is_fault(self) -> bool {
+        matches!(self, Code::Trap | Code::Timeout | Code::Memory | Code::InvalidOutput)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Code::Malformed => "malformed",

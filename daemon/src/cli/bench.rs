@@ -44,8 +44,8 @@ pub struct BenchArgs {
 
 pub async fn bench(file: &Path, args: BenchArgs, stop: CancellationToken) -> anyhow::Result<()> {
     let setup = Setup::read(file)?;
-    let loaded = tokio::task::spawn_blocking(move || setup.load_plugins().map(|_| setup)).await?;
-    let mut setup = loaded?;
+    let load = move || setup.host().and_then(|host| Ok((setup.load_plugins(&host)?, host, setup)));
+    let (loaded, host, mut setup) = tokio::task::spawn_blocking(load).await??;
     let out = Out::of(args.out.clone())?;
     let topic = match &args.topic {
         Some(topic) => topic.clone(),
@@ -61,6 +61,8 @@ pub async fn bench(file: &Path, args: BenchArgs, stop: CancellationToken) -> any
         pipeline: setup.pipeline,
         broker: Broker { bootstrap: args.brokers.clone(), cluster_id: None },
         base: setup.base,
+        host,
+        loaded,
         drain: true,
         taken: taken.clone(),
         fresh: Arc::default(),

@@ -43,8 +43,10 @@ pub async fn demo(file: &Path, args: DemoArgs, time: Option<Duration>, stop: Can
         "embedded broker at {} with topic {topic}: any Kafka client can send to it until the demo ends",
         embedded.bootstrap()
     );
-    let load = tokio::task::spawn_blocking(move || setup.load_plugins().map(|_| setup));
-    let setup = tokio::select! {
+    let load = tokio::task::spawn_blocking(move || {
+        setup.host().and_then(|host| Ok((setup.load_plugins(&host)?, host, setup)))
+    });
+    let (loaded, host, setup) = tokio::select! {
         loaded = load => loaded??,
         () = stop.cancelled() => return Ok(()),
     };
@@ -75,6 +77,8 @@ pub async fn demo(file: &Path, args: DemoArgs, time: Option<Duration>, stop: Can
         pipeline: setup.pipeline,
         broker: embedded.broker(),
         base: setup.base,
+        host,
+        loaded,
         drain: false,
         taken,
         fresh: Arc::default(),

@@ -3,9 +3,14 @@
 mod bench;
 mod beside;
 mod demo;
+mod plugin;
+mod progress;
+mod quarantine;
 mod query;
+mod rebuild;
 mod run;
 mod setup;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,6 +22,7 @@ use tracing::info;
 
 use crate::generate::{self, GenerateArgs};
 use crate::logging;
+use crate::transform::cache;
 
 pub use setup::Mistaken;
 
@@ -56,10 +62,24 @@ enum Command {
     Run(run::RunArgs),
     /// Check pipeline.toml and its plugins, and tell every mistake
     Check,
+    /// Make, inspect, test and try plugins, and tell which of them wrote what
+    Plugin(plugin::PluginArgs),
     /// Send made-up events, or those of a file, to a topic
     Generate(GenerateArgs),
     /// Answer SQL over the tables of pipeline.toml
     Query(query::QueryArgs),
+    /// Prove from the tables' logs that every event is accounted for
+    Verify(verify::VerifyArgs),
+    /// What silverd runs to compile a plugin: a component in by stdin, machine code out by stdout
+    #[command(hide = true, name = cache::COMPILE_COMMAND)]
+    CompilePlugin,
+    /// Make a Silver table anew from Bronze, or some days of it, with the plugin of today
+    Rebuild(rebuild::RebuildArgs),
+    /// Make anew what a bad version of a plugin made
+    Undo(rebuild::UndoArgs),
+    /// The rejected events: list, show and replay them
+    #[command(subcommand)]
+    Quarantine(quarantine::QuarantineCommand),
     /// Drain a topic into fresh tables, and print events per second, CPU per stage and memory
     Bench(bench::BenchArgs),
 }
@@ -69,6 +89,16 @@ const MISTAKEN: u8 = 2;
 
 /// Runs the command, and gives the exit code.
 pub fn main(cli: Cli) -> ExitCode {
+    if let Command::CompilePlugin = cli.command {
+        // Before any thread is there: its low priority is for all of them.
+        return cache::compile_command().map_or_else(
+            |(code, failure)| {
+                eprintln!("{failure}");
+                ExitCode::from(code)
+            },
+            |()| ExitCode::SUCCESS,
+        );
+    }
     if let Err(mistake) = logging::start(&cli.log, matches!(cli.log_format, LogFormat::Json)) {
         eprintln!("error: --log: {mistake:#}");
         return ExitCode::from(MISTAKEN);
@@ -112,7 +142,13 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
             stop_after(time, &stop);
             generate::run(args, stop).await.map(drop)
         }
+        Command::CompilePlugin => Ok(()),
+        Command::Plugin(args) => plugin::plugin(config, args).await,
         Command::Query(args) => query::query(config, args).await,
+        Command::Verify(args) => verify::verify(config, args, stop).await,
+        Command::Rebuild(args) => rebuild::rebuild(config, args, stop).await,
+        Command::Undo(args) => rebuild::undo(config, args, stop).await,
+        Command::Quarantine(command) => quarantine::quarantine(config, command, stop).await,
         Command::Bench(args) => bench::bench(config, args, stop).await,
     }
 }

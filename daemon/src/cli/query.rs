@@ -16,7 +16,7 @@ use crate::sql::{self, Tables};
 
 #[derive(clap::Args, Debug)]
 pub struct QueryArgs {
-    /// The question; the tables are `bronze`, `quarantine`, the Silver tables by their names, and `gold.<name>`
+    /// The question; the tables are `bronze`, `quarantine`, `late`, the Silver tables by their names, and `gold.<name>`
     #[arg(value_name = "SQL")]
     sql: String,
     /// Answer as one JSON array of objects
@@ -25,9 +25,13 @@ pub struct QueryArgs {
 }
 
 pub async fn query(file: &Path, args: QueryArgs) -> anyhow::Result<()> {
-    let setup = Setup::read(file)?;
-    let (schema, batches) = answer(&setup, &args.sql).await?;
-    if args.json {
+    print(&Setup::read(file)?, &args.sql, args.json).await
+}
+
+/// Prints an answer, as a table or as JSON.
+pub async fn print(setup: &Setup, sql: &str, json: bool) -> anyhow::Result<()> {
+    let (schema, batches) = answer(setup, sql).await?;
+    if json {
         let mut out = Vec::new();
         let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(&mut out);
         writer.write_batches(&batches.iter().collect::<Vec<_>>())?;
@@ -41,7 +45,8 @@ pub async fn query(file: &Path, args: QueryArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn answer(setup: &Setup, sql: &str) -> anyhow::Result<(SchemaRef, Vec<RecordBatch>)> {
+/// Answers SQL over the tables of a pipeline.
+pub async fn answer(setup: &Setup, sql: &str) -> anyhow::Result<(SchemaRef, Vec<RecordBatch>)> {
     let context = SessionContext::new_with_config(SessionConfig::new().with_information_schema(true));
     sql::add_schemas(&context)?;
     let tables = Tables::new(&setup.pipeline, &setup.base, Arc::default());

@@ -10,6 +10,7 @@ use super::beside::{self, PageArgs};
 use super::setup::Setup;
 use crate::flow::Run;
 use crate::ingest::Broker;
+use crate::silver::Loaded;
 
 #[derive(clap::Args, Debug)]
 pub struct RunArgs {
@@ -22,12 +23,15 @@ pub struct RunArgs {
 
 pub async fn run(file: &Path, args: RunArgs, stop: CancellationToken) -> anyhow::Result<()> {
     let setup = Setup::read(file)?;
+    let host = setup.host()?;
     let broker = Broker { bootstrap: setup.pipeline.source.brokers.clone(), cluster_id: None };
     let (sender, shown) = watch::channel(None);
     let run = Run {
         pipeline: setup.pipeline,
         broker,
         base: setup.base,
+        host,
+        loaded: Loaded::new(),
         drain: args.drain,
         taken: Arc::default(),
         fresh: Arc::default(),

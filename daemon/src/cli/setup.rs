@@ -3,12 +3,13 @@
 use std::fmt;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use silverd_core::config::{self, Mistake, Mistakes, Pipeline, SilverTable};
 
-use crate::silver::{Blame, fits, load_plugin};
-use crate::transform::Host;
+use crate::silver::{Blame, Loaded, fits, load_plugin};
+use crate::transform::{Host, this_program};
 
 /// Mistakes in pipeline.toml, told with their places.
 #[derive(Debug)]
@@ -50,6 +51,15 @@ impl Setup {
         Ok(Self { pipeline, base, file: file.to_path_buf(), text })
     }
 
+    /// The place of a Silver table in pipeline.toml.
+    pub fn table(&self, name: &str) -> anyhow::Result<usize> {
+        let tables = &self.pipeline.silver;
+        tables.iter().position(|table| *table.name == *name).ok_or_else(|| {
+            let names: Vec<&str> = tables.iter().map(|table| &*table.name).collect();
+            anyhow!("{} has no [silver.{name}]; its Silver tables are {}", self.file.display(), names.join(", "))
+        })
+    }
+
     /// Makes the tables anew under another folder; plugins and reference data stay where they are.
     pub fn relocate(&mut self, out: &Path) {
         let base = &self.base;
@@ -62,31 +72,31 @@ impl Setup {
         }
         self.base = out.to_path_buf();
         let tables = pipeline.silver.iter_mut().map(|table| &mut table.path);
-        for path in tables.chain([&mut pipeline.bronze.path, &mut pipeline.quarantine.path]) {
+        for path in tables.chain([&mut pipeline.bronze.path, &mut pipeline.quarantine.path, &mut pipeline.late.path]) {
             // An absolute path must not lead out of the folder.
             path.value = path.trim_start_matches('/').to_owned();
         }
     }
 
+    /// What plugins run in, with the folder of `[state]`.
+    pub fn host(&self) -> anyhow::Result<Arc<Host>> {
+        Host::with_state(&self.base.join(&*self.pipeline.state.path), &this_program())
+    }
+
     /// Loads every plugin, building those that must be built; tells all that cannot fill their tables at once.
     ///
     /// Works for as long as it takes, on the thread that it is called on.
-    pub fn load_plugins(&self) -> anyhow::Result<Vec<String>> {
+    pub fn load_plugins(&self, host: &Arc<Host>) -> anyhow::Result<Loaded> {
         let runtime = tokio::runtime::Handle::current();
-        let host = Host::new()?;
         let limits = self.pipeline.limits.clone();
-        let (mut mistakes, mut loaded) = (Vec::new(), Vec::new());
+        let (mut mistakes, mut loaded) = (Vec::new(), Loaded::new());
         for table in &self.pipeline.silver {
             let loaded_plugin = load_plugin(table, &self.base, host.clone(), limits.clone())
                 .and_then(|plugin| runtime.block_on(fits(table, &plugin, &self.base)).map(|()| plugin));
             match loaded_plugin {
-                Ok(plugin) => loaded.push(format!(
-                    "{}: {} {}, {} columns",
-                    table.name,
-                    plugin.schema.interface,
-                    plugin.digest,
-                    plugin.schema.columns.len()
-                )),
+                Ok(plugin) => {
+                    loaded.insert(table.name.clone(), Arc::new(plugin));
+                }
                 Err(failure) => mistakes.push(mistake_at(table, &failure)),
             }
         }
@@ -100,15 +110,17 @@ impl Setup {
 
 /// A plugin's failure as a mistake, at the place in pipeline.toml that is at fault.
 fn mistake_at(table: &SilverTable, failure: &anyhow::Error) -> Mistake {
-    let (place, label) = match failure.downcast_ref::<Blame>() {
-        Some(Blame::EventDate) => (&table.event_date, "this column"),
-        Some(Blame::Reference(name)) => (table.reference.get(name).unwrap_or(&table.plugin), "this file"),
-        None => (&table.plugin, "this plugin"),
+    let plugin = &table.plugin.span;
+    let (span, label) = match failure.downcast_ref::<Blame>() {
+        Some(Blame::EventDate) => (&table.event_date.span, "this column"),
+        Some(Blame::Dedup) => (table.dedup.as_ref().map_or(plugin, |dedup| &dedup.by.span), "these columns"),
+        Some(Blame::Reference(name)) => (table.reference.get(name).map_or(plugin, |file| &file.span), "this file"),
+        None => (plugin, "this plugin"),
     };
-    Mistake::new(place.span.clone(), format!("[silver.{}] {failure:#}", table.name), label, None)
+    Mistake::new(span.clone(), format!("[silver.{}] {failure:#}", table.name), label, None)
 }
 
-fn mistaken(mistakes: &Mistakes, file: &Path, text: &str) -> Mistaken {
+pub(super) fn mistaken(mistakes: &Mistakes, file: &Path, text: &str) -> Mistaken {
     let color = std::io::stderr().is_terminal();
     Mistaken {
         text: mistakes.render(&file.display().to_string(), text, color),
@@ -120,8 +132,12 @@ fn mistaken(mistakes: &Mistakes, file: &Path, text: &str) -> Mistaken {
 /// `silverd check`.
 pub async fn check(file: &Path) -> anyhow::Result<()> {
     let setup = Setup::read(file)?;
-    for plugin in tokio::task::spawn_blocking(move || setup.load_plugins()).await?? {
-        println!("{plugin}");
+    let load = move || setup.host().and_then(|host| Ok((setup.load_plugins(&host)?, setup)));
+    let (loaded, setup) = tokio::task::spawn_blocking(load).await??;
+    for table in &setup.pipeline.silver {
+        let Some(plugin) = loaded.get(&table.name) else { continue };
+        let (schema, digest) = (&plugin.schema, &plugin.digest);
+        println!("{}: {} {digest}, {} columns", table.name, schema.interface, schema.columns.len());
     }
     println!("{}: no mistakes", file.display());
     Ok(())

@@ -96,7 +96,11 @@ impl Table {
         let gone: HashSet<String> = change.removes.iter().map(|file| file.path.to_string()).collect();
         let fence = Fence { progress: &change.progress, gone: &gone, decided_by_rows: change.decided_by_rows };
         let removes = change.removes.into_iter().map(|file| Action::Remove(Remove::from(file)));
-        let actions = removes.chain(change.adds.into_iter().map(|file| Action::Add(Add::from(file)))).collect();
+        // The table grows in the same entry that brings the first rows which need it.
+        let grown = self.grown.clone().filter(|_| !change.adds.is_empty()).map(Action::Metadata);
+        let adds = change.adds.into_iter().map(|file| Action::Add(Add::from(file)));
+        let grows = grown.is_some();
+        let actions = grown.into_iter().chain(removes).chain(adds).collect();
         let transactions: Vec<_> = fence.progress.iter().map(|(id, version)| Transaction::new(id, *version)).collect();
         let mode = if gone.is_empty() { SaveMode::Append } else { SaveMode::Overwrite };
         let operation = DeltaOperation::Write { mode, partition_by: None, predicate: None };
@@ -113,6 +117,9 @@ impl Table {
             }
         }
         self.version += 1;
+        if grows {
+            self.grown = None;
+        }
         for (id, version) in fence.progress {
             self.transactions.insert(id.clone(), *version);
         }

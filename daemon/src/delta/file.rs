@@ -22,6 +22,8 @@ use serde_json::{Map, Value, json};
 use silverd_core::config::Compression;
 use uuid::Uuid;
 
+use super::conform::conform;
+
 /// Rows of a row group: what a reader of a part of a file has to decode at least.
 const ROW_GROUP_ROWS_MAX: usize = 128 * 1024;
 
@@ -76,7 +78,7 @@ impl Encoder {
         let options = ArrowWriterOptions::new().with_properties(self.properties.clone()).with_skip_arrow_metadata(true);
         let mut writer = ArrowWriter::try_new_with_options(&mut bytes, self.schema.clone(), options)?;
         for batch in batches {
-            writer.write(batch)?;
+            writer.write(&conform(batch, &self.schema)?)?;
         }
         let metadata = writer.close()?;
         let date = date(day);

@@ -3,7 +3,7 @@
 //! delta-rs answers for one application id at a time; a table of silverd has one id for each log partition that it ever
 //! read, and after a broker was set up anew nobody else knows the old ones.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, bail};
 use arrow::array::{Array, AsArray};
@@ -15,47 +15,58 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Deserialize;
 
-const LOG: &str = "_delta_log";
+pub(super) const LOG: &str = "_delta_log";
+
+/// The files of a log.
+#[derive(Debug, Default)]
+pub struct LogFiles {
+    pub commits: BTreeMap<u64, Path>,
+    /// Each in one part or several.
+    pub checkpoints: BTreeMap<u64, Vec<Path>>,
+}
+
+/// Lists the log of the table in `store`. A commit that lands meanwhile may be missing.
+pub async fn list(store: &dyn ObjectStore) -> anyhow::Result<LogFiles> {
+    let mut found = LogFiles::default();
+    let files: Vec<_> = store.list(Some(&Path::from(LOG))).map_ok(|meta| meta.location).try_collect().await?;
+    for path in files {
+        match path.filename().and_then(parse_name) {
+            Some((version, Kind::Commit)) => drop(found.commits.insert(version, path)),
+            Some((version, Kind::Checkpoint)) => found.checkpoints.entry(version).or_default().push(path),
+            None => {}
+        }
+    }
+    Ok(found)
+}
+
+/// Where the entry of a version stands.
+pub fn entry_path(version: u64) -> Path {
+    Path::from(format!("{LOG}/{version:020}.json"))
+}
 
 /// The versions of all application ids, as of `version` of the table in `store`, or of its newest.
 pub async fn transactions(store: &dyn ObjectStore, version: Option<u64>) -> anyhow::Result<HashMap<String, i64>> {
-    let mut checkpoint: Option<(u64, Vec<Path>)> = None;
-    let mut commits = Vec::new();
-    let files: Vec<_> = store.list(Some(&Path::from(LOG))).map_ok(|meta| meta.location).try_collect().await?;
-    for path in files {
-        let Some((of, kind)) = path.filename().and_then(parse_name) else { continue };
-        if version.is_some_and(|version| of > version) {
-            continue;
-        }
-        match kind {
-            Kind::Commit => commits.push((of, path)),
-            Kind::Checkpoint => match &mut checkpoint {
-                Some((newest, _)) if *newest > of => {}
-                Some((newest, parts)) if *newest == of => parts.push(path),
-                _ => checkpoint = Some((of, vec![path])),
-            },
-        }
-    }
+    let mut files = list(store).await?;
+    let wanted = ..=version.unwrap_or(u64::MAX);
     let mut versions = HashMap::new();
     let mut start = 0;
-    if let Some((of, parts)) = checkpoint {
+    if let Some((of, parts)) = files.checkpoints.range(wanted).next_back() {
         for part in parts {
-            read_checkpoint(store, &part, &mut versions).await.with_context(|| format!("read checkpoint {part}"))?;
+            read_checkpoint(store, part, &mut versions).await.with_context(|| format!("read checkpoint {part}"))?;
         }
         start = of + 1;
     }
-    commits.sort();
-    commits.retain(|(of, _)| *of >= start);
-    let newest = commits.last().map(|(of, _)| *of).max(start.checked_sub(1));
+    files.commits.retain(|of, _| wanted.contains(of) && *of >= start);
+    let newest = files.commits.last_key_value().map(|(of, _)| *of).max(start.checked_sub(1));
     let version = version.or(newest).context("there is no log")?;
-    let complete = commits.iter().map(|(of, _)| *of).eq(start..=version);
+    let complete = files.commits.keys().copied().eq(start..=version);
     if !complete {
         bail!(
             "the log in {LOG}/ lacks commits between version {start} and {version}: was it cleaned without a checkpoint?"
         );
     }
-    for (_, path) in commits {
-        let bytes = store.get(&path).await?.bytes().await?;
+    for path in files.commits.values() {
+        let bytes = store.get(path).await?.bytes().await?;
         read_commit(&bytes, &mut versions).with_context(|| format!("read commit {path}"))?;
     }
     Ok(versions)
@@ -63,14 +74,22 @@ pub async fn transactions(store: &dyn ObjectStore, version: Option<u64>) -> anyh
 
 /// The newest version in the log of the table in `store`.
 pub async fn newest_version(store: &dyn ObjectStore) -> anyhow::Result<Option<u64>> {
-    let names = store.list(Some(&Path::from(LOG))).map_ok(|meta| meta.location);
-    let versions = names.try_filter_map(async |path| Ok(path.filename().and_then(parse_name).map(|(of, _)| of)));
-    Ok(versions.try_fold(None, async |newest, of| Ok(newest.max(Some(of)))).await?)
+    let files = list(store).await?;
+    let commit = files.commits.last_key_value().map(|(version, _)| *version);
+    Ok(commit.max(files.checkpoints.last_key_value().map(|(version, _)| *version)))
 }
 
 enum Kind {
     Commit,
     Checkpoint,
+}
+
+/// The version of a commit's file; `None` if it is something else.
+pub(super) fn version_of_commit(path: &Path) -> Option<u64> {
+    match parse_name(path.filename()?)? {
+        (version, Kind::Commit) => Some(version),
+        _ => None,
+    }
 }
 
 /// The version and kind of a log file by its name: twenty digits, then `.json` or `.checkpoint…parquet`.

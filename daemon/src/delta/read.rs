@@ -1,86 +1,94 @@
-//! Reading a table that somebody else may write at this moment: its newest version, a view of it, and the days that
-//! changed since.
+//! Reading some columns of a data file, without the rest of it.
 
-use std::collections::BTreeSet;
-use std::path::Path as FilePath;
+use std::ops::Range;
 use std::sync::Arc;
 
-use anyhow::Context;
-use chrono::NaiveDate;
-use datafusion::catalog::TableProvider;
-use deltalake_core::kernel::Action;
-use deltalake_core::logstore::{LogStoreRef, get_actions};
-use deltalake_core::{DeltaTable, DeltaTableBuilder};
-use sha2::{Digest as _, Sha256};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use deltalake_core::logstore::ObjectStoreRef;
+use futures::future::BoxFuture;
+use futures::{FutureExt, TryStreamExt};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
-use super::log::newest_version;
-use super::table::url_of;
+/// Rows of one read.
+const BATCH_ROWS: usize = 64 * 1024;
 
-/// A table that is only read.
-pub struct Reader {
-    log: LogStoreRef,
+/// Some columns of a file, as a stream of batches.
+pub struct Columns {
+    pub rows: u64,
+    pub schema: SchemaRef,
+    pub batches: ParquetRecordBatchStream<ObjectReader>,
 }
 
-impl Reader {
-    /// `None` where there is no table.
-    pub fn open(path: &FilePath) -> anyhow::Result<Option<Self>> {
-        if !path.join("_delta_log").is_dir() {
-            return Ok(None);
+/// Opens a file for some of its top-level columns, or for all of them. A name that it does not have is passed over.
+pub async fn columns(store: ObjectStoreRef, path: Path, size: u64, names: Option<&[&str]>) -> anyhow::Result<Columns> {
+    let builder = ParquetRecordBatchStreamBuilder::new(ObjectReader { store, path, size }).await?;
+    let rows = builder.metadata().file_metadata().num_rows() as u64;
+    let mask = match names {
+        Some(names) => {
+            let fields = builder.parquet_schema().root_schema().get_fields().iter().enumerate();
+            let wanted = fields.filter(|(_, field)| names.contains(&field.name())).map(|(at, _)| at);
+            ProjectionMask::roots(builder.parquet_schema(), wanted.collect::<Vec<_>>())
         }
-        let table = DeltaTableBuilder::from_url(url_of(path)?)?.build()?;
-        Ok(Some(Self { log: table.log_store() }))
+        None => ProjectionMask::all(),
+    };
+    let batches = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()?;
+    Ok(Columns { rows, schema: batches.schema().clone(), batches })
+}
+
+/// A file, read row group by row group, from its end.
+pub struct RowGroups {
+    store: ObjectStoreRef,
+    path: Path,
+    size: u64,
+    left: usize,
+}
+
+impl RowGroups {
+    pub async fn open(store: ObjectStoreRef, path: Path, size: u64) -> anyhow::Result<Self> {
+        let mut groups = Self { store, path, size, left: 0 };
+        groups.left = groups.reader().get_metadata(None).await?.num_row_groups();
+        Ok(groups)
     }
 
-    pub fn log(&self) -> &LogStoreRef {
-        &self.log
+    /// The last row group that was not read yet.
+    pub async fn last(&mut self) -> anyhow::Result<Option<Vec<RecordBatch>>> {
+        let Some(group) = self.left.checked_sub(1) else { return Ok(None) };
+        self.left = group;
+        let builder = ParquetRecordBatchStreamBuilder::new(self.reader()).await?;
+        let batches = builder.with_row_groups(vec![group]).with_batch_size(BATCH_ROWS).build()?;
+        Ok(Some(batches.try_collect().await?))
     }
 
-    /// `None` while the table is being made.
-    pub async fn version(&self) -> anyhow::Result<Option<u64>> {
-        newest_version(self.log.object_store(None).as_ref()).await
-    }
-
-    /// The table as of a version, for DataFusion. Its files are looked up anew at every query, and held by nobody.
-    pub async fn at(&self, version: u64) -> anyhow::Result<Arc<dyn TableProvider>> {
-        let table = DeltaTable::new(self.log.clone());
-        Ok(table.table_provider().with_table_version(version).await?)
-    }
-
-    /// What a log's entry looks like: the log of a table that was made anew has another one at the same version. `None` if
-    /// the entry has been cleaned away.
-    pub async fn mark(&self, version: u64) -> anyhow::Result<Option<String>> {
-        let bytes = self.log.read_commit_entry(version).await?;
-        Ok(bytes.map(|bytes| Sha256::digest(&bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect()))
-    }
-
-    /// The days whose rows changed behind `since`, up to `version`; `None` if the log does not tell any more.
-    pub async fn days_changed(&self, since: u64, version: u64) -> anyhow::Result<Option<BTreeSet<NaiveDate>>> {
-        let mut days = BTreeSet::new();
-        for version in since + 1..=version {
-            let Some(bytes) = self.log.read_commit_entry(version).await? else { return Ok(None) };
-            for action in get_actions(version, &bytes).with_context(|| format!("read commit {version}"))? {
-                let day = match &action {
-                    Action::Add(add) if add.data_change => add.partition_values.get("event_date"),
-                    Action::Remove(gone) if gone.data_change => match &gone.partition_values {
-                        Some(values) => values.get("event_date"),
-                        None => return Ok(None),
-                    },
-                    _ => continue,
-                };
-                days.extend(day.and_then(|day| day.as_deref()).and_then(parse_day));
-            }
-        }
-        Ok(Some(days))
-    }
-
-    /// Every day of which the table has rows.
-    pub async fn days(&self) -> anyhow::Result<BTreeSet<NaiveDate>> {
-        let files = super::files_of(&self.log).await?;
-        Ok(files.iter().filter_map(|file| parse_day(file.event_date.as_deref()?)).collect())
+    fn reader(&self) -> ObjectReader {
+        ObjectReader { store: self.store.clone(), path: self.path.clone(), size: self.size }
     }
 }
 
-/// A day as Delta writes it.
-pub fn parse_day(text: &str) -> Option<NaiveDate> {
-    text.parse().ok()
+/// Reads the parts of a file that a reader of some columns asks for.
+pub struct ObjectReader {
+    store: ObjectStoreRef,
+    path: Path,
+    size: u64,
+}
+
+impl AsyncFileReader for ObjectReader {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
+        async move { Ok(self.store.get_range(&self.path, range).await?) }.boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        _: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
+        let size = self.size;
+        async move { Ok(Arc::new(ParquetMetaDataReader::new().load_and_finish(self, size).await?)) }.boxed()
+    }
 }

@@ -1,21 +1,22 @@
-//! Arrow schemas as Delta schemas, and whether a table that stands there can take what is to be written.
+//! Arrow schemas as Delta schemas; whether a table that stands there can take what is to be written; and how it grows.
+
+use std::sync::Arc;
 
 use anyhow::bail;
-use arrow::datatypes::{DataType as Arrow, Field, Schema};
-use deltalake_core::kernel::{ArrayType, DataType, PrimitiveType, StructField, StructType};
-use silverd_core::schema::COMMENT;
+use arrow::datatypes::{DataType as Arrow, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
+use deltalake_core::kernel::{ArrayType, DataType, MetadataValue, PrimitiveType, StructField, StructType};
+use silverd_core::schema::evolve::{DeltaType, TableColumn};
+use silverd_core::schema::{COMMENT, ENUM};
 
-/// The Delta columns of an Arrow schema. Comments come along.
+/// The Delta columns of an Arrow schema. Comments come along, and the cases of enums.
 pub fn columns(schema: &Schema) -> anyhow::Result<Vec<StructField>> {
     schema.fields().iter().map(|field| column(field)).collect()
 }
 
 fn column(field: &Field) -> anyhow::Result<StructField> {
-    let mut column = StructField::new(field.name(), data_type(field.data_type())?, field.is_nullable());
-    if let Some(comment) = field.metadata().get(COMMENT) {
-        column = column.with_metadata([(COMMENT, comment.as_str())]);
-    }
-    Ok(column)
+    let column = StructField::new(field.name(), data_type(field.data_type())?, field.is_nullable());
+    let metadata = [COMMENT, ENUM].into_iter().filter_map(|key| Some((key, field.metadata().get(key)?.as_str())));
+    Ok(column.with_metadata(metadata))
 }
 
 fn data_type(arrow: &Arrow) -> anyhow::Result<DataType> {
@@ -44,42 +45,136 @@ fn data_type(arrow: &Arrow) -> anyhow::Result<DataType> {
     }))
 }
 
-/// The ways in which a table's columns differ from those that are to be written. Columns that the table has beside them
-/// are no difference, as long as they may be null.
-pub fn differences(table: &StructType, wanted: &[StructField]) -> Vec<String> {
-    let mut differences = Vec::new();
-    for column in wanted {
-        match table.field(column.name()) {
-            None => differences.push(format!("column `{}`: the table has none", column.name())),
-            Some(found) => compare(column.name(), found, column, &mut differences),
-        }
-    }
-    for column in table.fields() {
-        if !column.is_nullable() && !wanted.iter().any(|wanted| wanted.name() == column.name()) {
-            differences.push(format!("column `{}`: the table requires it, and nothing gives it", column.name()));
-        }
-    }
-    differences
+/// Delta columns, as the rules of evolution see them.
+pub fn known<'a>(columns: impl IntoIterator<Item = &'a StructField>) -> Vec<TableColumn> {
+    columns.into_iter().map(known_column).collect()
 }
 
-fn compare(name: &str, found: &StructField, wanted: &StructField, differences: &mut Vec<String>) {
-    if shape(found.data_type()) != shape(wanted.data_type()) {
-        let (found, wanted) = (shape(found.data_type()), shape(wanted.data_type()));
-        differences.push(format!("column `{name}`: the table has {found}, to be written is {wanted}"));
-    } else if !found.is_nullable() && wanted.is_nullable() {
-        differences
-            .push(format!("column `{name}`: the table has it never null, to be written is one that may be null"));
+fn known_column(field: &StructField) -> TableColumn {
+    let text = |key: &str| match field.metadata.get(key) {
+        Some(MetadataValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    TableColumn {
+        name: field.name().clone(),
+        ty: known_type(field.data_type()),
+        nullable: field.is_nullable(),
+        comment: text(COMMENT),
+        cases: text(ENUM).map(|cases| cases.split(',').map(str::to_owned).collect()),
     }
 }
 
-/// A type as people read it, without comments.
-fn shape(ty: &DataType) -> String {
+fn known_type(ty: &DataType) -> DeltaType {
     match ty {
-        DataType::Array(array) => format!("array<{}>", shape(array.element_type())),
-        DataType::Struct(fields) => {
-            let fields: Vec<_> = fields.fields().map(|f| format!("{}: {}", f.name(), shape(f.data_type()))).collect();
-            format!("struct<{}>", fields.join(", "))
-        }
-        other => other.to_string(),
+        DataType::Primitive(primitive) => match primitive {
+            PrimitiveType::Boolean => DeltaType::Boolean,
+            PrimitiveType::Byte => DeltaType::Byte,
+            PrimitiveType::Short => DeltaType::Short,
+            PrimitiveType::Integer => DeltaType::Integer,
+            PrimitiveType::Long => DeltaType::Long,
+            PrimitiveType::Float => DeltaType::Float,
+            PrimitiveType::Double => DeltaType::Double,
+            PrimitiveType::String => DeltaType::String,
+            PrimitiveType::Binary => DeltaType::Binary,
+            PrimitiveType::Date => DeltaType::Date,
+            PrimitiveType::Timestamp => DeltaType::Timestamp,
+            PrimitiveType::Decimal(decimal) => DeltaType::Decimal(decimal.precision(), decimal.scale()),
+            other => DeltaType::Other(other.to_string()),
+        },
+        DataType::Array(array) => DeltaType::Array(Box::new(TableColumn {
+            name: "element".to_owned(),
+            ty: known_type(array.element_type()),
+            nullable: array.contains_null(),
+            comment: None,
+            cases: None,
+        })),
+        DataType::Struct(fields) => DeltaType::Struct(known(fields.fields())),
+        other => DeltaType::Other(other.to_string()),
     }
+}
+
+/// The table's schema once it has grown to these columns. What is said there of a column that silverd knows nothing of
+/// stays.
+pub fn grown(table: &StructType, columns: &[TableColumn]) -> anyhow::Result<StructType> {
+    let fields = columns.iter().map(|column| grown_column(table.field(&column.name), column));
+    Ok(StructType::try_new(fields.collect::<anyhow::Result<Vec<_>>>()?)?)
+}
+
+fn grown_column(has: Option<&StructField>, column: &TableColumn) -> anyhow::Result<StructField> {
+    let ty = grown_type(has.map(StructField::data_type), &column.ty)?;
+    let mut metadata = has.map(|has| has.metadata.clone()).unwrap_or_default();
+    let cases = column.cases.as_ref().map(|cases| cases.join(","));
+    for (key, value) in [(COMMENT, column.comment.clone()), (ENUM, cases)] {
+        metadata.extend(value.map(|value| (key.to_owned(), MetadataValue::String(value))));
+    }
+    Ok(StructField::new(&column.name, ty, column.nullable).with_metadata(metadata))
+}
+
+fn grown_type(has: Option<&DataType>, ty: &DeltaType) -> anyhow::Result<DataType> {
+    match (has, ty) {
+        (Some(DataType::Struct(table)), DeltaType::Struct(columns)) => Ok(grown(table, columns)?.into()),
+        (Some(DataType::Array(array)), DeltaType::Array(item)) => {
+            Ok(ArrayType::new(grown_type(Some(array.element_type()), &item.ty)?, array.contains_null()).into())
+        }
+        (Some(has), _) => Ok(has.clone()),
+        (None, ty) => data_type(&arrow(ty, None)?),
+    }
+}
+
+/// The Arrow schema of the files of a table with these columns, for rows that come as `rows`: where both agree on a
+/// column, it is written as it comes.
+pub fn layout(columns: &[TableColumn], rows: &SchemaRef) -> anyhow::Result<SchemaRef> {
+    let wanted = known(&self::columns(rows)?);
+    let mut fields: Vec<FieldRef> = Vec::with_capacity(columns.len());
+    for column in columns {
+        let found = rows.fields().iter().zip(&wanted).find(|(_, wanted)| wanted.name == column.name);
+        fields.push(match found {
+            Some((field, wanted)) if wanted.to_string() == column.to_string() => field.clone(),
+            _ => {
+                let like = found.map(|(field, _)| field.data_type());
+                Arc::new(Field::new(&column.name, arrow(&column.ty, like)?, column.nullable))
+            }
+        });
+    }
+    let as_they_come = fields.len() == rows.fields().len() && fields.iter().zip(rows.fields()).all(|(a, b)| a == b);
+    Ok(if as_they_come { rows.clone() } else { Arc::new(Schema::new(fields)) })
+}
+
+/// The Arrow type of a Delta type; what comes as a dictionary of strings stays one.
+fn arrow(ty: &DeltaType, like: Option<&Arrow>) -> anyhow::Result<Arrow> {
+    Ok(match ty {
+        DeltaType::Boolean => Arrow::Boolean,
+        DeltaType::Byte => Arrow::Int8,
+        DeltaType::Short => Arrow::Int16,
+        DeltaType::Integer => Arrow::Int32,
+        DeltaType::Long => Arrow::Int64,
+        DeltaType::Float => Arrow::Float32,
+        DeltaType::Double => Arrow::Float64,
+        DeltaType::Decimal(precision, scale) => Arrow::Decimal128(*precision, *scale as i8),
+        DeltaType::Binary => Arrow::Binary,
+        DeltaType::Date => Arrow::Date32,
+        DeltaType::Timestamp => Arrow::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        DeltaType::String => match like {
+            Some(dictionary @ Arrow::Dictionary(_, _)) => dictionary.clone(),
+            _ => Arrow::Utf8,
+        },
+        DeltaType::Array(item) => {
+            let like = match like {
+                Some(Arrow::List(item)) => Some(item.data_type()),
+                _ => None,
+            };
+            Arrow::List(Arc::new(Field::new("element", arrow(&item.ty, like)?, item.nullable)))
+        }
+        DeltaType::Struct(columns) => {
+            let like_of = |name: &str| match like {
+                Some(Arrow::Struct(fields)) => fields.find(name).map(|(_, field)| field.data_type()),
+                _ => None,
+            };
+            let field = |column: &TableColumn| {
+                Ok(Field::new(&column.name, arrow(&column.ty, like_of(&column.name))?, column.nullable))
+            };
+            Arrow::Struct(columns.iter().map(field).collect::<anyhow::Result<Fields>>()?)
+        }
+        DeltaType::Other(name) => bail!("silverd does not write columns of type {name}"),
+    })
 }

@@ -5,7 +5,8 @@ use std::path::{Path as FilePath, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use arrow::datatypes::SchemaRef;
-use deltalake_core::kernel::{Action, DataType, PrimitiveType, Remove, StructField};
+use chrono::NaiveDate;
+use deltalake_core::kernel::{Action, DataType, Metadata, MetadataExt, PrimitiveType, Remove, StructField};
 use deltalake_core::logstore::{LogStoreRef, ObjectStoreRef, get_actions};
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::SaveMode;
@@ -14,6 +15,7 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use silverd_core::offsets::{LogPartition, Offsets};
 use silverd_core::schema::COMMENT;
+use silverd_core::schema::evolve::{Fit, evolve};
 use tracing::info;
 use url::Url;
 
@@ -44,7 +46,13 @@ pub struct Table {
     /// Delta's own id of the table, from its metadata.
     pub id: String,
     path: PathBuf,
+    /// The columns of the rows that are to be written, as Delta has them and as they come.
     columns: Vec<StructField>,
+    rows: SchemaRef,
+    /// How these go into the table.
+    fit: Fit,
+    /// What the table becomes with the next rows, if it changes.
+    pub(super) grown: Option<Metadata>,
 }
 
 /// A data file of a table.
@@ -57,6 +65,14 @@ pub struct DataFile {
     pub modified_ms: i64,
     /// Delta's statistics, as JSON.
     pub stats: Option<String>,
+}
+
+impl DataFile {
+    /// The day of the file's rows, in days since the epoch.
+    pub fn day(&self) -> Option<i32> {
+        let date = NaiveDate::parse_from_str(self.event_date.as_deref()?, "%Y-%m-%d").ok()?;
+        i32::try_from(date.signed_duration_since(NaiveDate::default()).num_days()).ok()
+    }
 }
 
 impl From<DataFile> for Remove {
@@ -108,8 +124,12 @@ impl Table {
             id: String::new(),
             path: spec.path.clone(),
             columns,
+            rows: spec.schema.clone(),
+            fit: Fit { columns: Vec::new(), changes: Vec::new(), notices: Vec::new() },
+            grown: None,
         };
         opened.read(&table).await?;
+        opened.tell_fit();
         Ok(opened)
     }
 
@@ -120,12 +140,40 @@ impl Table {
     }
 
     async fn read(&mut self, table: &DeltaTable) -> anyhow::Result<()> {
-        accepts(table, &self.columns)?;
+        self.fit = accepts(table, &self.columns)?;
+        let snapshot = table.snapshot()?;
+        self.grown = match self.fit.changes.is_empty() {
+            true => None,
+            false => {
+                let grown = schema::grown(&snapshot.schema(), &self.fit.columns)?;
+                Some(snapshot.metadata().clone().with_schema(&grown)?)
+            }
+        };
         let version = table.version().ok_or_else(|| anyhow!("the table has no version"))?;
-        self.id = table.snapshot()?.metadata().id().to_string();
+        self.id = snapshot.metadata().id().to_string();
         self.transactions = transactions(self.store().as_ref(), Some(version)).await?;
         self.version = version;
         Ok(())
+    }
+
+    /// The Arrow schema of the table's files from the next rows on.
+    pub fn layout(&self) -> anyhow::Result<SchemaRef> {
+        let columns: Vec<_> = self.fit.columns.iter().filter(|column| column.name != EVENT_DATE).cloned().collect();
+        schema::layout(&columns, &self.rows)
+    }
+
+    /// How the rows that are to be written go into the table.
+    pub fn fit(&self) -> &Fit {
+        &self.fit
+    }
+
+    fn tell_fit(&self) {
+        for change in &self.fit.changes {
+            info!(table = %self.name, "with the next rows, {change}");
+        }
+        for notice in &self.fit.notices {
+            info!(table = %self.name, "{notice}");
+        }
     }
 
     /// The table's state as of now, loaded afresh; kept by nobody, since it grows with the table.
@@ -133,6 +181,13 @@ impl Table {
         let mut table = DeltaTable::new(self.log.clone());
         table.load().await.with_context(|| format!("load table {} in {}", self.name, self.path.display()))?;
         Ok(table)
+    }
+
+    /// Reads the log anew, and gives the data files at the version that it has come to.
+    pub async fn files(&mut self) -> anyhow::Result<Vec<DataFile>> {
+        let table = self.snapshot().await?;
+        self.read(&table).await?;
+        files_in(&table).await
     }
 
     /// The next offset of every log partition of which the table holds something.
@@ -157,6 +212,11 @@ impl Table {
             return Ok(info);
         }
         Ok(None)
+    }
+
+    /// The last version that is known.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     pub fn transaction(&self, app_id: &str) -> Option<i64> {
@@ -188,8 +248,15 @@ pub async fn files_of(log: &LogStoreRef) -> anyhow::Result<Vec<DataFile>> {
     files_in(&table).await
 }
 
+/// A table's data files at a version.
+pub async fn files_at(log: &LogStoreRef, version: u64) -> anyhow::Result<Vec<DataFile>> {
+    let mut table = DeltaTable::new(log.clone());
+    table.load_version(version).await.with_context(|| format!("load version {version}"))?;
+    files_in(&table).await
+}
+
 /// The data files of a table at the version that it was loaded at.
-pub async fn files_in(table: &DeltaTable) -> anyhow::Result<Vec<DataFile>> {
+async fn files_in(table: &DeltaTable) -> anyhow::Result<Vec<DataFile>> {
     let log = table.log_store();
     let views = table.snapshot()?.snapshot().file_views(log.as_ref(), None);
     let files = views.map_ok(|file| DataFile {
@@ -227,7 +294,7 @@ async fn create(table: &DeltaTable, spec: &Spec, columns: Vec<StructField>) -> a
 /// The highest protocol that this writer keeps: appends without invariants, generated columns or the like.
 const WRITER_VERSION_MAX: i32 = 2;
 
-fn accepts(table: &DeltaTable, columns: &[StructField]) -> anyhow::Result<()> {
+fn accepts(table: &DeltaTable, columns: &[StructField]) -> anyhow::Result<Fit> {
     let snapshot = table.snapshot()?;
     let protocol = snapshot.protocol();
     if protocol.min_writer_version() > WRITER_VERSION_MAX {
@@ -241,13 +308,5 @@ fn accepts(table: &DeltaTable, columns: &[StructField]) -> anyhow::Result<()> {
     if partitioned != [EVENT_DATE] {
         bail!("the table is partitioned by {partitioned:?}, expected [\"{EVENT_DATE}\"]");
     }
-    let differences = schema::differences(&snapshot.schema(), columns);
-    if !differences.is_empty() {
-        bail!(
-            "the table has another schema than what is to be written:\n  {}\nEither name a new path in pipeline.toml (the \
-             table is made anew from Bronze), or go back to a plugin that fits",
-            differences.join("\n  ")
-        );
-    }
-    Ok(())
+    Ok(evolve(&schema::known(snapshot.schema().fields()), &schema::known(columns))?)
 }

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use silverd_core::config::{Compression, Gold};
 
 use super::shape;
-use crate::delta::{Change, Encoder, Reader, Spec, Table, files_in, parse_day, writer_properties};
+use crate::delta::{Change, Encoder, Reader, Spec, Table, files_of, parse_day, writer_properties};
 use crate::sql::{self, Tables, Unanswered};
 
 /// Days of one commit. A table that begins anew over years of history takes several.
@@ -159,7 +159,7 @@ impl Model {
             refreshed.rows += file.rows();
             adds.push(file);
         }
-        let stands = files_in(&open.table.snapshot().await?).await?;
+        let stands = files_of(&open.table.log()).await?;
         let of_these_days = |day: Option<&str>| day.and_then(parse_day).is_some_and(|day| days.contains(&day));
         let removes: Vec<_> = stands.into_iter().filter(|file| of_these_days(file.event_date.as_deref())).collect();
         let gone: Vec<_> = removes.iter().map(|file| (Instant::now(), file.path.clone())).collect();
@@ -232,7 +232,7 @@ async fn source(tables: &Tables, name: String) -> Result<Source, Unanswered> {
 }
 
 async fn days_of(table: &Table) -> anyhow::Result<BTreeSet<NaiveDate>> {
-    let files = files_in(&table.snapshot().await?).await?;
+    let files = files_of(&table.log()).await?;
     Ok(files.iter().filter_map(|file| parse_day(file.event_date.as_deref()?)).collect())
 }
 

@@ -12,6 +12,7 @@ use parquet::schema::types::ColumnPath;
 use silverd_core::chunk::day_of;
 use silverd_core::config::{Compression, SilverTable};
 use silverd_core::rows::file_schema;
+use silverd_core::schema::evolve::Fit;
 use silverd_core::schema::{Kind, TableSchema, added};
 
 use crate::delta::{Spec, Table, writer_properties};
@@ -22,6 +23,8 @@ use crate::transform::{self, Host, Limits, Plugin, ReferenceFile};
 pub enum Blame {
     #[error("event_date")]
     EventDate,
+    #[error("dedup")]
+    Dedup,
     #[error("reference {0}")]
     Reference(String),
 }
@@ -34,6 +37,35 @@ pub fn load_plugin(
     limits: Limits,
 ) -> anyhow::Result<Plugin> {
     let file = transform::build::wasm_of(&base.join(&*config.plugin))?;
+    load_file(config, base, host, limits, &file)
+}
+
+/// Where plugins are kept that tables were filled by, each under its digest.
+const KEPT: &str = "data/.silverd/plugins";
+
+/// Loads an earlier plugin of a table, with the settings of today; `None` if it was not kept.
+pub fn load_kept(
+    config: &SilverTable,
+    base: &std::path::Path,
+    host: Arc<Host>,
+    limits: Limits,
+    digest: &str,
+) -> anyhow::Result<Option<Arc<Plugin>>> {
+    let file = base.join(KEPT).join(format!("{digest}.wasm"));
+    if digest.is_empty() || !file.is_file() {
+        return Ok(None);
+    }
+    let plugin = load_file(config, base, host, limits, &file)?;
+    Ok((plugin.digest.as_str() == digest).then(|| Arc::new(plugin)))
+}
+
+fn load_file(
+    config: &SilverTable,
+    base: &std::path::Path,
+    host: Arc<Host>,
+    limits: Limits,
+    file: &std::path::Path,
+) -> anyhow::Result<Plugin> {
     let mut reference = Vec::new();
     for (name, path) in &config.reference {
         let path = base.join(&**path);
@@ -43,27 +75,52 @@ pub fn load_plugin(
         reference.push(ReferenceFile { name: name.clone(), contents });
     }
     let settings = config.settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    let plugin = Plugin::load(host, &file, transform::Config { settings, reference }, limits)?;
-    match plugin.schema.column(&config.event_date) {
-        Some(column) if column.kind == Kind::Timestamp && !column.nullable => Ok(plugin),
-        Some(_) => {
-            Err(anyhow!("names a column that is no `timestamp`, or one that may be null").context(Blame::EventDate))
-        }
-        None => {
-            let names: Vec<_> = plugin.schema.columns.iter().map(|column| column.name.as_str()).collect();
-            Err(anyhow!("names no column of the plugin's row, which has {}", names.join(", "))
-                .context(Blame::EventDate))
-        }
+    let plugin = Plugin::load(host, &config.name, file, transform::Config { settings, reference }, limits)?;
+    names_a_time(&plugin.schema, &config.event_date).map_err(|fault| anyhow!(fault).context(Blame::EventDate))?;
+    for name in config.dedup.iter().flat_map(|dedup| dedup.by.iter()) {
+        names_an_event(&plugin.schema, name).map_err(|fault| anyhow!(fault).context(Blame::Dedup))?;
     }
+    Ok(plugin)
+}
+
+fn names_a_time(schema: &TableSchema, name: &str) -> Result<(), String> {
+    match schema.column(name) {
+        Some(column) if column.kind == Kind::Timestamp && !column.nullable => Ok(()),
+        Some(_) => Err("names a column that is no `timestamp`, or one that may be null".to_owned()),
+        None => Err(no_column(schema)),
+    }
+}
+
+/// Deduplication asks of a column that every row has a value there, and that equal values are equal bytes.
+fn names_an_event(schema: &TableSchema, name: &str) -> Result<(), String> {
+    match schema.column(name).map(|column| (column, &column.kind)) {
+        None => Err(format!("`{name}` {}", no_column(schema))),
+        Some((column, _)) if column.nullable => Err(format!("`{name}` names a column that may be null")),
+        Some((_, Kind::Float32 | Kind::Float64 | Kind::List(_) | Kind::Struct(_))) => {
+            Err(format!("`{name}` names a column of numbers with a point, a list or a record: no name of an event"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn no_column(schema: &TableSchema) -> String {
+    let names: Vec<_> = schema.columns.iter().map(|column| column.name.as_str()).collect();
+    format!("names no column of the plugin's row, which has {}", names.join(", "))
 }
 
 /// Says what would keep a plugin from writing the table that stands there, if one does.
 pub async fn fits(config: &SilverTable, plugin: &Plugin, base: &std::path::Path) -> anyhow::Result<()> {
-    let spec = spec(config, &plugin.schema, base);
-    if spec.path.join("_delta_log").is_dir() { Table::open(&spec).await.map(drop) } else { Ok(()) }
+    fit(config, plugin, base).await.map(drop)
 }
 
-pub(super) fn spec(config: &SilverTable, schema: &TableSchema, base: &std::path::Path) -> Spec {
+/// How a plugin's rows go into the table that stands there; `None` if none does.
+pub async fn fit(config: &SilverTable, plugin: &Plugin, base: &std::path::Path) -> anyhow::Result<Option<Fit>> {
+    let spec = spec(config, &plugin.schema, base);
+    let there = spec.path.join("_delta_log").is_dir();
+    Ok(if there { Some(Table::open(&spec).await?.fit().clone()) } else { None })
+}
+
+pub(crate) fn spec(config: &SilverTable, schema: &TableSchema, base: &std::path::Path) -> Spec {
     Spec {
         name: config.name.to_string(),
         path: base.join(&*config.path),
@@ -73,7 +130,7 @@ pub(super) fn spec(config: &SilverTable, schema: &TableSchema, base: &std::path:
 }
 
 /// The rows of each day (days since the epoch, UTC) by a timestamp column.
-pub(super) fn by_day(batches: &[RecordBatch], event_date: &str) -> anyhow::Result<BTreeMap<i32, Vec<RecordBatch>>> {
+pub(crate) fn by_day(batches: &[RecordBatch], event_date: &str) -> anyhow::Result<BTreeMap<i32, Vec<RecordBatch>>> {
     let mut days = BTreeMap::<i32, Vec<RecordBatch>>::new();
     for batch in batches {
         let column = batch.column_by_name(event_date).with_context(|| format!("no column {event_date}"))?;
@@ -95,7 +152,7 @@ pub(super) fn by_day(batches: &[RecordBatch], event_date: &str) -> anyhow::Resul
 }
 
 /// Dictionaries for enums and what repeats; offsets as differences.
-pub(super) fn properties(compression: &Compression, schema: &TableSchema) -> anyhow::Result<WriterProperties> {
+pub(crate) fn properties(compression: &Compression, schema: &TableSchema) -> anyhow::Result<WriterProperties> {
     let mut properties = writer_properties(compression)?.set_dictionary_enabled(false);
     for column in &schema.columns {
         if matches!(column.kind, Kind::Enum(_)) {

@@ -7,28 +7,29 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use futures::FutureExt;
 use serde_json::json;
+use silverd_core::breaker::Breaker;
 use silverd_core::chunk::Chunk;
 use silverd_core::config::SilverTable;
 use silverd_core::offsets::{Offsets, Ranges, advance, missing};
-use silverd_core::rows::file_schema;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use super::dedup::Dedup;
 use super::table::{by_day, load_plugin, properties, spec};
 use super::{Landing, Offer, Shared, StateOf};
 use crate::bronze::ranges_json;
-use crate::delta::{CommitError, Encoder, NewFile, Table};
+use crate::delta::{Change, CommitError, Encoder, NewFile, Table};
 use crate::replay::Replay;
+use crate::side::{self, Announced};
 use crate::telemetry::{Stage, TableStats};
-use crate::transform::{Plugin, Transformer, Verdicts};
+use crate::transform::{Plugin, Transformer, Tripped, Verdicts, build};
+use crate::{clock, late, quarantine};
 
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 /// How often a table that fails is tried again once the flow is over.
 const LAST_TRIES_MAX: u32 = 2;
-/// The application id under which a table counts its commits that have rejects.
-const REJECTS: &str = "silverd-rejects";
 /// Progress over events of other tables alone is committed this seldom; after a crash it is found again from Bronze.
 const IDLE_COMMIT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -43,6 +44,8 @@ pub(super) struct Task {
     /// Loaded once: what lies on the disk later is not taken up by chance.
     pub(super) plugin: Option<Arc<Plugin>>,
     pub(super) open: Option<Open>,
+    /// What is remembered of the plugin's faults, over openings.
+    pub(super) breaker: Breaker,
     /// The last failure that was logged, so that one that stays is told once.
     pub(super) told: Option<String>,
 }
@@ -52,6 +55,7 @@ pub(super) struct Open {
     table: Table,
     transformer: Transformer,
     encoder: Arc<Encoder>,
+    dedup: Option<Dedup>,
     /// Up to where the table has come, in memory: at least as far as its last commit.
     next: Offsets,
     committed_at: Instant,
@@ -59,6 +63,11 @@ pub(super) struct Open {
     /// Another silverd's progress was passed by the last commit.
     passed: bool,
 }
+
+/// The rows were judged as if those of this chunk were in the table, and they are not.
+#[derive(Debug, thiserror::Error)]
+#[error("the chunk is not in bronze: another silverd writes its partitions")]
+struct Undone;
 
 enum Step {
     Go,
@@ -75,11 +84,17 @@ impl Task {
                 Ok(Step::Finished) => return Ok(()),
                 Err(failure) => {
                     self.open = None;
-                    self.tell(&failure, pause);
+                    let tripped = failure.is::<Tripped>();
                     last_tries += u32::from(self.offers.is_closed());
-                    if last_tries > LAST_TRIES_MAX || self.hurry.is_cancelled() {
+                    if last_tries > LAST_TRIES_MAX || self.hurry.is_cancelled() || (tripped && self.offers.is_closed())
+                    {
                         return Err(failure);
                     }
+                    if tripped {
+                        self.pause_table(&failure).await;
+                        continue;
+                    }
+                    self.tell(&failure, pause);
                     let hurry = self.hurry.clone();
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
@@ -99,9 +114,34 @@ impl Task {
         std::future::pending::<()>().await;
     }
 
+    /// The plugin fails on everything: waits for another version of it, or for the backoff to pass.
+    async fn pause_table(&mut self, failure: &anyhow::Error) {
+        let now = clock::now_ms().unsigned_abs();
+        let pause = Duration::from_millis(self.breaker.open(now).saturating_sub(now));
+        let reason = format!("{failure:#}");
+        let (table, seconds) = (&self.config.name, pause.as_secs());
+        error!(%table, "{reason}. The table is paused, bronze goes on; trying again in {seconds} s, or when the plugin changes");
+        self.state.set(format!("paused for {seconds} s: {}", reason.lines().next().unwrap_or_default()));
+        self.told = Some(reason);
+        // Whatever lies in its place by then is loaded.
+        self.plugin = None;
+        let changed = build::changed(self.shared.base.join(&*self.config.plugin));
+        let hurry = self.hurry.clone();
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = changed => info!(table = %self.config.name, "the plugin has changed; trying it"),
+            () = hurry.cancelled() => {}
+            () = async { while self.offers.recv().await.is_some() {} } => {} // the flow is over: once more, and no more
+        }
+    }
+
     fn tell(&mut self, failure: &anyhow::Error, pause: Duration) {
         if let Some(CommitError::Fenced { version, .. }) = failure.downcast_ref() {
             info!(table = %self.config.name, version, "another silverd has written these offsets; going on behind it");
+            return;
+        }
+        if let Some(CommitError::Overtaken(version)) = failure.downcast_ref() {
+            info!(table = %self.config.name, version, "another writer has added rows: looking for duplicates anew");
             return;
         }
         let text = format!("{failure:#}");
@@ -145,7 +185,7 @@ impl Task {
             _ = self.shared.head.changed() => Ok(()),
             () = tokio::time::sleep(idle) => {
                 open.committed_at = Instant::now();
-                self.commit(open, Vec::new(), None, &Verdicts::default()).await
+                self.commit(open, Vec::new(), Vec::new(), &Verdicts::default()).await
             }
         }
     }
@@ -156,7 +196,7 @@ impl Task {
             self.catch_up(open).await?;
             return Ok(Step::Go);
         }
-        self.commit(open, Vec::new(), None, &Verdicts::default()).await?;
+        self.commit(open, Vec::new(), Vec::new(), &Verdicts::default()).await?;
         self.state.set("ended");
         Ok(Step::Finished)
     }
@@ -225,7 +265,14 @@ impl Task {
         let verdicts = tokio::task::block_in_place(|| {
             let transform = || self.stats.plugin_time(|| open.transformer.transform(chunk, records));
             self.shared.stages.measure(Stage::Plugin, transform)
-        })?;
+        });
+        self.breaker = open.transformer.breaker().clone();
+        let mut verdicts = verdicts?;
+        if let Some(dedup) = &mut open.dedup {
+            dedup.look_up(&verdicts.rows).await?;
+            self.shared.stages.measure(Stage::Dedup, || dedup.judge(&mut verdicts))?;
+        }
+        let late = late::find(&self.config, &mut verdicts)?;
         let encoder = open.encoder.clone();
         let files = self.shared.stages.measure(Stage::SilverEncode, || {
             let days = by_day(&verdicts.rows, &self.config.event_date)?;
@@ -234,6 +281,7 @@ impl Task {
         // Silver never runs ahead of Bronze: what Bronze has not got may never be read again.
         let landed = landing.wait_for(|landing| *landing != Landing::Pending).await;
         if landed.map_or(true, |landing| *landing == Landing::Abandoned) {
+            anyhow::ensure!(open.dedup.is_none(), Undone);
             return Ok(());
         }
         let mut put = Vec::with_capacity(files.len());
@@ -241,90 +289,61 @@ impl Task {
             file.put(&open.table.store(), bytes).await?;
             put.push(file);
         }
-        let rejects = match &verdicts.rejected[..] {
-            [] => None,
-            rejected => {
-                let digest = &open.transformer.plugin().digest;
-                let quarantine = &self.shared.quarantine;
-                Some(quarantine.put(&self.config.name, digest, chunk, rejected).await.context("write rejects")?)
-            }
-        };
+        let mut announced = Vec::new();
+        if !verdicts.rejected.is_empty() {
+            let digest = &open.transformer.plugin().digest;
+            let rows = quarantine::rows(&self.config.name, digest, chunk, &verdicts.rejected)?;
+            announced.push(self.shared.quarantine.put(rows).await.context("write rejects")?);
+        }
+        if let (Some(rows), Some(side)) = (late, &self.shared.late) {
+            announced.push(side.put(rows).await.context("write the list of late events")?);
+        }
         advance(&mut open.next, &chunk.ranges.ends());
         if verdicts.counts.events == 0 {
             return Ok(());
         }
-        self.commit(open, put, rejects, &verdicts).await
+        self.commit(open, put, announced, &verdicts).await
     }
 
-    /// Commits rows, counts and all progress since the last commit. Rejects are announced in the same commit, and then
-    /// committed to the quarantine: what is announced and not there yet, after a crash, is found by `settle`.
+    /// Commits rows, counts and all progress since the last commit. What goes to the side tables is announced in the same
+    /// commit, and committed there afterwards; after a crash between the two, `open_up` finds it.
     async fn commit(
         &self,
         open: &mut Open,
-        files: Vec<NewFile>,
-        rejects: Option<NewFile>,
+        adds: Vec<NewFile>,
+        announced: Vec<Announced>,
         verdicts: &Verdicts,
     ) -> anyhow::Result<()> {
         let ranges: Ranges = missing(&open.table.offsets(), &open.next);
         if ranges.is_empty() {
-            anyhow::ensure!(files.is_empty() && rejects.is_none(), "there are rows without progress");
+            anyhow::ensure!(adds.is_empty() && announced.is_empty(), "there are rows without progress");
             return Ok(());
         }
         let begun = Instant::now();
         let mut progress: Vec<_> = ranges.ends().iter().map(|(log, next)| (log.app_id(), *next)).collect();
-        let number = open.table.transaction(REJECTS).unwrap_or(0) + 1;
-        if rejects.is_some() {
-            progress.push((REJECTS.to_owned(), number));
-        }
         let plugin = open.transformer.plugin();
-        let info = json!({
+        let mut info = json!({
             "ranges": ranges_json(&ranges),
             "counts": verdicts.counts,
             "plugin": { "interface": plugin.schema.interface, "digest": plugin.digest.as_str() },
-            "rejects": rejects,
         });
-        let (count, bytes) = (files.len(), files.iter().map(NewFile::size).sum());
-        let appended = open.table.append(files, &progress, info);
-        let committed = self.shared.stages.time(Stage::Commit, appended).await.map_err(anyhow::Error::new)?;
+        let announced = side::announce(announced, &open.table, &mut progress, &mut info)?;
+        let (count, bytes) = (adds.len(), adds.iter().map(NewFile::size).sum());
+        let decided_by_rows = open.dedup.is_some();
+        let change = Change { adds, removes: Vec::new(), progress, info, decided_by_rows };
+        let committing = open.table.commit(change);
+        let committed = self.shared.stages.time(Stage::Commit, committing).await.map_err(anyhow::Error::new)?;
         open.committed_at = Instant::now();
         self.stats.judged(&verdicts.counts);
         let rows = verdicts.counts.rows as usize;
         self.stats.committed(committed.version, rows, count, bytes, begun.elapsed());
         self.shared.fresh.push(&self.config.name, &verdicts.rows, &self.stats);
-        if let Some(file) = rejects {
-            let quarantine = &self.shared.quarantine;
-            if quarantine.known(&open.table.id).await == number - 1 {
-                quarantine.settle(&self.config.name, &open.table.id, number, file).await?;
-            } else {
-                self.settle(&open.table).await?;
-            }
-        }
+        side::follow(announced, &open.table).await?;
         if !missing(&open.next, &open.table.offsets()).is_empty() {
             // Another silverd has made progress that was passed on the way; what was planned before it is void.
             advance(&mut open.next, &open.table.offsets());
             open.replay = None;
             open.passed = true;
-        }
-        Ok(())
-    }
-
-    /// Brings the quarantine up to what the table has announced: a crash may have come between the two commits.
-    async fn settle(&self, table: &Table) -> anyhow::Result<()> {
-        let quarantine = &self.shared.quarantine;
-        let announced = table.transaction(REJECTS).unwrap_or(0);
-        let mut pending: Vec<(i64, NewFile)> = Vec::new();
-        for number in (quarantine.settled(&table.id).await? + 1..=announced).rev() {
-            let info = table.info_of(REJECTS, number).await?;
-            let rejects = info.and_then(|mut info| info.get_mut("rejects").map(serde_json::Value::take));
-            let file = rejects.and_then(|rejects| serde_json::from_value(rejects).ok());
-            match file {
-                Some(file) if quarantine.has(&file).await? => pending.push((number, file)),
-                // The quarantine was removed, and made anew: what it had is gone.
-                _ => break,
-            }
-        }
-        while let Some((number, file)) = pending.pop() {
-            quarantine.settle(&self.config.name, &table.id, number, file).await?;
         }
         Ok(())
     }
@@ -335,23 +354,28 @@ impl Task {
             Some(plugin) => plugin.clone(),
             None => self.plugin.insert(self.load_plugin().await?).clone(),
         };
+        self.stats.plugin_loaded(&plugin.schema.interface.to_string(), plugin.digest.as_str());
         let spec = spec(&self.config, &plugin.schema, &self.shared.base);
         let table = Table::open(&spec).await?;
         let encoder = Encoder::new(
-            file_schema(&plugin.schema),
+            table.layout()?,
             properties(&self.config.compression, &plugin.schema)?,
             &self.config.compression,
         );
         if self.told.take().is_some() {
             info!(table = %self.config.name, "ready again");
         }
-        self.settle(&table).await.context("bring the quarantine up to the table")?;
+        for side in self.shared.sides() {
+            side.settle(&table).await.with_context(|| format!("bring {} up to the table", side.kind.name))?;
+        }
+        let dedup = Dedup::open(&self.config, &table.layout()?, table.log()).await?;
         let next = table.offsets();
-        let transformer = Transformer::new(plugin);
+        let transformer = Transformer::new(plugin).with_breaker(self.breaker.clone());
         Ok(Open {
             table,
             transformer,
             encoder: Arc::new(encoder),
+            dedup,
             next,
             committed_at: Instant::now(),
             replay: None,
@@ -363,8 +387,11 @@ impl Task {
         let (config, base) = (self.config.clone(), self.shared.base.clone());
         let (host, limits) = (self.shared.host.clone(), self.shared.limits.clone());
         let plugin = tokio::task::spawn_blocking(move || load_plugin(&config, &base, host, limits)).await??;
-        info!(table = %self.config.name, digest = %plugin.digest, interface = %plugin.schema.interface, "plugin loaded");
-        self.stats.plugin_loaded(&plugin.schema.interface.to_string(), plugin.digest.as_str());
+        tell_loaded(&self.config.name, &plugin);
         Ok(Arc::new(plugin))
     }
+}
+
+pub(super) fn tell_loaded(table: &str, plugin: &Plugin) {
+    info!(table, digest = %plugin.digest, interface = %plugin.schema.interface, "plugin loaded");
 }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
@@ -40,6 +40,29 @@ pub fn wasm_of(plugin: &Path) -> anyhow::Result<PathBuf> {
             package.file_name(),
             package.target.display()
         ),
+    }
+}
+
+/// Ends when another wasm lies where this plugin's is: a file that was replaced, or a folder that was built.
+pub async fn changed(plugin: PathBuf) {
+    /// Often enough for who waits for it, and seldom enough for a file system over the network.
+    const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+    let find = move || {
+        let package = if plugin.is_dir() { Some(Package::of(&plugin).ok()?) } else { None };
+        Some(move || {
+            let file = package.as_ref().map_or_else(|| Some(plugin.clone()), Package::newest_wasm)?;
+            let metadata = file.metadata().ok()?;
+            Some((file, metadata.len(), metadata.modified().ok()?))
+        })
+    };
+    let Ok(Some(look)) = tokio::task::spawn_blocking(find).await else { return std::future::pending().await };
+    let before = look();
+    loop {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        let now = look();
+        if now.is_some() && now != before {
+            return;
+        }
     }
 }
 

@@ -1,13 +1,20 @@
-//! What plugins run in: one engine, a WASI with nothing in it, and the limits that a guest cannot pass.
+//! What plugins run in: one engine, a WASI with nothing in it but what a guest says, and the limits that a guest cannot pass.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use silverd_core::config::Limits;
+use tracing::warn;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::{Config, Engine, ResourceLimiter};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+use super::cache::Compiler;
+use super::logs::{self, Logs, Words};
+use super::store::Store;
+use crate::state::OwnFolder;
 
 /// How long an epoch lasts. Coarse, since a fine ticker starves on a busy machine.
 const TICK: Duration = Duration::from_millis(10);
@@ -16,22 +23,43 @@ const TICK: Duration = Duration::from_millis(10);
 pub struct Host {
     pub engine: Engine,
     pub linker: Linker<State>,
+    pub compiler: Compiler,
+    /// Where plugins are kept that have been loaded; `None` where nothing is kept.
+    pub store: Option<Store>,
 }
 
 /// The deadline of a call, in epochs from now.
-pub fn deadline(limits: &Limits) -> u64 {
-    limits.transform_ms_max.div_ceil(TICK.as_millis() as u64) + 1
+pub fn deadline(ms: u64) -> u64 {
+    ms.div_ceil(TICK.as_millis() as u64) + 1
 }
 
 impl Host {
-    /// Starts the engine, and the thread that ticks its epochs as long as it lives.
+    /// Starts the engine, and the thread that ticks its epochs as long as it lives. Keeps nothing on the disk.
     pub fn new() -> anyhow::Result<Arc<Self>> {
-        let mut config = Config::new();
-        config.epoch_interruption(true);
-        config.wasm_component_model(true);
-        let engine = Engine::new(&config).map_err(|error| anyhow!("start the WebAssembly engine: {error:#}"))?;
+        let engine = engine()?;
+        let compiler = Compiler::new(&engine);
+        Self::start(engine, compiler, None)
+    }
+
+    /// The same, with the folder of `[state]` to remember plugins and what was compiled of them. `silverd` is the program
+    /// that compiles. A folder that cannot be used costs time, and nothing else.
+    pub fn with_state(state: &Path, silverd: &Path) -> anyhow::Result<Arc<Self>> {
+        let engine = engine()?;
+        let own = |name: &str| OwnFolder::open(state).and_then(|folder| OwnFolder::open(&folder.path(name)));
+        let (compiler, store) = match own("compiled").and_then(|compiled| Ok((compiled, own("plugins")?))) {
+            Ok((compiled, plugins)) => (Compiler::with_cache(&engine, compiled, silverd), Some(Store::new(plugins))),
+            Err(error) => {
+                warn!("{error:#}; plugins are compiled at each start, and none is kept");
+                (Compiler::new(&engine), None)
+            }
+        };
+        Self::start(engine, compiler, store)
+    }
+
+    fn start(engine: Engine, compiler: Compiler, store: Option<Store>) -> anyhow::Result<Arc<Self>> {
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_sync(&mut linker).map_err(|error| anyhow!("link WASI: {error:#}"))?;
+        logs::link(&mut linker)?;
         let weak = engine.weak();
         std::thread::Builder::new().name("wasm-epochs".to_owned()).spawn(move || {
             while let Some(engine) = weak.upgrade() {
@@ -40,29 +68,52 @@ impl Host {
                 std::thread::sleep(TICK);
             }
         })?;
-        Ok(Arc::new(Self { engine, linker }))
+        Ok(Arc::new(Self { engine, linker, compiler, store }))
     }
+}
+
+/// The engine whose settings all machine code is made for.
+pub(super) fn engine() -> anyhow::Result<Engine> {
+    let mut config = Config::new();
+    config.epoch_interruption(true);
+    config.wasm_component_model(true);
+    Engine::new(&config).map_err(|error| anyhow!("start the WebAssembly engine: {error:#}"))
+}
+
+/// This program, also where its file has been replaced since it was started.
+pub fn this_program() -> PathBuf {
+    let running = Path::new("/proc/self/exe");
+    if running.exists() { running.to_path_buf() } else { std::env::current_exe().unwrap_or_default() }
+}
+
+/// wasmtime's errors, as anyhow's, with their chain.
+pub(super) fn foreign(error: wasmtime::Error) -> anyhow::Error {
+    anyhow!("{error:#}")
 }
 
 /// What a guest's store holds.
 pub struct State {
     pub memory: MemoryLimit,
+    pub words: Words,
     wasi: WasiCtx,
     resources: ResourceTable,
 }
 
 impl State {
-    pub fn new(limits: &Limits) -> Self {
-        // No file, no network, no environment, no output, and a clock that stands still: equal events give equal rows.
+    pub fn new(limits: &Limits, logs: Arc<Logs>) -> Self {
+        let words = Words::new(logs);
+        // No file, no network, no environment, and a clock that stands still: equal events give equal rows.
         let wasi = WasiCtxBuilder::new()
             .allow_tcp(false)
             .allow_udp(false)
+            .stdout(words.stdout.clone())
+            .stderr(words.stderr.clone())
             .wall_clock(Stopped)
             .monotonic_clock(Stopped)
             .insecure_random_seed(0)
             .build();
         let memory = MemoryLimit { bytes_max: limits.memory_bytes_max, used: 0, refused: None };
-        Self { memory, wasi, resources: ResourceTable::new() }
+        Self { memory, words, wasi, resources: ResourceTable::new() }
     }
 }
 
@@ -95,7 +146,7 @@ impl HostMonotonicClock for Stopped {
 /// Bounds all memories of a guest together, and remembers what it refused.
 pub struct MemoryLimit {
     bytes_max: usize,
-    used: usize,
+    pub used: usize,
     pub refused: Option<usize>,
 }
 

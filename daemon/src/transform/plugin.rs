@@ -10,12 +10,13 @@ use silverd_core::chunk::Chunk;
 use silverd_core::config::Limits;
 use silverd_core::schema::{TRANSFORM, TableSchema};
 use silverd_core::verdict::{Code, Reject};
-use wasmtime::component::{Component, ComponentExportIndex, InstancePre, TypedFunc};
+use wasmtime::component::{ComponentExportIndex, InstancePre, TypedFunc};
 use wasmtime::{Store, Trap};
 use wit_parser::decoding::{DecodedWasm, decode};
 
 use super::batch::{Batch, Config, Output, RejectCode};
-use super::host::{Host, State, deadline};
+use super::host::{Host, State, deadline, foreign};
+use super::logs::{LOGGING, Logs};
 
 /// The custom section in which the SDK carries the WIT text of the table, for its doc comments.
 const WIT_SECTION: &str = "silverd:wit";
@@ -32,6 +33,12 @@ impl Digest {
     pub fn of(bytes: &[u8]) -> Self {
         let hex = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         Self(hex.into())
+    }
+
+    /// The digest that these digits write.
+    pub fn parse(digits: &str) -> Option<Self> {
+        let hex = digits.len() == 64 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+        hex.then(|| Self(digits.into()))
     }
 
     pub fn as_str(&self) -> &str {
@@ -62,10 +69,11 @@ pub struct Plugin {
     configure: Option<ComponentExportIndex>,
     config: Config,
     limits: Limits,
+    logs: Arc<Logs>,
 }
 
 /// Why an instance gave no verdicts on a batch. The instance is of no more use.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Fault {
     pub code: Code,
     /// What the guest did, in a sentence.
@@ -73,18 +81,23 @@ pub struct Fault {
 }
 
 impl Plugin {
-    /// Reads, compiles and checks a plugin, and instantiates it once with its configuration.
-    pub fn load(host: Arc<Host>, file: &Path, config: Config, limits: Limits) -> anyhow::Result<Self> {
+    /// Reads, compiles and checks the plugin of a table, and instantiates it once with its configuration.
+    pub fn load(host: Arc<Host>, table: &str, file: &Path, config: Config, limits: Limits) -> anyhow::Result<Self> {
         let bytes = std::fs::read(file).with_context(|| format!("read plugin {}", file.display()))?;
-        Self::compile(host, &bytes, config, limits).with_context(|| format!("load plugin {}", file.display()))
+        let plugin = Self::compile(host, table, &bytes, config, limits);
+        let plugin = plugin.with_context(|| format!("load plugin {}", file.display()))?;
+        if let Some(store) = &plugin.host.store {
+            store.keep(&plugin.digest, &bytes);
+        }
+        Ok(plugin)
     }
 
-    pub fn compile(host: Arc<Host>, bytes: &[u8], config: Config, limits: Limits) -> anyhow::Result<Self> {
+    pub fn compile(host: Arc<Host>, table: &str, bytes: &[u8], config: Config, limits: Limits) -> anyhow::Result<Self> {
         let digest = Digest::of(bytes);
         let encoded = encode(bytes)?;
         let binary = encoded.as_deref().unwrap_or(bytes);
         let schema = read_schema(binary)?;
-        let component = Component::from_binary(&host.engine, binary).map_err(foreign).context("compile it")?;
+        let component = host.compiler.component(binary).context("compile it")?;
         let export = |interface: &str, function: &str| {
             let interface = component.get_export_index(None, interface)?;
             component.get_export_index(Some(&interface), function)
@@ -99,25 +112,29 @@ impl Plugin {
                 CONFIGURE.0
             );
         }
-        let pre = host.linker.instantiate_pre(&component).map_err(foreign).context(
-            "link it: a plugin may import WASI 0.2 and nothing else (plain wasm32-unknown-unknown imports nothing)",
-        )?;
-        let plugin = Self { digest, schema, host, pre, transform, configure, config, limits };
+        let pre = host
+            .linker
+            .instantiate_pre(&component)
+            .map_err(foreign)
+            .context("link it: a plugin may import WASI 0.2 and wasi:logging 0.1.0-draft, and nothing else")?;
+        let logs = Logs::new(table, &schema.interface, &digest, limits.log_lines_per_second);
+        let plugin = Self { digest, schema, host, pre, transform, configure, config, limits, logs };
         plugin.instantiate()?;
         Ok(plugin)
     }
 
     /// A new instance, in a store of its own, configured.
     pub fn instantiate(&self) -> anyhow::Result<Instance> {
-        let mut store = Store::new(&self.host.engine, State::new(&self.limits));
+        let mut store = Store::new(&self.host.engine, State::new(&self.limits, self.logs.clone()));
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(self.limits.output_bytes_max);
-        store.set_epoch_deadline(deadline(&self.limits));
+        let ms = self.limits.transform_ms_max;
+        store.set_epoch_deadline(deadline(ms));
         let instance = self
             .pre
             .instantiate(&mut store)
             .map_err(|error| match error.is::<Trap>() || store.data().memory.refused.is_some() {
-                true => anyhow!(fault_of(&store, &self.limits, error).reason),
+                true => anyhow!(fault_of(&mut store, &self.limits, ms, error).reason),
                 false => foreign(error),
             })
             .context("instantiate it")?;
@@ -128,8 +145,9 @@ impl Plugin {
                 .context("its `configure` has another signature than the contract (see wit/types.wit)")?;
             let (answer,) = configure
                 .call(&mut store, (&self.config,))
-                .map_err(|error| anyhow!(fault_of(&store, &self.limits, error).reason))
+                .map_err(|error| anyhow!(fault_of(&mut store, &self.limits, ms, error).reason))
                 .context("call its `configure`")?;
+            store.data_mut().words.survived();
             answer.map_err(|refusal| anyhow!("it refuses its configuration: {refusal}"))?;
         }
         let transform = instance
@@ -142,6 +160,11 @@ impl Plugin {
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
+
+    /// Where its guests' lines are told.
+    pub fn logs(&self) -> &Logs {
+        &self.logs
+    }
 }
 
 /// A plugin at work. Not shared between threads; gone after its first fault.
@@ -151,17 +174,26 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Hands the records `rows` of the chunk over, and takes the plugin's answer as it is.
-    pub fn transform(&mut self, limits: &Limits, chunk: &Chunk, rows: &[u32]) -> Result<Output, Fault> {
-        self.store.set_epoch_deadline(deadline(limits));
+    /// The memory that the guest has come to; a guest never gives any back.
+    pub fn memory_bytes(&self) -> usize {
+        self.store.data().memory.used
+    }
+
+    /// Hands the records `rows` of the chunk over, and takes the plugin's answer as it is. It has `ms` milliseconds.
+    pub fn transform(&mut self, limits: &Limits, ms: u64, chunk: &Chunk, rows: &[u32]) -> Result<Output, Fault> {
+        self.store.set_epoch_deadline(deadline(ms));
         self.store.set_hostcall_fuel(limits.output_bytes_max);
         self.store.data_mut().memory.refused = None;
+        self.store.data_mut().words.begin();
         // SAFETY: the function was checked with the same types but for the lifetime, which no check depends on; the
         // borrow ends with the call.
         let transform = unsafe { TypedFunc::<(Batch<'_>,), (Output,)>::new_unchecked(*self.transform.func()) };
         match transform.call(&mut self.store, (Batch::new(chunk, rows),)) {
-            Ok((output,)) => Ok(output),
-            Err(error) => Err(fault_of(&self.store, limits, error)),
+            Ok((output,)) => {
+                self.store.data_mut().words.survived();
+                Ok(output)
+            }
+            Err(error) => Err(fault_of(&mut self.store, limits, ms, error)),
         }
     }
 }
@@ -183,8 +215,9 @@ impl From<super::batch::Rejected> for Reject {
     }
 }
 
-/// What a failed call says of the guest. Denied memory surfaces as a plain `unreachable`, so the limiter is asked first.
-fn fault_of(store: &Store<State>, limits: &Limits, error: wasmtime::Error) -> Fault {
+/// What a failed call of `ms` milliseconds at most says of the guest. Denied memory surfaces as a plain `unreachable`, so
+/// the limiter is asked first.
+fn fault_of(store: &mut Store<State>, limits: &Limits, ms: u64, error: wasmtime::Error) -> Fault {
     if let Some(wanted) = store.data().memory.refused {
         let reason = format!(
             "it asked for {wanted} bytes of memory; limits.memory_bytes_max allows {}",
@@ -193,14 +226,30 @@ fn fault_of(store: &Store<State>, limits: &Limits, error: wasmtime::Error) -> Fa
         return Fault { code: Code::Memory, reason };
     }
     match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => Fault {
+        Some(Trap::Interrupt) if ms < limits.transform_ms_max => Fault {
             code: Code::Timeout,
-            reason: format!("it ran for longer than limits.transform_ms_max, {} ms", limits.transform_ms_max),
+            reason: format!(
+                "it ran for longer than {ms} ms, its share of the {} ms that limits.transform_ms_max allows a batch",
+                limits.transform_ms_max
+            ),
         },
+        Some(Trap::Interrupt) => {
+            Fault { code: Code::Timeout, reason: format!("it ran for longer than limits.transform_ms_max, {ms} ms") }
+        }
         Some(trap) => {
-            let trap = trap.to_string();
-            let what = trap.trim_start_matches("wasm trap: ");
-            Fault { code: Code::Trap, reason: format!("it trapped: {what}{}", frames(&error)) }
+            let reason = match (store.data_mut().words.last(), trap) {
+                // How Rust and others end after a panic: the words say it all.
+                (Some(words), Trap::UnreachableCodeReached) => match frames(&error) {
+                    frames if frames.is_empty() => words,
+                    frames => format!("{words};{frames}"),
+                },
+                (words, trap) => {
+                    let trap = trap.to_string();
+                    let words = words.map_or(String::new(), |words| format!("{words}; "));
+                    format!("{words}it trapped: {}{}", trap.trim_start_matches("wasm trap: "), frames(&error))
+                }
+            };
+            Fault { code: Code::Trap, reason }
         }
         None if error.root_cause().to_string().ends_with(HOSTCALL_FUEL_EXHAUSTED) => Fault {
             code: Code::InvalidOutput,
@@ -213,19 +262,24 @@ fn fault_of(store: &Store<State>, limits: &Limits, error: wasmtime::Error) -> Fa
 /// The innermost functions of a trap's backtrace, by their names.
 fn frames(error: &wasmtime::Error) -> String {
     let Some(trace) = error.downcast_ref::<wasmtime::WasmBacktrace>() else { return String::new() };
+    // What stands between the mistake and the trap in each Rust guest.
+    let of_rust = |name: &String| {
+        ["core::", "std::", "alloc::", "__rustc::"].iter().any(|module| name.starts_with(module))
+            || name.contains("panic")
+    };
     let names: Vec<String> = trace
         .frames()
         .iter()
         .filter_map(|frame| frame.func_name())
         .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
-        .filter(|name| !name.starts_with("core::") && !name.starts_with("std::") && !name.contains("panic"))
+        .filter(|name| !of_rust(name))
         .take(4)
         .collect();
     if names.is_empty() { String::new() } else { format!(" in {}", names.join(" < ")) }
 }
 
 /// Makes a component of a core module; `None` if it is a component already.
-fn encode(bytes: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
+pub(super) fn encode(bytes: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
     if !bytes.starts_with(b"\0asm") {
         bail!("it is no WebAssembly file: its first bytes are not `\\0asm`");
     }
@@ -233,9 +287,9 @@ fn encode(bytes: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
         return Ok(None);
     }
     let imports = core_imports(bytes).context("parse it")?;
-    if let Some(import) = imports.first() {
+    if let Some((module, name)) = imports.iter().find(|(module, _)| module != LOGGING) {
         bail!(
-            "it is a core module that imports `{import}`. Build it with `cargo build --release --target \
+            "it is a core module that imports `{module}.{name}`. Build it with `cargo build --release --target \
              wasm32-unknown-unknown`, or as a component with `cargo component build --release`"
         );
     }
@@ -248,13 +302,13 @@ fn encode(bytes: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
     Ok(Some(encoded))
 }
 
-fn core_imports(bytes: &[u8]) -> anyhow::Result<Vec<String>> {
+fn core_imports(bytes: &[u8]) -> anyhow::Result<Vec<(String, String)>> {
     let mut imports = Vec::new();
     for payload in wasmparser::Parser::new(0).parse_all(bytes) {
         if let wasmparser::Payload::ImportSection(section) = payload? {
             for import in section.into_imports() {
                 let import = import?;
-                imports.push(format!("{}.{}", import.module, import.name));
+                imports.push((import.module.to_owned(), import.name.to_owned()));
             }
         }
     }
@@ -280,9 +334,4 @@ fn wit_text(component: &[u8]) -> Option<String> {
         }
     }
     None
-}
-
-/// wasmtime's errors, as anyhow's, with their chain.
-fn foreign(error: wasmtime::Error) -> anyhow::Error {
-    anyhow!("{error:#}")
 }

@@ -110,10 +110,10 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
         let text = "starting: the tables are being opened, or the broker is being looked for\n";
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     };
-    let waiting = status.silver.iter().filter_map(|(name, _, state)| {
-        let state = state.get();
-        state.starts_with("waiting").then(|| format!("table {name} is {state}\n"))
-    });
+    let waiting = status
+        .silver
+        .iter()
+        .filter_map(|(name, _, state)| (!state.works()).then(|| format!("table {name} is {}\n", state.get())));
     format!("ready\n{}", waiting.collect::<String>()).into_response()
 }
 

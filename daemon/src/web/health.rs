@@ -53,11 +53,13 @@ pub struct Partition {
     pub lag: i64,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Table {
     pub name: String,
     pub kind: &'static str,
     pub state: String,
+    /// False while the table cannot be written.
+    pub works: bool,
     /// Since the start of silverd, as all counts here.
     pub events: u64,
     pub rows: u64,
@@ -180,9 +182,14 @@ impl Health {
             unrouted: status.unrouted.load(Relaxed),
             partitions: partitions.collect(),
             tables: tables(status)
-                .map(|(name, stats, kind, state)| {
-                    let state = state.map_or_else(|| "live".to_owned(), StateOf::get);
-                    table(name, stats, kind, state, past.rate(name), sizes.get(name).copied(), status.lag())
+                .map(|(name, stats, kind, state)| Table {
+                    state: state.map_or_else(|| "live".to_owned(), StateOf::get),
+                    works: state.is_none_or(StateOf::works),
+                    files: sizes.get(name).map(|(files, _)| *files),
+                    bytes: sizes.get(name).map(|(_, bytes)| *bytes),
+                    lag: if kind == "bronze" { status.lag() } else { stats.lag.load(Relaxed) },
+                    events_per_s: past.rate(name),
+                    ..Table::of(name, stats, kind)
                 })
                 .collect(),
             plugins: status.silver.iter().map(|(name, stats, state)| plugin(name, stats, state)).collect(),
@@ -191,41 +198,32 @@ impl Health {
     }
 }
 
-fn table(
-    name: &str,
-    stats: &TableStats,
-    kind: &'static str,
-    state: String,
-    events_per_s: f64,
-    size: Option<(u64, u64)>,
-    lag: i64,
-) -> Table {
-    let commits = stats.commits.load(Relaxed);
-    let micros = |count: u64| count as f64 / 1000.0;
-    let known = |ms: i64| (ms > 0).then_some(ms);
-    let newest_at_ms = known(stats.newest_at_ms.load(Relaxed));
-    Table {
-        name: name.to_owned(),
-        kind,
-        state,
-        events: stats.events.load(Relaxed),
-        rows: stats.rows.load(Relaxed),
-        rejected: stats.rejected.load(Relaxed),
-        dropped: stats.dropped.load(Relaxed),
-        events_per_s,
-        lag: if kind == "bronze" { lag } else { stats.lag.load(Relaxed) },
-        version: stats.version.load(Relaxed),
-        commits,
-        committed_at_ms: known(stats.committed_at_ms.load(Relaxed)),
-        newest_at_ms,
-        delay_ms: newest_at_ms.map(|_| stats.delay_ms.load(Relaxed)),
-        commit_ms_last: micros(stats.commit_micros_last.load(Relaxed)),
-        commit_ms_mean: micros(stats.commit_micros_sum.load(Relaxed) / commits.max(1)),
-        commit_ms_max: micros(stats.commit_micros_max.load(Relaxed)),
-        files_written: stats.files.load(Relaxed),
-        bytes_written: stats.bytes.load(Relaxed),
-        files: size.map(|(files, _)| files),
-        bytes: size.map(|(_, bytes)| bytes),
+impl Table {
+    /// What the counts of a table say.
+    fn of(name: &str, stats: &TableStats, kind: &'static str) -> Self {
+        let commits = stats.commits.load(Relaxed);
+        let micros = |count: u64| count as f64 / 1000.0;
+        let known = |ms: i64| (ms > 0).then_some(ms);
+        let newest_at_ms = known(stats.newest_at_ms.load(Relaxed));
+        Self {
+            name: name.to_owned(),
+            kind,
+            events: stats.events.load(Relaxed),
+            rows: stats.rows.load(Relaxed),
+            rejected: stats.rejected.load(Relaxed),
+            dropped: stats.dropped.load(Relaxed),
+            version: stats.version.load(Relaxed),
+            commits,
+            committed_at_ms: known(stats.committed_at_ms.load(Relaxed)),
+            newest_at_ms,
+            delay_ms: newest_at_ms.map(|_| stats.delay_ms.load(Relaxed)),
+            commit_ms_last: micros(stats.commit_micros_last.load(Relaxed)),
+            commit_ms_mean: micros(stats.commit_micros_sum.load(Relaxed) / commits.max(1)),
+            commit_ms_max: micros(stats.commit_micros_max.load(Relaxed)),
+            files_written: stats.files.load(Relaxed),
+            bytes_written: stats.bytes.load(Relaxed),
+            ..Self::default()
+        }
     }
 }
 
@@ -241,7 +239,7 @@ fn plugin(table: &str, stats: &TableStats, state: &StateOf) -> Plugin {
         loaded_at_ms: loaded.as_ref().map(|plugin| plugin.loaded_at_ms),
         swapped_at_ms: None,
         shadow: None,
-        breaker: None,
+        breaker: state.get().strip_prefix("paused").map(|why| format!("open{why}")),
         ns_per_event: (events > 0).then(|| nanos / events as f64),
     }
 }

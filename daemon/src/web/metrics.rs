@@ -132,7 +132,7 @@ fn tables(metrics: &mut Metrics, health: &Health) {
         |t| Some(t.lag),
     );
     metrics.each_table(health, gauge("table_up", "0 while the table cannot be written, and waits."), |t| {
-        Some(u8::from(!t.state.starts_with("waiting")))
+        Some(u8::from(t.works))
     });
     metrics.each_table(health, gauge("last_commit_timestamp_seconds", "When the last commit was."), |t| {
         t.committed_at_ms.map(|ms| seconds(ms as f64))

@@ -7,6 +7,9 @@ use wit_parser::Resolve;
 /// The contract's own types.
 pub const TYPES: &str = include_str!("../../../wit/types.wit");
 
+/// What a guest may import.
+pub const LOGGING: &str = include_str!("../../../wit/deps/logging.wit");
+
 /// A memory of 4 MiB, its first KiB left to the guest, and an allocator that frees nothing but everything.
 pub const ALLOCATOR: &str = r#"
   (memory (export "memory") 64)
@@ -36,6 +39,7 @@ pub const REALLOC: &str = r#"
 pub fn module(code: &str, types: &str, wit: &str, world: &str, strings: StringEncoding) -> Vec<u8> {
     let mut resolve = Resolve::default();
     resolve.push_str("types.wit", types).unwrap();
+    resolve.push_str("logging.wit", LOGGING).unwrap();
     let package = resolve.push_str("table.wit", wit).unwrap_or_else(|error| panic!("{error:#}\n{wit}"));
     let world = resolve.select_world(&[package], Some(world)).unwrap();
     let mut module = core(code);
@@ -62,5 +66,6 @@ pub fn limits() -> Limits {
         output_bytes_max: 1 << 20,
         batch_rows_max: 1_000,
         batch_bytes_max: 1 << 20,
+        log_lines_per_second: 20,
     }
 }

@@ -45,50 +45,61 @@ impl Broker {
     }
 }
 
-/// A folder of its own, with a pipeline.toml whose plugins are the repository's, built once.
+/// A folder of its own, with a pipeline.toml whose plugins are the repository's.
 pub struct Project {
     pub folder: tempfile::TempDir,
     pub topic: String,
     pub broker: Broker,
+    /// What the tables are asked beside their rows.
+    pub asked: Asked,
+}
+
+/// Deduplication by event_id within so many seconds, and a list of events that are so many seconds late.
+#[derive(Clone, Copy, Default)]
+pub struct Asked {
+    pub dedup_within_s: Option<i64>,
+    pub late_after_s: Option<i64>,
 }
 
 impl Project {
+    /// The shop's tables. Their plugins are built once for all tests.
     pub fn new(name: &str, commit: &str) -> Self {
-        let topic = format!("{name}-{}", unique());
-        let broker = Broker::with_topic(&topic);
-        let folder = tempfile::tempdir().unwrap();
-        let project = Self { folder, topic, broker };
-        project.write_pipeline(commit);
-        build_plugins(&project);
+        Self::asking(name, commit, Asked::default())
+    }
+
+    /// The shop's tables, which are asked for more.
+    pub fn asking(name: &str, commit: &str, asked: Asked) -> Self {
+        static BUILT: OnceLock<()> = OnceLock::new();
+        let project = Self { asked, ..Self::with(name, &format!("[commit]\n{commit}\n\n{}", shop(asked))) };
+        BUILT.get_or_init(|| project.build_plugins());
         project
     }
 
-    fn write_pipeline(&self, commit: &str) {
-        let root = root().display();
-        let table = |name: &str, reference: &str| {
-            format!(
-                "[silver.{name}]\nplugin = \"{root}/plugins/{name}\"\npath = \"data/silver/{name}\"\n\
-                 match = {{ field = \"event_type\", equals = \"{name}\" }}\nevent_date = \"ts\"\n{reference}\n"
-            )
-        };
-        let products = format!("reference = {{ products = \"{root}/data/reference/products.csv\" }}\n");
+    /// A pipeline of these sections, behind `[source]`.
+    pub fn with(name: &str, sections: &str) -> Self {
+        let topic = format!("{name}-{}", unique());
+        let broker = Broker::with_topic(&topic);
+        let folder = tempfile::tempdir().unwrap();
         let text = format!(
-            "[source]\nbrokers = \"{}\"\ntopic = \"{}\"\ngroup = \"{}\"\n\n[http]\nlisten = \"off\"\n\n\
-             [commit]\n{commit}\n\n{}{}{}",
-            self.broker.address(),
-            self.topic,
-            self.topic,
-            table("page_view", ""),
-            table("add_to_cart", &products),
-            table("order_placed", &products),
+            "[source]\nbrokers = \"{}\"\ntopic = \"{topic}\"\ngroup = \"{topic}\"\n\n{sections}\n[http]\nlisten = \"off\"\n",
+            broker.address()
         );
-        std::fs::write(self.folder.path().join("pipeline.toml"), text).unwrap();
+        std::fs::write(folder.path().join("pipeline.toml"), text).unwrap();
+        Self { folder, topic, broker, asked: Asked::default() }
+    }
+
+    /// Builds the plugins through the daemon itself.
+    pub fn build_plugins(&self) {
+        let mut child = self.command(&["check"]).stdout(Stdio::null()).spawn().unwrap();
+        let status = wait(&mut child, Duration::from_secs(900));
+        assert!(status.is_some_and(|status| status.success()), "silverd check builds and loads the plugins");
     }
 
     pub fn path(&self, table: &str) -> PathBuf {
         let path = match table {
             "bronze" => "data/bronze/events".to_owned(),
             "quarantine" => "data/quarantine".to_owned(),
+            "late" => "data/silver/late".to_owned(),
             silver => format!("data/silver/{silver}"),
         };
         self.folder.path().join(path)
@@ -158,12 +169,18 @@ fn unique() -> String {
     format!("{:x}-{}", time.as_nanos(), std::process::id())
 }
 
-/// Builds the plugins through the daemon itself, once for all tests.
-fn build_plugins(project: &Project) {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let mut child = project.command(&["check"]).stdout(Stdio::null()).spawn().unwrap();
-        let status = wait(&mut child, Duration::from_secs(900));
-        assert!(status.is_some_and(|status| status.success()), "silverd check builds and loads the plugins");
-    });
+/// The shop's Silver tables.
+fn shop(asked: Asked) -> String {
+    let root = root().display();
+    let dedup = |within| format!("dedup = {{ by = [\"event_id\"], within = \"{within}s\" }}\n");
+    let late = |after| format!("late_after = \"{after}s\"\n");
+    let asked = asked.dedup_within_s.map(dedup).unwrap_or_default() + &asked.late_after_s.map(late).unwrap_or_default();
+    let table = |name: &str, reference: &str| {
+        format!(
+            "[silver.{name}]\nplugin = \"{root}/plugins/{name}\"\npath = \"data/silver/{name}\"\n\
+             match = {{ field = \"event_type\", equals = \"{name}\" }}\nevent_date = \"ts\"\n{asked}{reference}\n"
+        )
+    };
+    let products = format!("reference = {{ products = \"{root}/data/reference/products.csv\" }}\n");
+    [table("page_view", ""), table("add_to_cart", &products), table("order_placed", &products)].concat()
 }

@@ -8,8 +8,9 @@ use std::sync::{Arc, LazyLock};
 use arrow::array::{Array, AsArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::Int64Type;
-use silverd::transform::{Config, Host, Limits, Plugin, Transformer, Verdicts};
+use silverd::transform::{Config, Host, Limits, Plugin, Transformer, Tripped, Verdicts};
 use silverd_core::account::Counts;
+use silverd_core::breaker::{SUSPECT, TRIP};
 use silverd_core::chunk::{Chunk, ChunkBuilder, Record};
 use silverd_core::rows::file_schema;
 use silverd_core::verdict::Code;
@@ -19,7 +20,7 @@ use crate::allocation::largest;
 use crate::guest::{self, ALLOCATOR, REALLOC, limits};
 
 pub static HOST: LazyLock<Arc<Host>> = LazyLock::new(|| Host::new().unwrap());
-const WIT: &str = include_str!("fixtures/hostile.wit");
+pub const WIT: &str = include_str!("fixtures/hostile.wit");
 
 /// What the guest does to an event with "poison" in it, and what becomes of that event.
 struct Case {
@@ -75,10 +76,10 @@ pub fn module(misbehave: &str, functions: &str, world: &str, strings: StringEnco
 }
 
 fn transformer(plugin: &[u8], limits: Limits) -> Transformer {
-    Transformer::new(Arc::new(Plugin::compile(HOST.clone(), plugin, Config::default(), limits).unwrap()))
+    Transformer::new(Arc::new(Plugin::compile(HOST.clone(), "hits", plugin, Config::default(), limits).unwrap()))
 }
 
-fn chunk(values: impl IntoIterator<Item = String>) -> Chunk {
+pub fn chunk(values: impl IntoIterator<Item = String>) -> Chunk {
     let mut builder = ChunkBuilder::new("cluster".into(), "topic".into());
     for (offset, value) in values.into_iter().enumerate() {
         let headers: Empty<(Cow<str>, Option<&[u8]>)> = std::iter::empty();
@@ -88,7 +89,7 @@ fn chunk(values: impl IntoIterator<Item = String>) -> Chunk {
     builder.finish(0)
 }
 
-fn transform(transformer: &mut Transformer, chunk: &Chunk) -> Verdicts {
+pub fn transform(transformer: &mut Transformer, chunk: &Chunk) -> Verdicts {
     let records: Vec<u32> = (0..chunk.records.num_rows() as u32).collect();
     transformer.transform(chunk, &records).unwrap()
 }
@@ -135,7 +136,7 @@ fn check(case: Case) {
 fn transformer_of_good_plugin() -> Transformer {
     static GOOD: LazyLock<Arc<Plugin>> = LazyLock::new(|| {
         let plugin = component("", "", "table");
-        Arc::new(Plugin::compile(HOST.clone(), &plugin, Config::default(), limits()).unwrap())
+        Arc::new(Plugin::compile(HOST.clone(), "hits", &plugin, Config::default(), limits()).unwrap())
     });
     Transformer::new(GOOD.clone())
 }
@@ -347,7 +348,13 @@ fn strings_that_are_not_utf8_by_their_own_word() {
 fn an_endless_loop() {
     let limits = Limits { transform_ms_max: 300, ..limits() };
     let mut transformer = transformer(&component("(loop $again (br $again))", "", "table"), limits);
-    check_events(&mut transformer, 8, &[5], Code::Timeout, "it ran for longer than limits.transform_ms_max, 300 ms");
+    check_events(
+        &mut transformer,
+        8,
+        &[5],
+        Code::Timeout,
+        "it ran for longer than 100 ms, its share of the 300 ms that limits.transform_ms_max allows a batch",
+    );
     check_clean(&mut transformer_of_good_plugin());
 }
 
@@ -376,4 +383,66 @@ fn garbage_under_a_null() {
     let maybe = verdicts.rows[0].column_by_name("maybe").unwrap().as_primitive::<Int64Type>();
     assert_eq!((maybe.is_valid(0), maybe.values()[..].to_vec()), (false, vec![0, 0]));
     assert_eq!(verdicts.rows[0].column_by_name("note").unwrap().as_string::<i32>().value_data(), b"");
+}
+
+/// Gives the chunk of these values up, after so many events.
+#[track_caller]
+fn check_tripped(transformer: &mut Transformer, values: &[&str], events: usize) {
+    let chunk = chunk(values.iter().map(|value| (*value).to_owned()));
+    let records: Vec<u32> = (0..values.len() as u32).collect();
+    let failure = transformer.transform(&chunk, &records).err().expect("the plugin is given up");
+    let tripped = failure.downcast_ref::<Tripped>().expect("because it fails on everything");
+    assert_eq!((tripped.events, tripped.fault.code), (events, Code::Trap));
+    assert_eq!(
+        failure.to_string(),
+        format!(
+            "the plugin fails on everything: {events} events in a row. trap on the last: it trapped: wasm `unreachable` \
+             instruction executed in misbehave"
+        )
+    );
+}
+
+#[test]
+fn a_plugin_that_fails_on_everything_is_given_up() {
+    let plugin = component("unreachable", "", "table");
+    let mut broken = transformer(&plugin, limits());
+    check_tripped(&mut broken, &["poison"; 5_000], TRIP);
+    // It is remembered, also by the next transformer. Others are probed at once.
+    let breaker = broken.breaker().clone();
+    let mut broken = transformer(&plugin, limits()).with_breaker(breaker);
+    check_tripped(&mut broken, &["poison"; 5_000], TRIP + 8);
+    // A chunk without events of the table says nothing of the plugin.
+    assert_eq!(transform(&mut broken, &chunk([])).counts.events, 0);
+    // The first event that succeeds, and all is forgotten.
+    check_clean(&mut broken);
+    check_events(
+        &mut broken,
+        100,
+        &[17],
+        Code::Trap,
+        "it trapped: wasm `unreachable` instruction executed in misbehave",
+    );
+    check_tripped(&mut broken, &["poison"; 20], TRIP);
+}
+
+#[test]
+fn small_chunks_add_up() {
+    let mut broken = transformer(&component("unreachable", "", "table"), limits());
+    for _ in 1..TRIP {
+        assert_eq!(transform(&mut broken, &chunk(["poison".to_owned()])).rejected.len(), 1);
+    }
+    check_tripped(&mut broken, &["poison"], TRIP);
+    check_tripped(&mut broken, &["poison"], TRIP + 1);
+}
+
+/// However many bad events stand in a row: where the probes find a good one, the plugin is not to blame.
+#[test]
+fn many_bad_events_are_no_bad_plugin() {
+    let mut transformer = transformer(&component("unreachable", "", "table"), limits());
+    let reason = "it trapped: wasm `unreachable` instruction executed in misbehave";
+    for bad in [SUSPECT - 1, SUSPECT, TRIP, 300] {
+        let poison: Vec<usize> = (500..500 + bad).collect();
+        check_events(&mut transformer, 1_000, &poison, Code::Trap, reason);
+    }
+    check_events(&mut transformer, 1_000, &(0..800).collect::<Vec<_>>(), Code::Trap, reason);
 }

@@ -1,9 +1,10 @@
-//! `kill -9`, again and again, under load: nothing is lost, and nothing is there twice.
+//! `kill -9`, again and again, under load: nothing is lost, and nothing is there twice; neither by the daemon nor by the
+//! corrections that run beside it.
 
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use super::harness::{Project, wait};
+use super::harness::{Asked, Project, wait};
 use super::pipeline::send_odd_ones;
 use super::truth::{self, SILVER};
 
@@ -25,24 +26,28 @@ fn killed_at_any_moment_every_event_is_there_once() {
     };
     println!("SILVERD_TEST_SEED={seed}");
     let mut moments = Moments(seed);
-    let project = Project::new("kill", "interval_ms = 50\nrows_max = 400");
+    let asked = Asked { dedup_within_s: Some(600), ..Asked::default() };
+    let project = Project::asking("kill", "interval_ms = 50\nrows_max = 400", asked);
     let kills = if project.broker.is_kafka() { 50 } else { 10 };
     let address = project.broker.address();
     let mut generator = project
         .command(&["generate", "--bootstrap", &address, "--topic", &project.topic, "--eps", "600", "--for", "400s"])
+        .args(["--dup-pct", "10"])
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
     // The tables are there before the first kill.
     send_odd_ones(&project);
     project.silverd(&["run", "--drain"]);
-    let (mut kill, mut while_writing) = (0, 0);
+    let (mut kill, mut while_writing, mut corrected) = (0, 0, 0);
     while kill < kills {
         if kill % 5 == 0 {
             send_odd_ones(&project);
         }
         let before = commits(&project);
         let mut daemon = project.command(&["run", "--log", "warn"]).stdout(Stdio::null()).spawn().unwrap();
+        // Beside every other daemon, history is made anew; the kill hits both.
+        let mut correction = (kill % 2 == 1).then(|| correct(&project, kill));
         match kill % 3 {
             // Anywhere, the starting included.
             0 => std::thread::sleep(moments.next(Duration::from_millis(2_500))),
@@ -56,7 +61,14 @@ fn killed_at_any_moment_every_event_is_there_once() {
         }
         let _ = daemon.kill();
         daemon.wait().unwrap();
+        if let Some(correction) = &mut correction {
+            corrected += usize::from(correction.try_wait().unwrap().is_some_and(|status| status.success()));
+            let _ = correction.kill();
+            correction.wait().unwrap();
+        }
         while_writing += usize::from(commits(&project) > before);
+        // Whatever was cut off, what is committed is conserved.
+        project.silverd(&["verify"]);
         kill += 1;
     }
     terminate(&generator);
@@ -64,9 +76,24 @@ fn killed_at_any_moment_every_event_is_there_once() {
     assert!(while_writing >= kills / 2, "only {while_writing} of {kills} kills hit a daemon that wrote");
 
     project.silverd(&["run", "--drain"]);
+    for args in [["rebuild", "page_view"], ["quarantine", "replay"]] {
+        project.silverd(&args);
+    }
+    project.silverd(&["verify"]);
     let counts = truth::check(&project);
     assert!(counts["quarantine"] > 0, "rejects, too, are there once");
-    println!("{kills} kills, {while_writing} of them behind a commit: {counts:?}");
+    println!("{kills} kills, {while_writing} of them behind a commit, {corrected} corrections whole: {counts:?}");
+}
+
+/// A rebuild of a table, or a replay of the quarantine, under way.
+fn correct(project: &Project, kill: usize) -> Child {
+    let args: &[&str] = match kill % 8 {
+        1 => &["rebuild", "page_view"],
+        3 => &["rebuild", "add_to_cart"],
+        5 => &["rebuild", "order_placed"],
+        _ => &["quarantine", "replay"],
+    };
+    project.command(args).args(["--log", "error"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 fn await_commits(project: &Project, wanted: usize, daemon: &mut Child) {
@@ -121,7 +148,8 @@ fn terminate(child: &Child) {
 /// write at once the log's fence keeps apart.
 #[test]
 fn two_at_once_write_every_event_once() {
-    let project = Project::new("two", "interval_ms = 50\nrows_max = 400");
+    let asked = Asked { dedup_within_s: Some(600), late_after_s: Some(120) };
+    let project = Project::asking("two", "interval_ms = 50\nrows_max = 400", asked);
     if !project.broker.is_kafka() {
         eprintln!("needs a real Kafka: the embedded broker is one daemon's own");
         return;

@@ -3,6 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod allocation;
+mod author;
+mod cache;
+mod correct;
+mod deep;
+mod evolve;
+mod gallery;
 mod gold;
 mod guest;
 mod harness;
@@ -11,6 +17,8 @@ mod http;
 mod kill;
 mod lift;
 mod load;
+mod logs;
 mod pipeline;
 mod truth;
+mod verify;
 mod web;

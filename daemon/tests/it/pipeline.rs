@@ -9,7 +9,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value;
 
-use super::harness::{Project, root};
+use super::harness::{Asked, Project, root};
 use super::truth::{self, SILVER};
 
 /// Events that no generator makes: broken, cut off, of no table, empty, with headers and odd bytes.
@@ -104,6 +104,35 @@ fn queries_are_answered(project: &Project, events: usize) {
     let failed = project.output(&["query", "select nonsense from page_view"]);
     assert_eq!(failed.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&failed.stderr).contains("nonsense"));
+}
+
+/// The table alone tells what it has: a second daemon, which remembers nothing of the first, leaves out the same.
+#[test]
+fn duplicates_are_left_out_and_late_events_are_listed() {
+    let asked = Asked { dedup_within_s: Some(600), late_after_s: Some(120) };
+    let project = Project::asking("dedup", "interval_ms = 50\nrows_max = 700", asked);
+    let events = project.folder.path().join("events.jsonl");
+    let event = |id: i64, minute: i64| {
+        format!(
+            "{{\"event_type\": \"page_view\", \"event_id\": \"{id}\", \"user_id\": \"u\", \
+             \"ts\": \"2025-03-01T{:02}:{:02}:00Z\", \"url\": \"/\"}}\n",
+            minute / 60,
+            minute % 60
+        )
+    };
+    // Each event again 10 minutes later, which is a duplicate, and 11 minutes before it, which is none.
+    let text: String = (0..1000).map(|id| event(id, 20 + id) + &event(id, 30 + id) + &event(id, 9 + id)).collect();
+    std::fs::write(&events, text).unwrap();
+    for round in 0..3 {
+        project.generate(&["--file", events.to_str().unwrap()]);
+        project.generate(&["--count", "2000", "--dup-pct", "30", "--seed", &round.to_string()]);
+        send_odd_ones(&project);
+        project.silverd(&["run", "--drain"]);
+        let counts = truth::check(&project);
+        assert!(counts["late"] > 2000 && counts["late"] < 5000, "{counts:?}");
+    }
+    let answer = project.silverd(&["query", "--json", "select count(*) as n from page_view where user_id = 'u'"]);
+    assert_eq!(answer.trim(), "[{\"n\":2000}]");
 }
 
 /// No plugin can stop Bronze; a table whose plugin comes later finds everything there.

@@ -190,7 +190,10 @@ pub fn check(project: &Project) -> BTreeMap<String, usize> {
         let found = rows(&project.path(table));
         counts.insert(table.to_owned(), found.len());
         let total = expected.keys().filter(|(of, _)| *of == table).count();
-        assert_eq!(found.len(), total, "rows of {table}");
+        match project.asked.dedup_within_s {
+            None => assert_eq!(found.len(), total, "rows of {table}"),
+            Some(within) => duplicates_are_out(table, &found, &expected, within * 1_000_000),
+        }
         for row in found {
             let place = place(&row, "_");
             let expected = expected.remove(&(table, place)).unwrap_or_else(|| panic!("{table} has {place:?} twice"));
@@ -200,6 +203,9 @@ pub fn check(project: &Project) -> BTreeMap<String, usize> {
             let day = row["ts"].as_i64().unwrap().div_euclid(86_400_000_000);
             assert_eq!(row["event_date"], json!(day), "{table} {place:?}");
         }
+    }
+    if let Some(late_after) = project.asked.late_after_s {
+        counts.insert("late".to_owned(), late_events_are_listed(project, late_after * 1_000_000));
     }
     let quarantine = rows(&project.path("quarantine"));
     counts.insert("quarantine".to_owned(), quarantine.len());
@@ -212,12 +218,60 @@ pub fn check(project: &Project) -> BTreeMap<String, usize> {
     counts
 }
 
-fn place(row: &Map<String, Value>, prefix: &str) -> Place {
+/// No two rows say the same within the window, and every event that has none is near one that says the same.
+#[track_caller]
+fn duplicates_are_out(
+    table: &str,
+    found: &[Map<String, Value>],
+    expected: &BTreeMap<(&str, Place), Value>,
+    within: i64,
+) {
+    let mut times = BTreeMap::<String, Vec<i64>>::new();
+    for row in found {
+        times.entry(row["event_id"].to_string()).or_default().push(row["ts"].as_i64().unwrap());
+    }
+    for (id, times) in &mut times {
+        times.sort_unstable();
+        assert!(times.windows(2).all(|pair| pair[1] - pair[0] > within), "{table} has a duplicate of {id}: {times:?}");
+    }
+    for ((_, place), row) in expected.iter().filter(|((of, _), _)| *of == table) {
+        let (id, ts) = (row["event_id"].to_string(), row["ts"].as_i64().unwrap());
+        let near = times.get(&id).is_some_and(|times| times.iter().any(|time| (time - ts).abs() <= within));
+        assert!(near, "{table} lost {place:?}, event {id}");
+    }
+}
+
+/// The late table has the late rows' events, and no others.
+#[track_caller]
+fn late_events_are_listed(project: &Project, late_after: i64) -> usize {
+    let mut expected = BTreeMap::new();
+    for table in SILVER {
+        for row in rows(&project.path(table)) {
+            let lateness = row["ingested_at"].as_i64().unwrap() - row["ts"].as_i64().unwrap();
+            if lateness > late_after {
+                expected.insert((table.to_owned(), place(&row, "_")), (row["event_id"].clone(), lateness / 1000));
+            }
+        }
+    }
+    let listed = rows(&project.path("late"));
+    let found: BTreeMap<_, _> = listed
+        .iter()
+        .map(|row| {
+            let key = (row["table"].as_str().unwrap().to_owned(), place(row, ""));
+            (key, (row["event_id"].clone(), row["lateness_ms"].as_i64().unwrap()))
+        })
+        .collect();
+    assert_eq!(listed.len(), found.len(), "a late event is listed twice");
+    assert_eq!(found, expected, "the late events");
+    found.len()
+}
+
+pub fn place(row: &Map<String, Value>, prefix: &str) -> Place {
     let number = |name: &str| row[&format!("{prefix}{name}")].as_i64().unwrap();
     (number("partition"), number("offset"))
 }
 
-fn produced(row: &Map<String, Value>) -> Produced {
+pub fn produced(row: &Map<String, Value>) -> Produced {
     let bytes = |name: &str| {
         row[name]
             .as_str()

@@ -13,7 +13,7 @@
 /// It brings these types into the module. They implement `Debug`, `Clone`, `PartialEq` and `serde::Serialize`, and are
 /// the same natively and in WebAssembly.
 ///
-/// On WebAssembly alone it also exports the component's functions, and puts the text of the table's WIT file into the
+/// On WebAssembly alone it also exports the component's functions, lets the daemon know why the plugin panics, and puts the text of the table's WIT file into the
 /// custom section `silverd:wit`: comments do not survive in a component's types, and the daemon makes the columns'
 /// comments of them. Natively nothing is exported, so that several plugins can be linked into one program.
 #[macro_export]
@@ -49,6 +49,7 @@ macro_rules! export {
 
             impl plugin::Guest for Component {
                 fn configure(config: types::Config) -> Result<(), String> {
+                    $crate::log::tell_panics();
                     let plugin = <super::$plugin as $crate::Transform>::configure(&config.into())?;
                     PLUGIN.with(|cell| cell.set(plugin)).map_err(|_| "the plugin is configured already".to_owned())
                 }

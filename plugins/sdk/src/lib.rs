@@ -40,8 +40,10 @@
 //! ```
 //!
 //! `cargo build --release --target wasm32-unknown-unknown` gives the plugin. The same function runs natively, in tests:
-//! see [`testing`].
+//! see [`testing`]. What a plugin tells by [`log`] stands in the daemon's log, and a panic's text with the event that
+//! it panicked on, in the quarantine.
 
+pub mod log;
 pub mod testing;
 pub mod timestamp;
 
@@ -78,4 +80,17 @@ pub mod wit {
     });
 
     pub use silverd::pipeline::types;
+
+    #[cfg(target_arch = "wasm32")]
+    pub use imports::wasi::logging::logging;
+
+    /// What every plugin imports. The table's world need not: the component's world is both together.
+    #[cfg(target_arch = "wasm32")]
+    mod imports {
+        wit_bindgen::generate!({
+            path: "../../wit/deps/logging.wit",
+            inline: "package silverd:sdk; world logs { import wasi:logging/logging@0.1.0-draft; }",
+            generate_all,
+        });
+    }
 }

@@ -21,7 +21,7 @@ mod web;
 pub use mistake::{Mistake, Mistakes};
 pub use pipeline::{
     Bronze, Chart, Commit, Compression, Dedup, Expired, Gold, Http, Late, Limits, Located, Match, Panel, Pipeline,
-    Quarantine, Secret, SilverTable, Source, Start, TableName, WhenFull,
+    Quarantine, Secret, SilverTable, Source, Start, State, TableName, WhenFull,
 };
 
 use section::Root;
@@ -54,15 +54,16 @@ fn pipeline(walk: &mut Walk, root: &Root) -> Option<Pipeline> {
     let silver = silver::silver(walk, root);
     let quarantine = quarantine(walk, root);
     let late = late(walk, root);
+    let state = state(walk, root);
     let commit = commit(walk, root);
     let limits = limits(walk, root);
     let gold = gold::gold(walk, root);
     let (http, panels) = (web::http(walk, root), web::panels(walk, root));
-    paths::tell_overlaps(walk, &bronze, &silver, &quarantine, &late, &gold);
+    paths::tell_overlaps(walk, &bronze, &silver, &quarantine, &late, &state, &gold);
     let silver = silver.into_iter().map(|table| table.checked).collect::<Option<Vec<_>>>()?;
     let gold = gold.into_iter().map(|table| table.checked).collect::<Option<Vec<_>>>()?;
     let panels = panels.into_iter().collect::<Option<Vec<_>>>()?;
-    Some(Pipeline { source: source?, bronze, silver, quarantine, late, commit, limits, gold, panels, http })
+    Some(Pipeline { source: source?, bronze, silver, quarantine, late, state, commit, limits, gold, panels, http })
 }
 
 fn bronze(walk: &mut Walk, root: &Root) -> Bronze {
@@ -81,6 +82,11 @@ fn quarantine(walk: &mut Walk, root: &Root) -> Quarantine {
 fn late(walk: &mut Walk, root: &Root) -> Late {
     let section = root.section(walk, "late");
     Late { path: section.path_or(walk, "path", "data/silver/late") }
+}
+
+fn state(walk: &mut Walk, root: &Root) -> State {
+    let section = root.section(walk, "state");
+    State { path: section.path_or(walk, "path", "data/.silverd") }
 }
 
 fn commit(walk: &mut Walk, root: &Root) -> Commit {
@@ -116,5 +122,8 @@ fn limits(walk: &mut Walk, root: &Root) -> Limits {
         batch_bytes_max: section
             .optional(walk, "batch_bytes_max", read::size(KIB..=GIB))
             .unwrap_or(default.batch_bytes_max),
+        log_lines_per_second: section
+            .optional(walk, "log_lines_per_second", read::count(1..=10_000))
+            .unwrap_or(default.log_lines_per_second),
     }
 }

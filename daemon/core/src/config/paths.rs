@@ -2,7 +2,7 @@
 
 use super::gold::GoldSection;
 use super::mistake::Mistake;
-use super::pipeline::{Bronze, Late, Located, Quarantine};
+use super::pipeline::{Bronze, Late, Located, Quarantine, State};
 use super::silver::SilverSection;
 use super::walk::Walk;
 
@@ -12,6 +12,7 @@ pub(super) fn tell_overlaps(
     silver: &[SilverSection],
     quarantine: &Quarantine,
     late: &Late,
+    state: &State,
     gold: &[GoldSection],
 ) {
     // Where a section could not be read its path is a guess.
@@ -23,6 +24,15 @@ pub(super) fn tell_overlaps(
     owners.extend(gold.iter().map(|table| (table.title.as_str(), &table.path)));
     if silver.iter().any(|table| table.late) {
         owners.push(("late", &late.path));
+    }
+    // The other way round does no harm: Delta passes over a hidden folder inside of a table's.
+    let of_state = ("state", &state.path);
+    for (title, path) in &owners {
+        if parts(path).starts_with(&parts(&state.path))
+            && let Some(mistake) = overlap(title, path, &of_state)
+        {
+            walk.tell(mistake);
+        }
     }
     owners.sort_by_key(|(_, path)| path.span.start);
     for (at, (title, path)) in owners.iter().enumerate() {

@@ -14,6 +14,7 @@ pub struct Pipeline {
     pub silver: Vec<SilverTable>,
     pub quarantine: Quarantine,
     pub late: Late,
+    pub state: State,
     pub commit: Commit,
     pub limits: Limits,
     /// In the order of the file.
@@ -124,6 +125,12 @@ pub struct Late {
     pub path: Located<String>,
 }
 
+/// `[state]`: the daemon's own folder. What is in it can be made anew, but for the plugins of the past.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    pub path: Located<String>,
+}
+
 /// `[commit]`: a table commits when the first of these is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
@@ -147,6 +154,8 @@ pub struct Limits {
     /// Events handed to a plugin in one call.
     pub batch_rows_max: usize,
     pub batch_bytes_max: usize,
+    /// Lines of its own that a plugin may put into the log.
+    pub log_lines_per_second: usize,
 }
 
 impl Default for Limits {
@@ -157,6 +166,7 @@ impl Default for Limits {
             output_bytes_max: 256 << 20,
             batch_rows_max: 4_096,
             batch_bytes_max: 4 << 20,
+            log_lines_per_second: 20,
         }
     }
 }

@@ -19,14 +19,25 @@ pub(super) const DEDUP: &[&str] = &["by", "within", "memory_bytes_max", "when_fu
 pub(super) const GOLD: &[&str] = &["sql", "path", "refresh", "days_before"];
 pub(super) const PANEL: &[&str] = &["title", "sql", "chart", "refresh", "unit", "width"];
 
-const SECTIONS: [(&str, &[&str]); 10] = [
+const SECTIONS: [(&str, &[&str]); 11] = [
     ("source", &["brokers", "topic", "group", "start", "expired", "kafka"]),
     ("bronze", &["path", "compression"]),
     ("silver", SILVER_TABLE),
     ("quarantine", &["path"]),
     ("late", &["path"]),
+    ("state", &["path"]),
     ("commit", &["interval_ms", "rows_max", "bytes_max"]),
-    ("limits", &["memory_bytes_max", "transform_ms_max", "output_bytes_max", "batch_rows_max", "batch_bytes_max"]),
+    (
+        "limits",
+        &[
+            "memory_bytes_max",
+            "transform_ms_max",
+            "output_bytes_max",
+            "batch_rows_max",
+            "batch_bytes_max",
+            "log_lines_per_second",
+        ],
+    ),
     ("gold", GOLD),
     ("panel", PANEL),
     ("http", &["listen", "token"]),

@@ -221,7 +221,7 @@
     setText(nodes.beside, beside);
   }
 
-  const stateDot = (state) => el("i", { class: `dot ${/^waiting|fail|open/.test(state) ? "bad" : /^live|^up to date|^ended/.test(state) ? "good" : "wait"}` });
+  const stateDot = (state) => el("i", { class: `dot ${/^waiting|^paused|^fail/.test(state) ? "bad" : /^live|^up to date|^ended/.test(state) ? "good" : "wait"}` });
   const stateCell = (state, why) => el("span", { class: "state", title: why || state }, stateDot(state), el("span", {}, state.length > 46 ? state.slice(0, 45) + "…" : state));
 
   function fill(node, columns, rows) {
@@ -234,7 +234,7 @@
   function onStatus(health) {
     now = health.at_ms;
     setText($("topic"), health.topic);
-    const failing = health.tables.filter((t) => t.state.startsWith("waiting")).concat(health.gold.filter((g) => g.state === "failing"));
+    const failing = health.tables.filter((t) => !t.works).concat(health.gold.filter((g) => g.state === "failing"));
     const text = health.state !== "running" ? "starting: looking for the broker" : failing.length ? `${failing.map((t) => t.name).join(", ")} in trouble` : `live · ${whole(Math.round(health.events_per_s))}/s`;
     linked(health.state !== "running" ? "wait" : failing.length ? "bad" : "good", text);
     document.title = health.state === "running" ? `${whole(Math.round(health.events_per_s))}/s · silverd` : "silverd";

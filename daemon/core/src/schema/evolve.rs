@@ -1,0 +1,335 @@
+//! Whether a plugin's row fits a table that stands there, and how the table grows where it does.
+//!
+//! | the table has         | the plugin declares       | what becomes of it |
+//! |-----------------------|---------------------------|--------------------|
+//! | nothing               | `option<T>`               | a column is added; what stands there reads as null |
+//! | nothing               | `T`                       | refused: the rows that stand there have no value |
+//! | `T`                   | `T`, another doc comment  | the comment is changed |
+//! | `T`, or null          | `T`, or null              | nothing |
+//! | `T`                   | `T`, or null              | refused: Delta readers rely on "never null" |
+//! | `T`, or null          | `T`                       | refused: there may be nulls already |
+//! | `T`, or null          | nothing                   | the column stays, new rows have null in it, with a notice |
+//! | `T`                   | nothing                   | refused: a column that is never null cannot be left out |
+//! | a wider `T`           | a narrower one            | rows are widened as they are written, with a notice |
+//! | a narrower `T`        | a wider one               | refused: Delta's type widening is a feature that other readers lack |
+//! | enum, cases a, b      | enum, cases a, b, c       | the case is noted |
+//! | enum, cases a, b      | enum, case a              | nothing, with a notice |
+//! | enum, cases a, b      | enum, cases a, c          | refused: it looks like a renaming, which would part the rows in two |
+//!
+//! A record's fields are held to the same rules, and so are the items of a list. Whatever a table has come to by these
+//! rules, each plugin that filled it before still fits: going back is always possible.
+
+use super::{Column, Kind, MONEY_PRECISION, MONEY_SCALE, TableSchema};
+
+/// A column as the Delta table has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableColumn {
+    pub name: String,
+    pub ty: DeltaType,
+    pub nullable: bool,
+    pub comment: Option<String>,
+    /// The cases of the enum that fills it, as far as the table knows them.
+    pub cases: Option<Vec<String>>,
+}
+
+/// Delta's types, as far as silverd writes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeltaType {
+    Boolean,
+    Byte,
+    Short,
+    Integer,
+    Long,
+    Float,
+    Double,
+    /// Digits in all, and behind the point.
+    Decimal(u8, u8),
+    String,
+    Binary,
+    Date,
+    Timestamp,
+    Array(Box<TableColumn>),
+    Struct(Vec<TableColumn>),
+    /// One that silverd never writes.
+    Other(String),
+}
+
+/// How the rows of a plugin go into a table that stands there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fit {
+    /// The table's columns from the next rows on: those that it has, in their order, then new ones.
+    pub columns: Vec<TableColumn>,
+    /// What changes about the table. Nothing: it stays as it is.
+    pub changes: Vec<Change>,
+    /// What somebody should know, and nobody need do anything about.
+    pub notices: Vec<Notice>,
+}
+
+/// A change of the table's metadata. Fields in records are named with a point: `item.sku`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Added { field: String, ty: DeltaType },
+    Comment { field: String },
+    Cases { field: String, added: Vec<String> },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    StaysNull { field: String },
+    Widened { field: String, from: DeltaType, to: DeltaType },
+    CasesGone { field: String, gone: Vec<String> },
+}
+
+/// A field that keeps a plugin from filling a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    pub field: String,
+    /// What the table has.
+    pub has: String,
+    /// What the plugin declares.
+    pub declares: String,
+    /// The edit of the WIT file that would do.
+    pub help: String,
+}
+
+/// Every field that keeps a plugin from filling a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused(pub Vec<Difference>);
+
+/// Decides whether rows of these columns can be written into a table, and what the table is from then on.
+pub fn evolve(table: &[TableColumn], wanted: &[TableColumn]) -> Result<Fit, Refused> {
+    let mut walk = Walk::default();
+    let columns = walk.columns("", table, wanted);
+    let Walk { changes, notices, differences } = walk;
+    if differences.is_empty() { Ok(Fit { columns, changes, notices }) } else { Err(Refused(differences)) }
+}
+
+#[derive(Default)]
+struct Walk {
+    changes: Vec<Change>,
+    notices: Vec<Notice>,
+    differences: Vec<Difference>,
+}
+
+impl Walk {
+    fn columns(&mut self, path: &str, table: &[TableColumn], wanted: &[TableColumn]) -> Vec<TableColumn> {
+        let mut columns = Vec::with_capacity(table.len());
+        for has in table {
+            let field = join(path, &has.name);
+            match wanted.iter().find(|wanted| wanted.name == has.name) {
+                Some(wanted) => columns.push(self.column(&field, has, wanted)),
+                None => {
+                    self.left_out(field, has);
+                    columns.push(has.clone());
+                }
+            }
+        }
+        for wanted in wanted.iter().filter(|wanted| !table.iter().any(|has| has.name == wanted.name)) {
+            self.added(join(path, &wanted.name), wanted);
+            columns.push(wanted.clone());
+        }
+        columns
+    }
+
+    fn left_out(&mut self, field: String, has: &TableColumn) {
+        if has.nullable {
+            return self.notices.push(Notice::StaysNull { field });
+        }
+        let help = "a column that is never null cannot be left out: keep the field".to_owned();
+        self.differ(field, has.to_string(), "nothing".to_owned(), help);
+    }
+
+    fn added(&mut self, field: String, wanted: &TableColumn) {
+        if wanted.nullable {
+            return self.changes.push(Change::Added { field, ty: wanted.ty.clone() });
+        }
+        let help = "the rows that stand there have no value for it: declare it as `option<…>`".to_owned();
+        self.differ(field, "nothing".to_owned(), wanted.to_string(), help);
+    }
+
+    fn column(&mut self, field: &str, has: &TableColumn, wanted: &TableColumn) -> TableColumn {
+        let ty = self.ty(field, has, wanted);
+        if has.nullable != wanted.nullable {
+            let help = match has.nullable {
+                true => "there may be nulls in it already: declare it as `option<…>`",
+                false => "who reads the table relies on its never being null: declare it without `option`",
+            };
+            self.differ(field.to_owned(), has.to_string(), wanted.to_string(), help.to_owned());
+        }
+        let comment = match &wanted.comment {
+            Some(comment) if has.comment.as_ref() != Some(comment) => {
+                self.changes.push(Change::Comment { field: field.to_owned() });
+                Some(comment.clone())
+            }
+            _ => has.comment.clone(),
+        };
+        let cases = match (&has.cases, &wanted.cases) {
+            (Some(has), Some(wanted)) => Some(self.cases(field, has, wanted)),
+            (None, Some(wanted)) => {
+                self.changes.push(Change::Cases { field: field.to_owned(), added: wanted.clone() });
+                Some(wanted.clone())
+            }
+            (has, None) => has.clone(),
+        };
+        TableColumn { name: has.name.clone(), ty, nullable: has.nullable, comment, cases }
+    }
+
+    fn ty(&mut self, field: &str, has: &TableColumn, wanted: &TableColumn) -> DeltaType {
+        match (&has.ty, &wanted.ty) {
+            (DeltaType::Array(has), DeltaType::Array(wanted)) => {
+                DeltaType::Array(Box::new(self.column(&format!("{field}[]"), has, wanted)))
+            }
+            (DeltaType::Struct(has), DeltaType::Struct(wanted)) => DeltaType::Struct(self.columns(field, has, wanted)),
+            (to, from) if to == from => to.clone(),
+            (to, from) if to.covers(from) => {
+                let (from, to) = (from.clone(), to.clone());
+                self.notices.push(Notice::Widened { field: field.to_owned(), from, to: to.clone() });
+                to
+            }
+            (to, from) => {
+                let help = match from.covers(to) {
+                    true => format!("a column cannot become wider in place: declare it as `{}`", to.wit()),
+                    false => format!(
+                        "a column keeps its type: declare it as `{}`, or name the new field otherwise",
+                        to.wit()
+                    ),
+                };
+                self.differ(field.to_owned(), has.to_string(), wanted.to_string(), help);
+                to.clone()
+            }
+        }
+    }
+
+    /// The cases of an enum from now on: those that there ever were, in the order in which they came.
+    fn cases(&mut self, field: &str, has: &[String], wanted: &[String]) -> Vec<String> {
+        let beyond = |these: &[String], those: &[String]| -> Vec<String> {
+            these.iter().filter(|case| !those.contains(case)).cloned().collect()
+        };
+        let (gone, added) = (beyond(has, wanted), beyond(wanted, has));
+        match (gone.is_empty(), added.is_empty()) {
+            (true, true) => {}
+            (true, false) => self.changes.push(Change::Cases { field: field.to_owned(), added: added.clone() }),
+            (false, true) => self.notices.push(Notice::CasesGone { field: field.to_owned(), gone }),
+            (false, false) => {
+                let help =
+                    "a renamed case would part its rows in two: keep the old cases beside the new ones".to_owned();
+                let (has, wanted) = (format!("enum {}", list(has)), format!("enum {}", list(wanted)));
+                self.differ(field.to_owned(), has, wanted, help);
+            }
+        }
+        has.iter().cloned().chain(added).collect()
+    }
+
+    fn differ(&mut self, field: String, has: String, declares: String, help: String) {
+        self.differences.push(Difference { field, has, declares, help });
+    }
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+pub(super) fn list(names: &[String]) -> String {
+    names.join(", ")
+}
+
+impl DeltaType {
+    /// True where every value of the other type is one of this, and no digit is lost.
+    pub fn covers(&self, other: &DeltaType) -> bool {
+        use DeltaType::*;
+        match (self, other) {
+            (a, b) if a == b => true,
+            (Decimal(precision, scale), Decimal(of, behind)) => scale >= behind && precision - scale >= of - behind,
+            (Decimal(precision, scale), integer) => integer.digits().is_some_and(|digits| precision - scale >= digits),
+            (Double, Float | Byte | Short | Integer) | (Float, Byte | Short) => true,
+            (Long | Integer | Short | Byte, _) => match (self.digits(), other.digits()) {
+                (Some(mine), Some(theirs)) => mine > theirs,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// The WIT type of such a column.
+    fn wit(&self) -> String {
+        let word = match self {
+            DeltaType::Boolean => "bool",
+            DeltaType::Byte => "s8",
+            DeltaType::Short => "s16",
+            DeltaType::Integer => "s32",
+            DeltaType::Long => "s64",
+            DeltaType::Float => "f32",
+            DeltaType::Double => "f64",
+            DeltaType::Decimal(20, 0) => "u64",
+            DeltaType::Decimal(..) => "money",
+            DeltaType::String => "string",
+            DeltaType::Binary => "list<u8>",
+            DeltaType::Date => "date",
+            DeltaType::Timestamp => "timestamp",
+            DeltaType::Array(item) => return format!("list<{}>", item.ty.wit()),
+            DeltaType::Struct(_) => "record",
+            DeltaType::Other(name) => name,
+        };
+        word.to_owned()
+    }
+
+    /// The decimal digits of the largest value of an integer type.
+    fn digits(&self) -> Option<u8> {
+        match self {
+            DeltaType::Byte => Some(3),
+            DeltaType::Short => Some(5),
+            DeltaType::Integer => Some(10),
+            DeltaType::Long => Some(19),
+            _ => None,
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl TableSchema {
+    /// The columns that a table made for this schema has of the plugin.
+    pub fn table_columns(&self) -> Vec<TableColumn> {
+        self.columns.iter().map(TableColumn::from).collect()
+    }
+}
+
+impl From<&Column> for TableColumn {
+    fn from(column: &Column) -> Self {
+        let cases = match &column.kind {
+            Kind::Enum(cases) => Some(cases.clone()),
+            _ => None,
+        };
+        let (name, comment) = (column.name.clone(), column.doc.clone());
+        Self { name, ty: DeltaType::from(&column.kind), nullable: column.nullable, comment, cases }
+    }
+}
+
+impl From<&Kind> for DeltaType {
+    fn from(kind: &Kind) -> Self {
+        match kind {
+            Kind::Bool => DeltaType::Boolean,
+            Kind::Int8 => DeltaType::Byte,
+            Kind::Int16 | Kind::UInt8 => DeltaType::Short,
+            Kind::Int32 | Kind::UInt16 => DeltaType::Integer,
+            Kind::Int64 | Kind::UInt32 => DeltaType::Long,
+            Kind::UInt64 => DeltaType::Decimal(20, 0),
+            Kind::Float32 => DeltaType::Float,
+            Kind::Float64 => DeltaType::Double,
+            Kind::Utf8 | Kind::Char | Kind::Enum(_) => DeltaType::String,
+            Kind::Timestamp => DeltaType::Timestamp,
+            Kind::Date => DeltaType::Date,
+            Kind::Money => DeltaType::Decimal(MONEY_PRECISION, MONEY_SCALE as u8),
+            Kind::Binary => DeltaType::Binary,
+            // A list's items have no place for what else is known of them.
+            Kind::List(item) => {
+                DeltaType::Array(Box::new(TableColumn { comment: None, cases: None, ..(&**item).into() }))
+            }
+            Kind::Struct(columns) => DeltaType::Struct(columns.iter().map(TableColumn::from).collect()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "evolve_tests.rs"]
+mod tests;

@@ -1,0 +1,219 @@
+//! An entry of a Delta log, as far as the proof needs it.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use crate::account::Counts;
+use crate::offsets::{LogPartition, OffsetRange, Ranges};
+
+/// What one version did to a table.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Entry {
+    pub version: u64,
+    pub adds: Vec<Added>,
+    pub removes: Vec<Removed>,
+    pub txns: Vec<(String, i64)>,
+    /// What silverd left of itself; null in the commits of others.
+    pub info: Value,
+    /// Delta's id of the table, where the entry sets it.
+    pub table_id: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Added {
+    pub path: String,
+    /// `None` where the statistics do not tell.
+    pub rows: Option<u64>,
+    pub data_change: bool,
+    /// Lowest and highest partition and offset of the rows.
+    pub holds: Option<[(i64, i64); 2]>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Removed {
+    pub path: String,
+    pub data_change: bool,
+}
+
+/// A file that a Silver commit announces to a side table.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Announced {
+    pub path: String,
+    pub rows: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct PluginInfo {
+    pub interface: String,
+    pub digest: String,
+}
+
+/// What a Silver commit says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct SilverInfo {
+    #[serde(default)]
+    pub ranges: Option<Spans>,
+    #[serde(default)]
+    pub counts: Option<Counts>,
+    #[serde(default)]
+    pub correction: Option<Correction>,
+    #[serde(default)]
+    pub plugin: Option<PluginInfo>,
+    #[serde(default)]
+    pub rejects: Option<Announced>,
+    #[serde(default)]
+    pub late: Option<Announced>,
+}
+
+/// Rows that were made anew.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Correction {
+    pub kind: String,
+    #[serde(default)]
+    pub ranges: Spans,
+    #[serde(default)]
+    pub counts: Counts,
+    /// Rejects that are new in the quarantine; the others wait there already.
+    #[serde(default)]
+    pub quarantined: u64,
+    /// Days of the rows that were replaced, since the epoch; all where there is none.
+    #[serde(default)]
+    pub days: Option<(i32, i32)>,
+    /// Rows of the removed files, and how many of them stand in the added ones again.
+    #[serde(default)]
+    pub removed: u64,
+    #[serde(default)]
+    pub kept: u64,
+}
+
+/// Ranges in the words of a commit's info: `{"cluster:topic:0": [0, 10]}`.
+pub type Spans = BTreeMap<String, (i64, i64)>;
+
+pub fn ranges_of(spans: &Spans) -> Result<Ranges, String> {
+    let range = |(log, (start, end)): (&String, &(i64, i64))| {
+        let log: LogPartition = log.parse().map_err(|error| format!("{error}"))?;
+        if !(0 <= *start && start <= end) {
+            return Err(format!("the range [{start}, {end}] of {log} is none"));
+        }
+        Ok((log, OffsetRange::new(*start, *end)))
+    };
+    spans.iter().map(range).collect()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Line {
+    add: Option<AddLine>,
+    remove: Option<RemoveLine>,
+    txn: Option<TxnLine>,
+    commit_info: Option<InfoLine>,
+    meta_data: Option<MetaLine>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AddLine {
+    path: String,
+    stats: Option<String>,
+    #[serde(default = "yes")]
+    data_change: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RemoveLine {
+    path: String,
+    #[serde(default = "yes")]
+    data_change: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TxnLine {
+    app_id: String,
+    version: i64,
+}
+
+#[derive(Deserialize)]
+struct InfoLine {
+    #[serde(default)]
+    silverd: Value,
+}
+
+#[derive(Deserialize)]
+struct MetaLine {
+    id: String,
+}
+
+/// Delta's statistics, as far as they count rows and tell coordinates.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Stats {
+    num_records: Option<u64>,
+    min_values: Bounds,
+    max_values: Bounds,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Bounds {
+    #[serde(alias = "_partition")]
+    partition: Option<i64>,
+    #[serde(alias = "_offset")]
+    offset: Option<i64>,
+    #[serde(flatten)]
+    _others: BTreeMap<String, IgnoredAny>,
+}
+
+/// The number of rows that a file's statistics tell, and their lowest and highest partition and offset.
+fn counted(stats: Option<&str>) -> (Option<u64>, Option<[(i64, i64); 2]>) {
+    let stats: Stats = stats.and_then(|stats| serde_json::from_str(stats).ok()).unwrap_or_default();
+    let (min, max) = (&stats.min_values, &stats.max_values);
+    let both = |low: Option<i64>, high: Option<i64>| Some((low?, high?));
+    let holds = both(min.partition, max.partition).zip(both(min.offset, max.offset));
+    (stats.num_records, holds.map(|(partitions, offsets)| [partitions, offsets]))
+}
+
+/// The number of rows that a file's statistics tell.
+pub(super) fn rows_of(stats: Option<&str>) -> Option<u64> {
+    counted(stats).0
+}
+
+impl Entry {
+    /// Reads an entry: one action in a line.
+    pub fn parse(version: u64, text: &[u8]) -> Result<Self, String> {
+        let mut entry = Self { version, ..Self::default() };
+        for line in text.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+            let line: Line =
+                serde_json::from_slice(line).map_err(|error| format!("the entry cannot be read: {error}"))?;
+            if let Some(AddLine { path, stats, data_change }) = line.add {
+                let (rows, holds) = counted(stats.as_deref());
+                entry.adds.push(Added { path, rows, data_change, holds });
+            }
+            if let Some(RemoveLine { path, data_change }) = line.remove {
+                entry.removes.push(Removed { path, data_change });
+            }
+            if let Some(txn) = line.txn {
+                entry.txns.push((txn.app_id, txn.version));
+            }
+            if let Some(info) = line.commit_info {
+                entry.info = info.silverd;
+            }
+            if let Some(metadata) = line.meta_data {
+                entry.table_id = Some(metadata.id);
+            }
+        }
+        Ok(entry)
+    }
+
+    pub(super) fn txn(&self, app_id: &str) -> Option<i64> {
+        self.txns.iter().find(|(id, _)| id == app_id).map(|(_, version)| *version)
+    }
+}

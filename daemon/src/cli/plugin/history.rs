@@ -1,0 +1,70 @@
+//! `silverd plugin history`: which plugin has written which offsets of a table, and when.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use chrono::DateTime;
+use deltalake_core::DeltaTableBuilder;
+
+use super::counted;
+use crate::cli::setup::Setup;
+use crate::delta::{Span, history as spans_of, url_of};
+
+#[derive(clap::Args, Debug)]
+pub struct HistoryArgs {
+    /// A Silver table of pipeline.toml
+    table: String,
+    /// One JSON array, of a span of commits each
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn history(config: &Path, args: &HistoryArgs) -> anyhow::Result<()> {
+    let setup = Setup::read(config)?;
+    let tables = &setup.pipeline.silver;
+    let table = tables.iter().find(|table| *table.name == args.table).with_context(|| {
+        let names: Vec<_> = tables.iter().map(|table| table.name.to_string()).collect();
+        format!("there is no [silver.{}] in pipeline.toml, which has {}", args.table, names.join(", "))
+    })?;
+    let path = setup.base.join(&**table.path);
+    if !path.join("_delta_log").is_dir() {
+        bail!("nothing was written to table {} yet: {} does not exist", table.name, path.display());
+    }
+    let store = DeltaTableBuilder::from_url(url_of(&path)?)?.build()?.log_store().object_store(None);
+    let spans = spans_of(store.as_ref()).await?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&spans)?);
+        return Ok(());
+    }
+    let commits = spans.iter().map(|span| span.commits).sum();
+    println!("{}: {} in {}", table.name, counted(commits, "commit"), path.display());
+    let kept = setup.base.join(&**setup.pipeline.state.path).join("plugins");
+    for span in &spans {
+        tell(span, kept.join(format!("{}.wasm", span.digest)).is_file());
+    }
+    Ok(())
+}
+
+fn tell(span: &Span, kept: bool) {
+    let Span { digest, interface, first_version, last_version, counts, .. } = span;
+    let short = digest.get(..12).unwrap_or(digest);
+    println!("\nplugin {short}  {interface}{}", if kept { "" } else { "  (its file is not kept)" });
+    println!("  {} to {}", time(span.first_at_ms), time(span.last_at_ms));
+    println!("  versions {first_version} to {last_version}, {}", counted(span.commits, "commit"));
+    println!(
+        "  {}: {}, {} dropped, {} duplicates, {} rejected",
+        counted(counts.events, "event"),
+        counted(counts.rows, "row"),
+        counts.dropped,
+        counts.duplicates,
+        counts.rejected
+    );
+    for (log, [start, end]) in &span.ranges {
+        println!("  {log}  offsets {start} to {}", end - 1);
+    }
+}
+
+fn time(ms: i64) -> String {
+    let time = DateTime::from_timestamp_millis(ms).unwrap_or_default();
+    time.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+}

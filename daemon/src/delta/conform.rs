@@ -1,0 +1,45 @@
+//! Rows of a plugin, as the files of its table have them: columns that the plugin lacks are null, narrower types are
+//! widened. Where both agree nothing is done.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StructArray, new_null_array};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, SchemaRef};
+
+/// The rows with the columns of `layout`.
+pub fn conform(rows: &RecordBatch, layout: &SchemaRef) -> anyhow::Result<RecordBatch> {
+    if Arc::ptr_eq(rows.schema_ref(), layout) || rows.schema_ref() == layout {
+        return Ok(rows.clone());
+    }
+    let columns = layout.fields().iter().map(|field| {
+        let column = match rows.column_by_name(field.name()) {
+            Some(column) => array(column, field.data_type()),
+            None => Ok(new_null_array(field.data_type(), rows.num_rows())),
+        };
+        column.with_context(|| format!("write column {}", field.name()))
+    });
+    Ok(RecordBatch::try_new(layout.clone(), columns.collect::<anyhow::Result<_>>()?)?)
+}
+
+fn array(from: &ArrayRef, to: &DataType) -> anyhow::Result<ArrayRef> {
+    Ok(match (from.data_type(), to) {
+        (same, to) if same == to => from.clone(),
+        (DataType::Struct(_), DataType::Struct(fields)) => {
+            let from = from.as_struct();
+            let columns = fields.iter().map(|field| match from.column_by_name(field.name()) {
+                Some(column) => array(column, field.data_type()),
+                None => Ok(new_null_array(field.data_type(), from.len())),
+            });
+            let columns = columns.collect::<anyhow::Result<_>>()?;
+            Arc::new(StructArray::try_new_with_length(fields.clone(), columns, from.nulls().cloned(), from.len())?)
+        }
+        (DataType::List(_), DataType::List(item)) => {
+            let from = from.as_list::<i32>();
+            let items = array(from.values(), item.data_type())?;
+            Arc::new(ListArray::try_new(item.clone(), from.offsets().clone(), items, from.nulls().cloned())?)
+        }
+        (_, to) => cast_with_options(from, to, &CastOptions { safe: false, ..CastOptions::default() })?,
+    })
+}
