@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use crate::bronze::{Bronze, NotAppended};
 use crate::ingest::{Arrival, Broker, Cadence, High, Source, Task};
+use crate::live::Fresh;
 use crate::side::SideTable;
 use crate::silver::{self, Landing, Loaded, Offer, Worker};
 use crate::status::Status;
@@ -35,6 +36,8 @@ pub struct Run {
     pub drain: bool,
     /// Bytes of keys and values taken from Kafka.
     pub taken: Arc<AtomicU64>,
+    /// Given the newest rows.
+    pub fresh: Arc<Fresh>,
     /// Told what runs, as soon as it runs.
     pub status: watch::Sender<Option<Arc<Status>>>,
 }
@@ -150,6 +153,7 @@ fn start_workers(
         rows_max: run.pipeline.commit.rows_max,
         bytes_max: run.pipeline.commit.bytes_max,
         stages: stages.clone(),
+        fresh: run.fresh.clone(),
         base: run.base.clone(),
     };
     let tables = run.pipeline.silver.iter().enumerate();

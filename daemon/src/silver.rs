@@ -29,6 +29,7 @@ use silverd_core::route::Router;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::live::Fresh;
 use crate::side::SideTable;
 use crate::telemetry::{Stages, TableStats};
 use crate::transform::{Host, Limits, Plugin};
@@ -73,6 +74,8 @@ pub struct Shared {
     pub rows_max: usize,
     pub bytes_max: usize,
     pub stages: Arc<Stages>,
+    /// Given the rows of every commit, for those who watch.
+    pub fresh: Arc<Fresh>,
     /// Paths of pipeline.toml count from here.
     pub base: PathBuf,
 }
@@ -101,6 +104,12 @@ pub struct StateOf(Arc<Mutex<String>>);
 impl StateOf {
     pub fn get(&self) -> String {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the table is written to, or on its way there.
+    pub fn works(&self) -> bool {
+        let state = self.get();
+        !state.starts_with("waiting") && !state.starts_with("paused")
     }
 
     pub(super) fn set(&self, state: impl Into<String>) {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use silverd_core::chunk::Chunk;
-use silverd_core::offsets::Offsets;
+use silverd_core::offsets::{LogPartition, Offsets};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -60,6 +60,16 @@ impl Status {
     /// Offsets that Kafka has and Bronze has not, as far as Kafka has told: its ends are known a second late.
     pub fn lag(&self) -> i64 {
         self.high.lag(&self.head.borrow())
+    }
+
+    /// Each log partition: its end in Kafka, as far as it has told, and up to where Bronze has it.
+    pub fn partitions(&self) -> Vec<(LogPartition, i64, i64)> {
+        let (ends, head) = (self.high.ends(), self.head.borrow());
+        let of = |(log, end): (LogPartition, i64)| {
+            let next = head.get(&log).copied().unwrap_or(0);
+            (log, end.max(next), next)
+        };
+        ends.into_iter().map(of).collect()
     }
 
     /// One line for each table, under a header.

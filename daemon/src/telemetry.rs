@@ -2,8 +2,10 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use serde::Serialize;
 use silverd_core::account::Counts;
 
 use crate::clock;
@@ -81,8 +83,17 @@ fn cpu_time(clock: libc::clockid_t) -> Duration {
 
 /// The largest resident set that the process had, in bytes; 0 where the system does not tell.
 pub fn peak_rss_bytes() -> u64 {
+    memory("VmHWM:")
+}
+
+/// The resident set of the process, in bytes; 0 where the system does not tell.
+pub fn rss_bytes() -> u64 {
+    memory("VmRSS:")
+}
+
+fn memory(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
@@ -105,6 +116,21 @@ pub struct TableStats {
     pub committed_at_ms: AtomicI64,
     pub commit_micros_last: AtomicU64,
     pub commit_micros_max: AtomicU64,
+    pub commit_micros_sum: AtomicU64,
+    /// When silverd took the newest event that gave a row here, and how long it took from there to the commit.
+    pub newest_at_ms: AtomicI64,
+    pub delay_ms: AtomicI64,
+    /// CPU time of the plugin and the lift.
+    pub plugin_nanos: AtomicU64,
+    plugin: Mutex<Option<PluginShown>>,
+}
+
+/// The plugin that fills a table.
+#[derive(Clone, Debug, Serialize)]
+pub struct PluginShown {
+    pub interface: String,
+    pub digest: String,
+    pub loaded_at_ms: i64,
 }
 
 impl TableStats {
@@ -118,6 +144,31 @@ impl TableStats {
         let micros = took.as_micros() as u64;
         self.commit_micros_last.store(micros, Relaxed);
         self.commit_micros_max.fetch_max(micros, Relaxed);
+        self.commit_micros_sum.fetch_add(micros, Relaxed);
+    }
+
+    /// Rows have been committed that silverd took from Kafka between these times, in microseconds.
+    pub fn ingested(&self, oldest: i64, newest: i64) {
+        self.newest_at_ms.fetch_max(newest / 1000, Relaxed);
+        self.delay_ms.store((clock::now_ms() - oldest / 1000).max(0), Relaxed);
+    }
+
+    /// Runs work of the plugin, and adds the CPU time that this thread spent on it.
+    pub fn plugin_time<T>(&self, work: impl FnOnce() -> T) -> T {
+        let before = thread_cpu();
+        let result = work();
+        self.plugin_nanos.fetch_add(thread_cpu().saturating_sub(before).as_nanos() as u64, Relaxed);
+        result
+    }
+
+    pub fn plugin_loaded(&self, interface: &str, digest: &str) {
+        let shown =
+            PluginShown { interface: interface.to_owned(), digest: digest.to_owned(), loaded_at_ms: clock::now_ms() };
+        *self.plugin.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
+    }
+
+    pub fn plugin(&self) -> Option<PluginShown> {
+        self.plugin.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn judged(&self, counts: &Counts) {

@@ -20,6 +20,7 @@ fn env(name: &str) -> Option<String> {
         "BAD_TOPIC" => "events raw",
         "SASL_PASSWORD" => PASSWORD,
         "EMPTY" => "",
+        "PAGE_TOKEN" => "hunter2-hunter2-hunter2",
         _ => return None,
     };
     Some(value.to_owned())

@@ -65,6 +65,7 @@ pub async fn bench(file: &Path, args: BenchArgs, stop: CancellationToken) -> any
         loaded,
         drain: true,
         taken: taken.clone(),
+        fresh: Arc::default(),
         status: sender,
     };
     let (cpu, begun) = (process_cpu(), clock::now_micros());

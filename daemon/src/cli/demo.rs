@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::run::shown_until_end;
+use super::beside::{self, PageArgs};
 use super::setup::Setup;
 use crate::flow::Run;
 use crate::generate::{GenerateArgs, Sender};
@@ -29,6 +29,8 @@ pub struct DemoArgs {
     /// Makes the same events again
     #[arg(long, conflicts_with = "file")]
     seed: Option<u64>,
+    #[command(flatten)]
+    page: PageArgs,
 }
 
 const PARTITIONS: i32 = 4;
@@ -79,9 +81,12 @@ pub async fn demo(file: &Path, args: DemoArgs, time: Option<Duration>, stop: Can
         loaded,
         drain: false,
         taken,
+        fresh: Arc::default(),
         status: sender,
     };
-    let result = shown_until_end(run, shown, stop.clone()).await;
+    let mut page = args.page;
+    page.elsewhere = true;
+    let result = beside::run(run, page, shown, stop.clone()).await;
     stop.cancel();
     generating.await??;
     // Under cargo, it is cargo that the reader has at hand.

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod bench;
+mod beside;
 mod demo;
 mod plugin;
 mod progress;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::generate::{self, GenerateArgs};
+use crate::logging;
 use crate::transform::cache;
 
 pub use setup::Mistaken;
@@ -105,8 +107,8 @@ pub fn main(cli: Cli) -> ExitCode {
             |()| ExitCode::SUCCESS,
         );
     }
-    if let Err(mistake) = start_log(&cli) {
-        eprintln!("error: --log {}: {mistake}", cli.log);
+    if let Err(mistake) = logging::start(&cli.log, matches!(cli.log_format, LogFormat::Json)) {
+        eprintln!("error: --log: {mistake:#}");
         return ExitCode::from(MISTAKEN);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -162,18 +164,6 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
         Command::Quarantine(command) => quarantine::quarantine(config, command, stop).await,
         Command::Bench(args) => bench::bench(config, args, stop).await,
     }
-}
-
-fn start_log(cli: &Cli) -> anyhow::Result<()> {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_new(format!("warn,silverd={}", cli.log)).or_else(|_| EnvFilter::try_new(&cli.log))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    match cli.log_format {
-        LogFormat::Text => log.with_target(false).with_ansi(ansi).init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
 }
 
 /// A token that Ctrl-C or SIGTERM cancels. A second Ctrl-C ends the process at once.

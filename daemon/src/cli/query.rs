@@ -9,14 +9,14 @@ use arrow::datatypes::SchemaRef;
 use arrow::json::writer::{JsonArray, WriterBuilder};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use deltalake_core::DeltaTableBuilder;
 
 use super::setup::Setup;
-use crate::delta::url_of;
+use crate::delta::Reader;
+use crate::sql::{self, Tables};
 
 #[derive(clap::Args, Debug)]
 pub struct QueryArgs {
-    /// The question; the tables are `bronze`, `quarantine`, `late`, and the Silver tables by their names
+    /// The question; the tables are `bronze`, `quarantine`, `late`, the Silver tables by their names, and `gold.<name>`
     #[arg(value_name = "SQL")]
     sql: String,
     /// Answer as one JSON array of objects
@@ -48,19 +48,14 @@ pub async fn print(setup: &Setup, sql: &str, json: bool) -> anyhow::Result<()> {
 /// Answers SQL over the tables of a pipeline.
 pub async fn answer(setup: &Setup, sql: &str) -> anyhow::Result<(SchemaRef, Vec<RecordBatch>)> {
     let context = SessionContext::new_with_config(SessionConfig::new().with_information_schema(true));
-    let pipeline = &setup.pipeline;
-    let mut known = vec![
-        ("bronze", &pipeline.bronze.path),
-        ("quarantine", &pipeline.quarantine.path),
-        ("late", &pipeline.late.path),
-    ];
-    known.extend(pipeline.silver.iter().map(|table| (table.name.as_ref(), &table.path)));
+    sql::add_schemas(&context)?;
+    let tables = Tables::new(&setup.pipeline, &setup.base, Arc::default());
     let (mut absent, mut there) = (Vec::new(), Vec::new());
-    for (name, path) in known {
-        if !register(&context, name, &setup.base.join(&**path)).await? {
-            absent.push(name);
-        } else {
+    for name in tables.names() {
+        if register(&context, name, &tables).await? {
             there.push(name);
+        } else {
+            absent.push(name);
         }
     }
     let answer = async {
@@ -81,13 +76,15 @@ pub async fn answer(setup: &Setup, sql: &str) -> anyhow::Result<(SchemaRef, Vec<
 }
 
 /// Registers a table if it is there.
-async fn register(context: &SessionContext, name: &str, path: &Path) -> anyhow::Result<bool> {
-    if !path.join("_delta_log").is_dir() {
-        return Ok(false);
-    }
-    let mut table = DeltaTableBuilder::from_url(url_of(path)?)?.build()?;
-    table.load().await.with_context(|| format!("open table {name} in {}", path.display()))?;
-    let provider = table.table_provider().await.with_context(|| format!("read table {name}"))?;
-    context.register_table(name, provider)?;
+async fn register(context: &SessionContext, name: &str, tables: &Tables) -> anyhow::Result<bool> {
+    let Some(path) = tables.path(name) else { return Ok(false) };
+    let Some(reader) = Reader::open(path)? else { return Ok(false) };
+    let open = async {
+        let Some(version) = reader.version().await? else { return Ok(None) };
+        reader.at(version).await.map(Some)
+    };
+    let provider = open.await.with_context(|| format!("open table {name} in {}", path.display()))?;
+    let Some(provider) = provider else { return Ok(false) };
+    sql::register(context, name, provider)?;
     Ok(true)
 }

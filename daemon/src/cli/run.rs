@@ -6,17 +6,19 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::beside::{self, PageArgs};
 use super::setup::Setup;
-use crate::flow::{self, Run};
+use crate::flow::Run;
 use crate::ingest::Broker;
 use crate::silver::Loaded;
-use crate::status::{self, Status};
 
 #[derive(clap::Args, Debug)]
 pub struct RunArgs {
     /// End when everything that is in the topic now is in the tables
     #[arg(long)]
     drain: bool,
+    #[command(flatten)]
+    page: PageArgs,
 }
 
 pub async fn run(file: &Path, args: RunArgs, stop: CancellationToken) -> anyhow::Result<()> {
@@ -32,21 +34,8 @@ pub async fn run(file: &Path, args: RunArgs, stop: CancellationToken) -> anyhow:
         loaded: Loaded::new(),
         drain: args.drain,
         taken: Arc::default(),
+        fresh: Arc::default(),
         status: sender,
     };
-    shown_until_end(run, shown, stop).await
-}
-
-/// Runs a pipeline, and shows its status until it ends.
-pub async fn shown_until_end(
-    run: Run,
-    shown: watch::Receiver<Option<Arc<Status>>>,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let ended = CancellationToken::new();
-    let display = tokio::spawn(status::show(shown, ended.clone()));
-    let result = flow::run(run, stop).await;
-    ended.cancel();
-    let _ = display.await;
-    result
+    beside::run(run, args.page, shown, stop).await
 }

@@ -72,6 +72,13 @@ pub async fn transactions(store: &dyn ObjectStore, version: Option<u64>) -> anyh
     Ok(versions)
 }
 
+/// The newest version in the log of the table in `store`.
+pub async fn newest_version(store: &dyn ObjectStore) -> anyhow::Result<Option<u64>> {
+    let files = list(store).await?;
+    let commit = files.commits.last_key_value().map(|(version, _)| *version);
+    Ok(commit.max(files.checkpoints.last_key_value().map(|(version, _)| *version)))
+}
+
 enum Kind {
     Commit,
     Checkpoint,

@@ -6,6 +6,7 @@ mod file;
 mod history;
 mod log;
 mod read;
+mod reader;
 mod schema;
 mod table;
 
@@ -14,4 +15,5 @@ pub use file::{Encoder, NewFile, writer_properties};
 pub use history::{Span, history};
 pub use log::{LogFiles, entry_path, list, transactions};
 pub use read::{RowGroups, columns};
+pub use reader::{Reader, parse_day};
 pub use table::{DataFile, Spec, Table, files_at, files_of, offsets_of, url_of};

@@ -69,6 +69,11 @@ impl High {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(log, end);
     }
 
+    /// Each log partition with its end.
+    pub fn ends(&self) -> Offsets {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Offsets that a table that has come to `next` has not.
     pub fn lag(&self, next: &Offsets) -> i64 {
         let high = self.0.lock().unwrap_or_else(PoisonError::into_inner);

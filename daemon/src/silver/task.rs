@@ -263,7 +263,8 @@ impl Task {
     ) -> anyhow::Result<()> {
         // A guest's WASI may wait, which the runtime allows only in here.
         let verdicts = tokio::task::block_in_place(|| {
-            self.shared.stages.measure(Stage::Plugin, || open.transformer.transform(chunk, records))
+            let transform = || self.stats.plugin_time(|| open.transformer.transform(chunk, records));
+            self.shared.stages.measure(Stage::Plugin, transform)
         });
         self.breaker = open.transformer.breaker().clone();
         let mut verdicts = verdicts?;
@@ -336,6 +337,7 @@ impl Task {
         self.stats.judged(&verdicts.counts);
         let rows = verdicts.counts.rows as usize;
         self.stats.committed(committed.version, rows, count, bytes, begun.elapsed());
+        self.shared.fresh.push(&self.config.name, &verdicts.rows, &self.stats);
         side::follow(announced, &open.table).await?;
         if !missing(&open.next, &open.table.offsets()).is_empty() {
             // Another silverd has made progress that was passed on the way; what was planned before it is void.
@@ -352,6 +354,7 @@ impl Task {
             Some(plugin) => plugin.clone(),
             None => self.plugin.insert(self.load_plugin().await?).clone(),
         };
+        self.stats.plugin_loaded(&plugin.schema.interface.to_string(), plugin.digest.as_str());
         let spec = spec(&self.config, &plugin.schema, &self.shared.base);
         let table = Table::open(&spec).await?;
         let encoder = Encoder::new(

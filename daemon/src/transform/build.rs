@@ -22,6 +22,9 @@ pub fn wasm_of(plugin: &Path) -> anyhow::Result<PathBuf> {
     if !plugin.exists() {
         bail!("plugin {} does not exist: expected a cargo package's folder, or a .wasm file", plugin.display());
     }
+    if let Some(wasm) = super::ready::ready_made(plugin, &TARGETS) {
+        return Ok(wasm);
+    }
     let package = Package::of(plugin)?;
     if let Some(wasm) = package.newest_wasm()
         && package.is_fresh(&wasm)?

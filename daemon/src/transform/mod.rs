@@ -8,6 +8,7 @@ mod host;
 mod lift;
 mod logs;
 mod plugin;
+mod ready;
 mod store;
 mod verdicts;
 

@@ -81,7 +81,7 @@ impl Project {
         let broker = Broker::with_topic(&topic);
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
-            "[source]\nbrokers = \"{}\"\ntopic = \"{topic}\"\ngroup = \"{topic}\"\n\n{sections}",
+            "[source]\nbrokers = \"{}\"\ntopic = \"{topic}\"\ngroup = \"{topic}\"\n\n{sections}\n[http]\nlisten = \"off\"\n",
             broker.address()
         );
         std::fs::write(folder.path().join("pipeline.toml"), text).unwrap();

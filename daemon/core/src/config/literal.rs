@@ -1,6 +1,6 @@
 //! The small languages inside strings: sizes, compressions, brokers, topics, one of a few words.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::nearest;
 use super::pipeline::Compression;
@@ -176,6 +176,22 @@ fn broker_fault(broker: &str) -> Option<Fault> {
     }
 }
 
+/// `"127.0.0.1:8080"`, or `"off"` for no page at all.
+pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, Fault> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let localhost = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
+    if let Some(port) = localhost {
+        return Ok(Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)));
+    }
+    text.parse().map(Some).map_err(|_| {
+        let what = format!("`{text}` is not an address to listen on");
+        let help = "write \"127.0.0.1:8080\" for this machine alone, \"0.0.0.0:8080\" for others, too, or \"off\"";
+        Fault::new(what, "expected an IP address and a port", help)
+    })
+}
+
 /// What was meant, as far as the letters allow, in the form of a table's name.
 pub(super) fn as_table_name(text: &str) -> String {
     let small = text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' });
@@ -244,6 +260,23 @@ mod tests {
         assert!(!format!("{:?}", brokers("hunter2@host:1")).contains("hunter2"));
         assert!(!format!("{:?}", brokers("ssl://u:hunter2@host:1")).contains("hunter2"));
         assert!(!format!("{:?}", brokers("hunter2://u@host:1")).contains("hunter2"));
+    }
+
+    #[test]
+    fn addresses_to_listen_on() {
+        for (text, loopback) in
+            [("127.0.0.1:8080", true), ("[::1]:0", true), ("localhost:80", true), ("0.0.0.0:1", false)]
+        {
+            assert_eq!(
+                listen(text).map(|address| address.is_some_and(|a| a.ip().is_loopback())),
+                Ok(loopback),
+                "{text}"
+            );
+        }
+        assert_eq!(listen("off"), Ok(None));
+        for text in ["8080", ":8080", "localhost", "localhost:x", "example.org:80", "127.0.0.1", "127.0.0.1:65536"] {
+            assert!(listen(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -114,7 +114,7 @@ fn in_table(table: &DeTable, parent: Parent, hidden: bool, found: &mut Vec<Range
         let name = key.get_ref().as_ref();
         let below = match (parent, name) {
             (Parent::SilverTable, "reference") => continue,
-            (Parent::Root, "silver") => Parent::Silver,
+            (Parent::Root, "silver" | "gold" | "panel") => Parent::Silver,
             (Parent::Silver, _) => Parent::SilverTable,
             _ => Parent::Other,
         };

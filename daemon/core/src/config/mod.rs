@@ -4,6 +4,7 @@
 //! the same text and variables always give the same answer.
 
 mod env;
+mod gold;
 mod literal;
 mod mask;
 mod mistake;
@@ -15,11 +16,12 @@ mod section;
 mod silver;
 mod source;
 mod walk;
+mod web;
 
 pub use mistake::{Mistake, Mistakes};
 pub use pipeline::{
-    Bronze, Commit, Compression, Dedup, Expired, Late, Limits, Located, Match, Pipeline, Quarantine, Secret,
-    SilverTable, Source, Start, State, TableName, WhenFull,
+    Bronze, Chart, Commit, Compression, Dedup, Expired, Gold, Http, Late, Limits, Located, Match, Panel, Pipeline,
+    Quarantine, Secret, SilverTable, Source, Start, State, TableName, WhenFull,
 };
 
 use section::Root;
@@ -55,9 +57,13 @@ fn pipeline(walk: &mut Walk, root: &Root) -> Option<Pipeline> {
     let state = state(walk, root);
     let commit = commit(walk, root);
     let limits = limits(walk, root);
-    paths::tell_overlaps(walk, &bronze, &silver, &quarantine, &late, &state);
+    let gold = gold::gold(walk, root);
+    let (http, panels) = (web::http(walk, root), web::panels(walk, root));
+    paths::tell_overlaps(walk, &bronze, &silver, &quarantine, &late, &state, &gold);
     let silver = silver.into_iter().map(|table| table.checked).collect::<Option<Vec<_>>>()?;
-    Some(Pipeline { source: source?, bronze, silver, quarantine, late, state, commit, limits })
+    let gold = gold.into_iter().map(|table| table.checked).collect::<Option<Vec<_>>>()?;
+    let panels = panels.into_iter().collect::<Option<Vec<_>>>()?;
+    Some(Pipeline { source: source?, bronze, silver, quarantine, late, state, commit, limits, gold, panels, http })
 }
 
 fn bronze(walk: &mut Walk, root: &Root) -> Bronze {

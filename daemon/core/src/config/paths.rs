@@ -1,5 +1,6 @@
 //! No two tables may share a folder: each would take the other's files for its own.
 
+use super::gold::GoldSection;
 use super::mistake::Mistake;
 use super::pipeline::{Bronze, Late, Located, Quarantine, State};
 use super::silver::SilverSection;
@@ -12,6 +13,7 @@ pub(super) fn tell_overlaps(
     quarantine: &Quarantine,
     late: &Late,
     state: &State,
+    gold: &[GoldSection],
 ) {
     // Where a section could not be read its path is a guess.
     if walk.is_damaged() {
@@ -19,6 +21,7 @@ pub(super) fn tell_overlaps(
     }
     let mut owners: Vec<(&str, &Located<String>)> = vec![("bronze", &bronze.path), ("quarantine", &quarantine.path)];
     owners.extend(silver.iter().map(|table| (table.title.as_str(), &table.path)));
+    owners.extend(gold.iter().map(|table| (table.title.as_str(), &table.path)));
     if silver.iter().any(|table| table.late) {
         owners.push(("late", &late.path));
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::{Deref, Range};
 
 /// Everything that `pipeline.toml` says, with the defaults filled in.
@@ -16,6 +17,11 @@ pub struct Pipeline {
     pub state: State,
     pub commit: Commit,
     pub limits: Limits,
+    /// In the order of the file.
+    pub gold: Vec<Gold>,
+    /// In the order of the file, which is that of the page.
+    pub panels: Vec<Panel>,
+    pub http: Http,
 }
 
 /// `[source]`: the topic that is read.
@@ -165,6 +171,67 @@ impl Default for Limits {
     }
 }
 
+/// `[gold.<name>]`: a table that SQL makes of the others, a day at a time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gold {
+    pub name: TableName,
+    /// Gives a column `event_date`; the rows of a day are made of the sources' rows of that day, and of `days_before`.
+    pub sql: Located<String>,
+    pub path: Located<String>,
+    pub refresh_ms: u64,
+    /// How many days before its own a day's rows depend on.
+    pub days_before: u32,
+}
+
+impl Gold {
+    pub(super) const REFRESH_MS: u64 = 10_000;
+}
+
+/// `[panel.<name>]`: a question that the page shows the answer to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Panel {
+    pub name: String,
+    pub title: String,
+    pub sql: Located<String>,
+    pub chart: Chart,
+    pub refresh_ms: u64,
+    /// Stands behind the numbers.
+    pub unit: Option<String>,
+    /// Columns of the page, of four; the chart's own if there is none.
+    pub width: Option<usize>,
+}
+
+impl Panel {
+    pub(super) const REFRESH_MS: u64 = 5_000;
+}
+
+/// How a panel shows its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Chart {
+    /// As the columns suggest.
+    #[default]
+    Auto,
+    Number,
+    Line,
+    Bar,
+    Funnel,
+    Table,
+    Ticker,
+}
+
+/// `[http]`: where the page and the API are served.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Http {
+    /// `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+    /// There if the address is not a loopback one.
+    pub token: Option<Secret>,
+}
+
+impl Http {
+    pub(super) const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+}
+
 /// How Parquet pages are compressed: `"zstd"`, `"zstd(3)"`, `"snappy"`, `"lz4"` or `"none"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
@@ -190,9 +257,14 @@ impl TableName {
 
     /// `None` if the text breaks the rule above.
     pub fn new(name: &str) -> Option<Self> {
+        (Self::is_name(name) && !Self::RESERVED.contains(&name)).then(|| TableName(name.to_owned()))
+    }
+
+    /// Whether the letters are those of a name, reserved or not.
+    pub(super) fn is_name(name: &str) -> bool {
         let first = name.starts_with(|c: char| c.is_ascii_lowercase());
         let rest = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        (first && rest && name.len() <= 63 && !Self::RESERVED.contains(&name)).then(|| TableName(name.to_owned()))
+        first && rest && name.len() <= 63
     }
 }
 

@@ -198,6 +198,18 @@ pub(super) fn scalar(walk: &mut Walk, value: Value) -> Option<String> {
     }
 }
 
+/// Panels have names of the same letters as tables, and may have those that tables may not.
+pub(super) fn panel_name(walk: &mut Walk, key: Key) -> Option<String> {
+    let name = key.get_ref();
+    if TableName::is_name(name) {
+        return Some(name.to_string());
+    }
+    let help = format!("a name like `{}` would do; people see the `title`", literal::as_table_name(name));
+    let label = "expected a small letter, then small letters, digits and `_`, 63 at most";
+    walk.tell(Mistake::new(key.span(), format!("`{name}` cannot be the name of a panel"), label, Some(help)));
+    None
+}
+
 pub(super) fn table_name(walk: &mut Walk, key: Key) -> Option<TableName> {
     let name = TableName::new(key.get_ref());
     if name.is_none() {

@@ -16,7 +16,10 @@ pub(super) const SILVER_TABLE: &[&str] =
 pub(super) const MATCH: &[&str] = &["field", "equals"];
 pub(super) const DEDUP: &[&str] = &["by", "within", "memory_bytes_max", "when_full"];
 
-const SECTIONS: [(&str, &[&str]); 8] = [
+pub(super) const GOLD: &[&str] = &["sql", "path", "refresh", "days_before"];
+pub(super) const PANEL: &[&str] = &["title", "sql", "chart", "refresh", "unit", "width"];
+
+const SECTIONS: [(&str, &[&str]); 11] = [
     ("source", &["brokers", "topic", "group", "start", "expired", "kafka"]),
     ("bronze", &["path", "compression"]),
     ("silver", SILVER_TABLE),
@@ -35,6 +38,9 @@ const SECTIONS: [(&str, &[&str]); 8] = [
             "log_lines_per_second",
         ],
     ),
+    ("gold", GOLD),
+    ("panel", PANEL),
+    ("http", &["listen", "token"]),
 ];
 
 pub(super) type Key<'t> = &'t Spanned<DeString<'t>>;
@@ -80,17 +86,21 @@ impl<'t> Root<'t> {
 
     /// What stands in [silver], in the order of the file.
     pub(super) fn silver(&self, walk: &mut Walk) -> Vec<(Key<'t>, Value<'t>)> {
-        let Some(value) = self.0.get("silver") else { return Vec::new() };
-        let help = "write one section for every Silver table, such as [silver.page_view]";
+        self.tables(walk, "silver", "write one section for every Silver table, such as [silver.page_view]")
+    }
+
+    /// What stands in a section that holds sections, in the order of the file.
+    pub(super) fn tables(&self, walk: &mut Walk, name: &'static str, help: &str) -> Vec<(Key<'t>, Value<'t>)> {
+        let Some(value) = self.0.get(name) else { return Vec::new() };
         let DeValue::Table(tables) = value.get_ref() else {
-            walk.tell(read::wrong_type("silver", "a table of tables", value).with_help(help));
+            walk.tell(read::wrong_type(name, "a table of tables", value).with_help(help));
             return Vec::new();
         };
         let (tables, strays): (Vec<_>, Vec<_>) =
             in_file_order(tables).into_iter().partition(|(_, value)| value.get_ref().is_table());
         for (key, value) in strays {
-            let what = format!("[silver] holds tables only, but `{}` is {}", key.get_ref(), read::kind(value));
-            walk.tell(Mistake::new(key.span(), what, "expected [silver.<name>]", Some(help.to_owned())));
+            let what = format!("[{name}] holds tables only, but `{}` is {}", key.get_ref(), read::kind(value));
+            walk.tell(Mistake::new(key.span(), what, format!("expected [{name}.<name>]"), Some(help.to_owned())));
         }
         tables
     }
@@ -141,6 +151,10 @@ impl<'t> Section<'t> {
         &self.title
     }
 
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
     /// What `read` makes of the key's value; `None` if the key is absent or its value is wrong.
     pub(super) fn optional<T>(
         &self,
@@ -185,6 +199,11 @@ pub(super) fn in_file_order<'t>(table: &'t DeTable<'t>) -> Vec<(Key<'t>, Value<'
 fn home_of(key: &str) -> Option<&'static str> {
     let mut homes = SECTIONS.iter().filter(|(_, keys)| keys.contains(&key)).map(|(name, _)| *name);
     let home = homes.next()?;
-    let home = if home == "silver" { "silver.<name>" } else { home };
+    let home = match home {
+        "silver" => "silver.<name>",
+        "gold" => "gold.<name>",
+        "panel" => "panel.<name>",
+        home => home,
+    };
     homes.next().is_none().then_some(home)
 }

@@ -1,0 +1,58 @@
+# silverd, its plugins baked in. `docker compose up` builds it; by hand: docker build -t silverd .
+# No registry is asked for a frontend: this is what every BuildKit understands.
+
+FROM rust:1.95.0-bookworm AS rust
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends build-essential pkg-config libssl-dev zlib1g-dev \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+# The compiler of the image is the one that rust-toolchain.toml names; only the wasm target may be missing.
+COPY rust-toolchain.toml ./
+RUN rustup target add wasm32-unknown-unknown
+
+# The packages without their code: what the layer of the dependencies depends on, and nothing else does.
+FROM rust AS manifests
+COPY . /all
+RUN cd /all && mkdir /manifests \
+    && find . -name target -prune -o \( -name Cargo.toml -o -name Cargo.lock \) -print | tar -c -T - | tar -x -C /manifests \
+    && cd /manifests && for package in $(grep -l '^\[package\]' $(find . -name Cargo.toml)); do \
+         mkdir -p "$(dirname "$package")/src" && touch "$(dirname "$package")/src/lib.rs"; done \
+    && echo 'fn main() {}' > daemon/src/main.rs
+
+FROM rust AS build
+COPY --from=manifests /manifests ./
+# Half an hour on two cores, once: again only when a Cargo.toml or Cargo.lock changes.
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    cargo build --release --locked \
+    && cd plugins && cargo build --release --locked --target wasm32-unknown-unknown
+COPY . .
+# Sources are older than the empty ones that were built, and cargo goes by the time.
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    find daemon plugins -name '*.rs' -not -path '*/target/*' -exec touch {} + \
+    && cargo build --release --locked \
+    && (cd plugins && cargo build --release --locked --target wasm32-unknown-unknown) \
+    && mkdir -p /out/plugins && strip -o /out/silverd target/release/silverd \
+    && cp plugins/target/wasm32-unknown-unknown/release/*.wasm /out/plugins/
+
+FROM debian:bookworm-slim
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates libssl3 zlib1g \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 1000 --home-dir /srv/silverd --no-create-home --shell /usr/sbin/nologin silverd \
+    && mkdir -p /srv/silverd/data && chown -R silverd:silverd /srv/silverd
+COPY --from=build /out/silverd /usr/local/bin/silverd
+COPY --from=build /out/plugins /usr/share/silverd/plugins
+COPY --chmod=755 .ci/docker-entrypoint /usr/local/bin/docker-entrypoint
+COPY --chown=silverd:silverd pipeline.toml /srv/silverd/pipeline.toml
+COPY --chown=silverd:silverd plugins /srv/silverd/plugins
+COPY --chown=silverd:silverd data/reference /srv/silverd/data/reference
+# Where a plugin's wasm is found that the mounted folder has not, and that nobody can build in here.
+ENV SILVERD_PLUGINS=/usr/share/silverd/plugins
+WORKDIR /srv/silverd
+USER silverd
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=6 \
+    CMD ["docker-entrypoint", "ready"]
+ENTRYPOINT ["docker-entrypoint"]
+CMD ["run"]
