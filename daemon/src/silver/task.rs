@@ -129,7 +129,10 @@ impl Task {
         let hurry = self.hurry.clone();
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = changed => info!(table = %self.config.name, "the plugin has changed; trying it"),
+            () = changed => {
+                info!(table = %self.config.name, "the plugin has changed; trying it");
+                self.breaker = Breaker::default();
+            }
             () = hurry.cancelled() => {}
             () = async { while self.offers.recv().await.is_some() {} } => {} // the flow is over: once more, and no more
         }

@@ -113,7 +113,8 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
     let waiting = status
         .silver
         .iter()
-        .filter_map(|(name, _, state)| (!state.works()).then(|| format!("table {name} is {}\n", state.get())));
+        .filter(|(_, _, state)| !state.works())
+        .map(|(name, _, state)| format!("table {name} is {}\n", state.get()));
     format!("ready\n{}", waiting.collect::<String>()).into_response()
 }
 
