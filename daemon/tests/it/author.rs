@@ -120,7 +120,7 @@ fn a_failing_case_is_told(project: &Project) {
     let cases = "plugins/sign_up/cases/first.json";
     edit(project, cases, &[("\"user_id\": \"ann\"", "\"user_id\": \"bob\"")]);
     let told = failure(project, &["plugin", "test", "plugins/sign_up"], 1);
-    assert!(told.contains("`user_id` expected \"bob\"\n                    found    \"ann\""), "{told}");
+    assert!(told.contains("`user_id` expected \"bob\"\n                   found    \"ann\""), "{told}");
     assert!(told.contains("1 of 2 cases failed"), "{told}");
     project.silverd(&["plugin", "test", "sign_up", "--update"]);
     let text = std::fs::read_to_string(project.folder.path().join(cases)).unwrap();

@@ -217,7 +217,7 @@ fn read_back(path: &Path) {
     };
     assert_eq!(column("id"), json!({ "name": "id", "type": "long", "nullable": false, "comment": "Id." }));
     assert_eq!(column("plan"), json!({ "name": "plan", "type": "string", "nullable": true, "comment": "Plan." }));
-    assert_eq!(column("kind")["comment"], "Kind of hit.");
+    assert_eq!(column("kind")["comment"], "Kind.", "the plugin of before has the last word on its comments");
 }
 
 /// What cannot be is refused before anything is written, with a plan.
