@@ -84,6 +84,13 @@ struct Cached {
 }
 
 impl Cache {
+    /// A table's newest version and columns.
+    pub async fn newest(&mut self, tables: &Tables, name: &str) -> Result<(u64, SchemaRef), Unanswered> {
+        let provider = self.provider(tables, name).await?;
+        let version = self.0.get(name).map_or(0, |cached| cached.version);
+        Ok((version, provider.schema()))
+    }
+
     async fn provider(&mut self, tables: &Tables, name: &str) -> Result<Arc<dyn TableProvider>, Unanswered> {
         let path = tables.path(name).ok_or_else(|| unknown(tables, name))?;
         let reader = match self.0.remove(name) {

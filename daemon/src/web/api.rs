@@ -110,11 +110,8 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
         let text = "starting: the tables are being opened, or the broker is being looked for\n";
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     };
-    let waiting = status
-        .silver
-        .iter()
-        .filter(|(_, _, state)| !state.works())
-        .map(|(name, _, state)| format!("table {name} is {}\n", state.get()));
+    let troubled = status.silver.iter().filter(|(_, _, state)| !state.works());
+    let waiting = troubled.map(|(name, _, state)| format!("table {name} is {}\n", state.get()));
     format!("ready\n{}", waiting.collect::<String>()).into_response()
 }
 

@@ -1,13 +1,11 @@
 //! Asks the questions of the page, one at a time, and only while somebody watches: the panels, the newest rejects, and
 //! how large the tables are.
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use silverd_core::config::{Chart, Panel};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -17,7 +15,6 @@ use super::rejects;
 use crate::clock;
 use crate::delta::{Reader, files_of};
 use crate::sql::{self, Answer, Cache, Tables, Unanswered};
-use crate::status::Status;
 
 /// Rows that a panel shows at most.
 const ROWS_MAX: usize = 500;
@@ -54,12 +51,11 @@ pub struct Shown {
 pub struct Asker {
     pub hub: Arc<Hub>,
     pub tables: Arc<Tables>,
-    pub status: watch::Receiver<Option<Arc<Status>>>,
     pub sizes: Arc<Mutex<Sizes>>,
     cache: Cache,
     panels: Vec<Asked>,
     rejects_due: Instant,
-    /// Commits of the quarantine that the page knows.
+    /// The version of the quarantine that the page knows.
     rejects_known: Option<u64>,
     sizes_due: Instant,
 }
@@ -73,18 +69,12 @@ struct Asked {
 }
 
 impl Asker {
-    pub fn new(
-        hub: Arc<Hub>,
-        panels: Vec<Panel>,
-        tables: Arc<Tables>,
-        status: watch::Receiver<Option<Arc<Status>>>,
-        sizes: Arc<Mutex<Sizes>>,
-    ) -> Self {
+    pub fn new(hub: Arc<Hub>, panels: Vec<Panel>, tables: Arc<Tables>, sizes: Arc<Mutex<Sizes>>) -> Self {
         let now = Instant::now();
         let panels = panels.into_iter().enumerate();
         let panels = panels.map(|(place, panel)| Asked { panel, place, due: now, told: None }).collect();
         let cache = Cache::default();
-        Self { hub, tables, status, sizes, cache, panels, rejects_due: now, rejects_known: None, sizes_due: now }
+        Self { hub, tables, sizes, cache, panels, rejects_due: now, rejects_known: None, sizes_due: now }
     }
 
     pub async fn run(mut self, ended: CancellationToken) {
@@ -128,20 +118,19 @@ impl Asker {
         self.hub.publish("panel", &asked.panel.name, &asked.shown(result, took));
     }
 
-    /// The quarantine is asked when something came to it.
+    /// The quarantine is asked when something came to it, whoever brought it: a replay is another process.
     async fn look_at_rejects(&mut self) {
-        let commits = self.status.borrow().as_ref().map(|status| status.quarantine.commits.load(Relaxed));
-        let Some(commits) = commits else { return };
-        if self.rejects_known == Some(commits) || self.rejects_due > Instant::now() {
+        if self.rejects_due > Instant::now() {
             return;
         }
         let begun = Instant::now();
-        match within(QUESTION_MAX, rejects::look(&self.tables, &mut self.cache)).await {
-            Ok(rejects) => {
+        let look = rejects::look(&self.tables, &mut self.cache, self.rejects_known);
+        match within(QUESTION_MAX, look).await {
+            Ok(Some((version, rejects))) => {
                 self.hub.publish("rejects", "", &rejects);
-                self.rejects_known = Some(commits);
+                self.rejects_known = Some(version);
             }
-            Err(Unanswered::NotYet(_)) => {}
+            Ok(None) | Err(Unanswered::NotYet(_)) => {}
             Err(Unanswered::Failed(failure)) => warn!("read the quarantine for the page: {failure:#}"),
         }
         self.rejects_due = Instant::now() + REJECTS_INTERVAL.max(begun.elapsed() * REST_FACTOR);

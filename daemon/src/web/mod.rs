@@ -87,7 +87,7 @@ pub async fn serve(page: Page, place: Place, tables: Arc<Tables>, ended: Cancell
     };
     let bound = listener.local_addr().unwrap_or(address);
     let (hub, sizes) = (Arc::<Hub>::default(), Arc::<Mutex<Sizes>>::default());
-    let asker = Asker::new(hub.clone(), page.panels.clone(), tables, page.status.clone(), sizes.clone());
+    let asker = Asker::new(hub.clone(), page.panels.clone(), tables, sizes.clone());
     let app = Arc::new(App {
         topic: page.topic,
         panels: page.panels.into_iter().map(|panel| panel.name).collect(),
