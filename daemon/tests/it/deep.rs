@@ -35,7 +35,7 @@ fn rewrite(copy: &Copy, table: &str, change: impl Fn(RecordBatch) -> RecordBatch
     batches.iter().for_each(|batch| writer.write(batch).unwrap());
     writer.close().unwrap();
     copy.edit(table, version, |action| {
-        if let Some(add) = action.get_mut("add") {
+        if let Some(add) = action.get_mut("add").filter(|action| action["path"] == add["path"]) {
             add["size"] = json!(bytes.len());
         }
     });

@@ -228,7 +228,7 @@ fn another_signature() {
         transform: func(events: mine) -> output;";
     check_table(&format!("{row} {mine}"), &hits("events.values[]", "u8", "string"));
     check_table(
-        &format!("{row} {}", mine.replace("value-ends", "ends")),
+        &format!("{row} {}", mine.replace("list<string>", "list<u8>").replace("value-ends", "ends")),
         &hits("events.value-ends", "value-ends", "a field `ends`"),
     );
 }
