@@ -2,6 +2,8 @@
 //! `kill -9`.
 
 use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -193,4 +195,47 @@ fn quarantined_events_are_replayed_once_the_plugin_takes_them() {
     assert_eq!((how("duplicate"), how("row")), (200, 100));
     project.silverd(&["run", "--drain"]);
     assert_eq!(truth::rows(&project.path("hits")).len(), 3000);
+}
+
+/// Replays that are killed at any moment, one after the other: each event that passes is a row once, whether or not its mark
+/// in the quarantine came to be.
+#[test]
+fn replays_that_are_killed_make_rows_once() {
+    let project = Project::new("replay-kill", "interval_ms = 100");
+    hits(&project, "every = 5");
+    let file = project.folder.path().join("hits.jsonl");
+    let event = |number: i64| {
+        format!(
+            "{{\"event_type\": \"hit\", \"event_id\": \"hit-{number}\", \"number\": {number}, \
+             \"ts\": \"2025-03-{:02}T{:02}:00:00Z\"}}\n",
+            number / 100 % 28 + 1,
+            number % 24
+        )
+    };
+    for round in 0..8i64 {
+        hits(&project, "every = 5");
+        std::fs::write(&file, (round * 500..(round + 1) * 500).map(event).collect::<String>()).unwrap();
+        project.generate(&["--file", file.to_str().unwrap()]);
+        project.silverd(&["run", "--drain"]);
+        hits(&project, "event = \"none\"");
+        // Later and later, until one comes to its end: in every part of its way there is a kill.
+        let mut patience = Duration::from_millis(20 + 7 * round as u64);
+        loop {
+            let mut replay = project.command(&["quarantine", "replay"]).stdout(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(patience);
+            let ended = replay.try_wait().unwrap().is_some();
+            let _ = replay.kill();
+            replay.wait().unwrap();
+            project.silverd(&["verify"]);
+            if ended {
+                break;
+            }
+            patience = patience * 5 / 4;
+        }
+        assert!(project.silverd(&["quarantine", "replay"]).contains("hits: nothing waits"));
+        assert_eq!(truth::rows(&project.path("hits")).len() as i64, (round + 1) * 500);
+    }
+    let quarantine = truth::rows(&project.path("quarantine"));
+    assert_eq!(quarantine.len(), 800);
+    assert!(quarantine.iter().all(|row| row["resolution"] == "row"));
 }
