@@ -89,7 +89,7 @@ fn rows_that_were_altered_are_shown() {
     assert_eq!((&problem["missing"], &problem["unexpected"], &problem["changed"]), (&json!(0), &json!(0), &json!(1)));
     let example = problem["examples"][0].as_str().unwrap();
     assert!(example.contains("offset") && example.contains("found somebody else"), "{example}");
-    assert!(example.contains("user_id: expected user-") && !example.contains(';'), "{example}");
+    assert!(example.contains("user_id: expected ") && !example.contains(';'), "{example}");
 
     let copy = spoilt();
     rewrite(&copy, "order_placed", |batch| batch.slice(1, batch.num_rows() - 1));
