@@ -145,6 +145,27 @@ pub fn references(context: &SessionContext, sql: &str) -> Result<Vec<String>, Un
     Ok(references.iter().filter_map(name_of).collect())
 }
 
+/// Whether SQL can be read, and names tables that there are, or are to come.
+pub fn check(tables: &Tables, sql: &str, of_gold: bool) -> Result<(), Unanswered> {
+    for name in references(&context()?, sql)? {
+        if of_gold {
+            source_of_gold(tables, &name)?;
+        } else if tables.path(name.strip_prefix("live.").unwrap_or(&name)).is_none() {
+            return Err(unknown(tables, &name));
+        }
+    }
+    Ok(())
+}
+
+/// Where a table lies that a Gold table may be made of.
+pub fn source_of_gold<'t>(tables: &'t Tables, name: &str) -> Result<&'t Path, Unanswered> {
+    if let Some(path) = tables.path(name).filter(|_| !name.starts_with("gold.")) {
+        return Ok(path);
+    }
+    let names: Vec<_> = tables.names().filter(|name| !name.starts_with("gold.")).collect();
+    Err(anyhow!("it cannot be made of `{name}`; it can be made of {}", names.join(", ")).into())
+}
+
 fn name_of(reference: &TableReference) -> Option<String> {
     match reference.schema() {
         None | Some("public") => Some(reference.table().to_owned()),

@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow};
 use silverd_core::config::{self, Mistake, Mistakes, Pipeline, SilverTable};
 
 use crate::silver::{Blame, Loaded, fits, load_plugin};
+use crate::sql::{self, Tables};
 use crate::transform::{Host, this_program};
 
 /// Mistakes in pipeline.toml, told with their places.
@@ -108,6 +109,24 @@ impl Setup {
     }
 }
 
+impl Setup {
+    /// Tells SQL that cannot be read, or asks for tables that there are not. A running silverd goes on without it.
+    fn check_sql(&self) -> anyhow::Result<()> {
+        let tables = Tables::new(&self.pipeline, &self.base, Arc::default());
+        let gold = self.pipeline.gold.iter().map(|gold| (format!("gold.{}", gold.name), &gold.sql, true));
+        let panels = self.pipeline.panels.iter().map(|panel| (format!("panel.{}", panel.name), &panel.sql, false));
+        let mistakes = gold.chain(panels).filter_map(|(title, sql, of_gold)| {
+            let failure = sql::check(&tables, sql, of_gold).err()?;
+            Some(Mistake::new(sql.span.clone(), format!("[{title}] {failure}"), "this SQL", None))
+        });
+        let mistakes: Vec<_> = mistakes.collect();
+        if mistakes.is_empty() {
+            return Ok(());
+        }
+        Err(mistaken(&Mistakes::from(mistakes), &self.file, &self.text).into())
+    }
+}
+
 /// A plugin's failure as a mistake, at the place in pipeline.toml that is at fault.
 fn mistake_at(table: &SilverTable, failure: &anyhow::Error) -> Mistake {
     let plugin = &table.plugin.span;
@@ -139,6 +158,7 @@ pub async fn check(file: &Path) -> anyhow::Result<()> {
         let (schema, digest) = (&plugin.schema, &plugin.digest);
         println!("{}: {} {digest}, {} columns", table.name, schema.interface, schema.columns.len());
     }
+    setup.check_sql()?;
     println!("{}: no mistakes", file.display());
     Ok(())
 }

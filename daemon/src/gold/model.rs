@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use chrono::{Days, NaiveDate};
 use datafusion::common::ScalarValue;
 use datafusion::dataframe::DataFrame;
@@ -218,13 +218,7 @@ impl Source {
 }
 
 async fn source(tables: &Tables, name: String) -> Result<Source, Unanswered> {
-    let path = match tables.path(&name) {
-        Some(path) if !name.starts_with("gold.") => path,
-        _ => {
-            let names: Vec<_> = tables.names().filter(|name| !name.starts_with("gold.")).collect();
-            return Err(anyhow!("it cannot be made of `{name}`; it can be made of {}", names.join(", ")).into());
-        }
-    };
+    let path = sql::source_of_gold(tables, &name)?;
     let not_yet = || Unanswered::NotYet(name.clone());
     let reader = Reader::open(path)?.ok_or_else(not_yet)?;
     let version = reader.version().await?.ok_or_else(not_yet)?;

@@ -175,6 +175,10 @@ sql = "SELECT event_date, nonsense FROM page_view GROUP BY 1, 2"
 sql = "SELECT event_date FROM gold.daily_metrics"
 "#;
     let project = project("badgold", bad);
+    let checked = project.output(&["check"]);
+    let told = String::from_utf8_lossy(&checked.stderr);
+    assert_eq!(checked.status.code(), Some(2), "{told}");
+    assert!(told.contains("[gold.of_gold] it cannot be made of `gold.daily_metrics`"), "{told}");
     project.generate(&["--count", "500", "--seed", "3"]);
     let output = project.output(&["run", "--drain"]);
     let told = String::from_utf8_lossy(&output.stderr);

@@ -319,7 +319,7 @@
     const none = (text) => el("p", { class: "empty" }, text);
     if (!rejects.total) {
       replace($("reject-counts"), none("No event was rejected."));
-      replace($("reject-reasons"), none("–"));
+      replace($("reject-reasons"), none("None."));
       replace($("reject-newest"), none("An event that cannot become a row is kept here, whole, with the reason."));
       known = new Set();
       return;
