@@ -1,11 +1,12 @@
 //! An author's session, with the commands that the README gives: a plugin is made, tested, tried, and fills a table.
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Project, root};
+use crate::harness::{Project, root, wait};
 use crate::truth;
 
 /// A project with a workspace of plugins of its own, as a clone of the repository has it.
@@ -45,6 +46,13 @@ fn copy(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), &to).map(drop).unwrap()
         }
     }
+}
+
+/// The first build compiles what the plugin depends on, and may take its time.
+fn build_first(project: &Project) {
+    let mut child = project.command(&["plugin", "inspect", "sign_up"]).stdout(Stdio::null()).spawn().unwrap();
+    let status = wait(&mut child, Duration::from_secs(900));
+    assert!(status.is_some_and(|status| status.success()), "the new plugin builds");
 }
 
 /// What a command that must fail has said.
@@ -88,6 +96,7 @@ fn a_plugin_is_made_and_fills_a_table() {
     let again = failure(&project, &["plugin", "new", "sign_up"], 1);
     assert!(again.contains("plugins/sign_up/Cargo.toml is there already"), "{again}");
 
+    build_first(&project);
     let told = project.silverd(&["plugin", "test", "plugins/sign_up"]);
     assert!(told.contains("ok     an event becomes a row") && told.contains("ok     a time is needed"), "{told}");
     assert!(told.contains("of limits.transform_ms_max") && told.contains("of limits.memory_bytes_max"), "{told}");
