@@ -20,6 +20,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::delta::checkpoints_done;
 use crate::generate::{self, GenerateArgs};
 use crate::logging;
 use crate::transform::cache;
@@ -118,7 +119,11 @@ pub fn main(cli: Cli) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    let ended = runtime.block_on(execute(cli));
+    let ended = runtime.block_on(async {
+        let ended = execute(cli).await;
+        checkpoints_done().await;
+        ended
+    });
     // What still waits on a broker that is gone must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(2));
     match ended {

@@ -17,6 +17,7 @@
 //! No snapshot is kept: a commit costs the same at version 10 and at version 10,000.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use anyhow::Context;
 use deltalake_core::kernel::transaction::{CommitData, TransactionError};
@@ -24,6 +25,7 @@ use deltalake_core::kernel::{Action, Add, Remove, Transaction};
 use deltalake_core::logstore::{CommitOrBytes, get_actions};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tracing::warn;
 use uuid::Uuid;
 
@@ -32,6 +34,17 @@ use super::table::{DataFile, Table};
 
 /// The log is folded into a checkpoint after so many commits, which bounds what an opening reads.
 const CHECKPOINT_INTERVAL: u64 = 200;
+
+/// Checkpoints that are written at once, of all tables.
+const CHECKPOINTS_MAX: u32 = 16;
+
+static CHECKPOINTS: Semaphore = Semaphore::const_new(CHECKPOINTS_MAX as usize);
+
+/// Waits for the checkpoints that are being written, some seconds at most: one that is cut off has to be made again.
+pub async fn checkpoints_done() {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let _ = tokio::time::timeout(PATIENCE, CHECKPOINTS.acquire_many(CHECKPOINTS_MAX)).await;
+}
 
 /// A commit that landed.
 #[derive(Debug, Clone, Copy)]
@@ -161,6 +174,8 @@ impl Table {
     /// Writes a checkpoint beside the commits, on a state of its own. A checkpoint that fails costs nothing but time at
     /// the next opening.
     fn checkpoint(&self) {
+        // Of too many at once, those left out are made good by the next ones.
+        let Ok(permit) = CHECKPOINTS.try_acquire() else { return };
         let (name, log) = (self.name.clone(), self.log());
         tokio::spawn(async move {
             let mut table = deltalake_core::DeltaTable::new(log);
@@ -171,6 +186,7 @@ impl Table {
             if let Err(error) = written.await {
                 warn!(table = %name, "write checkpoint: {error}");
             }
+            drop(permit);
         });
     }
 }

@@ -10,7 +10,7 @@ mod reader;
 mod schema;
 mod table;
 
-pub use commit::{Change, CommitError, Committed};
+pub use commit::{Change, CommitError, Committed, checkpoints_done};
 pub use file::{Encoder, NewFile, writer_properties};
 pub use history::{Span, history};
 pub use log::{LogFiles, entry_path, list, transactions};
