@@ -43,15 +43,17 @@ pub struct BenchArgs {
 }
 
 pub async fn bench(file: &Path, args: BenchArgs, stop: CancellationToken) -> anyhow::Result<()> {
-    let setup = Setup::read(file)?;
-    let load = move || setup.host().and_then(|host| Ok((setup.load_plugins(&host)?, host, setup)));
-    let (loaded, host, mut setup) = tokio::task::spawn_blocking(load).await??;
+    let mut setup = Setup::read(file)?;
+    // What was compiled before is of use, the tables that stand here are not.
+    let host = setup.host()?;
     let out = Out::of(args.out.clone())?;
+    setup.relocate(&out.path);
+    let load = move || anyhow::Ok((setup.load_plugins(&host)?, host, setup));
+    let (loaded, host, mut setup) = tokio::task::spawn_blocking(load).await??;
     let topic = match &args.topic {
         Some(topic) => topic.clone(),
         None => fill(&args, &stop).await?,
     };
-    setup.relocate(&out.path);
     setup.pipeline.source.topic = topic;
     setup.pipeline.source.start = Start::Earliest;
     setup.pipeline.source.group = format!("silverd-bench-{}", uuid::Uuid::new_v4());
