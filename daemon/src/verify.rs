@@ -20,6 +20,8 @@ use object_store::path::Path as ObjectPath;
 use silverd_core::config::Pipeline;
 use silverd_core::verify::{Announcements, Bronze, Side, SideKind, Silver};
 
+use crate::delta::log_at;
+
 pub use deep::{Compared, Progress, compare_rows};
 pub use report::Report;
 
@@ -85,7 +87,7 @@ async fn table_of<P: silverd_core::verify::Proof>(
     path: PathBuf,
     make: impl Fn() -> P,
 ) -> anyhow::Result<Table<P>> {
-    let log = log::log_at(&path)?;
+    let log = log_at(&path)?;
     let proof = match &log {
         Some(log) => log::read(log.object_store(None).as_ref(), make)
             .await

@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::progress::Progress;
 use super::query;
-use super::rebuild::load;
+use super::rebuild::{load, undisturbed};
 use super::setup::Setup;
-use crate::correct::{Correction, StartOver, waiting};
+use crate::correct::{Correction, waiting};
 use crate::quarantine::KIND;
 use crate::side::SideTable;
 
@@ -188,53 +188,40 @@ fn is_there(setup: &Setup) -> bool {
 }
 
 async fn replay(setup: &Setup, args: ReplayArgs, stop: CancellationToken) -> anyhow::Result<()> {
-    let tables: Vec<usize> = match &args.table {
-        Some(table) => vec![setup.table(table)?],
-        None => (0..setup.pipeline.silver.len()).collect(),
-    };
+    let tables = setup.tables(args.table.as_deref())?;
     if !is_there(setup) {
         println!("nothing was ever rejected");
         return Ok(());
     }
     for index in tables {
+        let name = &setup.pipeline.silver[index].name;
         tokio::select! {
-            done = replay_table(setup, index, args.code) => done?,
+            done = undisturbed(name, async || replay_table(setup, index, args.code).await) => done?,
             () = stop.cancelled() => bail!("stopped: what was not told as done waits in the quarantine as before"),
         }
     }
     Ok(())
 }
 
-/// How often a replay that another writer has overtaken is started over.
-const TRIES_MAX: usize = 5;
-
 async fn replay_table(setup: &Setup, index: usize, code: Option<Code>) -> anyhow::Result<()> {
     let name = &setup.pipeline.silver[index].name;
     let path = setup.base.join(&*setup.pipeline.quarantine.path);
-    for attempt in 1.. {
-        let side = SideTable::open(&KIND, path.clone()).await?;
-        let waiting = waiting(&side, name, code.map(Code::as_str)).await.context("read the quarantine")?;
-        let events = waiting.places.len();
-        if events == 0 {
-            println!("{name}: nothing waits");
-            return Ok(());
-        }
-        let plugin = load(setup, index).await?;
-        let correction = Correction::open(&setup.pipeline, &setup.base, index, plugin).await?;
-        let progress = Progress::new(name);
-        let result = correction.replay(waiting, &mut |done, total| progress.show(done, total)).await;
-        progress.clear();
-        match result {
-            Err(failure) if failure.is::<StartOver>() && attempt < TRIES_MAX => continue,
-            result => {
-                let outcome = result?;
-                println!(
-                    "{name}: {} of {events} events resolved ({} rows), {} rejected again",
-                    outcome.resolved, outcome.counts.rows, outcome.counts.rejected
-                );
-                return Ok(());
-            }
-        }
+    let side = SideTable::open(&KIND, path).await?;
+    let waiting = waiting(&side, name, code.map(Code::as_str)).await.context("read the quarantine")?;
+    let events = waiting.places.len();
+    if events == 0 {
+        println!("{name}: nothing waits");
+        return Ok(());
     }
-    unreachable!("the last attempt returns")
+    let plugin = load(setup, index).await?;
+    let correction = Correction::open(&setup.pipeline, &setup.base, index, plugin).await?;
+    let progress = Progress::new(name);
+    let result = correction.replay(waiting, &mut |done, total| progress.show(done, total)).await;
+    progress.clear();
+    let outcome = result?;
+    println!(
+        "{name}: {} of {events} events resolved ({} rows), {} rejected again",
+        outcome.resolved, outcome.counts.rows, outcome.counts.rejected
+    );
+    Ok(())
 }

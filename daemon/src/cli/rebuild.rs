@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use chrono::NaiveDate;
 use silverd_core::chunk::day_of;
 use tokio_util::sync::CancellationToken;
@@ -66,10 +66,7 @@ pub async fn rebuild(file: &Path, args: RebuildArgs, stop: CancellationToken) ->
 
 pub async fn undo(file: &Path, args: UndoArgs, stop: CancellationToken) -> anyhow::Result<()> {
     let setup = Setup::read(file)?;
-    let tables: Vec<usize> = match &args.table {
-        Some(table) => vec![setup.table(table)?],
-        None => (0..setup.pipeline.silver.len()).collect(),
-    };
+    let tables = setup.tables(args.table.as_deref())?;
     let mut found = false;
     for index in tables {
         let config = &setup.pipeline.silver[index];
@@ -108,25 +105,30 @@ async fn correct(
     stop: &CancellationToken,
 ) -> anyhow::Result<Outcome> {
     let name = &setup.pipeline.silver[index].name;
-    for attempt in 1.. {
-        let progress = Progress::new(name);
-        let work = async {
-            let correction = Correction::open(&setup.pipeline, &setup.base, index, plugin.clone()).await?;
-            correction.rebuild(kind, scope(), dry_run, &mut |done, total| progress.show(done, total)).await
-        };
-        let result = tokio::select! {
-            result = work => result,
-            () = stop.cancelled() => bail!("stopped: nothing was replaced in table {name}"),
-        };
-        progress.clear();
-        match result {
-            Err(failure) if failure.is::<StartOver>() && attempt < TRIES_MAX => {
-                tracing::info!(table = %name, "another writer was in between; starting over");
+    let progress = Progress::new(name);
+    let work = undisturbed(name, async || {
+        let correction = Correction::open(&setup.pipeline, &setup.base, index, plugin.clone()).await?;
+        correction.rebuild(kind, scope(), dry_run, &mut |done, total| progress.show(done, total)).await
+    });
+    let result = tokio::select! {
+        result = work => result,
+        () = stop.cancelled() => Err(anyhow!("stopped: nothing was replaced in table {name}")),
+    };
+    progress.clear();
+    result
+}
+
+/// Starts a correction over that another writer has overtaken, some times.
+pub(super) async fn undisturbed<T>(table: &str, attempt: impl AsyncFn() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    for _ in 1..TRIES_MAX {
+        match attempt().await {
+            Err(failure) if failure.is::<StartOver>() => {
+                tracing::info!(table, "another writer was in between; starting over");
             }
             result => return result,
         }
     }
-    unreachable!("the last attempt returns")
+    attempt().await
 }
 
 pub(super) async fn load(setup: &Setup, index: usize) -> anyhow::Result<Arc<Plugin>> {

@@ -61,6 +61,14 @@ impl Setup {
         })
     }
 
+    /// The place of that table, or those of all.
+    pub fn tables(&self, name: Option<&str>) -> anyhow::Result<Vec<usize>> {
+        match name {
+            Some(name) => Ok(vec![self.table(name)?]),
+            None => Ok((0..self.pipeline.silver.len()).collect()),
+        }
+    }
+
     /// Makes the tables anew under another folder; plugins and reference data stay where they are.
     pub fn relocate(&mut self, out: &Path) {
         let base = &self.base;

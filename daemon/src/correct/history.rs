@@ -3,15 +3,14 @@
 use std::path::Path;
 
 use anyhow::bail;
-use deltalake_core::logstore::get_actions;
-use deltalake_core::{DeltaTable, DeltaTableBuilder, kernel::Action};
+use deltalake_core::logstore::{LogStoreRef, get_actions};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 use silverd_core::config::SilverTable;
 use silverd_core::offsets::{LogPartition, OffsetRange, Ranges};
 
 use super::places::Places;
-use crate::delta::url_of;
+use crate::delta::{Reader, info_in};
 
 /// Entries of the log that are read at once.
 const READ_AT_ONCE: usize = 8;
@@ -22,14 +21,10 @@ const READ_AT_ONCE: usize = 8;
 ///
 /// If digests of several plugins begin like this.
 pub async fn made_by(config: &SilverTable, base: &Path, digest: &str) -> anyhow::Result<Option<(String, Places)>> {
-    let path = base.join(&*config.path);
-    if !path.join("_delta_log").is_dir() {
-        return Ok(None);
-    }
-    let mut table = DeltaTableBuilder::from_url(url_of(&path)?)?.build()?;
-    table.load().await?;
+    let Some(reader) = Reader::open(&base.join(&*config.path))? else { return Ok(None) };
+    let newest = reader.version().await?.unwrap_or(0);
     let (mut full, mut all) = (None::<String>, Vec::new());
-    let entries = stream::iter(1..=table.version().unwrap_or(0)).map(|version| info_of(&table, version));
+    let entries = stream::iter(1..=newest).map(|version| info_at(reader.log(), version));
     let mut entries = std::pin::pin!(entries.buffered(READ_AT_ONCE));
     while let Some(info) = entries.try_next().await? {
         let Some(by) = info["plugin"]["digest"].as_str().filter(|by| by.starts_with(digest)) else { continue };
@@ -43,14 +38,9 @@ pub async fn made_by(config: &SilverTable, base: &Path, digest: &str) -> anyhow:
 }
 
 /// What a commit has left under `silverd` in its info; null for a commit that was cleaned away, or another writer's.
-async fn info_of(table: &DeltaTable, version: u64) -> anyhow::Result<Value> {
-    let log = table.log_store();
+async fn info_at(log: &LogStoreRef, version: u64) -> anyhow::Result<Value> {
     let Some(bytes) = log.read_commit_entry(version).await? else { return Ok(Value::Null) };
-    let info = get_actions(version, &bytes)?.into_iter().find_map(|action| match action {
-        Action::CommitInfo(mut info) => info.info.remove("silverd"),
-        _ => None,
-    });
-    Ok(info.unwrap_or_default())
+    Ok(info_in(get_actions(version, &bytes)?).unwrap_or_default())
 }
 
 /// The reverse of `ranges_json`.

@@ -117,14 +117,15 @@ impl Correction {
             Some((days, gone)) => self.leave_out(&mut verdicts, records, days, gone)?,
             None => Places::default(),
         };
-        let before = rows_in(&verdicts.rows)?;
+        let waits = waiting.places.mask(records);
+        let was_waiting = |row: &u32| waits.value(*row as usize);
+        let some_waited = routed.iter().any(was_waiting);
+        let before = if some_waited { rows_in(&verdicts.rows)? } else { Places::default() };
         if let Some(dedup) = &mut self.dedup {
             dedup.look_up(&verdicts.rows).await?;
             dedup.judge(&mut verdicts)?;
         }
-        let waits = waiting.places.mask(records);
-        let was_waiting = |row: &u32| waits.value(*row as usize);
-        if routed.iter().any(was_waiting) {
+        if some_waited {
             let rows = rows_in(&verdicts.rows)?;
             let candidates = picked(records, routed.iter().copied().filter(was_waiting));
             made.resolved.judge(&candidates, &rejected, &rows, &before, &outside);

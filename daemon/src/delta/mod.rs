@@ -15,5 +15,5 @@ pub use file::{Encoder, NewFile, writer_properties};
 pub use history::{Span, history};
 pub use log::{LogFiles, entry_path, list, transactions};
 pub use read::{RowGroups, columns};
-pub use reader::{Reader, parse_day};
-pub use table::{DataFile, Spec, Table, files_at, files_of, offsets_of, url_of};
+pub use reader::Reader;
+pub use table::{DataFile, Spec, Table, days_of, files_at, files_of, info_in, log_at, offsets_of, url_of};

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use anyhow::Context;
 use chrono::NaiveDate;
 use datafusion::catalog::TableProvider;
+use deltalake_core::DeltaTable;
 use deltalake_core::kernel::Action;
 use deltalake_core::logstore::{LogStoreRef, get_actions};
-use deltalake_core::{DeltaTable, DeltaTableBuilder};
 use sha2::{Digest as _, Sha256};
 
 use super::log::newest_version;
-use super::table::url_of;
+use super::table::{days_of, log_at};
 
 /// A table that is only read.
 pub struct Reader {
@@ -24,11 +24,7 @@ pub struct Reader {
 impl Reader {
     /// `None` where there is no table.
     pub fn open(path: &FilePath) -> anyhow::Result<Option<Self>> {
-        if !path.join("_delta_log").is_dir() {
-            return Ok(None);
-        }
-        let table = DeltaTableBuilder::from_url(url_of(path)?)?.build()?;
-        Ok(Some(Self { log: table.log_store() }))
+        Ok(log_at(path)?.map(|log| Self { log }))
     }
 
     pub fn log(&self) -> &LogStoreRef {
@@ -75,8 +71,7 @@ impl Reader {
 
     /// Every day of which the table has rows.
     pub async fn days(&self) -> anyhow::Result<BTreeSet<NaiveDate>> {
-        let files = super::files_of(&self.log).await?;
-        Ok(files.iter().filter_map(|file| parse_day(file.event_date.as_deref()?)).collect())
+        days_of(&self.log).await
     }
 }
 

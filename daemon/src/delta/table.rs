@@ -1,6 +1,6 @@
 //! A Delta table that silverd writes: where it stands, what of which log it holds, and which files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path as FilePath, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
@@ -20,6 +20,7 @@ use tracing::info;
 use url::Url;
 
 use super::log::transactions;
+use super::reader::parse_day;
 use super::schema;
 
 /// The partition column of every table of silverd.
@@ -68,10 +69,14 @@ pub struct DataFile {
 }
 
 impl DataFile {
-    /// The day of the file's rows, in days since the epoch.
+    /// The day of the file's rows.
+    pub fn date(&self) -> Option<NaiveDate> {
+        parse_day(self.event_date.as_deref()?)
+    }
+
+    /// The same, in days since the epoch.
     pub fn day(&self) -> Option<i32> {
-        let date = NaiveDate::parse_from_str(self.event_date.as_deref()?, "%Y-%m-%d").ok()?;
-        i32::try_from(date.signed_duration_since(NaiveDate::default()).num_days()).ok()
+        i32::try_from(self.date()?.signed_duration_since(NaiveDate::default()).num_days()).ok()
     }
 }
 
@@ -99,6 +104,14 @@ pub fn url_of(path: &FilePath) -> anyhow::Result<Url> {
     })?;
     let path = path.canonicalize().with_context(|| format!("resolve {}", path.display()))?;
     Url::from_directory_path(&path).map_err(|()| anyhow!("{} is no path of a folder", path.display()))
+}
+
+/// The log of the table in a folder; `None` where there is none. No folder is made.
+pub fn log_at(path: &FilePath) -> anyhow::Result<Option<LogStoreRef>> {
+    if !path.join("_delta_log").is_dir() {
+        return Ok(None);
+    }
+    Ok(Some(DeltaTableBuilder::from_url(url_of(path)?)?.build()?.log_store()))
 }
 
 impl Table {
@@ -205,11 +218,7 @@ impl Table {
             if !actions.iter().any(moved) {
                 continue;
             }
-            let info = actions.into_iter().find_map(|action| match action {
-                Action::CommitInfo(mut info) => info.info.remove("silverd"),
-                _ => None,
-            });
-            return Ok(info);
+            return Ok(info_in(actions));
         }
         Ok(None)
     }
@@ -230,6 +239,19 @@ impl Table {
     pub fn log(&self) -> LogStoreRef {
         self.log.clone()
     }
+}
+
+/// What silverd has left of itself in a commit.
+pub fn info_in(actions: Vec<Action>) -> Option<serde_json::Value> {
+    actions.into_iter().find_map(|action| match action {
+        Action::CommitInfo(mut info) => info.info.remove("silverd"),
+        _ => None,
+    })
+}
+
+/// Every day of which a table has rows.
+pub async fn days_of(log: &LogStoreRef) -> anyhow::Result<BTreeSet<NaiveDate>> {
+    Ok(files_of(log).await?.iter().filter_map(DataFile::date).collect())
 }
 
 /// The next offset of every log partition of which a table holds something, as of now.

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use silverd_core::config::{Compression, Gold};
 
 use super::shape;
-use crate::delta::{Change, Encoder, Reader, Spec, Table, files_of, parse_day, writer_properties};
+use crate::delta::{Change, DataFile, Encoder, Reader, Spec, Table, days_of, files_of, writer_properties};
 use crate::sql::{self, Tables, Unanswered};
 
 /// Days of one commit. A table that begins anew over years of history takes several.
@@ -123,7 +123,7 @@ impl Model {
         let progress = match progress {
             Some(progress) if progress.sql == sql => progress,
             // Days of which another SQL gave rows, and this one may give none.
-            _ => Progress { sql, pending: days_of(&table).await?, ..Progress::default() },
+            _ => Progress { sql, pending: days_of(&table.log()).await?, ..Progress::default() },
         };
         Ok(Open { table, encoder, schema, progress })
     }
@@ -135,7 +135,7 @@ impl Model {
             let changed = match source.changed(seen).await? {
                 Some(changed) => changed,
                 // Its log is another, or does not tell: everything that it has, and that was made of what it had.
-                None => &source.reader.days().await? | &days_of(&open.table).await?,
+                None => &source.reader.days().await? | &days_of(&open.table.log()).await?,
             };
             let after = 0..=u64::from(self.config.days_before);
             let later = |day: NaiveDate| after.clone().filter_map(move |days| day.checked_add_days(Days::new(days)));
@@ -160,8 +160,8 @@ impl Model {
             adds.push(file);
         }
         let stands = files_of(&open.table.log()).await?;
-        let of_these_days = |day: Option<&str>| day.and_then(parse_day).is_some_and(|day| days.contains(&day));
-        let removes: Vec<_> = stands.into_iter().filter(|file| of_these_days(file.event_date.as_deref())).collect();
+        let of_these_days = |file: &DataFile| file.date().is_some_and(|day| days.contains(&day));
+        let removes: Vec<_> = stands.into_iter().filter(of_these_days).collect();
         let gone: Vec<_> = removes.iter().map(|file| (Instant::now(), file.path.clone())).collect();
         let mut info = json!(progress);
         info["days"] = json!(days);
@@ -223,11 +223,6 @@ async fn source(tables: &Tables, name: String) -> Result<Source, Unanswered> {
     let reader = Reader::open(path)?.ok_or_else(not_yet)?;
     let version = reader.version().await?.ok_or_else(not_yet)?;
     Ok(Source { name, reader, version })
-}
-
-async fn days_of(table: &Table) -> anyhow::Result<BTreeSet<NaiveDate>> {
-    let files = files_of(&table.log()).await?;
-    Ok(files.iter().filter_map(|file| parse_day(file.event_date.as_deref()?)).collect())
 }
 
 fn is_one_of(date: Expr, days: &BTreeSet<NaiveDate>) -> Expr {

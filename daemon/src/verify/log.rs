@@ -1,15 +1,12 @@
 //! Reads a table's log into its proof: a checkpoint where the first entries are gone, then every entry, in order.
 
 use std::collections::BTreeMap;
-use std::path::Path as FilePath;
 
 use anyhow::Context;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use bytes::Bytes;
-use deltalake_core::DeltaTableBuilder;
-use deltalake_core::logstore::LogStoreRef;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -17,20 +14,12 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use silverd_core::verify::{Entry, Place, Problem, Proof, State};
 
-use crate::delta::{LogFiles, entry_path, list, url_of};
+use crate::delta::{LogFiles, entry_path, list};
 
 /// Entries that are read at a time.
 const READS_MAX: usize = 16;
 /// How often a log that is cleaned while it is read is begun anew.
 const TRIES_MAX: usize = 3;
-
-/// The log of the table in a folder; `None` where there is none. No folder is made.
-pub fn log_at(path: &FilePath) -> anyhow::Result<Option<LogStoreRef>> {
-    if !path.join("_delta_log").is_dir() {
-        return Ok(None);
-    }
-    Ok(Some(DeltaTableBuilder::from_url(url_of(path)?)?.build()?.log_store()))
-}
 
 /// Reads a log, as it is now, into a proof that `make` begins.
 pub async fn read<P: Proof>(store: &dyn ObjectStore, make: impl Fn() -> P) -> anyhow::Result<P> {

@@ -4,11 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use chrono::DateTime;
-use deltalake_core::DeltaTableBuilder;
 
 use super::counted;
 use crate::cli::setup::Setup;
-use crate::delta::{Span, history as spans_of, url_of};
+use crate::delta::{Span, history as spans_of, log_at};
 
 #[derive(clap::Args, Debug)]
 pub struct HistoryArgs {
@@ -27,11 +26,10 @@ pub async fn history(config: &Path, args: &HistoryArgs) -> anyhow::Result<()> {
         format!("there is no [silver.{}] in pipeline.toml, which has {}", args.table, names.join(", "))
     })?;
     let path = setup.base.join(&**table.path);
-    if !path.join("_delta_log").is_dir() {
+    let Some(log) = log_at(&path)? else {
         bail!("nothing was written to table {} yet: {} does not exist", table.name, path.display());
-    }
-    let store = DeltaTableBuilder::from_url(url_of(&path)?)?.build()?.log_store().object_store(None);
-    let spans = spans_of(store.as_ref()).await?;
+    };
+    let spans = spans_of(log.object_store(None).as_ref()).await?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&spans)?);
         return Ok(());
