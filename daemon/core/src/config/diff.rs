@@ -7,7 +7,8 @@
 //! | a table more, a table less                                     | its worker begins, and catches up; or ends       |
 //! | `[source]`, `[commit]`                                         | the Kafka consumer begins anew                   |
 //! | `[gold]`, `[panel]`, `[http]`, and the tables that they ask     | Gold and the page begin anew                     |
-//! | `[bronze]`, `[quarantine]`, `[late]`, `[state]`                 | everything begins anew, after a last commit      |
+//! | `[bronze]`, `[quarantine]`, `[late]`                           | everything begins anew, after a last commit      |
+//! | `[state]`                                                      | it counts from the next start                    |
 
 use std::fmt;
 
@@ -43,7 +44,10 @@ impl Changes {
         let mut told = Vec::new();
         let mut differs = |name: &str, differs: bool| {
             if differs {
-                told.push(format!("[{name}]"));
+                told.push(match name.split_once(' ') {
+                    Some((name, when)) => format!("[{name}] {when}"),
+                    None => format!("[{name}]"),
+                });
             }
             differs
         };
@@ -51,11 +55,11 @@ impl Changes {
             differs("bronze", old.bronze != new.bronze),
             differs("quarantine", old.quarantine != new.quarantine),
             differs("late", old.late != new.late),
-            differs("state", old.state != new.state),
         ]
         .contains(&true);
         changes.source = differs("source", old.source != new.source) | differs("commit", old.commit != new.commit);
         let limits = differs("limits", old.limits != new.limits);
+        differs("state (from the next start)", old.state != new.state);
         changes.reload = differs("reload", old.reload != new.reload);
         let gold = differs("gold", old.gold != new.gold);
         changes.beside = gold | differs("panel", old.panels != new.panels) | differs("http", old.http != new.http);
@@ -233,11 +237,14 @@ mod tests {
         assert!(page.beside && !page.source && !page.all);
         let gold = changes("FROM a", "FROM b");
         assert!(gold.beside && !gold.all);
-        for section in ["bronze", "quarantine", "late", "state"] {
+        for section in ["bronze", "quarantine", "late"] {
             let changes = changes("[gold.g]", &format!("[{section}]\npath = \"elsewhere\"\n[gold.g]"));
             assert!(changes.all, "{section}");
             assert_eq!(changes.to_string(), format!("[{section}]"));
         }
+        let state = changes("[gold.g]", "[state]\npath = \"elsewhere\"\n[gold.g]");
+        assert!(state.is_empty());
+        assert_eq!(state.to_string(), "[state] (from the next start)");
         let reload = changes("[gold.g]", "[reload]\nshadow_events = 5\n[gold.g]");
         assert!(reload.reload && !reload.is_empty() && !reload.all && reload.tables.is_empty());
     }
