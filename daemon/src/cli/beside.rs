@@ -1,4 +1,4 @@
-//! What runs beside the pipeline, and never in its way: the status on the terminal, Gold, and the page.
+//! What runs beside the pipeline, and never in its way: the status on the terminal, Gold, the care for files, the page.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use tracing::warn;
 use crate::flow::{self, Run};
 use crate::gold::{Board, Keeper};
 use crate::live::Fresh;
+use crate::maintenance;
 use crate::sql::Tables;
 use crate::status::{self, Status};
 use crate::web::{self, Asker, Page, Place};
@@ -54,6 +55,8 @@ impl PageArgs {
     }
 }
 
+/// How long a merge may take to notice that it is over.
+const CARE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long Gold may take at the end to come up to date.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -69,22 +72,26 @@ pub async fn run(
     let tables = Arc::new(Tables::new(&run.pipeline, &run.base, run.fresh.clone()));
     let board = Arc::new(Board::new(&run.pipeline));
     let keeper = Keeper::new(&run.pipeline, &run.base, tables.clone(), board.clone());
+    let kept = Arc::<maintenance::Board>::default();
+    let care = maintenance::Keeper::new(&run.pipeline, &run.base, kept.clone());
     let (flow_ended, ended) = (CancellationToken::new(), CancellationToken::new());
     let asker = match address {
         Some(address) => {
             let token = if args.no_token { None } else { run.pipeline.http.token.clone() };
-            let page = Page::new(&run.pipeline, token, shown.clone(), board);
+            let page = Page::new(&run.pipeline, token, shown.clone(), board, kept);
             web::serve(page, Place { address, elsewhere: args.elsewhere }, tables, ended.clone()).await
         }
         None => None,
     };
     let questions = Questions::start(keeper, asker, flow_ended.clone(), ended.clone())?;
+    let care = care.start(flow_ended.clone())?;
     let display = tokio::spawn(status::show(shown, flow_ended.clone()));
     let drain = run.drain;
     let result = flow::run(run, stop.clone()).await;
     flow_ended.cancel();
     let _ = display.await;
     questions.finish(drain, &stop).await;
+    let _ = tokio::time::timeout(CARE_PATIENCE, care).await;
     ended.cancel();
     result
 }

@@ -6,6 +6,7 @@
 mod env;
 mod gold;
 mod literal;
+mod maintenance;
 mod mask;
 mod mistake;
 mod nearest;
@@ -20,8 +21,8 @@ mod web;
 
 pub use mistake::{Mistake, Mistakes};
 pub use pipeline::{
-    Bronze, Chart, Commit, Compression, Dedup, Expired, Gold, Http, Late, Limits, Located, Match, Panel, Pipeline,
-    Quarantine, Secret, SilverTable, Source, Start, State, TableName, WhenFull,
+    Bronze, Chart, Commit, Compression, Dedup, Expired, Gold, Http, Late, Limits, Located, Maintenance, Match, Panel,
+    Pipeline, Quarantine, Secret, SilverTable, Source, Start, State, TableName, WhenFull,
 };
 
 use section::Root;
@@ -57,13 +58,27 @@ fn pipeline(walk: &mut Walk, root: &Root) -> Option<Pipeline> {
     let state = state(walk, root);
     let commit = commit(walk, root);
     let limits = limits(walk, root);
+    let maintenance = maintenance::maintenance(walk, root);
     let gold = gold::gold(walk, root);
     let (http, panels) = (web::http(walk, root), web::panels(walk, root));
     paths::tell_overlaps(walk, &bronze, &silver, &quarantine, &late, &state, &gold);
     let silver = silver.into_iter().map(|table| table.checked).collect::<Option<Vec<_>>>()?;
     let gold = gold.into_iter().map(|table| table.checked).collect::<Option<Vec<_>>>()?;
     let panels = panels.into_iter().collect::<Option<Vec<_>>>()?;
-    Some(Pipeline { source: source?, bronze, silver, quarantine, late, state, commit, limits, gold, panels, http })
+    Some(Pipeline {
+        source: source?,
+        bronze,
+        silver,
+        quarantine,
+        late,
+        state,
+        commit,
+        limits,
+        maintenance,
+        gold,
+        panels,
+        http,
+    })
 }
 
 fn bronze(walk: &mut Walk, root: &Root) -> Bronze {

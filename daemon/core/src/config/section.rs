@@ -19,7 +19,7 @@ pub(super) const DEDUP: &[&str] = &["by", "within", "memory_bytes_max", "when_fu
 pub(super) const GOLD: &[&str] = &["sql", "path", "refresh", "days_before"];
 pub(super) const PANEL: &[&str] = &["title", "sql", "chart", "refresh", "unit", "width"];
 
-const SECTIONS: [(&str, &[&str]); 11] = [
+const SECTIONS: [(&str, &[&str]); 12] = [
     ("source", &["brokers", "topic", "group", "start", "expired", "kafka"]),
     ("bronze", &["path", "compression"]),
     ("silver", SILVER_TABLE),
@@ -38,6 +38,7 @@ const SECTIONS: [(&str, &[&str]); 11] = [
             "log_lines_per_second",
         ],
     ),
+    ("maintenance", &["enabled", "file_bytes_max", "retention", "log_retention", "free_bytes_min"]),
     ("gold", GOLD),
     ("panel", PANEL),
     ("http", &["listen", "token"]),
