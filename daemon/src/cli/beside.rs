@@ -1,11 +1,13 @@
 //! What runs beside the pipeline, and never in its way: the status on the terminal, Gold, the care for files, the page.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
-use silverd_core::config::Http;
+use silverd_core::config::diff::Changes;
+use silverd_core::config::{Http, Pipeline};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -55,45 +57,123 @@ impl PageArgs {
     }
 }
 
-/// How long a merge may take to notice that it is over.
+/// How long a merge of files may take to notice that it is over.
 const CARE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long Gold may take at the end to come up to date.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs a pipeline with all that belongs to it until it ends.
 pub async fn run(
-    mut run: Run,
+    run: Run,
     args: PageArgs,
     shown: watch::Receiver<Option<Arc<Status>>>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let address = args.address(&run.pipeline.http)?;
-    run.fresh = Arc::new(if address.is_some() { Fresh::on() } else { Fresh::default() });
-    let tables = Arc::new(Tables::new(&run.pipeline, &run.base, run.fresh.clone()));
-    let board = Arc::new(Board::new(&run.pipeline));
-    let keeper = Keeper::new(&run.pipeline, &run.base, tables.clone(), board.clone());
-    let kept = Arc::<maintenance::Board>::default();
-    let care = maintenance::Keeper::new(&run.pipeline, &run.base, kept.clone());
-    let (flow_ended, ended) = (CancellationToken::new(), CancellationToken::new());
-    let asker = match address {
-        Some(address) => {
-            let token = if args.no_token { None } else { run.pipeline.http.token.clone() };
-            let page = Page::new(&run.pipeline, token, shown.clone(), board, kept);
-            web::serve(page, Place { address, elsewhere: args.elsewhere }, tables, ended.clone()).await
-        }
-        None => None,
-    };
-    let questions = Questions::start(keeper, asker, flow_ended.clone(), ended.clone())?;
-    let care = care.start(flow_ended.clone())?;
-    let display = tokio::spawn(status::show(shown, flow_ended.clone()));
-    let drain = run.drain;
-    let result = flow::run(run, stop.clone()).await;
+    let pipeline = run.pipeline.borrow().clone();
+    args.address(&pipeline.http)?;
+    let flow_ended = CancellationToken::new();
+    let display = tokio::spawn(status::show(shown.clone(), flow_ended.clone()));
+    let beside = Beside { args, base: run.base.clone(), fresh: run.fresh.clone(), shown };
+    let patience = if run.drain { Duration::MAX } else { PATIENCE };
+    let beside = tokio::spawn(beside.run(run.pipeline.clone(), flow_ended.clone(), patience, stop.clone()));
+    let result = flow::run(run, stop).await;
     flow_ended.cancel();
     let _ = display.await;
-    questions.finish(drain, &stop).await;
-    let _ = tokio::time::timeout(CARE_PATIENCE, care).await;
-    ended.cancel();
+    let _ = beside.await;
     result
+}
+
+/// Gold, the care for files, and the page.
+struct Beside {
+    args: PageArgs,
+    base: PathBuf,
+    fresh: Arc<Fresh>,
+    shown: watch::Receiver<Option<Arc<Status>>>,
+}
+
+/// All of them at work.
+struct Working {
+    questions: Questions,
+    /// Tells that the care for files has ended.
+    care: tokio::sync::oneshot::Receiver<()>,
+    finish: CancellationToken,
+    ended: CancellationToken,
+}
+
+impl Beside {
+    /// Keeps them at work until the flow has ended, and begins anew where pipeline.toml asks for it.
+    async fn run(
+        self,
+        mut pipeline: watch::Receiver<Arc<Pipeline>>,
+        flow_ended: CancellationToken,
+        patience: Duration,
+        stop: CancellationToken,
+    ) {
+        let mut current = pipeline.borrow_and_update().clone();
+        let mut working = self.start(&current).await;
+        loop {
+            let next = tokio::select! {
+                () = flow_ended.cancelled() => break,
+                next = flow::edited(&mut pipeline) => next,
+            };
+            let changes = Changes::between(&current, &next);
+            if !changes.beside && !changes.all {
+                continue;
+            }
+            if let Some(working) = working.take() {
+                working.end(PATIENCE, &stop).await;
+            }
+            current = next;
+            working = self.start(&current).await;
+        }
+        if let Some(working) = working {
+            working.end(patience, &stop).await;
+        }
+    }
+
+    async fn start(&self, pipeline: &Pipeline) -> Option<Working> {
+        let address = match self.args.address(&pipeline.http) {
+            Ok(address) => address,
+            Err(failure) => {
+                warn!("the page is not served: {failure:#}");
+                None
+            }
+        };
+        self.fresh.turn(address.is_some());
+        let tables = Arc::new(Tables::new(pipeline, &self.base, self.fresh.clone()));
+        let board = Arc::new(Board::new(pipeline));
+        let keeper = Keeper::new(pipeline, &self.base, tables.clone(), board.clone());
+        let kept = Arc::<maintenance::Board>::default();
+        let care = maintenance::Keeper::new(pipeline, &self.base, kept.clone());
+        let (finish, ended) = (CancellationToken::new(), CancellationToken::new());
+        let asker = match address {
+            Some(address) => {
+                let token = if self.args.no_token { None } else { pipeline.http.token.clone() };
+                let page = Page::new(pipeline, token, self.shown.clone(), board, kept);
+                web::serve(page, Place { address, elsewhere: self.args.elsewhere }, tables, ended.clone()).await
+            }
+            None => None,
+        };
+        let started = Questions::start(keeper, asker, finish.clone(), ended.clone())
+            .and_then(|questions| Ok((questions, care.start(finish.clone())?)));
+        match started {
+            Ok((questions, care)) => Some(Working { questions, care, finish, ended }),
+            Err(failure) => {
+                warn!("start what runs beside the pipeline: {failure:#}; it goes on without Gold, the page and merges");
+                None
+            }
+        }
+    }
+}
+
+impl Working {
+    /// Ends the page once Gold has come up to date, or has taken too long.
+    async fn end(self, patience: Duration, stop: &CancellationToken) {
+        self.finish.cancel();
+        self.questions.finish(patience, stop).await;
+        let _ = tokio::time::timeout(CARE_PATIENCE, self.care).await;
+        self.ended.cancel();
+    }
 }
 
 /// The thread on which all SQL runs: Gold's and the page's, one question at a time, on one core at most.
@@ -128,17 +208,17 @@ impl Questions {
         Ok(Self { gold })
     }
 
-    /// Lets Gold come up to date: in a drain for as long as it takes, else for a while.
-    async fn finish(self, drain: bool, stop: &CancellationToken) {
-        let patience = async {
-            if drain {
+    /// Lets Gold come up to date, for a while.
+    async fn finish(self, patience: Duration, stop: &CancellationToken) {
+        let over = async {
+            if patience == Duration::MAX {
                 stop.cancelled().await;
             }
-            tokio::time::sleep(PATIENCE).await;
+            tokio::time::sleep(patience.min(PATIENCE)).await;
         };
         tokio::select! {
             _ = self.gold => {}
-            () = patience => warn!("the Gold tables are not up to date; they will be after the next start"),
+            () = over => warn!("the Gold tables are not up to date; they will be after the next start"),
         }
     }
 }

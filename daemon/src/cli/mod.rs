@@ -4,6 +4,7 @@ mod bench;
 mod beside;
 mod demo;
 mod flat;
+mod follow;
 mod maintain;
 mod plugin;
 mod progress;

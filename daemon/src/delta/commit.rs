@@ -125,7 +125,8 @@ impl Table {
         let removes = change.removes.into_iter().map(Remove::from);
         let removes = removes.map(|remove| Action::Remove(Remove { data_change, ..remove }));
         // The table grows in the same entry that brings the first rows which need it.
-        let grown = self.grown.clone().filter(|_| !change.adds.is_empty() && data_change);
+        let grown = self.grown.as_ref().filter(|_| !change.adds.is_empty() && data_change);
+        let grown = grown.map(|form| form.metadata.clone());
         let grows = grown.is_some();
         let metadata = change.metadata.or(grown);
         let adds = change.adds.into_iter().map(Add::from);
@@ -151,10 +152,10 @@ impl Table {
         }
         self.version += 1;
         if grows {
-            self.grown = None;
+            self.form = self.grown.take();
         }
-        if let Some(metadata) = metadata {
-            self.metadata = metadata;
+        if let (Some(metadata), Some(form)) = (metadata, &mut self.form) {
+            form.metadata = metadata;
         }
         for (id, version) in fence.progress {
             self.transactions.insert(id.clone(), *version);
@@ -163,6 +164,11 @@ impl Table {
             self.checkpoint();
         }
         Ok(Committed { version: self.version })
+    }
+
+    /// Whether a table's metadata are those that are known, but for its properties.
+    fn is_as_before(&self, metadata: &Metadata) -> bool {
+        self.form.as_ref().is_some_and(|form| shape(&form.metadata) == shape(metadata))
     }
 
     /// Reads the commit that took a version, and steps behind it if it is none of our business.
@@ -187,7 +193,7 @@ impl Table {
                     return Err(CommitError::Overtaken(version));
                 }
                 // Other properties of the same table change nothing for rows.
-                Action::Metadata(theirs) if shape(&theirs) == shape(&self.metadata) => self.metadata = theirs,
+                Action::Metadata(theirs) if self.is_as_before(&theirs) => {}
                 Action::Metadata(_) | Action::Protocol(_) => return Err(CommitError::Changed(version)),
                 _ => {}
             }

@@ -16,7 +16,7 @@ mod table;
 pub use commit::{Change, CommitError, Committed, checkpoints_done};
 pub use conform::conform;
 pub use file::{Encoder, NewFile, ROW_GROUP_ROWS_MAX, writer_properties};
-pub use history::{Span, history};
+pub use history::{Span, history, last_plugin};
 pub use log::{LogFiles, entry_path, list, read_whole_checkpoint, texts, transactions};
 pub use read::{RowGroups, columns};
 pub use reader::Reader;

@@ -3,6 +3,7 @@
 //! Nothing here reads a file, the environment or the clock: the text and a look-up for `${NAME}` are handed in, so
 //! the same text and variables always give the same answer.
 
+pub mod diff;
 mod env;
 mod gold;
 mod literal;
@@ -22,7 +23,7 @@ mod web;
 pub use mistake::{Mistake, Mistakes};
 pub use pipeline::{
     Bronze, Chart, Commit, Compression, Dedup, Expired, Gold, Http, Late, Limits, Located, Maintenance, Match, Panel,
-    Pipeline, Quarantine, Secret, SilverTable, Source, Start, State, TableName, WhenFull,
+    Pipeline, Quarantine, Reload, Secret, SilverTable, Source, Start, State, TableName, WhenFull,
 };
 
 use section::Root;
@@ -59,6 +60,7 @@ fn pipeline(walk: &mut Walk, root: &Root) -> Option<Pipeline> {
     let commit = commit(walk, root);
     let limits = limits(walk, root);
     let maintenance = maintenance::maintenance(walk, root);
+    let reload = reload(walk, root);
     let gold = gold::gold(walk, root);
     let (http, panels) = (web::http(walk, root), web::panels(walk, root));
     paths::tell_overlaps(walk, &bronze, &silver, &quarantine, &late, &state, &gold);
@@ -75,6 +77,7 @@ fn pipeline(walk: &mut Walk, root: &Root) -> Option<Pipeline> {
         commit,
         limits,
         maintenance,
+        reload,
         gold,
         panels,
         http,
@@ -140,5 +143,16 @@ fn limits(walk: &mut Walk, root: &Root) -> Limits {
         log_lines_per_second: section
             .optional(walk, "log_lines_per_second", read::count(1..=10_000))
             .unwrap_or(default.log_lines_per_second),
+    }
+}
+
+fn reload(walk: &mut Walk, root: &Root) -> Reload {
+    let section = root.section(walk, "reload");
+    let default = Reload::default();
+    Reload {
+        shadow_events: section
+            .optional(walk, "shadow_events", read::count(0..=100_000))
+            .unwrap_or(default.shadow_events),
+        max_new_rejects: section.optional(walk, "max_new_rejects", read::percent).unwrap_or(default.max_new_rejects),
     }
 }
