@@ -2,6 +2,8 @@
 //! has some hundred thousand entries; but their names follow one another, so those behind a checkpoint can be asked for.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -12,11 +14,16 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, RenameOptions, Result,
+    Attributes, CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
+use tokio::sync::Semaphore;
 
 use super::log::LOG;
+
+/// Entries of logs that are read at once, of all tables. Delta's readers ask for all of them together, each would get a
+/// thread, and each thread keeps some megabytes.
+static ENTRIES_READ: Semaphore = Semaphore::const_new(4);
 
 /// The local file system, which tells the end of a log by asking for one entry after the other.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +45,25 @@ impl Lister {
         Ok(Some(found))
     }
 
+    /// An entry of a log, whole.
+    fn entry(&self, location: &Path) -> Result<GetResult> {
+        let path = self.0.path_to_filesystem(location)?;
+        let failed = |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::NotFound => {
+                object_store::Error::NotFound { path: location.to_string(), source: Box::new(source) }
+            }
+            _ => object_store::Error::Generic { store: "silverd", source: Box::new(source) },
+        };
+        let mut file = File::open(path).map_err(failed)?;
+        let last_modified = file.metadata().and_then(|metadata| metadata.modified()).map_err(failed)?.into();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(failed)?;
+        let size = bytes.len() as u64;
+        let payload = GetResultPayload::Stream(stream::once(std::future::ready(Ok(bytes.into()))).boxed());
+        let meta = ObjectMeta { location: location.clone(), last_modified, size, e_tag: None, version: None };
+        Ok(GetResult { payload, meta, range: 0..size, attributes: Attributes::default() })
+    }
+
     fn head_of(&self, location: Path) -> Result<Option<ObjectMeta>> {
         let path = self.0.path_to_filesystem(&location)?;
         let failed =
@@ -50,6 +76,12 @@ impl Lister {
         let last_modified = metadata.modified().map_err(failed)?.into();
         Ok(Some(ObjectMeta { location, last_modified, size: metadata.len(), e_tag: None, version: None }))
     }
+}
+
+fn is_entry(location: &Path) -> bool {
+    let mut parts = location.parts().rev();
+    parts.next().is_some_and(|name| name.as_ref().ends_with(".json"))
+        && parts.next().is_some_and(|folder| folder.as_ref() == LOG)
 }
 
 /// The version behind which a log is to be listed, as Delta's readers ask for it: its digits, and nothing behind them.
@@ -91,7 +123,17 @@ impl ObjectStore for Lister {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.0.get_opts(location, options).await
+        let whole = options.range.is_none() && !options.head && options.version.is_none();
+        let any = options.if_match.is_none() && options.if_none_match.is_none();
+        let ever = options.if_modified_since.is_none() && options.if_unmodified_since.is_none();
+        if !(whole && any && ever && is_entry(location)) {
+            return self.0.get_opts(location, options).await;
+        }
+        let (lister, location) = (self.clone(), location.clone());
+        let permit = ENTRIES_READ.acquire().await;
+        let read = tokio::task::spawn_blocking(move || lister.entry(&location)).await;
+        drop(permit);
+        read.map_err(|source| object_store::Error::JoinError { source })?
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
