@@ -163,12 +163,13 @@ impl Keeper {
             debug!(table = %due.kept.name, "somebody else is at work");
             return Ok(());
         };
-        let Some(mut table) = due.kept.open().await? else { return Ok(()) };
+        let Some((mut table, mut files)) = due.kept.open().await? else { return Ok(()) };
         if sweeps {
             due.sweep = now + SWEEP.min(Duration::from_millis(config.retention_ms / 20));
             sweep(&self.pipeline, &self.base, &due.kept, &mut table, pace, &self.board).await?;
+            files = table.files().await?;
         }
-        let merged = due.kept.merge(&mut table, &config, Tails::OfPastDays, pace).await?;
+        let merged = due.kept.merge(&mut table, files, &config, Tails::OfPastDays, pace).await?;
         due.seen = Some((table.version(), Instant::now()));
         self.board.change(&due.kept.name, |shown| {
             shown.merges += merged.merges;

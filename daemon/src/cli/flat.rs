@@ -127,8 +127,8 @@ fn pressed(args: &FlatArgs, commit: Duration) -> Maintenance {
 
 async fn look_after(kept: &Kept, config: &Maintenance, sweeps: bool, stop: &CancellationToken) -> anyhow::Result<()> {
     let pace = Pace::at_once(stop.clone());
-    let mut table = kept.open().await?.context("the table is gone")?;
-    kept.merge(&mut table, config, Tails::OfPastDays, &pace).await?;
+    let (mut table, files) = kept.open().await?.context("the table is gone")?;
+    kept.merge(&mut table, files, config, Tails::OfPastDays, &pace).await?;
     if sweeps {
         kept.sweep(&table, config, false, &pace).await?;
         kept.trim(&table, config, false, &pace).await?;
@@ -239,9 +239,8 @@ impl Side {
         let mut files = Vec::new();
         for _ in 0..OPENINGS {
             let begun = Instant::now();
-            let mut table = self.kept.open().await?.context("the table is gone")?;
+            (_, files) = self.kept.open().await?.context("the table is gone")?;
             opened.push(begun.elapsed());
-            files = table.files().await?;
         }
         opened.sort_unstable();
         let small = files.iter().filter(|file| file.size < Maintenance::default().file_bytes_max / 2).count();

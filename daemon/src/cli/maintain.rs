@@ -46,14 +46,14 @@ pub async fn maintain(file: &Path, args: MaintainArgs, stop: CancellationToken) 
 
 async fn of_table(setup: &Setup, kept: &Kept, rehearsal: bool, pace: &Pace) -> anyhow::Result<()> {
     let config = &setup.pipeline.maintenance;
-    let Some(mut table) = kept.open().await? else {
+    let Some((mut table, files)) = kept.open().await? else {
         println!("{}: nothing written yet", kept.name);
         return Ok(());
     };
     if rehearsal {
         let swept = kept.sweep(&table, config, true, pace).await?;
         let trimmed = kept.trim(&table, config, true, pace).await?;
-        let merged = kept.would_merge(&mut table, config, Tails::OfAllDays).await?;
+        let merged = kept.would_merge(files, config, Tails::OfAllDays);
         tell(&kept.name, merged, swept, trimmed, true);
         return Ok(());
     }
@@ -66,7 +66,8 @@ async fn of_table(setup: &Setup, kept: &Kept, rehearsal: bool, pace: &Pace) -> a
     }
     let swept = kept.sweep(&table, config, false, pace).await?;
     let trimmed = kept.trim(&table, config, false, pace).await?;
-    let merged = kept.merge(&mut table, config, Tails::OfAllDays, pace).await?;
+    let files = table.files().await?;
+    let merged = kept.merge(&mut table, files, config, Tails::OfAllDays, pace).await?;
     tell(&kept.name, merged, swept, trimmed, false);
     Ok(())
 }

@@ -20,6 +20,7 @@ use silverd_core::schema::evolve::{Fit, evolve};
 use tracing::info;
 use url::Url;
 
+use super::file::NewFile;
 use super::lister::Lister;
 use super::log::transactions;
 use super::reader::parse_day;
@@ -91,6 +92,18 @@ impl DataFile {
     /// The same, in days since the epoch.
     pub fn day(&self) -> Option<i32> {
         i32::try_from(self.date()?.signed_duration_since(NaiveDate::default()).num_days()).ok()
+    }
+}
+
+impl From<&NewFile> for DataFile {
+    fn from(file: &NewFile) -> Self {
+        Self {
+            path: Path::from(file.path.as_str()),
+            event_date: file.event_date.clone(),
+            size: file.size,
+            modified_ms: file.modified_ms,
+            stats: Some(file.stats.clone()),
+        }
     }
 }
 
@@ -167,8 +180,8 @@ impl Table {
         Ok(opened)
     }
 
-    /// Opens a table as it stands, whatever its columns are; `None` where there is none.
-    pub async fn adopt(name: &str, path: PathBuf) -> anyhow::Result<Option<Self>> {
+    /// Opens a table as it stands, whatever its columns are, with its files; `None` where there is none.
+    pub async fn adopt(name: &str, path: PathBuf) -> anyhow::Result<Option<(Self, Vec<DataFile>)>> {
         let Some(log) = log_at(&path)? else { return Ok(None) };
         let mut table = DeltaTable::new(log);
         if !table.verify_deltatable_existence().await? {
@@ -191,7 +204,7 @@ impl Table {
                 grown: None,
             };
             opened.read(&table).await?;
-            anyhow::Ok(opened)
+            anyhow::Ok((opened, files_in(&table).await?))
         };
         opened.await.map(Some).with_context(|| format!("open table {name} in {}", path.display()))
     }

@@ -27,8 +27,8 @@ pub async fn merge(
     files: &[DataFile],
     pace: &Pace,
 ) -> anyhow::Result<NewFile> {
-    let mut group =
-        Group { writer: encoder.stream(table.store(), event_date)?, batches: Vec::new(), rows: 0, bytes: 0 };
+    let writer = encoder.stream(table.store(), event_date)?;
+    let mut group = Group { writer, batches: Vec::new(), rows: 0, bytes: 0, written: 0 };
     let (mut rows, mut known) = (0, Some(0));
     let mut begun = Instant::now();
     for file in files {
@@ -46,13 +46,12 @@ pub async fn merge(
         }
     }
     group.write().await?;
+    ensure!(group.written == rows, "{rows} rows were read, and {} written", group.written);
+    ensure!(known.is_none_or(|known| known == rows), "{rows} rows were read, and the log knows of {known:?}");
+    pace.rest(begun.elapsed()).await?;
     // As old as its newest rows, so that the order of the files stays that of their rows.
     let modified_ms = files.iter().map(|file| file.modified_ms).max().unwrap_or_default();
-    let written = group.writer.finish(modified_ms).await?;
-    pace.rest(begun.elapsed()).await?;
-    ensure!(written.rows() == rows, "{rows} rows were read, and {} written", written.rows());
-    ensure!(known.is_none_or(|known| known == rows), "{rows} rows were read, and the log knows of {known:?}");
-    Ok(written)
+    group.writer.finish(modified_ms).await
 }
 
 /// The rows that a file has by the log.
@@ -71,6 +70,8 @@ struct Group<'e> {
     batches: Vec<RecordBatch>,
     rows: usize,
     bytes: usize,
+    /// Rows of the row groups before.
+    written: u64,
 }
 
 impl Group<'_> {
@@ -90,6 +91,7 @@ impl Group<'_> {
         let Some(first) = batches.first() else { return Ok(()) };
         let rows = in_order(concat_batches(&first.schema(), &batches)?)?;
         drop(batches);
+        self.written += rows.num_rows() as u64;
         self.writer.group(&rows).await
     }
 }

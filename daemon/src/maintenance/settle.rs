@@ -13,7 +13,7 @@ use crate::{late, quarantine};
 /// Commits all announced files of a pipeline's Silver tables that are there.
 pub async fn settle(pipeline: &Pipeline, base: &Path) -> anyhow::Result<()> {
     for kept in Kept::all(pipeline, base).iter().filter(|kept| kept.kind() == super::table::Kind::Silver) {
-        let Some(silver) = kept.open().await? else { continue };
+        let Some((silver, _)) = kept.open().await? else { continue };
         let sides: [(&'static Kind, &str); 2] =
             [(&quarantine::KIND, &pipeline.quarantine.path), (&late::KIND, &pipeline.late.path)];
         for (kind, path) in sides {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use object_store::ObjectStoreExt;
-use object_store::path::Path as ObjectPath;
 use serde_json::json;
 use silverd_core::compaction::next_merge;
 use silverd_core::config::{Compression, Maintenance, Pipeline};
@@ -103,45 +102,55 @@ impl Kept {
         self.kind
     }
 
-    /// `None` where there is no table yet.
-    pub async fn open(&self) -> anyhow::Result<Option<Table>> {
+    /// The table and its files; `None` where there is none yet.
+    pub async fn open(&self) -> anyhow::Result<Option<(Table, Vec<DataFile>)>> {
         Table::adopt(&self.name, self.path.clone()).await
     }
 
-    /// Merges small files until none are left that are worth it.
+    /// Merges small files until none are left that are worth it. `files` are those of the version that the table is known at.
     pub async fn merge(
         &self,
         table: &mut Table,
+        mut files: Vec<DataFile>,
         config: &Maintenance,
         tails: Tails,
         pace: &Pace,
     ) -> anyhow::Result<Merged> {
         let (mut merged, mut overtaken) = (Merged::default(), 0);
         while overtaken < OVERTAKEN_MAX {
-            let files = table.files().await?;
             let Some((day, inputs)) = chosen(&files, config.file_bytes_max, tails) else { break };
             let bytes: u64 = inputs.iter().map(|file| file.size).sum();
             self.has_room(config.free_bytes_min, bytes)?;
             let encoder = self.encoder(table)?;
             let file =
                 merge(table, &encoder, &day, &inputs, pace).await.with_context(|| format!("merge files of {day}"))?;
-            let (path, size, count) = (file.path().to_owned(), file.size(), inputs.len() as u64);
+            let (made, count, known) = (DataFile::from(&file), inputs.len() as u64, table.version());
+            let left = |files: Vec<DataFile>| {
+                files.into_iter().filter(|file| !inputs.iter().any(|gone| gone.path == file.path))
+            };
             let info = json!({ "maintenance": { "event_date": day, "merged": count, "rows": file.rows() } });
-            let change = Change { adds: vec![file], removes: inputs, info, rewrites: true, ..Change::default() };
+            let change =
+                Change { adds: vec![file], removes: inputs.clone(), info, rewrites: true, ..Change::default() };
             match table.commit(change).await {
-                Ok(_) => {
+                Ok(committed) => {
                     overtaken = 0;
                     merged.merges += 1;
                     merged.files += count;
                     merged.bytes += bytes;
-                    merged.bytes_written += size;
+                    merged.bytes_written += made.size;
+                    // What others committed in between may have removed files that are known here.
+                    files = match committed.version == known + 1 {
+                        true => left(files).chain([made]).collect(),
+                        false => table.files().await?,
+                    };
                 }
                 Err(CommitError::Unknown(failure)) => return Err(failure.context("commit the merged file")),
                 Err(failure) => {
                     debug!(table = %self.name, "commit the merged file: {failure}");
                     overtaken += 1;
                     // It is in no commit, and will be in none.
-                    let _ = table.store().delete(&ObjectPath::parse(path)?).await;
+                    let _ = table.store().delete(&made.path).await;
+                    files = table.files().await?;
                 }
             }
         }
@@ -149,8 +158,7 @@ impl Kept {
     }
 
     /// What would be merged now; further merges may follow from it.
-    pub async fn would_merge(&self, table: &mut Table, config: &Maintenance, tails: Tails) -> anyhow::Result<Merged> {
-        let mut files = table.files().await?;
+    pub fn would_merge(&self, mut files: Vec<DataFile>, config: &Maintenance, tails: Tails) -> Merged {
         let mut merged = Merged::default();
         while let Some((_, inputs)) = chosen(&files, config.file_bytes_max, tails) {
             let bytes: u64 = inputs.iter().map(|file| file.size).sum();
@@ -163,7 +171,7 @@ impl Kept {
                 file.size = bytes;
             }
         }
-        Ok(merged)
+        merged
     }
 
     fn has_room(&self, wanted: u64, bytes: u64) -> anyhow::Result<()> {

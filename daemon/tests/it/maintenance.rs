@@ -10,7 +10,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::{Int32Type, Int64Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
-use silverd::delta::{Change, Files, Table};
+use silverd::delta::{Change, Table};
 use silverd::maintenance::{Kept, Lease, Merged, Pace, Swept, Tails};
 use silverd_core::config::{self, Maintenance, Pipeline};
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ const TABLES: [&str; 5] = ["bronze", "quarantine", "page_view", "add_to_cart", "
 
 /// A project whose tables have many small files, with rejects.
 fn crumbs(name: &str) -> Project {
-    let project = Project::new(name, "interval_ms = 10\nrows_max = 150");
+    let project = Project::new(name, "interval_ms = 10\nrows_max = 150\n\n[maintenance]\nenabled = false");
     project.generate(&["--count", "6000", "--seed", "21"]);
     pipeline::send_odd_ones(&project);
     project.silverd(&["run", "--drain"]);
@@ -53,7 +53,7 @@ fn at_once() -> Pace {
 fn sweep(project: &Project, table: &str) -> Swept {
     block(async {
         let kept = kept(project, table);
-        let table = kept.open().await.unwrap().unwrap();
+        let (table, _) = kept.open().await.unwrap().unwrap();
         let at_once_gone = Maintenance { retention_ms: 0, ..Maintenance::default() };
         kept.sweep(&table, &at_once_gone, false, &at_once()).await.unwrap()
     })
@@ -93,10 +93,7 @@ fn on_disk(table: &Path) -> BTreeSet<PathBuf> {
 }
 
 fn live_files(project: &Project, table: &str) -> usize {
-    block(async {
-        let mut table = Table::adopt(table, project.path(table)).await.unwrap().unwrap();
-        table.files().await.unwrap().len()
-    })
+    block(async { Table::adopt(table, project.path(table)).await.unwrap().unwrap().1.len() })
 }
 
 /// What another implementation of Delta reads: the number of rows, and a digest of them all.
@@ -221,18 +218,21 @@ fn a_running_daemon_merges_and_every_row_is_there_once() {
     let project = Project::asking("beside", "interval_ms = 20\nrows_max = 500", asked);
     let address = project.broker.address();
     let mut generator = project
-        .command(&["generate", "--bootstrap", &address, "--topic", &project.topic, "--eps", "1500", "--for", "100s"])
+        .command(&["generate", "--bootstrap", &address, "--topic", &project.topic, "--eps", "1000", "--for", "200s"])
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
     let mut daemon = project.command(&["run", "--log", "warn"]).stdout(Stdio::null()).spawn().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(90);
+    let deadline = Instant::now() + Duration::from_secs(120);
     let made = |table: &str| project.path(table).join("_delta_log").is_dir();
-    let merged = |table: &str| made(table) && merges(&project.path(table)).len() >= 3;
+    let merged = |table: &str| made(table) && !merges(&project.path(table)).is_empty();
     while !["bronze", "page_view", "add_to_cart"].into_iter().all(merged) {
-        assert!(Instant::now() < deadline, "nothing was merged in 90 s");
-        assert!(daemon.try_wait().unwrap().is_none(), "silverd has ended by itself");
-        std::thread::sleep(Duration::from_millis(100));
+        let ended = daemon.try_wait().unwrap().is_some();
+        if ended || Instant::now() > deadline {
+            let _ = (daemon.kill(), generator.kill());
+            panic!("nothing was merged in 120 s; silverd has ended by itself: {ended}");
+        }
+        std::thread::sleep(Duration::from_millis(500));
     }
     terminate(&generator);
     assert!(wait(&mut generator, Duration::from_secs(30)).is_some_and(|status| status.success()));
@@ -298,10 +298,10 @@ fn two_who_merge_the_same_files_double_no_row() {
             let merge = || {
                 let kept = kept.clone();
                 tokio::spawn(async move {
-                    let mut table = kept.open().await.unwrap().unwrap();
+                    let (mut table, files) = kept.open().await.unwrap().unwrap();
                     // Small steps, so that they meet often.
                     let small = Maintenance { file_bytes_max: 64 << 10, ..Maintenance::default() };
-                    kept.merge(&mut table, &small, Tails::OfAllDays, &at_once()).await.unwrap()
+                    kept.merge(&mut table, files, &small, Tails::OfAllDays, &at_once()).await.unwrap()
                 })
             };
             let (first, second) = tokio::join!(merge(), merge());
@@ -320,11 +320,9 @@ fn a_merge_of_files_that_are_gone_is_void() {
     let project = crumbs("void");
     block(async {
         let kept = kept(&project, "page_view");
-        let mut late = kept.open().await.unwrap().unwrap();
-        let files = late.files().await.unwrap();
-        kept.merge(&mut kept.open().await.unwrap().unwrap(), &Maintenance::default(), Tails::OfAllDays, &at_once())
-            .await
-            .unwrap();
+        let (mut late, files) = kept.open().await.unwrap().unwrap();
+        let (mut first, known) = kept.open().await.unwrap().unwrap();
+        kept.merge(&mut first, known, &Maintenance::default(), Tails::OfAllDays, &at_once()).await.unwrap();
         let change = Change { removes: files[..2].to_vec(), rewrites: true, ..Change::default() };
         let failure = late.commit(change).await.err().unwrap().to_string();
         assert!(failure.contains("changed the rows that this commit builds on"), "{failure}");
@@ -378,9 +376,8 @@ fn orphans_go_and_what_lives_stays() {
         assert!(has("part-young.parquet") && has("notes.txt"), "{table}");
         assert!(!has("part-old.zstd.parquet") && !has("part-cut.zstd.parquet#1"), "{table}");
         // Merged a moment ago: older versions have these files, old as they are.
-        let old =
-            block(async { Files::read(kept(&project, table).open().await.unwrap().unwrap().store().as_ref()).await });
-        assert!(left.len() > old.unwrap().live() + 2 || table == "quarantine", "{table}");
+        let live = live_files(&project, table);
+        assert!(left.len() > live + 2 || table == "quarantine", "{table}");
     }
     assert_eq!(truth::check(&project), counts);
     holds(&project);
@@ -389,7 +386,7 @@ fn orphans_go_and_what_lives_stays() {
 /// A log of some hundred commits loses its first half, and everything that reads logs goes on.
 #[test]
 fn a_trimmed_log_is_as_good_as_a_whole_one() {
-    let project = Project::new("trim", "interval_ms = 10\nrows_max = 20");
+    let project = Project::new("trim", "interval_ms = 10\nrows_max = 20\n\n[maintenance]\nenabled = false");
     project.generate(&["--count", "9000", "--seed", "31"]);
     pipeline::send_odd_ones(&project);
     project.silverd(&["run", "--drain"]);
@@ -408,7 +405,8 @@ fn a_trimmed_log_is_as_good_as_a_whole_one() {
         assert!(first >= 200 && first.is_multiple_of(200) && first <= newest, "{table} begins with {first}: {told}");
     }
     assert_eq!(truth::check(&project), counts);
-    holds(&project);
+    project.silverd(&["verify"]);
+    project.silverd(&["verify", "--deep"]);
     let history = project.silverd(&["plugin", "history", "page_view", "--json"]);
     assert!(history.contains("digest"), "{history}");
     project.generate(&["--count", "500", "--seed", "32"]);
@@ -416,7 +414,8 @@ fn a_trimmed_log_is_as_good_as_a_whole_one() {
     project.silverd(&["rebuild", "page_view"]);
     project.silverd(&["maintain"]);
     truth::check(&project);
-    holds(&project);
+    project.silverd(&["verify"]);
+    project.silverd(&["verify", "--deep"]);
     assert!(python(&project.path("bronze"), None).is_none_or(|(rows, _)| rows == counts["bronze"] as u64 + 500));
 }
 
@@ -446,7 +445,7 @@ fn without_room_nothing_is_merged_and_it_is_told_once() {
     let project = crumbs("room");
     let file = project.folder.path().join("pipeline.toml");
     let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, format!("{text}\n[maintenance]\nfree_bytes_min = \"1000000GiB\"\n")).unwrap();
+    std::fs::write(&file, text.replace("enabled = false", "free_bytes_min = \"1000000GiB\"")).unwrap();
     let output = project.output(&["maintain"]);
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");
