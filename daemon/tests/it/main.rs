@@ -20,6 +20,7 @@ mod load;
 mod logs;
 mod maintenance;
 mod pipeline;
+mod reload;
 mod truth;
 mod verify;
 mod web;
