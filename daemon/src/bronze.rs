@@ -161,7 +161,7 @@ pub fn ranges_json(ranges: &Ranges) -> serde_json::Value {
 }
 
 /// Dictionaries where values repeat; statistics where they prune. On keys and values both cost more than the encoding.
-fn properties(compression: &Compression) -> anyhow::Result<WriterProperties> {
+pub(crate) fn properties(compression: &Compression) -> anyhow::Result<WriterProperties> {
     let mut properties = writer_properties(compression)?.set_dictionary_enabled(false);
     let repeating = [column::CLUSTER_ID, column::TOPIC, column::PARTITION, column::TIMESTAMP_TYPE, column::INGESTED_AT];
     for name in repeating {

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use silverd_core::chunk::{self, Chunk, column};
 use silverd_core::offsets::{LogPartition, OffsetRange, Ranges};
 
-use crate::delta::{DataFile, columns, files_of};
+use crate::delta::{DataFile, ROW_GROUP_ROWS_MAX, RowGroups, files_of};
 
 /// Rows of one Bronze read: a batch of the reader.
 const BATCH_ROWS: usize = 64 * 1024;
@@ -31,11 +31,17 @@ pub struct Replay {
     files: Vec<Indexed>,
     rows_max: usize,
     bytes_max: usize,
+    /// The large file that was read from last.
+    opened: Option<RowGroups>,
 }
 
-/// A data file of Bronze, with the offsets that it holds of each log partition (end exclusive).
+/// A data file of Bronze, or a row group of a large one, with the offsets that it holds of each log partition (end
+/// exclusive). The row groups of a merged file are much like the small files that it was made of.
 struct Indexed {
     path: Path,
+    /// Of the file.
+    file_size: u64,
+    group: Option<usize>,
     size: u64,
     rows: u64,
     holds: BTreeMap<LogPartition, OffsetRange>,
@@ -47,7 +53,7 @@ impl Replay {
     /// A chunk has about `rows_max` records and `bytes_max` bytes at most, but always at least one file's worth.
     pub async fn plan(log: LogStoreRef, missing: &Ranges, rows_max: usize, bytes_max: usize) -> anyhow::Result<Self> {
         let Some((first, _)) = missing.iter().next() else {
-            return Ok(Self { log, missing: Ranges::default(), files: Vec::new(), rows_max, bytes_max });
+            return Ok(Self { log, missing: Ranges::default(), files: Vec::new(), rows_max, bytes_max, opened: None });
         };
         let same = |log: &LogPartition| log.cluster == first.cluster && log.topic == first.topic;
         let missing: Ranges = missing.iter().filter(|(log, _)| same(log)).map(|(log, r)| (log.clone(), r)).collect();
@@ -59,15 +65,15 @@ impl Replay {
             if !stats.as_ref().is_none_or(|stats| stats.may_hold(&missing)) {
                 continue;
             }
-            let indexed = match stats.and_then(|stats| stats.of_one_partition(&file)) {
-                Some(indexed) => indexed,
-                None => index(&log, &file).await.with_context(|| format!("read offsets of {}", file.path))?,
-            };
-            if holds_any(&indexed.holds, &missing) {
-                files.push(indexed);
+            match stats.and_then(|stats| stats.of_one_partition(&file)) {
+                Some(indexed) => files.push(indexed),
+                None => {
+                    files.extend(index(&log, &file).await.with_context(|| format!("read offsets of {}", file.path))?)
+                }
             }
         }
-        Ok(Self { log, missing, files, rows_max, bytes_max })
+        files.retain(|file| holds_any(&file.holds, &missing));
+        Ok(Self { log, missing, files, rows_max, bytes_max, opened: None })
     }
 
     /// The next chunk, or `None` when everything has been read. Its ranges follow one another without a gap.
@@ -78,7 +84,7 @@ impl Replay {
         let (taken, mut window) = self.window();
         let (mut batches, mut bytes) = (Vec::new(), 0);
         for at in 0..taken {
-            let read = self.read(&self.files[at], &window).await?;
+            let read = self.read(at, &window).await?;
             bytes += read.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
             batches.extend(read);
             let shorter = self.window_of(at + 1);
@@ -128,7 +134,18 @@ impl Replay {
             .collect()
     }
 
-    async fn read(&self, file: &Indexed, window: &Ranges) -> anyhow::Result<Vec<RecordBatch>> {
+    async fn read(&mut self, at: usize, window: &Ranges) -> anyhow::Result<Vec<RecordBatch>> {
+        let file = &self.files[at];
+        if let Some(group) = file.group {
+            if self.opened.as_ref().is_none_or(|opened| *opened.path() != file.path) {
+                let opened = RowGroups::open(self.log.object_store(None), file.path.clone(), file.file_size).await;
+                self.opened = Some(opened.with_context(|| format!("open bronze file {}", file.path))?);
+            }
+            let opened = self.opened.as_ref().context("a file is open")?;
+            let batches = async { anyhow::Ok(opened.read(group, None)?.try_collect::<Vec<_>>().await?) };
+            let batches = batches.await.with_context(|| format!("read bronze file {}", file.path))?;
+            return batches.iter().map(|batch| within(&as_chunk(batch)?, window)).collect();
+        }
         let store = self.log.object_store(None);
         let bytes = async { anyhow::Ok(store.get(&file.path).await?.bytes().await?) };
         let bytes = bytes.await.with_context(|| format!("read bronze file {}", file.path))?;
@@ -193,16 +210,30 @@ impl Stats {
         let one = min.cluster_id == max.cluster_id && min.topic == max.topic && min.partition == max.partition;
         let log = LogPartition::new(min.cluster_id.as_str(), min.topic.as_str(), min.partition);
         let holds = BTreeMap::from([(log, OffsetRange::new(min.offset, max.offset + 1))]);
-        one.then(|| Indexed { path: file.path.clone(), size: file.size, rows: self.num_records, holds })
+        let small = self.num_records <= ROW_GROUP_ROWS_MAX as u64;
+        let (size, rows) = (file.size, self.num_records);
+        (one && small).then(|| Indexed { path: file.path.clone(), file_size: size, group: None, size, rows, holds })
     }
 }
 
 /// Reads the coordinates of a file's records, and nothing else of it.
-async fn index(log: &LogStoreRef, file: &DataFile) -> anyhow::Result<Indexed> {
+async fn index(log: &LogStoreRef, file: &DataFile) -> anyhow::Result<Vec<Indexed>> {
+    let groups = RowGroups::open(log.object_store(None), file.path.clone(), file.size).await?;
+    let (mut found, count) = (Vec::new(), groups.sizes().len());
+    for (group, (rows, size)) in groups.sizes().enumerate() {
+        let holds = coordinates_of(&groups, group).await?;
+        let (group, size) = if count > 1 { (Some(group), size) } else { (None, file.size) };
+        found.push(Indexed { path: file.path.clone(), file_size: file.size, group, size, rows, holds });
+    }
+    Ok(found)
+}
+
+/// The offsets that a row group holds of each log partition.
+async fn coordinates_of(groups: &RowGroups, group: usize) -> anyhow::Result<BTreeMap<LogPartition, OffsetRange>> {
     let names = [column::CLUSTER_ID, column::TOPIC, column::PARTITION, column::OFFSET];
-    let mut read = columns(log.object_store(None), file.path.clone(), file.size, Some(&names)).await?;
+    let mut batches = groups.read(group, Some(&names))?;
     let mut holds = BTreeMap::<LogPartition, OffsetRange>::new();
-    while let Some(batch) = read.batches.try_next().await? {
+    while let Some(batch) = batches.try_next().await? {
         let text = |name: &str| -> anyhow::Result<_> {
             Ok(cast(batch.column_by_name(name).with_context(|| format!("no column {name}"))?, &DataType::Utf8)?)
         };
@@ -225,7 +256,7 @@ async fn index(log: &LogStoreRef, file: &DataFile) -> anyhow::Result<Indexed> {
         }
         flush(&mut holds, last);
     }
-    Ok(Indexed { path: file.path.clone(), size: file.size, rows: read.rows, holds })
+    Ok(holds)
 }
 
 fn flush(holds: &mut BTreeMap<LogPartition, OffsetRange>, found: Option<(LogPartition, OffsetRange)>) {

@@ -39,7 +39,7 @@ use crate::transform::{Host, Limits, Plugin};
 
 pub use dedup::Dedup;
 pub use table::{Blame, fit, fits, load_file, load_kept, load_plugin};
-pub(crate) use table::{by_day, properties, spec};
+pub(crate) use table::{by_day, properties, properties_with, spec};
 use task::Task;
 
 /// Whether a chunk has come to lie in Bronze.

@@ -4,6 +4,7 @@
 pub mod account;
 pub mod breaker;
 pub mod chunk;
+pub mod compaction;
 pub mod config;
 pub mod dedup;
 pub mod generate;

@@ -145,13 +145,13 @@ async fn fill(args: &BenchArgs, stop: &CancellationToken) -> anyhow::Result<Stri
 }
 
 /// The folder of the tables; a temporary one goes with it.
-struct Out {
-    path: std::path::PathBuf,
+pub(super) struct Out {
+    pub(super) path: std::path::PathBuf,
     temporary: bool,
 }
 
 impl Out {
-    fn of(path: Option<std::path::PathBuf>) -> anyhow::Result<Self> {
+    pub(super) fn of(path: Option<std::path::PathBuf>) -> anyhow::Result<Self> {
         let temporary = path.is_none();
         let path = path.unwrap_or_else(|| std::env::temp_dir().join(format!("silverd-bench-{}", uuid::Uuid::new_v4())));
         std::fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;

@@ -1,4 +1,4 @@
-//! What runs beside the pipeline, and never in its way: the status on the terminal, Gold, and the page.
+//! What runs beside the pipeline, and never in its way: the status on the terminal, Gold, the care for files, the page.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ use tracing::warn;
 use crate::flow::{self, Run};
 use crate::gold::{Board, Keeper};
 use crate::live::Fresh;
+use crate::maintenance;
 use crate::sql::Tables;
 use crate::status::{self, Status};
 use crate::web::{self, Asker, Page, Place};
@@ -56,6 +57,8 @@ impl PageArgs {
     }
 }
 
+/// How long a merge of files may take to notice that it is over.
+const CARE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long Gold may take at the end to come up to date.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -80,7 +83,7 @@ pub async fn run(
     result
 }
 
-/// Gold and the page.
+/// Gold, the care for files, and the page.
 struct Beside {
     args: PageArgs,
     base: PathBuf,
@@ -88,9 +91,11 @@ struct Beside {
     shown: watch::Receiver<Option<Arc<Status>>>,
 }
 
-/// Both at work.
+/// All of them at work.
 struct Working {
     questions: Questions,
+    /// Tells that the care for files has ended.
+    care: tokio::sync::oneshot::Receiver<()>,
     finish: CancellationToken,
     ended: CancellationToken,
 }
@@ -138,19 +143,23 @@ impl Beside {
         let tables = Arc::new(Tables::new(pipeline, &self.base, self.fresh.clone()));
         let board = Arc::new(Board::new(pipeline));
         let keeper = Keeper::new(pipeline, &self.base, tables.clone(), board.clone());
+        let kept = Arc::<maintenance::Board>::default();
+        let care = maintenance::Keeper::new(pipeline, &self.base, kept.clone());
         let (finish, ended) = (CancellationToken::new(), CancellationToken::new());
         let asker = match address {
             Some(address) => {
                 let token = if self.args.no_token { None } else { pipeline.http.token.clone() };
-                let page = Page::new(pipeline, token, self.shown.clone(), board);
+                let page = Page::new(pipeline, token, self.shown.clone(), board, kept);
                 web::serve(page, Place { address, elsewhere: self.args.elsewhere }, tables, ended.clone()).await
             }
             None => None,
         };
-        match Questions::start(keeper, asker, finish.clone(), ended.clone()) {
-            Ok(questions) => Some(Working { questions, finish, ended }),
+        let started = Questions::start(keeper, asker, finish.clone(), ended.clone())
+            .and_then(|questions| Ok((questions, care.start(finish.clone())?)));
+        match started {
+            Ok((questions, care)) => Some(Working { questions, care, finish, ended }),
             Err(failure) => {
-                warn!("start Gold and the page: {failure:#}; the pipeline goes on without them");
+                warn!("start what runs beside the pipeline: {failure:#}; it goes on without Gold, the page and merges");
                 None
             }
         }
@@ -162,6 +171,7 @@ impl Working {
     async fn end(self, patience: Duration, stop: &CancellationToken) {
         self.finish.cancel();
         self.questions.finish(patience, stop).await;
+        let _ = tokio::time::timeout(CARE_PATIENCE, self.care).await;
         self.ended.cancel();
     }
 }

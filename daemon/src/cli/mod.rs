@@ -3,7 +3,9 @@
 mod bench;
 mod beside;
 mod demo;
+mod flat;
 mod follow;
+mod maintain;
 mod plugin;
 mod progress;
 mod quarantine;
@@ -79,11 +81,15 @@ enum Command {
     Rebuild(rebuild::RebuildArgs),
     /// Make anew what a bad version of a plugin made
     Undo(rebuild::UndoArgs),
+    /// Merge small files, remove old ones, and trim the logs, now; a running silverd does it by itself
+    Maintain(maintain::MaintainArgs),
     /// The rejected events: list, show and replay them
     #[command(subcommand)]
     Quarantine(quarantine::QuarantineCommand),
     /// Drain a topic into fresh tables, and print events per second, CPU per stage and memory
     Bench(bench::BenchArgs),
+    /// Commit 50,000 times, and print how long commits and openings take as a table grows old
+    Flat(flat::FlatArgs),
 }
 
 impl Command {
@@ -167,8 +173,10 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
         Command::Verify(args) => verify::verify(config, args, stop).await,
         Command::Rebuild(args) => rebuild::rebuild(config, args, stop).await,
         Command::Undo(args) => rebuild::undo(config, args, stop).await,
+        Command::Maintain(args) => maintain::maintain(config, args, stop).await,
         Command::Quarantine(command) => quarantine::quarantine(config, command, stop).await,
         Command::Bench(args) => bench::bench(config, args, stop).await,
+        Command::Flat(args) => flat::flat(args, stop).await,
     }
 }
 

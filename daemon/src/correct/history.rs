@@ -8,9 +8,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 use silverd_core::config::SilverTable;
 use silverd_core::offsets::{LogPartition, OffsetRange, Ranges};
+use tracing::warn;
 
 use super::places::Places;
-use crate::delta::{Reader, info_in};
+use crate::delta::{Reader, info_in, list};
 
 /// Entries of the log that are read at once.
 const READ_AT_ONCE: usize = 8;
@@ -22,9 +23,15 @@ const READ_AT_ONCE: usize = 8;
 /// If digests of several plugins begin like this.
 pub async fn made_by(config: &SilverTable, base: &Path, digest: &str) -> anyhow::Result<Option<(String, Places)>> {
     let Some(reader) = Reader::open(&base.join(&*config.path))? else { return Ok(None) };
-    let newest = reader.version().await?.unwrap_or(0);
+    let log = list(reader.log().object_store(None).as_ref()).await?;
+    let Some((first, newest)) = log.commits.keys().next().zip(log.commits.keys().next_back()) else { return Ok(None) };
+    if *first > 0 {
+        let table = &config.name;
+        warn!(%table, "the log begins with version {first}: which plugin made what before is not known any more. \
+            `silverd rebuild {table} --from DATE --to DATE` makes such days anew");
+    }
     let (mut full, mut all) = (None::<String>, Vec::new());
-    let entries = stream::iter(1..=newest).map(|version| info_at(reader.log(), version));
+    let entries = stream::iter(*first..=*newest).map(|version| info_at(reader.log(), version));
     let mut entries = std::pin::pin!(entries.buffered(READ_AT_ONCE));
     while let Some(info) = entries.try_next().await? {
         let Some(by) = info["plugin"]["digest"].as_str().filter(|by| by.starts_with(digest)) else { continue };

@@ -34,6 +34,7 @@ use uuid::Uuid;
 
 use crate::bronze::{self, ranges_json};
 use crate::delta::{Change, CommitError, DataFile, Encoder, NewFile, Table};
+use crate::maintenance::Lease;
 use crate::side::{self, SideTable};
 use crate::silver::{Dedup, properties, spec};
 use crate::transform::{Plugin, Transformer};
@@ -85,6 +86,8 @@ pub struct Correction {
     dedup: Option<Dedup>,
     quarantine: Arc<SideTable>,
     late: Option<Arc<SideTable>>,
+    /// Keeps the merging of small files out of its way.
+    _lease: Lease,
 }
 
 /// What a correction did, or would do.
@@ -115,6 +118,7 @@ impl Correction {
         if !spec.path.join("_delta_log").is_dir() {
             bail!("table {} is not there yet: `silverd run` makes it", config.name);
         }
+        let lease = Lease::with_others(&spec.path, &config.name).await?;
         let bronze = Table::open(&bronze::spec(base.join(&*pipeline.bronze.path))).await?.log();
         let mut table = Table::open(&spec).await?;
         let files = table.files().await?;
@@ -140,6 +144,7 @@ impl Correction {
             quarantine: Arc::new(quarantine),
             late,
             config,
+            _lease: lease,
         })
     }
 
@@ -256,6 +261,7 @@ impl Correction {
                 progress: fence,
                 info: info.clone(),
                 decided_by_rows: self.dedup.is_some(),
+                ..Change::default()
             };
             let failure = match self.table.commit(change).await {
                 Ok(committed) => {

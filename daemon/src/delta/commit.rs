@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use deltalake_core::kernel::transaction::{CommitData, TransactionError};
-use deltalake_core::kernel::{Action, Add, Remove, Transaction};
+use deltalake_core::kernel::{Action, Add, Metadata, Remove, Transaction};
 use deltalake_core::logstore::{CommitOrBytes, get_actions};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use serde_json::Value;
@@ -64,6 +64,10 @@ pub struct Change {
     pub info: Value,
     /// The rows were decided by those that the table has (duplicates): void once somebody else brings rows.
     pub decided_by_rows: bool,
+    /// The added files hold the removed ones' rows, and none else: no news to whoever follows the table.
+    pub rewrites: bool,
+    /// Other properties of the table.
+    pub metadata: Option<Metadata>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +87,15 @@ struct Fence<'c> {
     progress: &'c [(String, i64)],
     gone: &'c HashSet<String>,
     decided_by_rows: bool,
+}
+
+/// A table's metadata but for its properties.
+fn shape(metadata: &Metadata) -> Value {
+    let mut shape = serde_json::to_value(metadata).unwrap_or_default();
+    if let Some(fields) = shape.as_object_mut() {
+        fields.remove("configuration");
+    }
+    shape
 }
 
 impl Table {
@@ -108,16 +121,23 @@ impl Table {
     pub async fn commit(&mut self, change: Change) -> Result<Committed, CommitError> {
         let gone: HashSet<String> = change.removes.iter().map(|file| file.path.to_string()).collect();
         let fence = Fence { progress: &change.progress, gone: &gone, decided_by_rows: change.decided_by_rows };
-        let removes = change.removes.into_iter().map(|file| Action::Remove(Remove::from(file)));
+        let data_change = !change.rewrites;
+        let removes = change.removes.into_iter().map(Remove::from);
+        let removes = removes.map(|remove| Action::Remove(Remove { data_change, ..remove }));
         // The table grows in the same entry that brings the first rows which need it.
-        let grown = self.grown.as_ref().filter(|_| !change.adds.is_empty());
-        let grown = grown.map(|form| Action::Metadata(form.metadata.clone()));
-        let adds = change.adds.into_iter().map(|file| Action::Add(Add::from(file)));
+        let grown = self.grown.as_ref().filter(|_| !change.adds.is_empty() && data_change);
+        let grown = grown.map(|form| form.metadata.clone());
         let grows = grown.is_some();
-        let actions = grown.into_iter().chain(removes).chain(adds).collect();
+        let metadata = change.metadata.or(grown);
+        let adds = change.adds.into_iter().map(Add::from);
+        let adds = adds.map(|add| Action::Add(Add { data_change, ..add }));
+        let actions = metadata.clone().map(Action::Metadata).into_iter().chain(removes).chain(adds).collect();
         let transactions: Vec<_> = fence.progress.iter().map(|(id, version)| Transaction::new(id, *version)).collect();
-        let mode = if gone.is_empty() { SaveMode::Append } else { SaveMode::Overwrite };
-        let operation = DeltaOperation::Write { mode, partition_by: None, predicate: None };
+        let operation = match (change.rewrites, gone.is_empty()) {
+            (true, _) => DeltaOperation::Optimize { predicate: None, target_size: 0 },
+            (false, true) => DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None },
+            (false, false) => DeltaOperation::Write { mode: SaveMode::Overwrite, partition_by: None, predicate: None },
+        };
         let info = HashMap::from([("silverd".to_owned(), change.info)]);
         let body = CommitData::new(actions, operation, info, transactions).get_bytes();
         let body = body.context("serialize the commit").map_err(CommitError::Unknown)?;
@@ -134,6 +154,9 @@ impl Table {
         if grows {
             self.form = self.grown.take();
         }
+        if let (Some(metadata), Some(form)) = (metadata, &mut self.form) {
+            form.metadata = metadata;
+        }
         for (id, version) in fence.progress {
             self.transactions.insert(id.clone(), *version);
         }
@@ -141,6 +164,11 @@ impl Table {
             self.checkpoint();
         }
         Ok(Committed { version: self.version })
+    }
+
+    /// Whether a table's metadata are those that are known, but for its properties.
+    fn is_as_before(&self, metadata: &Metadata) -> bool {
+        self.form.as_ref().is_some_and(|form| shape(&form.metadata) == shape(metadata))
     }
 
     /// Reads the commit that took a version, and steps behind it if it is none of our business.
@@ -164,6 +192,8 @@ impl Table {
                 Action::Add(add) if fence.decided_by_rows && add.data_change => {
                     return Err(CommitError::Overtaken(version));
                 }
+                // Other properties of the same table change nothing for rows.
+                Action::Metadata(theirs) if self.is_as_before(&theirs) => {}
                 Action::Metadata(_) | Action::Protocol(_) => return Err(CommitError::Changed(version)),
                 _ => {}
             }

@@ -25,24 +25,24 @@ use uuid::Uuid;
 use super::conform::conform;
 
 /// Rows of a row group: what a reader of a part of a file has to decode at least.
-const ROW_GROUP_ROWS_MAX: usize = 128 * 1024;
+pub const ROW_GROUP_ROWS_MAX: usize = 128 * 1024;
 
 /// A file that lies in the table's folder and is in no commit yet.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NewFile {
-    path: String,
-    rows: u64,
-    event_date: Option<String>,
-    size: u64,
-    stats: String,
-    modified_ms: i64,
+    pub(super) path: String,
+    pub(super) rows: u64,
+    pub(super) event_date: Option<String>,
+    pub(super) size: u64,
+    pub(super) stats: String,
+    pub(super) modified_ms: i64,
 }
 
 /// Encodes files of one schema.
 pub struct Encoder {
-    schema: SchemaRef,
-    properties: WriterProperties,
-    extension: &'static str,
+    pub(super) schema: SchemaRef,
+    pub(super) properties: WriterProperties,
+    pub(super) extension: &'static str,
 }
 
 /// The writer's properties for a compression; statistics of whole column chunks, for pruning by Delta's readers.
@@ -94,7 +94,18 @@ impl Encoder {
     }
 }
 
+impl Encoder {
+    /// The columns of the files.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+}
+
 impl NewFile {
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Puts the file into the table's folder.
     pub async fn put(&self, store: &Arc<dyn ObjectStore>, bytes: Bytes) -> anyhow::Result<()> {
         let path = Path::parse(&self.path)?;
@@ -149,7 +160,7 @@ fn date(day: i32) -> String {
 const DAYS: std::ops::RangeInclusive<i32> = -719_162..=2_932_896;
 
 /// Delta's statistics (protocol, "Per-file Statistics"), from the file's own: of its top-level columns of plain types.
-fn stats(schema: &SchemaRef, metadata: &ParquetMetaData) -> Value {
+pub(super) fn stats(schema: &SchemaRef, metadata: &ParquetMetaData) -> Value {
     let (mut lowest, mut highest, mut nulls) = (Map::new(), Map::new(), Map::new());
     for field in schema.fields() {
         let name = field.name();

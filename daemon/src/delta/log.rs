@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, bail};
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::Int64Type;
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type};
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -27,16 +28,41 @@ pub struct LogFiles {
 
 /// Lists the log of the table in `store`. A commit that lands meanwhile may be missing.
 pub async fn list(store: &dyn ObjectStore) -> anyhow::Result<LogFiles> {
-    let mut found = LogFiles::default();
     let files: Vec<_> = store.list(Some(&Path::from(LOG))).map_ok(|meta| meta.location).try_collect().await?;
-    for path in files {
-        match path.filename().and_then(parse_name) {
-            Some((version, Kind::Commit)) => drop(found.commits.insert(version, path)),
-            Some((version, Kind::Checkpoint)) => found.checkpoints.entry(version).or_default().push(path),
-            None => {}
-        }
+    Ok(LogFiles::of(files.into_iter()))
+}
+
+/// The last checkpoint and what stands behind it, or a whole log that has none: what is needed to read the newest version.
+pub async fn tail(store: &dyn ObjectStore) -> anyhow::Result<LogFiles> {
+    #[derive(Deserialize)]
+    struct Hint {
+        version: u64,
     }
-    Ok(found)
+    let hint = match store.get(&Path::from(format!("{LOG}/_last_checkpoint"))).await {
+        Ok(hint) => serde_json::from_slice::<Hint>(&hint.bytes().await?).ok(),
+        Err(object_store::Error::NotFound { .. }) => None,
+        Err(failure) => return Err(failure.into()),
+    };
+    let Some(Hint { version }) = hint else { return list(store).await };
+    let offset = Path::from(format!("{LOG}/{version:020}"));
+    let files: Vec<_> = store.list_with_offset(Some(&Path::from(LOG)), &offset).try_collect().await?;
+    let found = LogFiles::of(files.into_iter().map(|meta| meta.location));
+    // The hint is no more than one.
+    if found.checkpoints.is_empty() { list(store).await } else { Ok(found) }
+}
+
+impl LogFiles {
+    fn of(files: impl Iterator<Item = Path>) -> Self {
+        let mut found = Self::default();
+        for path in files {
+            match path.filename().and_then(parse_name) {
+                Some((version, Kind::Commit)) => drop(found.commits.insert(version, path)),
+                Some((version, Kind::Checkpoint)) => found.checkpoints.entry(version).or_default().push(path),
+                None => {}
+            }
+        }
+        found
+    }
 }
 
 /// Where the entry of a version stands.
@@ -46,8 +72,11 @@ pub fn entry_path(version: u64) -> Path {
 
 /// The versions of all application ids, as of `version` of the table in `store`, or of its newest.
 pub async fn transactions(store: &dyn ObjectStore, version: Option<u64>) -> anyhow::Result<HashMap<String, i64>> {
-    let mut files = list(store).await?;
     let wanted = ..=version.unwrap_or(u64::MAX);
+    let mut files = tail(store).await?;
+    if files.checkpoints.range(wanted).next().is_none() {
+        files = list(store).await?;
+    }
     let mut versions = HashMap::new();
     let mut start = 0;
     if let Some((of, parts)) = files.checkpoints.range(wanted).next_back() {
@@ -74,7 +103,7 @@ pub async fn transactions(store: &dyn ObjectStore, version: Option<u64>) -> anyh
 
 /// The newest version in the log of the table in `store`.
 pub async fn newest_version(store: &dyn ObjectStore) -> anyhow::Result<Option<u64>> {
-    let files = list(store).await?;
+    let files = tail(store).await?;
     let commit = files.commits.last_key_value().map(|(version, _)| *version);
     Ok(commit.max(files.checkpoints.last_key_value().map(|(version, _)| *version)))
 }
@@ -137,7 +166,7 @@ async fn read_checkpoint(
         let batch = batch?;
         let Some(txn) = batch.column_by_name("txn").and_then(|column| column.as_struct_opt()) else { continue };
         let ids = txn.column_by_name("appId").context("`txn` has no `appId`")?;
-        let ids = arrow::compute::cast(ids, &arrow::datatypes::DataType::Utf8)?;
+        let ids = cast(ids, &DataType::Utf8)?;
         let numbers = txn.column_by_name("version").and_then(|column| column.as_primitive_opt::<Int64Type>());
         let (ids, numbers) = (ids.as_string::<i32>(), numbers.context("`txn` has no `version`")?);
         for row in (0..txn.len()).filter(|row| txn.is_valid(*row) && ids.is_valid(*row)) {
@@ -145,4 +174,32 @@ async fn read_checkpoint(
         }
     }
     Ok(())
+}
+
+/// Reads a checkpoint in one file to its end: it must tell of a table.
+pub async fn read_whole_checkpoint(store: &dyn ObjectStore, path: &Path) -> anyhow::Result<()> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(store.get(path).await?.bytes().await?)?;
+    let columns = ["add.path", "add.size", "txn.appId", "txn.version", "metaData.id", "protocol.minReaderVersion"];
+    let mask = ProjectionMask::columns(builder.parquet_schema(), columns);
+    let (mut tables, mut protocols) = (0, 0);
+    for batch in builder.with_projection(mask).build()? {
+        let batch = batch?;
+        tables += texts(&batch, "metaData", "id")?.iter().flatten().count();
+        protocols += texts(&batch, "protocol", "minReaderVersion")?.iter().flatten().count();
+    }
+    anyhow::ensure!(tables == 1 && protocols == 1, "it tells of {tables} tables and {protocols} protocols, not of one");
+    Ok(())
+}
+
+/// The texts of a field of an action in a checkpoint; none where it lacks the field, or the row is another action.
+pub fn texts(batch: &RecordBatch, action: &str, field: &str) -> anyhow::Result<Vec<Option<String>>> {
+    let Some(action) = batch.column_by_name(action).and_then(|column| column.as_struct_opt()) else {
+        return Ok(Vec::new());
+    };
+    let Some(column) = action.column_by_name(field) else { return Ok(Vec::new()) };
+    let column = cast(column, &DataType::Utf8)?;
+    let texts = column.as_string::<i32>();
+    Ok((0..texts.len())
+        .map(|row| (action.is_valid(row) && texts.is_valid(row)).then(|| texts.value(row).to_owned()))
+        .collect())
 }

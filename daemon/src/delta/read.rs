@@ -12,10 +12,11 @@ use futures::{FutureExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::schema::types::SchemaDescriptor;
 
 /// Rows of one read.
 const BATCH_ROWS: usize = 64 * 1024;
@@ -31,40 +32,59 @@ pub struct Columns {
 pub async fn columns(store: ObjectStoreRef, path: Path, size: u64, names: Option<&[&str]>) -> anyhow::Result<Columns> {
     let builder = ParquetRecordBatchStreamBuilder::new(ObjectReader { store, path, size }).await?;
     let rows = builder.metadata().file_metadata().num_rows() as u64;
-    let mask = match names {
-        Some(names) => {
-            let fields = builder.parquet_schema().root_schema().get_fields().iter().enumerate();
-            let wanted = fields.filter(|(_, field)| names.contains(&field.name())).map(|(at, _)| at);
-            ProjectionMask::roots(builder.parquet_schema(), wanted.collect::<Vec<_>>())
-        }
-        None => ProjectionMask::all(),
-    };
+    let mask = mask(builder.parquet_schema(), names);
     let batches = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()?;
     Ok(Columns { rows, schema: batches.schema().clone(), batches })
 }
 
-/// A file, read row group by row group, from its end.
+/// Some top-level columns, or all.
+fn mask(schema: &SchemaDescriptor, names: Option<&[&str]>) -> ProjectionMask {
+    let Some(names) = names else { return ProjectionMask::all() };
+    let fields = schema.root_schema().get_fields().iter().enumerate();
+    let wanted = fields.filter(|(_, field)| names.contains(&field.name())).map(|(at, _)| at);
+    ProjectionMask::roots(schema, wanted.collect::<Vec<_>>())
+}
+
+/// A file, read row group by row group.
 pub struct RowGroups {
     store: ObjectStoreRef,
     path: Path,
     size: u64,
+    metadata: ArrowReaderMetadata,
     left: usize,
 }
 
 impl RowGroups {
     pub async fn open(store: ObjectStoreRef, path: Path, size: u64) -> anyhow::Result<Self> {
-        let mut groups = Self { store, path, size, left: 0 };
-        groups.left = groups.reader().get_metadata(None).await?.num_row_groups();
-        Ok(groups)
+        let mut reader = ObjectReader { store: store.clone(), path: path.clone(), size };
+        let metadata = ArrowReaderMetadata::load_async(&mut reader, ArrowReaderOptions::default()).await?;
+        let left = metadata.metadata().num_row_groups();
+        Ok(Self { store, path, size, metadata, left })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The rows of each row group, and its bytes in the file.
+    pub fn sizes(&self) -> impl ExactSizeIterator<Item = (u64, u64)> {
+        let groups = self.metadata.metadata().row_groups().iter();
+        groups.map(|group| (group.num_rows() as u64, group.compressed_size() as u64))
+    }
+
+    /// Some top-level columns of a row group, or all of them.
+    pub fn read(&self, group: usize, names: Option<&[&str]>) -> anyhow::Result<ParquetRecordBatchStream<ObjectReader>> {
+        let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.reader(), self.metadata.clone());
+        let mask = mask(builder.parquet_schema(), names);
+        let builder = builder.with_row_groups(vec![group]).with_projection(mask);
+        Ok(builder.with_batch_size(BATCH_ROWS).build()?)
     }
 
     /// The last row group that was not read yet.
     pub async fn last(&mut self) -> anyhow::Result<Option<Vec<RecordBatch>>> {
         let Some(group) = self.left.checked_sub(1) else { return Ok(None) };
         self.left = group;
-        let builder = ParquetRecordBatchStreamBuilder::new(self.reader()).await?;
-        let batches = builder.with_row_groups(vec![group]).with_batch_size(BATCH_ROWS).build()?;
-        Ok(Some(batches.try_collect().await?))
+        Ok(Some(self.read(group, None)?.try_collect().await?))
     }
 
     fn reader(&self) -> ObjectReader {

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use chrono::NaiveDate;
 use deltalake_core::kernel::{Action, DataType, Metadata, MetadataExt, PrimitiveType, Remove, StructField, StructType};
 use deltalake_core::logstore::{LogStoreRef, ObjectStoreRef, get_actions};
@@ -19,9 +20,14 @@ use silverd_core::schema::evolve::{Fit, evolve};
 use tracing::info;
 use url::Url;
 
+use super::file::NewFile;
+use super::lister::Lister;
 use super::log::transactions;
 use super::reader::parse_day;
 use super::schema;
+
+/// Where a table's log lies in its folder.
+pub const LOG_FOLDER: &str = super::log::LOG;
 
 /// The partition column of every table of silverd.
 const EVENT_DATE: &str = "event_date";
@@ -89,6 +95,18 @@ impl DataFile {
     }
 }
 
+impl From<&NewFile> for DataFile {
+    fn from(file: &NewFile) -> Self {
+        Self {
+            path: Path::from(file.path.as_str()),
+            event_date: file.event_date.clone(),
+            size: file.size,
+            modified_ms: file.modified_ms,
+            stats: Some(file.stats.clone()),
+        }
+    }
+}
+
 impl From<DataFile> for Remove {
     fn from(file: DataFile) -> Self {
         Remove {
@@ -115,12 +133,18 @@ pub fn url_of(path: &FilePath) -> anyhow::Result<Url> {
     Url::from_directory_path(&path).map_err(|()| anyhow!("{} is no path of a folder", path.display()))
 }
 
+/// The table in a folder, unread.
+fn at(url: Url) -> anyhow::Result<DeltaTable> {
+    let store = Arc::new(Lister::default());
+    Ok(DeltaTableBuilder::from_url(url.clone())?.with_storage_backend(store, url).build()?)
+}
+
 /// The log of the table in a folder; `None` where there is none. No folder is made.
 pub fn log_at(path: &FilePath) -> anyhow::Result<Option<LogStoreRef>> {
     if !path.join("_delta_log").is_dir() {
         return Ok(None);
     }
-    Ok(Some(DeltaTableBuilder::from_url(url_of(path)?)?.build()?.log_store()))
+    Ok(Some(at(url_of(path)?)?.log_store()))
 }
 
 impl Table {
@@ -131,7 +155,7 @@ impl Table {
 
     async fn open_or_create(spec: &Spec) -> anyhow::Result<Self> {
         let url = url_of(&spec.path)?;
-        let mut table = DeltaTableBuilder::from_url(url)?.build()?;
+        let mut table = at(url)?;
         let columns = with_event_date(schema::columns(&spec.schema)?);
         if table.verify_deltatable_existence().await? {
             table.load().await?;
@@ -154,6 +178,35 @@ impl Table {
         opened.read(&table).await?;
         opened.tell_fit();
         Ok(opened)
+    }
+
+    /// Opens a table as it stands, whatever its columns are, with its files; `None` where there is none.
+    pub async fn adopt(name: &str, path: PathBuf) -> anyhow::Result<Option<(Self, Vec<DataFile>)>> {
+        let Some(log) = log_at(&path)? else { return Ok(None) };
+        let mut table = DeltaTable::new(log);
+        if !table.verify_deltatable_existence().await? {
+            return Ok(None);
+        }
+        let opened = async {
+            table.load().await?;
+            let snapshot = table.snapshot()?;
+            let mut opened = Self {
+                name: name.to_owned(),
+                log: table.log_store(),
+                version: 0,
+                transactions: HashMap::new(),
+                id: String::new(),
+                path: path.clone(),
+                columns: snapshot.schema().fields().cloned().collect(),
+                rows: Arc::new(Schema::empty()),
+                fit: Fit { columns: Vec::new(), changes: Vec::new(), notices: Vec::new() },
+                form: None,
+                grown: None,
+            };
+            opened.read(&table).await?;
+            anyhow::Ok((opened, files_in(&table).await?))
+        };
+        opened.await.map(Some).with_context(|| format!("open table {name} in {}", path.display()))
     }
 
     /// Reads the log anew: after a fence or an error nothing that was known before counts.
@@ -189,6 +242,20 @@ impl Table {
     pub fn layout(&self) -> anyhow::Result<SchemaRef> {
         let columns: Vec<_> = self.fit.columns.iter().filter(|column| column.name != EVENT_DATE).cloned().collect();
         schema::layout(&columns, &self.rows)
+    }
+
+    /// The metadata with these properties of the table; `None` if it has them.
+    pub fn with_properties(&self, properties: &[(&str, String)]) -> anyhow::Result<Option<Metadata>> {
+        let form = self.form.as_ref().context("the table was not read yet")?;
+        let has = form.metadata.configuration();
+        if properties.iter().all(|(key, value)| has.get(*key) == Some(value)) {
+            return Ok(None);
+        }
+        let mut metadata = form.metadata.clone();
+        for (key, value) in properties {
+            metadata = metadata.add_config_key((*key).to_owned(), value.clone())?;
+        }
+        Ok(Some(metadata))
     }
 
     /// How the rows that are to be written go into the table.

@@ -171,11 +171,18 @@ pub(crate) fn by_day(batches: &[RecordBatch], event_date: &str) -> anyhow::Resul
 
 /// Dictionaries for enums and what repeats; offsets as differences.
 pub(crate) fn properties(compression: &Compression, schema: &TableSchema) -> anyhow::Result<WriterProperties> {
+    let enums = schema.columns.iter().filter(|column| matches!(column.kind, Kind::Enum(_)));
+    properties_with(compression, enums.map(|column| column.name.as_str()))
+}
+
+/// The same, of a table whose columns with these names are enums.
+pub(crate) fn properties_with<'a>(
+    compression: &Compression,
+    enums: impl Iterator<Item = &'a str>,
+) -> anyhow::Result<WriterProperties> {
     let mut properties = writer_properties(compression)?.set_dictionary_enabled(false);
-    for column in &schema.columns {
-        if matches!(column.kind, Kind::Enum(_)) {
-            properties = properties.set_column_dictionary_enabled(ColumnPath::from(column.name.as_str()), true);
-        }
+    for name in enums {
+        properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), true);
     }
     for name in [added::CLUSTER_ID, added::TOPIC, added::PARTITION, added::INGESTED_AT] {
         properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), true);

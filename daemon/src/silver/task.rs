@@ -347,7 +347,7 @@ impl Task {
         let announced = side::announce(announced, &open.table, &mut progress, &mut info)?;
         let (count, bytes) = (adds.len(), adds.iter().map(NewFile::size).sum());
         let decided_by_rows = open.dedup.is_some();
-        let change = Change { adds, removes: Vec::new(), progress, info, decided_by_rows };
+        let change = Change { adds, progress, info, decided_by_rows, ..Change::default() };
         let committing = open.table.commit(change);
         let committed = self.shared.stages.time(Stage::Commit, committing).await.map_err(anyhow::Error::new)?;
         open.committed_at = Instant::now();

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
@@ -14,7 +13,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use silverd_core::verify::{Entry, Place, Problem, Proof, State};
 
-use crate::delta::{LogFiles, entry_path, list};
+use crate::delta::{LogFiles, entry_path, list, texts};
 
 /// Entries that are read at a time.
 const READS_MAX: usize = 16;
@@ -125,17 +124,4 @@ fn read_part(bytes: Bytes, state: &mut State) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The texts of a field of an action; none where the checkpoint lacks it, or the row is another action.
-fn texts(batch: &RecordBatch, action: &str, field: &str) -> anyhow::Result<Vec<Option<String>>> {
-    let Some(action) = batch.column_by_name(action).and_then(|column| column.as_struct_opt()) else {
-        return Ok(Vec::new());
-    };
-    let Some(column) = action.column_by_name(field) else { return Ok(Vec::new()) };
-    let column = cast(column, &DataType::Utf8)?;
-    let texts = column.as_string::<i32>();
-    Ok((0..texts.len())
-        .map(|row| (action.is_valid(row) && texts.is_valid(row)).then(|| texts.value(row).to_owned()))
-        .collect())
 }

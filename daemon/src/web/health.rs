@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::clock;
 use crate::gold;
+use crate::maintenance;
 use crate::silver::StateOf;
 use crate::status::Status;
 use crate::telemetry::{self, TableStats};
@@ -40,6 +41,7 @@ pub struct Health {
     pub tables: Vec<Table>,
     pub plugins: Vec<Plugin>,
     pub gold: Vec<gold::Shown>,
+    pub maintenance: Vec<maintenance::Shown>,
 }
 
 #[derive(Clone, Debug, Serialize)]

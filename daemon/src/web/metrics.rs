@@ -4,6 +4,7 @@ use std::fmt::{Display, Write};
 
 use super::health::{Health, Partition, Table};
 use crate::gold;
+use crate::maintenance::Shown;
 use crate::telemetry::{STAGES, Stages};
 
 /// Builds the text: one family after the other, each with its help and type.
@@ -77,6 +78,7 @@ pub fn text(health: &Health, stages: Option<&Stages>) -> String {
     }
     plugins(&mut metrics, health);
     gold(&mut metrics, health);
+    maintenance(&mut metrics, health);
     metrics.0
 }
 
@@ -187,4 +189,31 @@ fn gold(metrics: &mut Metrics, health: &Health) {
     metrics.each_gold(health, ("gold_refresh_seconds", "gauge", "How long it took to make the last days anew."), |t| {
         Some(t.took_ms as f64 / 1000.0)
     });
+}
+
+fn maintenance(metrics: &mut Metrics, health: &Health) {
+    type Family = (&'static str, &'static str, &'static str, fn(&Shown) -> u64);
+    let families: [Family; 6] = [
+        (
+            "maintenance_up",
+            "gauge",
+            "0 while the table's small files cannot be merged, or its old ones removed.",
+            |t| u64::from(!matches!(t.state, "paused" | "failing")),
+        ),
+        ("merges_total", "counter", "Files that were made of small ones.", |t| t.merges),
+        ("files_merged_total", "counter", "Small files that were merged.", |t| t.files_merged),
+        ("bytes_merged_total", "counter", "Their bytes.", |t| t.bytes_merged),
+        ("files_removed_total", "counter", "Data files removed that no version has any more.", |t| t.files_removed),
+        ("log_files_removed_total", "counter", "Old entries and checkpoints removed from the log.", |t| {
+            t.log_files_removed
+        }),
+    ];
+    for (name, kind, help, of) in families {
+        if !health.maintenance.is_empty() {
+            metrics.family(name, kind, help);
+        }
+        for table in &health.maintenance {
+            metrics.sample(name, &[("table", &table.table)], of(table));
+        }
+    }
 }

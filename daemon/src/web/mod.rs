@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::gold::Board;
+use crate::maintenance;
 use crate::sql::Tables;
 use crate::status::Status;
 use crate::{clock, telemetry};
@@ -39,6 +40,7 @@ pub struct Page {
     pub token: Option<Secret>,
     pub status: watch::Receiver<Option<Arc<Status>>>,
     pub board: Arc<Board>,
+    pub kept: Arc<maintenance::Board>,
 }
 
 impl Page {
@@ -47,8 +49,9 @@ impl Page {
         token: Option<Secret>,
         status: watch::Receiver<Option<Arc<Status>>>,
         board: Arc<Board>,
+        kept: Arc<maintenance::Board>,
     ) -> Self {
-        Self { topic: pipeline.source.topic.clone(), panels: pipeline.panels.clone(), token, status, board }
+        Self { topic: pipeline.source.topic.clone(), panels: pipeline.panels.clone(), token, status, board, kept }
     }
 }
 
@@ -58,6 +61,7 @@ struct App {
     panels: Vec<String>,
     status: watch::Receiver<Option<Arc<Status>>>,
     board: Arc<Board>,
+    kept: Arc<maintenance::Board>,
     hub: Arc<Hub>,
     past: Past,
     sizes: Arc<Mutex<Sizes>>,
@@ -93,6 +97,7 @@ pub async fn serve(page: Page, place: Place, tables: Arc<Tables>, ended: Cancell
         panels: page.panels.into_iter().map(|panel| panel.name).collect(),
         status: page.status,
         board: page.board,
+        kept: page.kept,
         hub,
         past: Past::default(),
         sizes,
@@ -163,6 +168,7 @@ impl App {
             cpu_seconds: telemetry::process_cpu().as_secs_f64(),
             watchers: self.hub.watchers(),
             gold: self.board.shown(),
+            maintenance: self.kept.shown(),
             ..known.unwrap_or_else(|| Health { state: "starting", ..Health::default() })
         }
     }

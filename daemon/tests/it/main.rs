@@ -18,6 +18,7 @@ mod kill;
 mod lift;
 mod load;
 mod logs;
+mod maintenance;
 mod pipeline;
 mod reload;
 mod truth;

@@ -101,7 +101,7 @@ fn the_api_is_as_described(served: &Served) {
     for field in status.as_object().unwrap().keys() {
         assert!(known.get(field).is_some(), "{field} is not described");
     }
-    for (list, schema) in [("tables", "Table"), ("plugins", "Plugin")] {
+    for (list, schema) in [("tables", "Table"), ("plugins", "Plugin"), ("maintenance", "Maintenance")] {
         let known = &described["components"]["schemas"][schema]["properties"];
         for field in status[list][0].as_object().unwrap().keys() {
             assert!(known.get(field).is_some(), "{list}: {field} is not described");

@@ -6,7 +6,8 @@
 //! | anything else of `[silver.x]`, `[limits]`                      | the table's worker ends and begins anew          |
 //! | a table more, a table less                                     | its worker begins, and catches up; or ends       |
 //! | `[source]`, `[commit]`                                         | the Kafka consumer begins anew                   |
-//! | `[gold]`, `[panel]`, `[http]`, and the tables that they ask     | Gold and the page begin anew                     |
+//! | `[gold]`, `[panel]`, `[http]`, and the tables that they ask     | Gold, the page and the care for files begin anew |
+//! | `[maintenance]`                                                | so do these                                      |
 //! | `[bronze]`, `[quarantine]`, `[late]`                           | everything begins anew, after a last commit      |
 //! | `[state]`                                                      | it counts from the next start                    |
 
@@ -62,7 +63,9 @@ impl Changes {
         differs("state (from the next start)", old.state != new.state);
         changes.reload = differs("reload", old.reload != new.reload);
         let gold = differs("gold", old.gold != new.gold);
-        changes.beside = gold | differs("panel", old.panels != new.panels) | differs("http", old.http != new.http);
+        let maintenance = differs("maintenance", old.maintenance != new.maintenance);
+        changes.beside =
+            gold | maintenance | differs("panel", old.panels != new.panels) | differs("http", old.http != new.http);
         changes.told = told;
         changes.tables_between(old, new, limits);
         changes

@@ -7,6 +7,7 @@ pub mod diff;
 mod env;
 mod gold;
 mod literal;
+mod maintenance;
 mod mask;
 mod mistake;
 mod nearest;
@@ -21,8 +22,8 @@ mod web;
 
 pub use mistake::{Mistake, Mistakes};
 pub use pipeline::{
-    Bronze, Chart, Commit, Compression, Dedup, Expired, Gold, Http, Late, Limits, Located, Match, Panel, Pipeline,
-    Quarantine, Reload, Secret, SilverTable, Source, Start, State, TableName, WhenFull,
+    Bronze, Chart, Commit, Compression, Dedup, Expired, Gold, Http, Late, Limits, Located, Maintenance, Match, Panel,
+    Pipeline, Quarantine, Reload, Secret, SilverTable, Source, Start, State, TableName, WhenFull,
 };
 
 use section::Root;
@@ -58,6 +59,7 @@ fn pipeline(walk: &mut Walk, root: &Root) -> Option<Pipeline> {
     let state = state(walk, root);
     let commit = commit(walk, root);
     let limits = limits(walk, root);
+    let maintenance = maintenance::maintenance(walk, root);
     let reload = reload(walk, root);
     let gold = gold::gold(walk, root);
     let (http, panels) = (web::http(walk, root), web::panels(walk, root));
@@ -74,6 +76,7 @@ fn pipeline(walk: &mut Walk, root: &Root) -> Option<Pipeline> {
         state,
         commit,
         limits,
+        maintenance,
         reload,
         gold,
         panels,

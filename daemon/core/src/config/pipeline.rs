@@ -18,6 +18,7 @@ pub struct Pipeline {
     pub commit: Commit,
     pub limits: Limits,
     pub reload: Reload,
+    pub maintenance: Maintenance,
     /// In the order of the file.
     pub gold: Vec<Gold>,
     /// In the order of the file, which is that of the page.
@@ -186,6 +187,33 @@ pub struct Reload {
 impl Default for Reload {
     fn default() -> Self {
         Reload { shadow_events: 1_000, max_new_rejects: 0.1 }
+    }
+}
+
+/// `[maintenance]`: how the files and logs of all tables are kept small.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Maintenance {
+    pub enabled: bool,
+    /// Small files are merged into files of up to this size.
+    pub file_bytes_max: u64,
+    /// Files that no version since so long has are removed: within it, older versions can be read.
+    pub retention_ms: u64,
+    /// Entries of the log that are older are removed, where a checkpoint holds what they said. No less than the above.
+    pub log_retention_ms: u64,
+    /// With less room than this on the disk, no files are merged.
+    pub free_bytes_min: u64,
+}
+
+impl Default for Maintenance {
+    fn default() -> Self {
+        const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+        Maintenance {
+            enabled: true,
+            file_bytes_max: 128 << 20,
+            retention_ms: DAY_MS,
+            log_retention_ms: 7 * DAY_MS,
+            free_bytes_min: 1 << 30,
+        }
     }
 }
 

@@ -81,6 +81,14 @@ pub(super) fn count(bounds: RangeInclusive<u64>) -> impl FnOnce(&mut Walk, Value
     move |walk, value| integer(walk, value, &bounds, "").and_then(|count| usize::try_from(count).ok())
 }
 
+pub(super) fn boolean(walk: &mut Walk, value: Value) -> Option<bool> {
+    let boolean = value.get_ref().as_bool();
+    if boolean.is_none() {
+        walk.tell(expected("true or false", value).with_help("write `true` or `false`, without quotes"));
+    }
+    boolean
+}
+
 /// Bytes: an integer, or a string such as `"64MiB"`.
 pub(super) fn size(bounds: RangeInclusive<u64>) -> impl FnOnce(&mut Walk, Value<'_>) -> Option<usize> {
     move |walk, value| {

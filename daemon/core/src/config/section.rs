@@ -29,7 +29,7 @@ pub(super) const DEDUP: &[&str] = &["by", "within", "memory_bytes_max", "when_fu
 pub(super) const GOLD: &[&str] = &["sql", "path", "refresh", "days_before"];
 pub(super) const PANEL: &[&str] = &["title", "sql", "chart", "refresh", "unit", "width"];
 
-const SECTIONS: [(&str, &[&str]); 12] = [
+const SECTIONS: [(&str, &[&str]); 13] = [
     ("source", &["brokers", "topic", "group", "start", "expired", "kafka"]),
     ("bronze", &["path", "compression"]),
     ("silver", SILVER_TABLE),
@@ -48,6 +48,7 @@ const SECTIONS: [(&str, &[&str]); 12] = [
             "log_lines_per_second",
         ],
     ),
+    ("maintenance", &["enabled", "file_bytes_max", "retention", "log_retention", "free_bytes_min"]),
     ("reload", &["shadow_events", "max_new_rejects"]),
     ("gold", GOLD),
     ("panel", PANEL),
