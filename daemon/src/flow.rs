@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures::future::join_all;
 use silverd_core::config::Pipeline;
 use silverd_core::route::Router;
 use tokio::sync::watch;
@@ -13,14 +14,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::bronze::{Bronze, NotAppended};
-use crate::ingest::{Arrival, Broker, Cadence, High, Source, Task};
+use crate::ingest::{Arrival, Broker, Cadence, Gathered, High, Source, Task};
 use crate::live::Fresh;
 use crate::side::SideTable;
 use crate::silver::{self, Landing, Loaded, Offer, Worker};
 use crate::status::Status;
 use crate::telemetry::{Stage, Stages};
 use crate::transform::Host;
-use crate::{late, quarantine};
+use crate::{late, memory, quarantine};
 
 /// How a pipeline is to be run.
 pub struct Run {
@@ -57,7 +58,7 @@ pub async fn run(run: Run, stop: CancellationToken) -> anyhow::Result<()> {
     let status = Arc::new(Status::new(&bronze, &sides.quarantine, &workers, high.clone(), stages.clone()));
     run.status.send_replace(Some(status.clone()));
 
-    let mut failed = None;
+    let (mut failed, mut rush) = (None, false);
     'sources: while !stop.is_cancelled() {
         let mut source = start_source(&run, &bronze, &high, &stages)?;
         loop {
@@ -65,8 +66,8 @@ pub async fn run(run: Run, stop: CancellationToken) -> anyhow::Result<()> {
                 arrival = source.next() => arrival,
                 () = stop.cancelled(), if !source.stopping() => { source.stop(); continue }
             };
-            let chunk = match arrival {
-                Some(Arrival::Chunk(chunk)) => Arc::new(chunk),
+            let Gathered { chunk, full } = match arrival {
+                Some(Arrival::Chunk(chunk)) => chunk,
                 Some(Arrival::Drained) => break 'sources,
                 None if source.stopping() => break 'sources,
                 None => {
@@ -82,27 +83,28 @@ pub async fn run(run: Run, stop: CancellationToken) -> anyhow::Result<()> {
                     break;
                 }
             };
+            // The chunk that ends a rush belongs to it.
+            let backlog = std::mem::replace(&mut rush, full) || full;
+            if backlog && !full {
+                tokio::task::spawn_blocking(memory::give_back);
+            }
+            let chunk = Arc::new(chunk);
             let routes = stages.measure(Stage::Route, || router.route(chunk.values().iter()));
             status.arrived(&chunk, routes.unrouted);
 
             let (landing, landed) = watch::channel(Landing::Pending);
             let offer = Offer { chunk: chunk.clone(), routes: Arc::new(routes.tables), landing: landed };
-            for worker in &workers {
-                worker.offer(&offer); // off Bronze's path: never waits
-            }
-            match bronze.append(&chunk, &stop).await {
-                Ok(()) => {
-                    landing.send_replace(Landing::Landed);
-                    source.committed(&chunk.ranges);
-                }
-                Err(NotAppended::Fenced) => {
-                    landing.send_replace(Landing::Abandoned);
-                    break; // a new source resumes behind what the other daemon has written
-                }
-                Err(NotAppended::Stopped) => {
-                    landing.send_replace(Landing::Abandoned);
-                    break 'sources;
-                }
+            let append = async {
+                let appended = bronze.append(&chunk, &stop).await;
+                landing.send_replace(if appended.is_ok() { Landing::Landed } else { Landing::Abandoned });
+                appended
+            };
+            // Beside Bronze: this chunk is written whatever the workers do.
+            let offers = join_all(workers.iter().map(|worker| worker.offer(&offer, backlog)));
+            match tokio::join!(append, offers).0 {
+                Ok(()) => source.committed(&chunk.ranges),
+                Err(NotAppended::Fenced) => break, // a new source resumes behind what the other daemon has written
+                Err(NotAppended::Stopped) => break 'sources,
             }
         }
         drop(source);
@@ -183,5 +185,5 @@ fn start_source(run: &Run, bronze: &Bronze, high: &Arc<High>, stages: &Arc<Stage
 /// Ends every worker, and gives the first failure.
 async fn finish(workers: Vec<Worker>, patience: Duration, stop: &CancellationToken) -> anyhow::Result<()> {
     let ends = workers.into_iter().map(|worker| worker.finish(patience, stop.clone()));
-    futures::future::join_all(ends).await.into_iter().collect()
+    join_all(ends).await.into_iter().collect()
 }

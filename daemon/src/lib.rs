@@ -12,6 +12,7 @@ pub mod ingest;
 pub mod late;
 pub mod live;
 pub mod logging;
+pub mod memory;
 pub mod quarantine;
 pub mod replay;
 pub mod sample;

@@ -15,6 +15,7 @@ mod task;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use silverd_core::chunk::Chunk;
 use silverd_core::config::{SilverTable, TableName};
 use silverd_core::offsets::Offsets;
 use silverd_core::route::Router;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -93,6 +95,7 @@ pub struct Worker {
     pub stats: Arc<TableStats>,
     state: StateOf,
     offers: mpsc::Sender<Offer>,
+    keeps_up: Arc<AtomicBool>,
     hurry: CancellationToken,
     thread: JoinHandle<anyhow::Result<()>>,
 }
@@ -119,6 +122,8 @@ impl StateOf {
 
 /// Chunks that wait for a worker. One: what does not fit is in Bronze.
 const OFFERS_WAITING_MAX: usize = 1;
+/// How long Bronze's next chunk may wait for a worker that falls behind, once.
+const ROOM_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a table may go on to catch up once silverd was told to stop, and how long its step at hand may then take.
 const PATIENCE_AFTER_STOP: Duration = Duration::from_secs(10);
 const HURRY_MAX: Duration = Duration::from_secs(5);
@@ -127,7 +132,7 @@ impl Worker {
     pub fn start(table: &SilverTable, index: usize, shared: Shared) -> anyhow::Result<Self> {
         let (offers, waiting) = mpsc::channel(OFFERS_WAITING_MAX);
         let (stats, state) = (Arc::<TableStats>::default(), StateOf::default());
-        let hurry = CancellationToken::new();
+        let (hurry, keeps_up) = (CancellationToken::new(), Arc::<AtomicBool>::default());
         let plugin = shared.loaded.get(&table.name).cloned();
         if let Some(plugin) = &plugin {
             task::tell_loaded(&table.name, plugin);
@@ -139,6 +144,7 @@ impl Worker {
             offers: waiting,
             stats: stats.clone(),
             state: state.clone(),
+            keeps_up: keeps_up.clone(),
             hurry: hurry.clone(),
             plugin,
             open: None,
@@ -149,12 +155,24 @@ impl Worker {
         let name = table.name.to_string();
         let thread =
             std::thread::Builder::new().name(format!("silver-{name}")).spawn(move || runtime.block_on(task.run()))?;
-        Ok(Self { name, stats, state, offers, hurry, thread })
+        Ok(Self { name, stats, state, offers, keeps_up, hurry, thread })
     }
 
-    /// Offers a chunk, and never waits: a worker that has no room finds it in Bronze.
-    pub fn offer(&self, offer: &Offer) {
-        let _ = self.offers.try_send(offer.clone());
+    /// Offers a chunk. A worker that has no room finds it in Bronze, which costs it the decoding; so while Kafka holds
+    /// more than Bronze can write, one that keeps up is waited for. Bronze has its own chunk to write meanwhile.
+    ///
+    /// | room | backlog | the worker keeps up | |
+    /// |---|---|---|---|
+    /// | yes | | | it takes the chunk |
+    /// | no | no | | it is let go |
+    /// | no | yes | no | it is let go |
+    /// | no | yes | yes | `ROOM_PATIENCE` for room; without, it is let go, and not waited for until it has caught up |
+    pub async fn offer(&self, offer: &Offer, backlog: bool) {
+        let Err(TrySendError::Full(offer)) = self.offers.try_send(offer.clone()) else { return };
+        if backlog && self.keeps_up.load(Relaxed) {
+            let sent = tokio::time::timeout(ROOM_PATIENCE, self.offers.send(offer)).await;
+            self.keeps_up.fetch_and(sent.is_ok(), Relaxed);
+        }
     }
 
     pub fn state_of(&self) -> StateOf {

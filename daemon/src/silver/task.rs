@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
@@ -22,7 +23,7 @@ use crate::bronze::ranges_json;
 use crate::delta::{Change, CommitError, Encoder, NewFile, Table};
 use crate::replay::Replay;
 use crate::side::{self, Announced};
-use crate::telemetry::{Stage, TableStats};
+use crate::telemetry::{Stage, TableStats, thread_cpu};
 use crate::transform::{Plugin, Transformer, Tripped, Verdicts, build};
 use crate::{clock, late, quarantine};
 
@@ -40,6 +41,8 @@ pub(super) struct Task {
     pub(super) offers: mpsc::Receiver<Offer>,
     pub(super) stats: Arc<TableStats>,
     pub(super) state: StateOf,
+    /// The table follows the live flow, and is worth a wait.
+    pub(super) keeps_up: Arc<AtomicBool>,
     pub(super) hurry: CancellationToken,
     /// Loaded once: what lies on the disk later is not taken up by chance.
     pub(super) plugin: Option<Arc<Plugin>>,
@@ -84,6 +87,7 @@ impl Task {
                 Ok(Step::Finished) => return Ok(()),
                 Err(failure) => {
                     self.open = None;
+                    self.keeps_up.store(false, Relaxed);
                     let tripped = failure.is::<Tripped>();
                     last_tries += u32::from(self.offers.is_closed());
                     if last_tries > LAST_TRIES_MAX || self.hurry.is_cancelled() || (tripped && self.offers.is_closed())
@@ -182,6 +186,7 @@ impl Task {
 
     async fn wait(&mut self, open: &mut Open) -> anyhow::Result<()> {
         self.state.set("live");
+        self.keeps_up.store(true, Relaxed);
         let idle = IDLE_COMMIT_INTERVAL.saturating_sub(open.committed_at.elapsed());
         tokio::select! {
             biased;
@@ -215,7 +220,7 @@ impl Task {
     fn update_lag(&self, open: &Open) {
         let lag: i64 =
             missing(&open.next, &self.shared.head.borrow()).iter().map(|(_, range)| range.end - range.start).sum();
-        self.stats.lag.store(lag, std::sync::atomic::Ordering::Relaxed);
+        self.stats.lag.store(lag, Relaxed);
     }
 
     async fn live(&mut self, open: &mut Open, offer: Offer) -> anyhow::Result<()> {
@@ -236,6 +241,7 @@ impl Task {
     /// Reads the next window of what is missing from Bronze.
     async fn catch_up(&mut self, open: &mut Open) -> anyhow::Result<()> {
         self.state.set("catching up from bronze");
+        self.keeps_up.store(false, Relaxed);
         let mut replay = match open.replay.take() {
             Some(replay) => replay,
             None => {
@@ -270,8 +276,12 @@ impl Task {
     ) -> anyhow::Result<()> {
         // A guest's WASI may wait, which the runtime allows only in here.
         let verdicts = tokio::task::block_in_place(|| {
-            let transform = || self.stats.plugin_time(|| open.transformer.transform(chunk, records));
-            self.shared.stages.measure(Stage::Plugin, transform)
+            let before = thread_cpu();
+            let verdicts = self.stats.plugin_time(|| open.transformer.transform(chunk, records));
+            let lift = verdicts.as_ref().map_or(Duration::ZERO, |verdicts| verdicts.lift);
+            self.shared.stages.add(Stage::Lift, lift);
+            self.shared.stages.add(Stage::Plugin, thread_cpu().saturating_sub(before + lift));
+            verdicts
         });
         self.breaker = open.transformer.breaker().clone();
         let mut verdicts = verdicts?;
