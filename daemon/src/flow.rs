@@ -8,31 +8,35 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::future::join_all;
 use silverd_core::config::Pipeline;
-use silverd_core::route::Router;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::bronze::{Bronze, NotAppended};
-use crate::ingest::{Arrival, Broker, Cadence, Gathered, High, Source, Task};
+use crate::crew::{Crew, Turn};
+use crate::ingest::{Arrival, Broker, Cadence, Gathered, Source, Task};
 use crate::live::Fresh;
-use crate::side::SideTable;
-use crate::silver::{self, Landing, Loaded, Offer, Worker};
+use crate::memory;
+use crate::reload::Watch;
+use crate::silver::{Landing, Loaded, Offer};
 use crate::status::Status;
 use crate::telemetry::{Stage, Stages};
 use crate::transform::Host;
-use crate::{late, memory, quarantine};
 
 /// How a pipeline is to be run.
 pub struct Run {
-    pub pipeline: Pipeline,
-    pub broker: Broker,
+    /// What pipeline.toml says, now and later: changes are taken up while the daemon runs.
+    pub pipeline: watch::Receiver<Arc<Pipeline>>,
+    /// The brokers, if they are not those of `[source]`.
+    pub broker: Option<Broker>,
     /// Paths of pipeline.toml count from here.
     pub base: PathBuf,
     /// What the plugins run in.
     pub host: Arc<Host>,
     /// Plugins that have been loaded already. The others are loaded by their workers.
     pub loaded: Loaded,
+    /// Tells of new versions of plugins; `None`: what is loaded stays.
+    pub watch: Option<Watch>,
     /// End when everything that was in the topic at the start is in the tables.
     pub drain: bool,
     /// Bytes of keys and values taken from Kafka.
@@ -48,22 +52,30 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Reads the topic and writes the tables until it is told to stop, or the topic is drained.
-pub async fn run(run: Run, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(mut run: Run, stop: CancellationToken) -> anyhow::Result<()> {
     let stages = Arc::<Stages>::default();
-    let router = Arc::new(Router::new(&run.pipeline.silver));
-    let mut bronze = Bronze::open(&run.base, &run.pipeline.bronze, stages.clone()).await?;
-    let sides = Sides::open(&run).await?;
-    let workers = start_workers(&run, &bronze, &sides, &router, &stages)?;
-    let high = Arc::<High>::default();
-    let status = Arc::new(Status::new(&bronze, &sides.quarantine, &workers, high.clone(), stages.clone()));
-    run.status.send_replace(Some(status.clone()));
+    while let End::Anew = flow(&mut run, &stages, &stop).await? {
+        info!("beginning anew with what pipeline.toml says now");
+        run.loaded.clear();
+    }
+    info!("stopped after a last commit");
+    Ok(())
+}
 
-    let (mut failed, mut rush) = (None, false);
+async fn flow(run: &mut Run, stages: &Arc<Stages>, stop: &CancellationToken) -> anyhow::Result<End> {
+    let mut bronze = Bronze::open(&run.base, &run.pipeline.borrow().bronze.clone(), stages.clone()).await?;
+    let mut crew = Crew::start(run, &bronze, stages).await?;
+    let (mut failed, mut end, mut rush) = (None, End::Over, false);
     'sources: while !stop.is_cancelled() {
-        let mut source = start_source(&run, &bronze, &high, &stages)?;
+        let mut source = start_source(run, &bronze, &crew)?;
         loop {
             let arrival = tokio::select! {
                 arrival = source.next() => arrival,
+                pipeline = edited(&mut run.pipeline) => match crew.turn_to(run, pipeline, &bronze).await {
+                    Turn::Done => continue,
+                    Turn::Source => continue 'sources,
+                    Turn::Everything => { end = End::Anew; break 'sources }
+                },
                 () = stop.cancelled(), if !source.stopping() => { source.stop(); continue }
             };
             let Gathered { chunk, full } = match arrival {
@@ -89,19 +101,21 @@ pub async fn run(run: Run, stop: CancellationToken) -> anyhow::Result<()> {
                 tokio::task::spawn_blocking(memory::give_back);
             }
             let chunk = Arc::new(chunk);
-            let routes = stages.measure(Stage::Route, || router.route(chunk.values().iter()));
-            status.arrived(&chunk, routes.unrouted);
+            let routes = stages.measure(Stage::Route, || crew.router.route(chunk.values().iter()));
+            crew.status.arrived(&chunk, routes.unrouted);
 
             let (landing, landed) = watch::channel(Landing::Pending);
-            let offer = Offer { chunk: chunk.clone(), routes: Arc::new(routes.tables), landing: landed };
+            let routes: Vec<Arc<[u32]>> = routes.tables.into_iter().map(Arc::from).collect();
+            let offers = crew.workers_of(&routes).map(|(worker, records)| {
+                worker.offer(Offer { chunk: chunk.clone(), records, landing: landed.clone() }, backlog)
+            });
             let append = async {
-                let appended = bronze.append(&chunk, &stop).await;
+                let appended = bronze.append(&chunk, stop).await;
                 landing.send_replace(if appended.is_ok() { Landing::Landed } else { Landing::Abandoned });
                 appended
             };
             // Beside Bronze: this chunk is written whatever the workers do.
-            let offers = join_all(workers.iter().map(|worker| worker.offer(&offer, backlog)));
-            match tokio::join!(append, offers).0 {
+            match tokio::join!(append, join_all(offers)).0 {
                 Ok(()) => source.committed(&chunk.ranges),
                 Err(NotAppended::Fenced) => break, // a new source resumes behind what the other daemon has written
                 Err(NotAppended::Stopped) => break 'sources,
@@ -110,80 +124,49 @@ pub async fn run(run: Run, stop: CancellationToken) -> anyhow::Result<()> {
         drop(source);
         tokio::select! { () = tokio::time::sleep(RETRY) => {}, () = stop.cancelled() => {} }
     }
-    finish(workers, if run.drain { Duration::MAX } else { PATIENCE }, &stop).await?;
-    if let Some(failure) = failed {
-        return Err(failure.context("drain the topic"));
-    }
-    info!("stopped after a last commit");
-    Ok(())
-}
-
-/// The tables beside Silver, shared by all workers.
-struct Sides {
-    quarantine: Arc<SideTable>,
-    late: Option<Arc<SideTable>>,
-}
-
-impl Sides {
-    async fn open(run: &Run) -> anyhow::Result<Self> {
-        let (base, pipeline) = (&run.base, &run.pipeline);
-        let quarantine = SideTable::open(&quarantine::KIND, base.join(&*pipeline.quarantine.path)).await?;
-        let late = match pipeline.silver.iter().any(|table| table.late_after_ms.is_some()) {
-            true => Some(Arc::new(SideTable::open(&late::KIND, base.join(&*pipeline.late.path)).await?)),
-            false => None,
-        };
-        Ok(Self { quarantine: Arc::new(quarantine), late })
-    }
-}
-
-fn start_workers(
-    run: &Run,
-    bronze: &Bronze,
-    sides: &Sides,
-    router: &Arc<Router>,
-    stages: &Arc<Stages>,
-) -> anyhow::Result<Vec<Worker>> {
-    let shared = silver::Shared {
-        host: run.host.clone(),
-        loaded: run.loaded.clone(),
-        limits: run.pipeline.limits.clone(),
-        router: router.clone(),
-        quarantine: sides.quarantine.clone(),
-        late: sides.late.clone(),
-        bronze: bronze.log(),
-        head: bronze.head(),
-        rows_max: run.pipeline.commit.rows_max,
-        bytes_max: run.pipeline.commit.bytes_max,
-        stages: stages.clone(),
-        fresh: run.fresh.clone(),
-        base: run.base.clone(),
+    let patience = match end {
+        End::Anew => Duration::ZERO,
+        End::Over if run.drain => Duration::MAX,
+        End::Over => PATIENCE,
     };
-    let tables = run.pipeline.silver.iter().enumerate();
-    tables.map(|(index, table)| Worker::start(table, index, shared.clone())).collect()
+    crew.finish(patience, stop).await?;
+    match failed {
+        Some(failure) => Err(failure.context("drain the topic")),
+        None => Ok(end),
+    }
 }
 
-fn start_source(run: &Run, bronze: &Bronze, high: &Arc<High>, stages: &Arc<Stages>) -> anyhow::Result<Source> {
-    let commit = &run.pipeline.commit;
+/// How a flow ends: for good, or to begin anew with another pipeline.
+enum End {
+    Over,
+    Anew,
+}
+
+/// The pipeline, once it is another one.
+pub async fn edited(pipeline: &mut watch::Receiver<Arc<Pipeline>>) -> Arc<Pipeline> {
+    if pipeline.changed().await.is_err() {
+        return std::future::pending().await; // nobody will ever edit it
+    }
+    pipeline.borrow_and_update().clone()
+}
+
+fn start_source(run: &Run, bronze: &Bronze, crew: &Crew) -> anyhow::Result<Source> {
+    let (source, commit) = (&crew.pipeline.source, &crew.pipeline.commit);
     let cadence = Cadence {
         interval: Duration::from_millis(commit.interval_ms),
         rows_max: commit.rows_max,
         bytes_max: commit.bytes_max,
     };
+    let of_source = || Broker { bootstrap: source.brokers.clone(), cluster_id: None };
     let task = Task {
-        config: run.pipeline.source.clone(),
-        broker: run.broker.clone(),
+        config: source.clone(),
+        broker: run.broker.clone().unwrap_or_else(of_source),
         cadence,
         resume: bronze.resume(),
         drain: run.drain,
-        stages: stages.clone(),
+        stages: crew.stages.clone(),
         taken: run.taken.clone(),
-        high: high.clone(),
+        high: crew.high.clone(),
     };
     Source::start(task).context("start the Kafka consumer")
-}
-
-/// Ends every worker, and gives the first failure.
-async fn finish(workers: Vec<Worker>, patience: Duration, stop: &CancellationToken) -> anyhow::Result<()> {
-    let ends = workers.into_iter().map(|worker| worker.finish(patience, stop.clone()));
-    join_all(ends).await.into_iter().collect()
 }

@@ -1,6 +1,7 @@
 //! The newest rows of the Silver tables, held in memory for whoever watches: bounded in time, rows and bytes.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ const ROWS_MAX: usize = 100_000;
 /// The fresh rows of every table. Off, it keeps nothing.
 #[derive(Default)]
 pub struct Fresh {
-    on: bool,
+    on: AtomicBool,
     tables: Mutex<BTreeMap<String, Kept>>,
 }
 
@@ -32,7 +33,15 @@ struct Kept {
 
 impl Fresh {
     pub fn on() -> Self {
-        Self { on: true, ..Self::default() }
+        Self { on: true.into(), ..Self::default() }
+    }
+
+    /// Keeps rows from now on, or lets go of them.
+    pub fn turn(&self, on: bool) {
+        self.on.store(on, Relaxed);
+        if !on {
+            self.tables.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
     }
 
     /// Takes rows that have just been committed. Never waits for a reader for longer than it takes to clone a list.
@@ -40,7 +49,7 @@ impl Fresh {
         if let Some((oldest, newest)) = ingested(rows) {
             stats.ingested(oldest, newest);
         }
-        if !self.on || rows.is_empty() {
+        if !self.on.load(Relaxed) || rows.is_empty() {
             return;
         }
         let now = Instant::now();

@@ -10,6 +10,7 @@
 //! ```
 
 mod dedup;
+mod swap;
 mod table;
 mod task;
 
@@ -24,20 +25,22 @@ use anyhow::{Context, anyhow, bail};
 use deltalake_core::logstore::LogStoreRef;
 use silverd_core::breaker::Breaker;
 use silverd_core::chunk::Chunk;
-use silverd_core::config::{SilverTable, TableName};
+use silverd_core::config::{Pipeline, Reload, SilverTable, TableName};
 use silverd_core::offsets::Offsets;
 use silverd_core::route::Router;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use crate::live::Fresh;
+use crate::reload::{Desk, Keeper, Kit, Wanted, Watch};
 use crate::side::SideTable;
 use crate::telemetry::{Stages, TableStats};
 use crate::transform::{Host, Limits, Plugin};
 
 pub use dedup::Dedup;
-pub use table::{Blame, fit, fits, load_kept, load_plugin};
+pub use table::{Blame, fit, fits, load_file, load_kept, load_plugin};
 pub(crate) use table::{by_day, properties, spec};
 use task::Task;
 
@@ -53,8 +56,7 @@ pub enum Landing {
 #[derive(Clone)]
 pub struct Offer {
     pub chunk: Arc<Chunk>,
-    /// For each table, in the order of pipeline.toml.
-    pub routes: Arc<Vec<Vec<u32>>>,
+    pub records: Arc<[u32]>,
     pub landing: watch::Receiver<Landing>,
 }
 
@@ -66,8 +68,10 @@ pub type Loaded = BTreeMap<TableName, Arc<Plugin>>;
 pub struct Shared {
     pub host: Arc<Host>,
     pub loaded: Loaded,
+    pub pipeline: Arc<Pipeline>,
     pub limits: Limits,
-    pub router: Arc<Router>,
+    /// Tells of new versions of plugins; `None`: what is loaded stays.
+    pub watch: Option<Watch>,
     pub quarantine: Arc<SideTable>,
     /// Where a table lists its late events.
     pub late: Option<Arc<SideTable>>,
@@ -91,13 +95,15 @@ impl Shared {
 
 /// A table's worker, seen from the flow.
 pub struct Worker {
-    pub name: String,
+    pub name: TableName,
     pub stats: Arc<TableStats>,
     state: StateOf,
     offers: mpsc::Sender<Offer>,
     keeps_up: Arc<AtomicBool>,
     hurry: CancellationToken,
     thread: JoinHandle<anyhow::Result<()>>,
+    wanted: watch::Sender<Wanted>,
+    keeper: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// What a worker is at, in a few words.
@@ -129,33 +135,57 @@ const PATIENCE_AFTER_STOP: Duration = Duration::from_secs(10);
 const HURRY_MAX: Duration = Duration::from_secs(5);
 
 impl Worker {
-    pub fn start(table: &SilverTable, index: usize, shared: Shared) -> anyhow::Result<Self> {
+    /// Starts once `before` is over: the worker that has filled the table until now.
+    pub fn start(
+        table: &SilverTable,
+        shared: Shared,
+        before: impl Future<Output = ()> + Send + 'static,
+    ) -> anyhow::Result<Self> {
         let (offers, waiting) = mpsc::channel(OFFERS_WAITING_MAX);
         let (stats, state) = (Arc::<TableStats>::default(), StateOf::default());
         let (hurry, keeps_up) = (CancellationToken::new(), Arc::<AtomicBool>::default());
+        let desk = Arc::<Desk>::default();
         let plugin = shared.loaded.get(&table.name).cloned();
         if let Some(plugin) = &plugin {
             task::tell_loaded(&table.name, plugin);
         }
+        let wanted = Wanted { table: table.clone(), reload: shared.pipeline.reload.clone() };
+        let (wanted, asked) = watch::channel(wanted);
+        let keeper = shared.watch.clone().map(|watch| {
+            let kit = Kit {
+                host: shared.host.clone(),
+                limits: shared.limits.clone(),
+                bronze: shared.bronze.clone(),
+                base: shared.base.clone(),
+            };
+            tokio::spawn(Keeper { wanted: asked, desk: desk.clone(), stats: stats.clone(), kit, watch }.run())
+        });
         let task = Task {
             config: table.clone(),
-            index,
+            router: Router::new(std::slice::from_ref(table)),
             shared,
+            desk,
             offers: waiting,
             stats: stats.clone(),
             state: state.clone(),
             keeps_up: keeps_up.clone(),
             hurry: hurry.clone(),
             plugin,
+            trial: None,
+            arriving: None,
             open: None,
             breaker: Breaker::default(),
             told: None,
         };
         let runtime = tokio::runtime::Handle::current();
-        let name = table.name.to_string();
-        let thread =
-            std::thread::Builder::new().name(format!("silver-{name}")).spawn(move || runtime.block_on(task.run()))?;
-        Ok(Self { name, stats, state, offers, keeps_up, hurry, thread })
+        let work = move || {
+            runtime.block_on(async {
+                before.await;
+                task.run().await
+            })
+        };
+        let thread = std::thread::Builder::new().name(format!("silver-{}", table.name)).spawn(work)?;
+        Ok(Self { name: table.name.clone(), stats, state, offers, keeps_up, hurry, thread, wanted, keeper })
     }
 
     /// Offers a chunk. A worker that has no room finds it in Bronze, which costs it the decoding; so while Kafka holds
@@ -167,11 +197,25 @@ impl Worker {
     /// | no | no | | it is let go |
     /// | no | yes | no | it is let go |
     /// | no | yes | yes | `ROOM_PATIENCE` for room; without, it is let go, and not waited for until it has caught up |
-    pub async fn offer(&self, offer: &Offer, backlog: bool) {
-        let Err(TrySendError::Full(offer)) = self.offers.try_send(offer.clone()) else { return };
+    pub async fn offer(&self, offer: Offer, backlog: bool) {
+        let Err(TrySendError::Full(offer)) = self.offers.try_send(offer) else { return };
         if backlog && self.keeps_up.load(Relaxed) {
             let sent = tokio::time::timeout(ROOM_PATIENCE, self.offers.send(offer)).await;
             self.keeps_up.fetch_and(sent.is_ok(), Relaxed);
+        }
+    }
+
+    /// Asks for another plugin, or for another way to bring it. The table is the same but for that.
+    pub fn want(&self, table: &SilverTable, reload: &Reload) {
+        self.wanted.send_replace(Wanted { table: table.clone(), reload: reload.clone() });
+    }
+
+    /// Ends after the turn at hand, and leaves the rest to whoever comes.
+    pub async fn replace(self) {
+        let name = self.name.clone();
+        self.hurry.cancel();
+        if let Err(failure) = self.finish(Duration::ZERO, CancellationToken::new()).await {
+            info!(table = %name, "{failure:#}");
         }
     }
 
@@ -185,6 +229,9 @@ impl Worker {
     /// is left behind: it goes on from its last commit at the next start, as after a kill.
     pub async fn finish(self, patience: Duration, stop: CancellationToken) -> anyhow::Result<()> {
         drop(self.offers);
+        if let Some(keeper) = self.keeper {
+            keeper.abort();
+        }
         let (thread, name) = (self.thread, &self.name);
         let mut joined = tokio::task::spawn_blocking(move || thread.join());
         let stopped = async {

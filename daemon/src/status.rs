@@ -26,7 +26,7 @@ pub struct Status {
     pub silver: Vec<(String, Arc<TableStats>, StateOf)>,
     pub quarantine: Arc<TableStats>,
     /// Events that no table takes.
-    pub unrouted: AtomicU64,
+    pub unrouted: Arc<AtomicU64>,
     pub stages: Arc<Stages>,
     head: watch::Receiver<Offsets>,
     high: Arc<High>,
@@ -39,12 +39,13 @@ impl Status {
         workers: &[Worker],
         high: Arc<High>,
         stages: Arc<Stages>,
+        unrouted: Arc<AtomicU64>,
     ) -> Self {
         Self {
             bronze: bronze.stats(),
-            silver: workers.iter().map(|w| (w.name.clone(), w.stats.clone(), w.state_of())).collect(),
+            silver: workers.iter().map(|w| (w.name.to_string(), w.stats.clone(), w.state_of())).collect(),
             quarantine: quarantine.stats(),
-            unrouted: AtomicU64::new(0),
+            unrouted,
             stages,
             head: bronze.head(),
             high,

@@ -124,7 +124,12 @@ pub struct TableStats {
     pub delay_ms: AtomicI64,
     /// CPU time of the plugin and the lift.
     pub plugin_nanos: AtomicU64,
+    /// How often a new version took the place of another, and how long the table stood still for it.
+    pub swaps: AtomicU64,
+    pub swap_micros_last: AtomicU64,
+    pub swap_micros_max: AtomicU64,
     plugin: Mutex<Option<PluginShown>>,
+    refused: Mutex<Option<String>>,
 }
 
 /// The plugin that fills a table.
@@ -133,6 +138,10 @@ pub struct PluginShown {
     pub interface: String,
     pub digest: String,
     pub loaded_at_ms: i64,
+    /// When it took another's place in the running daemon.
+    pub swapped_at_ms: Option<i64>,
+    /// What its run beside the other one showed.
+    pub shadow: Option<String>,
 }
 
 impl TableStats {
@@ -163,10 +172,43 @@ impl TableStats {
         result
     }
 
+    /// A table has been opened with a plugin, maybe once more.
     pub fn plugin_loaded(&self, interface: &str, digest: &str) {
-        let shown =
-            PluginShown { interface: interface.to_owned(), digest: digest.to_owned(), loaded_at_ms: clock::now_ms() };
-        *self.plugin.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
+        let mut plugin = self.plugin.lock().unwrap_or_else(PoisonError::into_inner);
+        if plugin.as_ref().is_some_and(|shown| shown.digest == digest) {
+            return;
+        }
+        *plugin = Some(PluginShown {
+            interface: interface.to_owned(),
+            digest: digest.to_owned(),
+            loaded_at_ms: clock::now_ms(),
+            swapped_at_ms: None,
+            shadow: None,
+        });
+    }
+
+    /// A version has taken the place of another.
+    pub fn plugin_swapped(&self, interface: &str, digest: &str, shadow: Option<String>, pause: Duration) {
+        let (micros, at_ms) = (pause.as_micros() as u64, clock::now_ms());
+        self.swaps.fetch_add(1, Relaxed);
+        self.swap_micros_last.store(micros, Relaxed);
+        self.swap_micros_max.fetch_max(micros, Relaxed);
+        *self.plugin.lock().unwrap_or_else(PoisonError::into_inner) = Some(PluginShown {
+            interface: interface.to_owned(),
+            digest: digest.to_owned(),
+            loaded_at_ms: at_ms,
+            swapped_at_ms: Some(at_ms),
+            shadow,
+        });
+    }
+
+    /// Why what lies in the plugin's place does not fill the table, if so.
+    pub fn plugin_refused(&self, why: Option<String>) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    pub fn refusal(&self) -> Option<String> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn plugin(&self) -> Option<PluginShown> {

@@ -1,11 +1,13 @@
 //! What runs beside the pipeline, and never in its way: the status on the terminal, Gold, and the page.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
-use silverd_core::config::Http;
+use silverd_core::config::diff::Changes;
+use silverd_core::config::{Http, Pipeline};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -59,34 +61,109 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs a pipeline with all that belongs to it until it ends.
 pub async fn run(
-    mut run: Run,
+    run: Run,
     args: PageArgs,
     shown: watch::Receiver<Option<Arc<Status>>>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let address = args.address(&run.pipeline.http)?;
-    run.fresh = Arc::new(if address.is_some() { Fresh::on() } else { Fresh::default() });
-    let tables = Arc::new(Tables::new(&run.pipeline, &run.base, run.fresh.clone()));
-    let board = Arc::new(Board::new(&run.pipeline));
-    let keeper = Keeper::new(&run.pipeline, &run.base, tables.clone(), board.clone());
-    let (flow_ended, ended) = (CancellationToken::new(), CancellationToken::new());
-    let asker = match address {
-        Some(address) => {
-            let token = if args.no_token { None } else { run.pipeline.http.token.clone() };
-            let page = Page::new(&run.pipeline, token, shown.clone(), board);
-            web::serve(page, Place { address, elsewhere: args.elsewhere }, tables, ended.clone()).await
-        }
-        None => None,
-    };
-    let questions = Questions::start(keeper, asker, flow_ended.clone(), ended.clone())?;
-    let display = tokio::spawn(status::show(shown, flow_ended.clone()));
-    let drain = run.drain;
-    let result = flow::run(run, stop.clone()).await;
+    let pipeline = run.pipeline.borrow().clone();
+    args.address(&pipeline.http)?;
+    let flow_ended = CancellationToken::new();
+    let display = tokio::spawn(status::show(shown.clone(), flow_ended.clone()));
+    let beside = Beside { args, base: run.base.clone(), fresh: run.fresh.clone(), shown };
+    let patience = if run.drain { Duration::MAX } else { PATIENCE };
+    let beside = tokio::spawn(beside.run(run.pipeline.clone(), flow_ended.clone(), patience, stop.clone()));
+    let result = flow::run(run, stop).await;
     flow_ended.cancel();
     let _ = display.await;
-    questions.finish(drain, &stop).await;
-    ended.cancel();
+    let _ = beside.await;
     result
+}
+
+/// Gold and the page.
+struct Beside {
+    args: PageArgs,
+    base: PathBuf,
+    fresh: Arc<Fresh>,
+    shown: watch::Receiver<Option<Arc<Status>>>,
+}
+
+/// Both at work.
+struct Working {
+    questions: Questions,
+    finish: CancellationToken,
+    ended: CancellationToken,
+}
+
+impl Beside {
+    /// Keeps them at work until the flow has ended, and begins anew where pipeline.toml asks for it.
+    async fn run(
+        self,
+        mut pipeline: watch::Receiver<Arc<Pipeline>>,
+        flow_ended: CancellationToken,
+        patience: Duration,
+        stop: CancellationToken,
+    ) {
+        let mut current = pipeline.borrow_and_update().clone();
+        let mut working = self.start(&current).await;
+        loop {
+            let next = tokio::select! {
+                () = flow_ended.cancelled() => break,
+                next = flow::edited(&mut pipeline) => next,
+            };
+            let changes = Changes::between(&current, &next);
+            if !changes.beside && !changes.all {
+                continue;
+            }
+            if let Some(working) = working.take() {
+                working.end(PATIENCE, &stop).await;
+            }
+            current = next;
+            working = self.start(&current).await;
+        }
+        if let Some(working) = working {
+            working.end(patience, &stop).await;
+        }
+    }
+
+    async fn start(&self, pipeline: &Pipeline) -> Option<Working> {
+        let address = match self.args.address(&pipeline.http) {
+            Ok(address) => address,
+            Err(failure) => {
+                warn!("the page is not served: {failure:#}");
+                None
+            }
+        };
+        self.fresh.turn(address.is_some());
+        let tables = Arc::new(Tables::new(pipeline, &self.base, self.fresh.clone()));
+        let board = Arc::new(Board::new(pipeline));
+        let keeper = Keeper::new(pipeline, &self.base, tables.clone(), board.clone());
+        let (finish, ended) = (CancellationToken::new(), CancellationToken::new());
+        let asker = match address {
+            Some(address) => {
+                let token = if self.args.no_token { None } else { pipeline.http.token.clone() };
+                let page = Page::new(pipeline, token, self.shown.clone(), board);
+                web::serve(page, Place { address, elsewhere: self.args.elsewhere }, tables, ended.clone()).await
+            }
+            None => None,
+        };
+        match Questions::start(keeper, asker, finish.clone(), ended.clone()) {
+            Ok(questions) => Some(Working { questions, finish, ended }),
+            Err(failure) => {
+                warn!("start Gold and the page: {failure:#}; the pipeline goes on without them");
+                None
+            }
+        }
+    }
+}
+
+impl Working {
+    /// Ends the page once Gold has come up to date, or has taken too long.
+    async fn end(self, patience: Duration, stop: &CancellationToken) {
+        self.finish.cancel();
+        self.questions.finish(patience, stop).await;
+        self.ended.cancel();
+    }
 }
 
 /// The thread on which all SQL runs: Gold's and the page's, one question at a time, on one core at most.
@@ -121,17 +198,17 @@ impl Questions {
         Ok(Self { gold })
     }
 
-    /// Lets Gold come up to date: in a drain for as long as it takes, else for a while.
-    async fn finish(self, drain: bool, stop: &CancellationToken) {
-        let patience = async {
-            if drain {
+    /// Lets Gold come up to date, for a while.
+    async fn finish(self, patience: Duration, stop: &CancellationToken) {
+        let over = async {
+            if patience == Duration::MAX {
                 stop.cancelled().await;
             }
-            tokio::time::sleep(PATIENCE).await;
+            tokio::time::sleep(patience.min(PATIENCE)).await;
         };
         tokio::select! {
             _ = self.gold => {}
-            () = patience => warn!("the Gold tables are not up to date; they will be after the next start"),
+            () = over => warn!("the Gold tables are not up to date; they will be after the next start"),
         }
     }
 }

@@ -10,10 +10,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::beside::{self, PageArgs};
+use super::follow::Follow;
 use super::setup::Setup;
 use crate::flow::Run;
 use crate::generate::{GenerateArgs, Sender};
 use crate::ingest::EmbeddedBroker;
+use crate::reload::Watch;
 
 #[derive(clap::Args, Debug)]
 pub struct DemoArgs {
@@ -73,12 +75,14 @@ pub async fn demo(file: &Path, args: DemoArgs, time: Option<Duration>, stop: Can
     let generating = tokio::spawn(sender.produce(generate, gate, stop.child_token()));
 
     let (sender, shown) = watch::channel(None);
+    let watch = Watch::start();
     let run = Run {
-        pipeline: setup.pipeline,
-        broker: embedded.broker(),
+        pipeline: Follow::start(file, host.clone(), watch.clone(), setup.pipeline),
+        broker: Some(embedded.broker()),
         base: setup.base,
         host,
         loaded,
+        watch: Some(watch),
         drain: false,
         taken,
         fresh: Arc::default(),

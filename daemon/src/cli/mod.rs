@@ -3,6 +3,7 @@
 mod bench;
 mod beside;
 mod demo;
+mod follow;
 mod plugin;
 mod progress;
 mod quarantine;

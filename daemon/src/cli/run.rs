@@ -7,9 +7,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::beside::{self, PageArgs};
+use super::follow::Follow;
 use super::setup::Setup;
 use crate::flow::Run;
-use crate::ingest::Broker;
+use crate::reload::Watch;
 use crate::silver::Loaded;
 
 #[derive(clap::Args, Debug)]
@@ -24,14 +25,20 @@ pub struct RunArgs {
 pub async fn run(file: &Path, args: RunArgs, stop: CancellationToken) -> anyhow::Result<()> {
     let setup = Setup::read(file)?;
     let host = setup.host()?;
-    let broker = Broker { bootstrap: setup.pipeline.source.brokers.clone(), cluster_id: None };
+    // A drain is one piece of work, with what lies there when it begins.
+    let watch = (!args.drain).then(Watch::start);
+    let pipeline = match &watch {
+        Some(watch) => Follow::start(file, host.clone(), watch.clone(), setup.pipeline),
+        None => watch::channel(Arc::new(setup.pipeline)).1,
+    };
     let (sender, shown) = watch::channel(None);
     let run = Run {
-        pipeline: setup.pipeline,
-        broker,
+        pipeline,
+        broker: None,
         base: setup.base,
         host,
         loaded: Loaded::new(),
+        watch,
         drain: args.drain,
         taken: Arc::default(),
         fresh: Arc::default(),

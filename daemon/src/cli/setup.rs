@@ -96,10 +96,15 @@ impl Setup {
     ///
     /// Works for as long as it takes, on the thread that it is called on.
     pub fn load_plugins(&self, host: &Arc<Host>) -> anyhow::Result<Loaded> {
+        self.load_plugins_of(host, |_| true)
+    }
+
+    /// The same for some tables.
+    pub fn load_plugins_of(&self, host: &Arc<Host>, of: impl Fn(&SilverTable) -> bool) -> anyhow::Result<Loaded> {
         let runtime = tokio::runtime::Handle::current();
         let limits = self.pipeline.limits.clone();
         let (mut mistakes, mut loaded) = (Vec::new(), Loaded::new());
-        for table in &self.pipeline.silver {
+        for table in self.pipeline.silver.iter().filter(|table| of(table)) {
             let loaded_plugin = load_plugin(table, &self.base, host.clone(), limits.clone())
                 .and_then(|plugin| runtime.block_on(fits(table, &plugin, &self.base)).map(|()| plugin));
             match loaded_plugin {
@@ -119,7 +124,7 @@ impl Setup {
 
 impl Setup {
     /// Tells SQL that cannot be read, or asks for tables that there are not. A running silverd goes on without it.
-    fn check_sql(&self) -> anyhow::Result<()> {
+    pub fn check_sql(&self) -> anyhow::Result<()> {
         let tables = Tables::new(&self.pipeline, &self.base, Arc::default());
         let gold = self.pipeline.gold.iter().map(|gold| (format!("gold.{}", gold.name), &gold.sql, true));
         let panels = self.pipeline.panels.iter().map(|panel| (format!("panel.{}", panel.name), &panel.sql, false));

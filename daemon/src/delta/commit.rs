@@ -110,7 +110,8 @@ impl Table {
         let fence = Fence { progress: &change.progress, gone: &gone, decided_by_rows: change.decided_by_rows };
         let removes = change.removes.into_iter().map(|file| Action::Remove(Remove::from(file)));
         // The table grows in the same entry that brings the first rows which need it.
-        let grown = self.grown.clone().filter(|_| !change.adds.is_empty()).map(Action::Metadata);
+        let grown = self.grown.as_ref().filter(|_| !change.adds.is_empty());
+        let grown = grown.map(|form| Action::Metadata(form.metadata.clone()));
         let adds = change.adds.into_iter().map(|file| Action::Add(Add::from(file)));
         let grows = grown.is_some();
         let actions = grown.into_iter().chain(removes).chain(adds).collect();
@@ -131,7 +132,7 @@ impl Table {
         }
         self.version += 1;
         if grows {
-            self.grown = None;
+            self.form = self.grown.take();
         }
         for (id, version) in fence.progress {
             self.transactions.insert(id.clone(), *version);

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
+use deltalake_core::logstore::LogStoreRef;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 use silverd_core::account::Counts;
 
-use super::log::{LOG, version_of_commit};
+use super::log::{LOG, newest_version, version_of_commit};
 
 /// Commits that follow one another and are of the same plugin.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -69,6 +70,24 @@ pub async fn history(store: &dyn ObjectStore) -> anyhow::Result<Vec<Span>> {
         add(&mut spans, version, &bytes).with_context(|| format!("read commit {path}"))?;
     }
     Ok(spans)
+}
+
+/// How far back the last plugin is looked for.
+const COMMITS_MAX: u64 = 1_000;
+
+/// The digest of the plugin that made a table's newest progress; `None` if the log does not tell, or not any more.
+pub async fn last_plugin(log: &LogStoreRef) -> anyhow::Result<Option<String>> {
+    let newest = newest_version(log.object_store(None).as_ref()).await?.unwrap_or(0);
+    for version in (newest.saturating_sub(COMMITS_MAX)..=newest).rev() {
+        let Some(bytes) = log.read_commit_entry(version).await? else { return Ok(None) };
+        let mut spans = Vec::new();
+        add(&mut spans, version, &bytes).with_context(|| format!("read commit {version}"))?;
+        // A correction makes no progress, and says nothing of what comes next.
+        if let Some(span) = spans.pop().filter(|span| !span.ranges.is_empty()) {
+            return Ok(Some(span.digest));
+        }
+    }
+    Ok(None)
 }
 
 fn add(spans: &mut Vec<Span>, version: u64, commit: &[u8]) -> anyhow::Result<()> {

@@ -12,7 +12,7 @@ mod table;
 
 pub use commit::{Change, CommitError, Committed, checkpoints_done};
 pub use file::{Encoder, NewFile, writer_properties};
-pub use history::{Span, history};
+pub use history::{Span, history, last_plugin};
 pub use log::{LogFiles, entry_path, list, transactions};
 pub use read::{RowGroups, columns};
 pub use reader::Reader;

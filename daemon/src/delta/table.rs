@@ -6,7 +6,7 @@ use std::path::{Path as FilePath, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use arrow::datatypes::SchemaRef;
 use chrono::NaiveDate;
-use deltalake_core::kernel::{Action, DataType, Metadata, MetadataExt, PrimitiveType, Remove, StructField};
+use deltalake_core::kernel::{Action, DataType, Metadata, MetadataExt, PrimitiveType, Remove, StructField, StructType};
 use deltalake_core::logstore::{LogStoreRef, ObjectStoreRef, get_actions};
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::SaveMode;
@@ -47,13 +47,22 @@ pub struct Table {
     /// Delta's own id of the table, from its metadata.
     pub id: String,
     path: PathBuf,
+    /// What the table is at that version; `None` before it was read.
+    pub(super) form: Option<Form>,
     /// The columns of the rows that are to be written, as Delta has them and as they come.
     columns: Vec<StructField>,
     rows: SchemaRef,
     /// How these go into the table.
     fit: Fit,
     /// What the table becomes with the next rows, if it changes.
-    pub(super) grown: Option<Metadata>,
+    pub(super) grown: Option<Form>,
+}
+
+/// A table's metadata, and the columns in it.
+#[derive(Clone)]
+pub(super) struct Form {
+    pub(super) metadata: Metadata,
+    schema: StructType,
 }
 
 /// A data file of a table.
@@ -139,6 +148,7 @@ impl Table {
             columns,
             rows: spec.schema.clone(),
             fit: Fit { columns: Vec::new(), changes: Vec::new(), notices: Vec::new() },
+            form: None,
             grown: None,
         };
         opened.read(&table).await?;
@@ -153,19 +163,25 @@ impl Table {
     }
 
     async fn read(&mut self, table: &DeltaTable) -> anyhow::Result<()> {
-        self.fit = accepts(table, &self.columns)?;
         let snapshot = table.snapshot()?;
-        self.grown = match self.fit.changes.is_empty() {
-            true => None,
-            false => {
-                let grown = schema::grown(&snapshot.schema(), &self.fit.columns)?;
-                Some(snapshot.metadata().clone().with_schema(&grown)?)
-            }
-        };
+        accepts(table)?;
+        let form = Form { metadata: snapshot.metadata().clone(), schema: snapshot.schema().as_ref().clone() };
+        (self.fit, self.grown) = form.grow(&self.columns)?;
         let version = table.version().ok_or_else(|| anyhow!("the table has no version"))?;
-        self.id = snapshot.metadata().id().to_string();
+        self.id = form.metadata.id().to_string();
+        self.form = Some(form);
         self.transactions = transactions(self.store().as_ref(), Some(version)).await?;
         self.version = version;
+        Ok(())
+    }
+
+    /// Goes on with rows of other columns. Nothing is read for it, and nothing changes if the table cannot take them.
+    pub fn turn_to(&mut self, spec: &Spec) -> anyhow::Result<()> {
+        let columns = with_event_date(schema::columns(&spec.schema)?);
+        let form = self.form.as_ref().context("the table was not read yet")?;
+        (self.fit, self.grown) = form.grow(&columns)?;
+        (self.columns, self.rows) = (columns, spec.schema.clone());
+        self.tell_fit();
         Ok(())
     }
 
@@ -316,7 +332,7 @@ async fn create(table: &DeltaTable, spec: &Spec, columns: Vec<StructField>) -> a
 /// The highest protocol that this writer keeps: appends without invariants, generated columns or the like.
 const WRITER_VERSION_MAX: i32 = 2;
 
-fn accepts(table: &DeltaTable, columns: &[StructField]) -> anyhow::Result<Fit> {
+fn accepts(table: &DeltaTable) -> anyhow::Result<()> {
     let snapshot = table.snapshot()?;
     let protocol = snapshot.protocol();
     if protocol.min_writer_version() > WRITER_VERSION_MAX {
@@ -330,5 +346,18 @@ fn accepts(table: &DeltaTable, columns: &[StructField]) -> anyhow::Result<Fit> {
     if partitioned != [EVENT_DATE] {
         bail!("the table is partitioned by {partitioned:?}, expected [\"{EVENT_DATE}\"]");
     }
-    Ok(evolve(&schema::known(snapshot.schema().fields()), &schema::known(columns))?)
+    Ok(())
+}
+
+impl Form {
+    /// How these columns go into the table, and what it becomes by that, if it changes.
+    fn grow(&self, columns: &[StructField]) -> anyhow::Result<(Fit, Option<Self>)> {
+        let fit = evolve(&schema::known(self.schema.fields()), &schema::known(columns))?;
+        if fit.changes.is_empty() {
+            return Ok((fit, None));
+        }
+        let schema = schema::grown(&self.schema, &fit.columns)?;
+        let metadata = self.metadata.clone().with_schema(&schema)?;
+        Ok((fit, Some(Self { metadata, schema })))
+    }
 }

@@ -37,7 +37,18 @@ pub fn load_plugin(
     limits: Limits,
 ) -> anyhow::Result<Plugin> {
     let file = transform::build::wasm_of(&base.join(&*config.plugin))?;
-    let plugin = Plugin::load(host, &config.name, &file, handed_over(config, base)?, limits)?;
+    load_file(config, base, host, limits, &file)
+}
+
+/// Loads a table's plugin from this file, and checks that it can fill the table.
+pub fn load_file(
+    config: &SilverTable,
+    base: &std::path::Path,
+    host: Arc<Host>,
+    limits: Limits,
+    file: &std::path::Path,
+) -> anyhow::Result<Plugin> {
+    let plugin = Plugin::load(host, &config.name, file, handed_over(config, base)?, limits)?;
     fills(config, plugin)
 }
 

@@ -12,19 +12,22 @@ use silverd_core::breaker::Breaker;
 use silverd_core::chunk::Chunk;
 use silverd_core::config::SilverTable;
 use silverd_core::offsets::{Offsets, Ranges, advance, missing};
+use silverd_core::route::Router;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::dedup::Dedup;
+use super::swap::{Arriving, RolledBack, Trial};
 use super::table::{by_day, load_plugin, properties, spec};
 use super::{Landing, Offer, Shared, StateOf};
 use crate::bronze::ranges_json;
 use crate::delta::{Change, CommitError, Encoder, NewFile, Table};
+use crate::reload::{self, Desk};
 use crate::replay::Replay;
 use crate::side::{self, Announced};
 use crate::telemetry::{Stage, TableStats, thread_cpu};
-use crate::transform::{Plugin, Transformer, Tripped, Verdicts, build};
+use crate::transform::{Plugin, Transformer, Tripped, Verdicts};
 use crate::{clock, late, quarantine};
 
 const RETRY_FIRST: Duration = Duration::from_millis(500);
@@ -36,16 +39,22 @@ const IDLE_COMMIT_INTERVAL: Duration = Duration::from_secs(30);
 
 pub(super) struct Task {
     pub(super) config: SilverTable,
-    pub(super) index: usize,
+    /// Finds the records that are this table's, where they are read from Bronze.
+    pub(super) router: Router,
     pub(super) shared: Shared,
+    /// Where new versions of the plugin lie.
+    pub(super) desk: Arc<Desk>,
     pub(super) offers: mpsc::Receiver<Offer>,
     pub(super) stats: Arc<TableStats>,
     pub(super) state: StateOf,
     /// The table follows the live flow, and is worth a wait.
     pub(super) keeps_up: Arc<AtomicBool>,
     pub(super) hurry: CancellationToken,
-    /// Loaded once: what lies on the disk later is not taken up by chance.
+    /// Loaded once: what lies on the disk later comes by the desk.
     pub(super) plugin: Option<Arc<Plugin>>,
+    /// While a new version is not trusted yet.
+    pub(super) trial: Option<Trial>,
+    pub(super) arriving: Option<Arriving>,
     pub(super) open: Option<Open>,
     /// What is remembered of the plugin's faults, over openings.
     pub(super) breaker: Breaker,
@@ -55,9 +64,9 @@ pub(super) struct Task {
 
 /// A table that stands ready, and the plugin that fills it.
 pub(super) struct Open {
-    table: Table,
-    transformer: Transformer,
-    encoder: Arc<Encoder>,
+    pub(super) table: Table,
+    pub(super) transformer: Transformer,
+    pub(super) encoder: Arc<Encoder>,
     dedup: Option<Dedup>,
     /// Up to where the table has come, in memory: at least as far as its last commit.
     next: Offsets,
@@ -85,6 +94,11 @@ impl Task {
             match step.unwrap_or_else(|_| Err(anyhow!("the worker panicked; please report this"))) {
                 Ok(Step::Go) => pause = RETRY_FIRST,
                 Ok(Step::Finished) => return Ok(()),
+                Err(failure) if failure.is::<RolledBack>() => {
+                    if let Some(failure) = failure.downcast_ref() {
+                        self.roll_back(failure).await;
+                    }
+                }
                 Err(failure) => {
                     self.open = None;
                     self.keeps_up.store(false, Relaxed);
@@ -99,10 +113,11 @@ impl Task {
                         continue;
                     }
                     self.tell(&failure, pause);
-                    let hurry = self.hurry.clone();
+                    let (hurry, desk) = (self.hurry.clone(), self.desk.clone());
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
                         () = hurry.cancelled() => {}
+                        () = desk.filled() => {}
                         () = self.let_offers_go() => {}
                     }
                     pause = (pause * 2).min(RETRY_MAX);
@@ -127,16 +142,10 @@ impl Task {
         error!(%table, "{reason}. The table is paused, bronze goes on; trying again in {seconds} s, or when the plugin changes");
         self.state.set(format!("paused for {seconds} s: {}", reason.lines().next().unwrap_or_default()));
         self.told = Some(reason);
-        // Whatever lies in its place by then is loaded.
-        self.plugin = None;
-        let changed = build::changed(self.shared.base.join(&*self.config.plugin));
-        let hurry = self.hurry.clone();
+        let (hurry, desk) = (self.hurry.clone(), self.desk.clone());
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = changed => {
-                info!(table = %self.config.name, "the plugin has changed; trying it");
-                self.breaker = Breaker::default();
-            }
+            () = desk.filled() => {}
             () = hurry.cancelled() => {}
             () = async { while self.offers.recv().await.is_some() {} } => {} // the flow is over: once more, and no more
         }
@@ -167,6 +176,7 @@ impl Task {
 
     /// One turn: a live chunk, a window from Bronze, or a wait for either.
     async fn step(&mut self) -> anyhow::Result<Step> {
+        self.take_version();
         let mut open = match self.open.take() {
             Some(open) => open,
             None => self.open_up().await?,
@@ -187,6 +197,7 @@ impl Task {
     async fn wait(&mut self, open: &mut Open) -> anyhow::Result<()> {
         self.state.set("live");
         self.keeps_up.store(true, Relaxed);
+        let desk = self.desk.clone();
         let idle = IDLE_COMMIT_INTERVAL.saturating_sub(open.committed_at.elapsed());
         tokio::select! {
             biased;
@@ -195,6 +206,7 @@ impl Task {
                 None => Ok(()),
             },
             _ = self.shared.head.changed() => Ok(()),
+            () = desk.filled() => Ok(()),
             () = tokio::time::sleep(idle) => {
                 open.committed_at = Instant::now();
                 self.commit(open, Vec::new(), Vec::new(), &Verdicts::default()).await
@@ -230,8 +242,7 @@ impl Task {
         }
         open.replay = None;
         if take == offer.chunk.ranges {
-            let records = &offer.routes[self.index];
-            return self.process(open, &offer.chunk, records, offer.landing).await;
+            return self.process(open, &offer.chunk, &offer.records, offer.landing).await;
         }
         let part = offer.chunk.select(&take);
         let records = self.route(&part);
@@ -262,8 +273,8 @@ impl Task {
     /// The records of a chunk that are this table's.
     fn route(&self, chunk: &Chunk) -> Vec<u32> {
         self.shared.stages.measure(Stage::Route, || {
-            let mut routes = self.shared.router.route(chunk.values().iter());
-            std::mem::take(&mut routes.tables[self.index])
+            let mut routes = self.router.route(chunk.values().iter());
+            routes.tables.pop().unwrap_or_default()
         })
     }
 
@@ -276,14 +287,14 @@ impl Task {
     ) -> anyhow::Result<()> {
         // A guest's WASI may wait, which the runtime allows only in here.
         let verdicts = tokio::task::block_in_place(|| {
+            let stats = self.stats.clone();
             let before = thread_cpu();
-            let verdicts = self.stats.plugin_time(|| open.transformer.transform(chunk, records));
+            let verdicts = stats.plugin_time(|| self.judge(open, chunk, records));
             let lift = verdicts.as_ref().map_or(Duration::ZERO, |verdicts| verdicts.lift);
             self.shared.stages.add(Stage::Lift, lift);
             self.shared.stages.add(Stage::Plugin, thread_cpu().saturating_sub(before + lift));
             verdicts
         });
-        self.breaker = open.transformer.breaker().clone();
         let mut verdicts = verdicts?;
         if let Some(dedup) = &mut open.dedup {
             dedup.look_up(&verdicts.rows).await?;
@@ -325,7 +336,7 @@ impl Task {
     /// Commits rows, counts and all progress since the last commit. What goes to the side tables is announced in the same
     /// commit, and committed there afterwards; after a crash between the two, `open_up` finds it.
     async fn commit(
-        &self,
+        &mut self,
         open: &mut Open,
         adds: Vec<NewFile>,
         announced: Vec<Announced>,
@@ -342,7 +353,7 @@ impl Task {
         let mut info = json!({
             "ranges": ranges_json(&ranges),
             "counts": verdicts.counts,
-            "plugin": { "interface": plugin.schema.interface, "digest": plugin.digest.as_str() },
+            "plugin": { "interface": plugin.schema.interface, "digest": plugin.digest.as_str(), "given": plugin.given.as_str() },
         });
         let announced = side::announce(announced, &open.table, &mut progress, &mut info)?;
         let (count, bytes) = (adds.len(), adds.iter().map(NewFile::size).sum());
@@ -355,6 +366,7 @@ impl Task {
         let rows = verdicts.counts.rows as usize;
         self.stats.committed(committed.version, rows, count, bytes, begun.elapsed());
         self.shared.fresh.push(&self.config.name, &verdicts.rows, &self.stats);
+        self.has_committed(&ranges, rows);
         side::follow(announced, &open.table).await?;
         if !missing(&open.next, &open.table.offsets()).is_empty() {
             // Another silverd has made progress that was passed on the way; what was planned before it is void.
@@ -371,6 +383,7 @@ impl Task {
             Some(plugin) => plugin.clone(),
             None => self.plugin.insert(self.load_plugin().await?).clone(),
         };
+        self.desk.serve(plugin.clone());
         self.stats.plugin_loaded(&plugin.schema.interface.to_string(), plugin.digest.as_str());
         let spec = spec(&self.config, &plugin.schema, &self.shared.base);
         let table = Table::open(&spec).await?;
@@ -401,9 +414,15 @@ impl Task {
     }
 
     async fn load_plugin(&self) -> anyhow::Result<Arc<Plugin>> {
-        let (config, base) = (self.config.clone(), self.shared.base.clone());
-        let (host, limits) = (self.shared.host.clone(), self.shared.limits.clone());
-        let plugin = tokio::task::spawn_blocking(move || load_plugin(&config, &base, host, limits)).await??;
+        let Shared { base, host, limits, watch, .. } = &self.shared;
+        let plugin = match watch {
+            Some(_) => reload::first(&self.config, base, host, limits).await?,
+            // Nobody would bring what lies there later.
+            None => {
+                let (config, base, host, limits) = (self.config.clone(), base.clone(), host.clone(), limits.clone());
+                tokio::task::spawn_blocking(move || load_plugin(&config, &base, host, limits)).await??
+            }
+        };
         tell_loaded(&self.config.name, &plugin);
         Ok(Arc::new(plugin))
     }

@@ -10,6 +10,7 @@ use wasmtime::component::{ComponentType, Lift, Lower};
 use wasmtime::{Result, ValRaw};
 
 use super::lift::Rows;
+use super::plugin::Digest;
 
 /// The contract's `batch`.
 #[derive(ComponentType, Lower)]
@@ -82,6 +83,27 @@ pub enum RejectCode {
 pub struct Config {
     pub settings: Vec<(String, String)>,
     pub reference: Vec<ReferenceFile>,
+}
+
+impl Config {
+    /// Tells one configuration from another.
+    pub fn digest(&self) -> Digest {
+        let mut bytes = Vec::new();
+        let mut add = |part: &[u8]| {
+            bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(part);
+        };
+        add(&(self.settings.len() as u64).to_le_bytes());
+        for (name, value) in &self.settings {
+            add(name.as_bytes());
+            add(value.as_bytes());
+        }
+        for file in &self.reference {
+            add(file.name.as_bytes());
+            add(&file.contents);
+        }
+        Digest::of(&bytes)
+    }
 }
 
 #[derive(ComponentType, Lower, Clone, Debug)]

@@ -3,16 +3,19 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
-use tracing::info;
+use tracing::{info, warn};
 
 /// The target that gives a module without imports.
 const TARGET: &str = "wasm32-unknown-unknown";
 /// The targets under which a plugin's wasm may lie: plain cargo's, and those of `cargo component build`.
 const TARGETS: [&str; 3] = [TARGET, "wasm32-wasip1", "wasm32-wasip2"];
+
+/// `cargo component build` without `--release` makes a plugin, too; a slow one.
+pub(super) const PROFILES: [&str; 2] = ["release", "debug"];
 
 /// The wasm of a plugin, which is a file or a source folder; a folder is built when it must be.
 pub fn wasm_of(plugin: &Path) -> anyhow::Result<PathBuf> {
@@ -29,6 +32,9 @@ pub fn wasm_of(plugin: &Path) -> anyhow::Result<PathBuf> {
     if let Some(wasm) = package.newest_wasm()
         && package.is_fresh(&wasm)?
     {
+        if wasm.components().any(|part| part.as_os_str() == "debug") {
+            warn!(plugin = %wasm.display(), "a debug build, which is slow: `cargo component build --release` makes a fast one");
+        }
         return Ok(wasm);
     }
     package.build()?;
@@ -43,31 +49,72 @@ pub fn wasm_of(plugin: &Path) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Ends when another wasm lies where this plugin's is: a file that was replaced, or a folder that was built.
-pub async fn changed(plugin: PathBuf) {
-    /// Often enough for who waits for it, and seldom enough for a file system over the network.
-    const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-    let find = move || {
-        let package = if plugin.is_dir() { Some(Package::of(&plugin).ok()?) } else { None };
-        Some(move || {
-            let file = package.as_ref().map_or_else(|| Some(plugin.clone()), Package::newest_wasm)?;
-            let metadata = file.metadata().ok()?;
-            Some((file, metadata.len(), metadata.modified().ok()?))
-        })
-    };
-    let Ok(Some(look)) = tokio::task::spawn_blocking(find).await else { return std::future::pending().await };
-    let before = look();
-    loop {
-        tokio::time::sleep(LOOK_INTERVAL).await;
-        let now = look();
-        if now.is_some() && now != before {
-            return;
+/// Where a plugin's wasm lies, for who looks at it again and again. Nothing is built.
+pub enum Place {
+    File(PathBuf),
+    /// Where there is no cargo.
+    Ready(PathBuf),
+    Package(Box<Package>),
+}
+
+impl Place {
+    /// Asks cargo, where the plugin is a package.
+    pub fn of(plugin: &Path) -> anyhow::Result<Self> {
+        let named_as_file = plugin.extension().is_some_and(|extension| extension == "wasm");
+        if plugin.is_file() || named_as_file {
+            return Ok(Place::File(plugin.to_path_buf()));
+        }
+        match super::ready::ready_made(plugin, &TARGETS) {
+            Some(_) => Ok(Place::Ready(plugin.to_path_buf())),
+            None => Package::of(plugin).map(|package| Place::Package(Box::new(package))),
+        }
+    }
+
+    /// The wasm that lies there now.
+    pub fn wasm(&self) -> Option<PathBuf> {
+        match self {
+            Place::File(file) => Some(file.clone()),
+            Place::Ready(folder) => super::ready::ready_made(folder, &TARGETS),
+            Place::Package(package) => package.newest_wasm(),
+        }
+    }
+
+    /// The folders in which another one would appear, if they are there.
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let builds = |target: &Path| {
+            let targets = TARGETS.iter().flat_map(|of| PROFILES.map(|profile| target.join(of).join(profile)));
+            targets.collect::<Vec<_>>()
+        };
+        match self {
+            Place::File(file) => file.parent().map(Path::to_path_buf).into_iter().collect(),
+            Place::Ready(folder) => {
+                let workspaces = [Some(&**folder), folder.parent()].into_iter().flatten();
+                workspaces.flat_map(|of| builds(&of.join("target"))).collect()
+            }
+            Place::Package(package) => builds(&package.target),
+        }
+    }
+
+    /// What the wasm is built from; nothing for a file.
+    pub fn sources(&self) -> &[PathBuf] {
+        match self {
+            Place::Package(package) => &package.sources,
+            _ => &[],
+        }
+    }
+
+    /// The wasm, if it is no older than its sources.
+    pub fn fresh(&self) -> Option<PathBuf> {
+        let wasm = self.wasm()?;
+        match self {
+            Place::Package(package) => package.is_fresh(&wasm).unwrap_or(false).then_some(wasm),
+            _ => Some(wasm),
         }
     }
 }
 
 /// A plugin's cargo package.
-struct Package {
+pub struct Package {
     folder: PathBuf,
     name: String,
     target: PathBuf,
@@ -127,9 +174,10 @@ impl Package {
         format!("{}.wasm", self.name.replace('-', "_"))
     }
 
-    /// The newest of the release builds, whichever command made it.
+    /// The newest of the builds, whichever command made it.
     fn newest_wasm(&self) -> Option<PathBuf> {
-        let files = TARGETS.iter().map(|target| self.target.join(target).join("release").join(self.file_name()));
+        let targets = TARGETS.iter().map(|target| self.target.join(target));
+        let files = targets.flat_map(|target| PROFILES.map(|profile| target.join(profile).join(self.file_name())));
         files.filter_map(|file| Some((file.metadata().ok()?.modified().ok()?, file))).max().map(|(_, file)| file)
     }
 
@@ -202,7 +250,7 @@ fn add_target(folder: &Path) -> anyhow::Result<()> {
 }
 
 /// The time of the newest source file in a folder, or of a file.
-fn newest_under(path: &Path) -> Option<SystemTime> {
+pub fn newest_under(path: &Path) -> Option<SystemTime> {
     let metadata = path.metadata().ok()?;
     if metadata.is_file() {
         return metadata.modified().ok();

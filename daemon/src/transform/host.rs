@@ -14,6 +14,7 @@ use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder, 
 use super::cache::Compiler;
 use super::logs::{self, Logs, Words};
 use super::store::Store;
+use crate::reload::Holds;
 use crate::state::OwnFolder;
 
 /// How long an epoch lasts. Coarse, since a fine ticker starves on a busy machine.
@@ -26,6 +27,8 @@ pub struct Host {
     pub compiler: Compiler,
     /// Where plugins are kept that have been loaded; `None` where nothing is kept.
     pub store: Option<Store>,
+    /// Which of them are held off.
+    pub holds: Option<Holds>,
 }
 
 /// The deadline of a call, in epochs from now.
@@ -38,7 +41,7 @@ impl Host {
     pub fn new() -> anyhow::Result<Arc<Self>> {
         let engine = engine()?;
         let compiler = Compiler::new(&engine);
-        Self::start(engine, compiler, None)
+        Self::start(engine, compiler, None, None)
     }
 
     /// The same, with the folder of `[state]` to remember plugins and what was compiled of them. `silverd` is the program
@@ -46,17 +49,25 @@ impl Host {
     pub fn with_state(state: &Path, silverd: &Path) -> anyhow::Result<Arc<Self>> {
         let engine = engine()?;
         let own = |name: &str| OwnFolder::open(state).and_then(|folder| OwnFolder::open(&folder.path(name)));
-        let (compiler, store) = match own("compiled").and_then(|compiled| Ok((compiled, own("plugins")?))) {
-            Ok((compiled, plugins)) => (Compiler::with_cache(&engine, compiled, silverd), Some(Store::new(plugins))),
+        match own("compiled").and_then(|compiled| Ok((compiled, own("plugins")?, own("held")?))) {
+            Ok((compiled, plugins, held)) => {
+                let compiler = Compiler::with_cache(&engine, compiled, silverd);
+                Self::start(engine, compiler, Some(Store::new(plugins)), Some(Holds::new(held)))
+            }
             Err(error) => {
                 warn!("{error:#}; plugins are compiled at each start, and none is kept");
-                (Compiler::new(&engine), None)
+                let compiler = Compiler::new(&engine);
+                Self::start(engine, compiler, None, None)
             }
-        };
-        Self::start(engine, compiler, store)
+        }
     }
 
-    fn start(engine: Engine, compiler: Compiler, store: Option<Store>) -> anyhow::Result<Arc<Self>> {
+    fn start(
+        engine: Engine,
+        compiler: Compiler,
+        store: Option<Store>,
+        holds: Option<Holds>,
+    ) -> anyhow::Result<Arc<Self>> {
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_sync(&mut linker).map_err(|error| anyhow!("link WASI: {error:#}"))?;
         logs::link(&mut linker)?;
@@ -68,7 +79,7 @@ impl Host {
                 std::thread::sleep(TICK);
             }
         })?;
-        Ok(Arc::new(Self { engine, linker, compiler, store }))
+        Ok(Arc::new(Self { engine, linker, compiler, store, holds }))
     }
 }
 

@@ -62,6 +62,8 @@ impl fmt::Debug for Digest {
 /// A component that keeps the contract, ready to be instantiated.
 pub struct Plugin {
     pub digest: Digest,
+    /// Of the settings and reference files that it was given.
+    pub given: Digest,
     pub schema: TableSchema,
     host: Arc<Host>,
     pre: InstancePre<State>,
@@ -101,7 +103,7 @@ impl Plugin {
     }
 
     pub fn compile(host: Arc<Host>, table: &str, bytes: &[u8], config: Config, limits: Limits) -> anyhow::Result<Self> {
-        let digest = Digest::of(bytes);
+        let (digest, given) = (Digest::of(bytes), config.digest());
         let encoded = encode(bytes)?;
         let binary = encoded.as_deref().unwrap_or(bytes);
         let schema = read_schema(binary)?;
@@ -126,7 +128,8 @@ impl Plugin {
             .map_err(foreign)
             .context("link it: a plugin may import WASI 0.2 and wasi:logging 0.1.0-draft, and nothing else")?;
         let logs = Logs::new(table, &schema.interface, &digest, limits.log_lines_per_second);
-        let plugin = Self { digest, schema, host, pre, transform, configure, config, limits, logs, native: None };
+        let plugin =
+            Self { digest, given, schema, host, pre, transform, configure, config, limits, logs, native: None };
         plugin.instantiate()?;
         Ok(plugin)
     }
@@ -175,6 +178,11 @@ impl Plugin {
 
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Whether another one is this one: the same file, given the same.
+    pub fn is(&self, other: &Plugin) -> bool {
+        self.digest == other.digest && self.given == other.given
     }
 
     /// Where its guests' lines are told.

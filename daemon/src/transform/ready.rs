@@ -3,6 +3,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+
+use super::build::PROFILES;
 
 /// The folder of the plugins that were packed with silverd, by the name of their source folders.
 const PACKED: &str = "SILVERD_PLUGINS";
@@ -16,14 +19,17 @@ pub fn ready_made(folder: &Path, targets: &[&str]) -> Option<PathBuf> {
     let name = format!("{}.wasm", folder.file_name()?.to_str()?.replace('-', "_"));
     let workspaces = [Some(folder), folder.parent()].into_iter().flatten();
     let built = workspaces.flat_map(|of| targets.iter().map(move |target| of.join("target").join(target)));
-    let built = built.map(|target| target.join("release").join(&name));
+    let built = built.flat_map(|target| PROFILES.map(|profile| target.join(profile).join(&name)));
     let newest = built.filter_map(|file| Some((file.metadata().ok()?.modified().ok()?, file))).max();
     let packed = Path::new(&packed).join(name);
     newest.map(|(_, file)| file).or_else(|| packed.is_file().then_some(packed))
 }
 
 fn has_cargo() -> bool {
-    let mut cargo = Command::new("cargo");
-    cargo.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    cargo.status().is_ok_and(|status| status.success())
+    static HAS_CARGO: LazyLock<bool> = LazyLock::new(|| {
+        let mut cargo = Command::new("cargo");
+        cargo.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        cargo.status().is_ok_and(|status| status.success())
+    });
+    *HAS_CARGO
 }

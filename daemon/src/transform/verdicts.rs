@@ -71,6 +71,14 @@ impl Transformer {
         Self { breaker, ..self }
     }
 
+    /// Starts the plugin now, and not with the first event.
+    pub fn start(&mut self) -> anyhow::Result<()> {
+        if self.instance.is_none() {
+            self.instance = Some(self.plugin.instantiate().context("start the plugin")?);
+        }
+        Ok(())
+    }
+
     /// What is remembered of the plugin's faults.
     pub fn breaker(&self) -> &Breaker {
         &self.breaker
@@ -252,6 +260,11 @@ struct Answer {
 }
 
 impl Verdicts {
+    /// How many events were rejected because the plugin itself failed on them.
+    pub fn faults(&self) -> u64 {
+        self.rejected.iter().filter(|reject| reject.code.is_fault()).count() as u64
+    }
+
     fn add(&mut self, batch: &[u32], answer: Answer) {
         self.rows.extend(answer.rows);
         self.rejected.extend(answer.rejects.into_iter().map(|reject| Rejected {

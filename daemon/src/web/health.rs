@@ -93,6 +93,12 @@ pub struct Plugin {
     pub loaded_at_ms: Option<i64>,
     /// When this plugin took another's place in the running daemon.
     pub swapped_at_ms: Option<i64>,
+    /// How often that has happened since the start, and for how long the table stood still.
+    pub swaps: u64,
+    pub swap_ms_last: Option<f64>,
+    pub swap_ms_max: Option<f64>,
+    /// Why the newest version stays out, if so.
+    pub refused: Option<String>,
     /// What its run beside the old plugin showed, before it took its place.
     pub shadow: Option<String>,
     /// Why it is not called any more, if so.
@@ -231,14 +237,19 @@ fn plugin(table: &str, stats: &TableStats, state: &StateOf) -> Plugin {
     let loaded = stats.plugin();
     let events = stats.events.load(Relaxed);
     let nanos = stats.plugin_nanos.load(Relaxed) as f64;
+    let swapped = stats.swaps.load(Relaxed) > 0;
     Plugin {
         table: table.to_owned(),
         state: state.get(),
         interface: loaded.as_ref().map(|plugin| plugin.interface.clone()),
         digest: loaded.as_ref().map(|plugin| plugin.digest.clone()),
         loaded_at_ms: loaded.as_ref().map(|plugin| plugin.loaded_at_ms),
-        swapped_at_ms: None,
-        shadow: None,
+        swapped_at_ms: loaded.as_ref().and_then(|plugin| plugin.swapped_at_ms),
+        swaps: stats.swaps.load(Relaxed),
+        swap_ms_last: swapped.then(|| stats.swap_micros_last.load(Relaxed) as f64 / 1000.0),
+        swap_ms_max: swapped.then(|| stats.swap_micros_max.load(Relaxed) as f64 / 1000.0),
+        refused: stats.refusal(),
+        shadow: loaded.as_ref().and_then(|plugin| plugin.shadow.clone()),
         breaker: state.get().strip_prefix("paused").map(|why| format!("open{why}")),
         ns_per_event: (events > 0).then(|| nanos / events as f64),
     }

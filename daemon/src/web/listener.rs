@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -13,6 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Connections at a time; those behind wait in the system's own queue.
 const CONNECTIONS_MAX: usize = 256;
+/// A port that is taken is tried again so often, so far apart.
+const TRIES: usize = 10;
+const PAUSE: Duration = Duration::from_millis(50);
 /// The demo looks for a free port among so many.
 const PORTS_TRIED: u16 = 20;
 
@@ -25,6 +29,14 @@ impl Bounded {
     /// Listens there, or where `elsewhere` allows it on one of the next ports.
     pub async fn bind(address: SocketAddr, elsewhere: bool) -> io::Result<Self> {
         let mut result = TcpListener::bind(address).await;
+        // The page of before may just be going.
+        for _ in 0..TRIES {
+            if !matches!(&result, Err(error) if error.kind() == io::ErrorKind::AddrInUse) {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+            result = TcpListener::bind(address).await;
+        }
         for further in 1..=PORTS_TRIED {
             let taken = matches!(&result, Err(error) if error.kind() == io::ErrorKind::AddrInUse);
             let Some(port) = address.port().checked_add(further).filter(|_| taken && elsewhere) else { break };

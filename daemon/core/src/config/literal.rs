@@ -71,6 +71,19 @@ pub(super) fn duration(text: &str) -> Result<u64, Fault> {
     }
 }
 
+/// `"5%"`, as a share of one.
+pub(super) fn percent(text: &str) -> Result<f64, Fault> {
+    let number = text.strip_suffix('%').and_then(|number| number.trim_end().parse::<f64>().ok());
+    match number {
+        Some(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
+        Some(_) => Err(Fault::new("this share is out of bounds", "expected 0% to 100%", "100% allows everything")),
+        None => {
+            let help = "write a number from 0 to 100, and %";
+            Err(Fault::new(format!("`{text}` is not a share"), "expected a share such as \"5%\"", help))
+        }
+    }
+}
+
 /// The largest unit that leaves a whole number.
 pub(super) fn format_duration(ms: u64) -> String {
     let whole = SPANS.iter().find(|(_, factor)| ms != 0 && ms.is_multiple_of(*factor));

@@ -3,6 +3,7 @@
 //! Nothing here reads a file, the environment or the clock: the text and a look-up for `${NAME}` are handed in, so
 //! the same text and variables always give the same answer.
 
+pub mod diff;
 mod env;
 mod gold;
 mod literal;
@@ -21,7 +22,7 @@ mod web;
 pub use mistake::{Mistake, Mistakes};
 pub use pipeline::{
     Bronze, Chart, Commit, Compression, Dedup, Expired, Gold, Http, Late, Limits, Located, Match, Panel, Pipeline,
-    Quarantine, Secret, SilverTable, Source, Start, State, TableName, WhenFull,
+    Quarantine, Reload, Secret, SilverTable, Source, Start, State, TableName, WhenFull,
 };
 
 use section::Root;
@@ -57,13 +58,27 @@ fn pipeline(walk: &mut Walk, root: &Root) -> Option<Pipeline> {
     let state = state(walk, root);
     let commit = commit(walk, root);
     let limits = limits(walk, root);
+    let reload = reload(walk, root);
     let gold = gold::gold(walk, root);
     let (http, panels) = (web::http(walk, root), web::panels(walk, root));
     paths::tell_overlaps(walk, &bronze, &silver, &quarantine, &late, &state, &gold);
     let silver = silver.into_iter().map(|table| table.checked).collect::<Option<Vec<_>>>()?;
     let gold = gold.into_iter().map(|table| table.checked).collect::<Option<Vec<_>>>()?;
     let panels = panels.into_iter().collect::<Option<Vec<_>>>()?;
-    Some(Pipeline { source: source?, bronze, silver, quarantine, late, state, commit, limits, gold, panels, http })
+    Some(Pipeline {
+        source: source?,
+        bronze,
+        silver,
+        quarantine,
+        late,
+        state,
+        commit,
+        limits,
+        reload,
+        gold,
+        panels,
+        http,
+    })
 }
 
 fn bronze(walk: &mut Walk, root: &Root) -> Bronze {
@@ -125,5 +140,16 @@ fn limits(walk: &mut Walk, root: &Root) -> Limits {
         log_lines_per_second: section
             .optional(walk, "log_lines_per_second", read::count(1..=10_000))
             .unwrap_or(default.log_lines_per_second),
+    }
+}
+
+fn reload(walk: &mut Walk, root: &Root) -> Reload {
+    let section = root.section(walk, "reload");
+    let default = Reload::default();
+    Reload {
+        shadow_events: section
+            .optional(walk, "shadow_events", read::count(0..=100_000))
+            .unwrap_or(default.shadow_events),
+        max_new_rejects: section.optional(walk, "max_new_rejects", read::percent).unwrap_or(default.max_new_rejects),
     }
 }

@@ -17,6 +17,7 @@ pub struct Pipeline {
     pub state: State,
     pub commit: Commit,
     pub limits: Limits,
+    pub reload: Reload,
     /// In the order of the file.
     pub gold: Vec<Gold>,
     /// In the order of the file, which is that of the page.
@@ -79,6 +80,8 @@ pub struct SilverTable {
     pub dedup: Option<Dedup>,
     /// Events older than this when they arrive are listed in the table of late events, too.
     pub late_after_ms: Option<u64>,
+    /// Instead of that of `[reload]`.
+    pub max_new_rejects: Option<f64>,
 }
 
 /// `dedup`: a row whose `by` columns the table has already, within so much event time of it, is a duplicate.
@@ -168,6 +171,21 @@ impl Default for Limits {
             batch_bytes_max: 4 << 20,
             log_lines_per_second: 20,
         }
+    }
+}
+
+/// `[reload]`: what a new version of a plugin must show before it takes the place of the old one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reload {
+    /// So many of the table's newest events are given to both versions. 0: none.
+    pub shadow_events: usize,
+    /// The share of them that the new version may reject while the old one does not.
+    pub max_new_rejects: f64,
+}
+
+impl Default for Reload {
+    fn default() -> Self {
+        Reload { shadow_events: 1_000, max_new_rejects: 0.1 }
     }
 }
 

@@ -122,6 +122,15 @@ pub(super) fn duration(bounds: RangeInclusive<u64>) -> impl FnOnce(&mut Walk, Va
     }
 }
 
+/// A share such as `"5%"`, as a number up to one.
+pub(super) fn percent(walk: &mut Walk, value: Value) -> Option<f64> {
+    let Some(text) = value.get_ref().as_str() else {
+        walk.tell(expected("a share", value).with_help("write a string such as \"5%\""));
+        return None;
+    };
+    literal::percent(text).map_err(|fault| tell(walk, value, fault)).ok()
+}
+
 /// At least one name, none twice.
 pub(super) fn names(walk: &mut Walk, value: Value) -> Option<Located<Vec<String>>> {
     let help = "write a list of column names, such as [\"event_id\"]";

@@ -11,15 +11,25 @@ use super::pipeline::Located;
 use super::read::{self, Value};
 use super::walk::Walk;
 
-pub(super) const SILVER_TABLE: &[&str] =
-    &["plugin", "path", "match", "event_date", "settings", "reference", "compression", "dedup", "late_after"];
+pub(super) const SILVER_TABLE: &[&str] = &[
+    "plugin",
+    "path",
+    "match",
+    "event_date",
+    "settings",
+    "reference",
+    "compression",
+    "dedup",
+    "late_after",
+    "max_new_rejects",
+];
 pub(super) const MATCH: &[&str] = &["field", "equals"];
 pub(super) const DEDUP: &[&str] = &["by", "within", "memory_bytes_max", "when_full"];
 
 pub(super) const GOLD: &[&str] = &["sql", "path", "refresh", "days_before"];
 pub(super) const PANEL: &[&str] = &["title", "sql", "chart", "refresh", "unit", "width"];
 
-const SECTIONS: [(&str, &[&str]); 11] = [
+const SECTIONS: [(&str, &[&str]); 12] = [
     ("source", &["brokers", "topic", "group", "start", "expired", "kafka"]),
     ("bronze", &["path", "compression"]),
     ("silver", SILVER_TABLE),
@@ -38,6 +48,7 @@ const SECTIONS: [(&str, &[&str]); 11] = [
             "log_lines_per_second",
         ],
     ),
+    ("reload", &["shadow_events", "max_new_rejects"]),
     ("gold", GOLD),
     ("panel", PANEL),
     ("http", &["listen", "token"]),

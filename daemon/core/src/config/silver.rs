@@ -41,6 +41,7 @@ fn silver_table(walk: &mut Walk, name: Option<TableName>, key: &str, section: &S
     let compression = section.optional(walk, "compression", read::compression).unwrap_or_default();
     let dedup = section.optional(walk, "dedup", |walk, value| dedup(walk, section, value));
     let late_after_ms = section.optional(walk, "late_after", read::duration(SECOND_MS..=365 * DAY_MS));
+    let max_new_rejects = section.optional(walk, "max_new_rejects", read::percent);
     let (located, late) = (path.clone(), late_after_ms.is_some());
     let checked = || {
         Some(SilverTable {
@@ -54,6 +55,7 @@ fn silver_table(walk: &mut Walk, name: Option<TableName>, key: &str, section: &S
             compression,
             dedup,
             late_after_ms,
+            max_new_rejects,
         })
     };
     SilverSection { title: section.title().to_owned(), path: located, late, checked: checked() }

@@ -72,11 +72,12 @@ pub(super) async fn once(file: &Path, args: BenchArgs, stop: CancellationToken) 
     let taken = Arc::<AtomicU64>::default();
     let (sender, shown) = watch::channel(None);
     let run = Run {
-        pipeline: setup.pipeline,
-        broker: Broker { bootstrap: args.brokers.clone(), cluster_id: None },
+        pipeline: watch::channel(Arc::new(setup.pipeline)).1,
+        broker: Some(Broker { bootstrap: args.brokers.clone(), cluster_id: None }),
         base: setup.base,
         host,
         loaded,
+        watch: None,
         drain: true,
         taken: taken.clone(),
         fresh: Arc::default(),

@@ -44,11 +44,12 @@ pub(super) async fn serve(file: &Path, args: BenchArgs, stop: CancellationToken)
     }
     let (status, _) = watch::channel(None);
     let run = Run {
-        pipeline: setup.pipeline,
-        broker: Broker { bootstrap: args.brokers, cluster_id: None },
+        pipeline: watch::channel(Arc::new(setup.pipeline)).1,
+        broker: Some(Broker { bootstrap: args.brokers, cluster_id: None }),
         base: setup.base,
         host,
         loaded: Loaded::new(),
+        watch: None,
         drain: false,
         taken: Arc::default(),
         fresh: Arc::default(),

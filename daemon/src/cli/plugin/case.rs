@@ -4,19 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
-
-/// A row, by its columns; those that are not named are null.
-pub type Row = Map<String, Value>;
-
-/// What became of an event, or is to.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Fate {
-    Rows(Vec<Row>),
-    Dropped,
-    Rejected { code: String, reason: String },
-}
+pub use silverd_core::shadow::{Fate, Row};
 
 /// An event and its fate.
 #[derive(Debug)]

@@ -5,14 +5,12 @@ use std::iter::Empty;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use arrow::array::RecordBatch;
-use arrow::json::writer::{JsonArray, WriterBuilder};
 use silverd_core::chunk::{Chunk, ChunkBuilder, Record};
 use silverd_core::config::Limits;
 
-use super::case::{Case, Fate, Row};
+use super::case::{Case, Fate};
 use super::size;
+use crate::reload::json_rows;
 use crate::transform::{Plugin, Transformer};
 
 /// The events of cases, as if they had just come from Kafka.
@@ -43,15 +41,6 @@ pub fn fate_of(transformer: &mut Transformer, case: &Case) -> anyhow::Result<Fat
         rows.extend(json_rows(&batch.project(&columns)?)?);
     }
     Ok(if rows.is_empty() { Fate::Dropped } else { Fate::Rows(rows) })
-}
-
-/// Rows as JSON: times as text, bytes in hex, nulls written out.
-pub fn json_rows(batch: &RecordBatch) -> anyhow::Result<Vec<Row>> {
-    let mut out = Vec::new();
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(&mut out);
-    writer.write(batch)?;
-    writer.finish()?;
-    if out.is_empty() { Ok(Vec::new()) } else { serde_json::from_slice(&out).context("read rows as JSON") }
 }
 
 /// What a full batch of events costs.

@@ -13,10 +13,10 @@ use silverd_core::route::Router;
 use silverd_core::rows::file_schema;
 use silverd_core::schema::added;
 
-use super::measure::json_rows;
 use super::subject::Subject;
 use super::{counted, text_table};
 use crate::delta::url_of;
+use crate::reload::json_rows;
 use crate::sample;
 use crate::transform::{Plugin, Transformer, Verdicts};
 

@@ -1,0 +1,68 @@
+//! pipeline.toml while the daemon runs: each save is checked, compared with what runs, and applied; or told, and left.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use silverd_core::config::Pipeline;
+use silverd_core::config::diff::{Changes, TableChange};
+use tokio::sync::watch;
+use tracing::{error, info};
+
+use super::setup::Setup;
+use crate::reload::{Print, Watch};
+use crate::transform::Host;
+
+/// Follows a file until nobody takes its pipelines any more.
+pub struct Follow {
+    pub file: PathBuf,
+    pub host: Arc<Host>,
+    pub watch: Watch,
+    pub pipeline: watch::Sender<Arc<Pipeline>>,
+}
+
+impl Follow {
+    pub fn start(file: &Path, host: Arc<Host>, watch: Watch, pipeline: Pipeline) -> watch::Receiver<Arc<Pipeline>> {
+        let (sender, receiver) = watch::channel(Arc::new(pipeline));
+        tokio::spawn(Self { file: file.to_path_buf(), host, watch, pipeline: sender }.run());
+        receiver
+    }
+
+    async fn run(mut self) {
+        let file = std::path::absolute(&self.file).unwrap_or_else(|_| self.file.clone());
+        let folder = file.parent().map(Path::to_path_buf);
+        let look = || (Print::of([&file]), folder.iter().cloned().collect());
+        let (mut seen, _) = look();
+        loop {
+            let changed = self.watch.changed(&seen, look);
+            seen = tokio::select! { now = changed => now, () = self.pipeline.closed() => return };
+            if let Err(failure) = self.take_up().await {
+                error!("{failure:#}\nnothing was changed: silverd goes on with what it had");
+            }
+        }
+    }
+
+    async fn take_up(&self) -> anyhow::Result<()> {
+        let setup = Setup::read(&self.file)?;
+        let running = self.pipeline.borrow().clone();
+        let changes = Changes::between(&running, &setup.pipeline);
+        if changes.is_empty() {
+            info!("{} was saved: {changes}", self.file.display());
+            return Ok(());
+        }
+        let host = self.host.clone();
+        let concerned = changes.clone();
+        let setup = tokio::task::spawn_blocking(move || {
+            // A new version of a plugin is proven by its table's keeper, and stays out if it must.
+            setup.load_plugins_of(&host, |table| {
+                let change = concerned.tables.iter().find(|(name, _)| *name == table.name).map(|(_, change)| *change);
+                concerned.all || matches!(change, Some(TableChange::Added | TableChange::Restarted))
+            })?;
+            setup.check_sql()?;
+            anyhow::Ok(setup)
+        })
+        .await??;
+        info!("{} was saved, and is applied: {changes}", self.file.display());
+        self.pipeline.send_replace(Arc::new(setup.pipeline));
+        Ok(())
+    }
+}
