@@ -1,7 +1,11 @@
 //! Topics with something in them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use anyhow::Context;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::generate::{GenerateArgs, Sender};
@@ -18,8 +22,8 @@ pub(super) struct Fill {
 }
 
 impl Fill {
-    /// Makes a topic, fills it, and gives its name.
-    pub(super) async fn topic(&self, stop: &CancellationToken) -> anyhow::Result<String> {
+    /// Makes a topic, and fills it.
+    pub(super) async fn topic(&self, stop: &CancellationToken) -> anyhow::Result<Topic> {
         let topic = format!("silverd-bench-{}", uuid::Uuid::new_v4());
         let sender = Sender::connect(&self.brokers, &topic, self.partitions, stop).await?;
         let args = GenerateArgs {
@@ -33,7 +37,24 @@ impl Fill {
         };
         let sent = sender.produce(args, || true, stop.clone()).await?;
         anyhow::ensure!(sent.sent == self.events, "told to stop");
-        Ok(topic)
+        Ok(Topic { brokers: self.brokers.clone(), name: topic })
+    }
+}
+
+/// A topic that was made here.
+pub(super) struct Topic {
+    brokers: String,
+    pub name: String,
+}
+
+impl Topic {
+    /// Takes it away again: what was measured needs its room no more.
+    pub(super) async fn delete(self) -> anyhow::Result<()> {
+        let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", &self.brokers).create()?;
+        let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
+        let deleted = admin.delete_topics(&[&self.name], &options).await;
+        deleted.with_context(|| format!("delete topic {}", self.name))?;
+        Ok(())
     }
 }
 

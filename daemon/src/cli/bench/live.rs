@@ -120,11 +120,11 @@ impl Served {
 /// From sending an event to a row that another reader has read, in a Silver table.
 pub(super) async fn latency(config: &Path, args: &BenchArgs, stop: &CancellationToken) -> anyhow::Result<Value> {
     let topic = Fill { events: 100, ..args.fill() }.topic(stop).await?;
-    let mut served = Served::start(config, args, &topic, Some(LATENCY_INTERVAL_MS))?;
+    let mut served = Served::start(config, args, &topic.name, Some(LATENCY_INTERVAL_MS))?;
     let tables = served.silver.clone();
     served.committed(&tables).await?;
     let sending = stop.child_token();
-    let sender = fill::pace(&args.brokers, &topic, LATENCY_EPS, sending.clone()).await?;
+    let sender = fill::pace(&args.brokers, &topic.name, LATENCY_EPS, sending.clone()).await?;
     let mut readers = tables.iter().map(|table| Follower::open(table)).collect::<anyhow::Result<Vec<_>>>()?;
     let (begun, mut micros) = (clock::now_micros(), Vec::new());
     let counts_from = begun + WARM_UP.as_micros() as i64;
@@ -140,6 +140,7 @@ pub(super) async fn latency(config: &Path, args: &BenchArgs, stop: &Cancellation
     sending.cancel();
     sender.await??;
     served.end().await?;
+    topic.delete().await?;
     anyhow::ensure!(!micros.is_empty(), "no row came to be read");
     micros.sort_unstable();
     let at = |share: f64| micros[((micros.len() - 1) as f64 * share) as usize] as f64 / 1e3;
@@ -184,12 +185,13 @@ pub(super) async fn start(config: &Path, args: &BenchArgs, stop: &CancellationTo
     let topic = Fill { events: 1_000, ..args.fill() }.topic(stop).await?;
     let (mut bronze, mut silver) = (Vec::new(), Vec::new());
     for _ in 0..STARTS {
-        let mut served = Served::start(config, args, &topic, None)?;
+        let mut served = Served::start(config, args, &topic.name, None)?;
         let (of_bronze, of_silver) = ([served.bronze.clone()], served.silver.clone());
         bronze.push(served.committed(&of_bronze).await?.as_secs_f64() * 1e3);
         silver.push(served.committed(&of_silver).await?.as_secs_f64() * 1e3);
         served.end().await?;
     }
+    topic.delete().await?;
     let median = |times: &mut Vec<f64>| {
         times.sort_by(f64::total_cmp);
         times[times.len() / 2].round()
@@ -202,9 +204,9 @@ pub(super) async fn start(config: &Path, args: &BenchArgs, stop: &CancellationTo
 /// Memory while little comes.
 pub(super) async fn idle(config: &Path, args: &BenchArgs, stop: &CancellationToken) -> anyhow::Result<Value> {
     let topic = Fill { events: 100, ..args.fill() }.topic(stop).await?;
-    let mut served = Served::start(config, args, &topic, None)?;
+    let mut served = Served::start(config, args, &topic.name, None)?;
     let sending = stop.child_token();
-    let sender = fill::pace(&args.brokers, &topic, IDLE_EPS, sending.clone()).await?;
+    let sender = fill::pace(&args.brokers, &topic.name, IDLE_EPS, sending.clone()).await?;
     let tables = served.silver.clone();
     served.committed(&tables).await?;
     let end = Instant::now() + WARM_UP + Duration::from_secs(args.seconds);
@@ -218,6 +220,7 @@ pub(super) async fn idle(config: &Path, args: &BenchArgs, stop: &CancellationTok
     sending.cancel();
     sender.await??;
     served.end().await?;
+    topic.delete().await?;
     Ok(json!({ "events_per_second": IDLE_EPS, "seconds": args.seconds, "rss_mib": largest as f64 / 1024.0,
         "of_which_program_mib": of_files as f64 / 1024.0, "peak_rss_mib": peak as f64 / 1024.0 }))
 }

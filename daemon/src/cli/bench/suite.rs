@@ -28,8 +28,9 @@ pub(super) async fn run(config: &Path, args: &BenchArgs, stop: &CancellationToke
     if args.wants(Also::Codecs) {
         let topic = suite.share().topic(stop).await?;
         for codec in ["zstd", "snappy", "lz4", "none"] {
-            suite.drain_variant(&mut variants, &format!("codec {codec}"), &topic, Some(codec)).await?;
+            suite.drain_variant(&mut variants, &format!("codec {codec}"), &topic.name, Some(codec)).await?;
         }
+        topic.delete().await?;
     }
     if args.wants(Also::Sizes) {
         for bytes in [100, 300, 1_000, 3_000, 10_000_usize] {
@@ -64,15 +65,21 @@ struct Suite<'a> {
 impl Suite<'_> {
     /// The drain itself, with WebAssembly and without, in turns: what else the machine does then meets both.
     async fn drains(&self) -> anyhow::Result<Report> {
-        let topic = match &self.args.topic {
-            Some(topic) => topic.clone(),
-            None => self.args.fill().topic(self.stop).await?,
-        };
+        if let Some(topic) = &self.args.topic {
+            return self.drains_of(topic).await;
+        }
+        let topic = self.args.fill().topic(self.stop).await?;
+        let report = self.drains_of(&topic.name).await?;
+        topic.delete().await?;
+        Ok(report)
+    }
+
+    async fn drains_of(&self, topic: &str) -> anyhow::Result<Report> {
         let (mut wasm, mut native, mut bronze) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..self.args.runs {
-            wasm.push(self.drain(&topic, Transforms::Wasm, self.args.codec.as_deref()).await?);
-            native.push(self.drain(&topic, Transforms::Native, self.args.codec.as_deref()).await?);
-            bronze.push(self.drain(&topic, Transforms::None, self.args.codec.as_deref()).await?);
+            wasm.push(self.drain(topic, Transforms::Wasm, self.args.codec.as_deref()).await?);
+            native.push(self.drain(topic, Transforms::Native, self.args.codec.as_deref()).await?);
+            bronze.push(self.drain(topic, Transforms::None, self.args.codec.as_deref()).await?);
         }
         for (wasm, native) in wasm.iter().zip(&native) {
             anyhow::ensure!(rows(wasm) == rows(native), "WebAssembly and native functions give different rows");
@@ -107,7 +114,8 @@ impl Suite<'_> {
 
     async fn variant(&self, to: &mut Report, name: &str, fill: &Fill, codec: Option<&str>) -> anyhow::Result<()> {
         let topic = fill.topic(self.stop).await?;
-        self.drain_variant(to, name, &topic, codec).await
+        self.drain_variant(to, name, &topic.name, codec).await?;
+        topic.delete().await
     }
 
     async fn drain_variant(&self, to: &mut Report, name: &str, topic: &str, codec: Option<&str>) -> anyhow::Result<()> {
