@@ -162,7 +162,7 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
             generate::run(args, stop).await.map(drop)
         }
         Command::CompilePlugin => Ok(()),
-        Command::Plugin(args) => plugin::plugin(config, args).await,
+        Command::Plugin(args) => plugin::plugin(config, args, stop).await,
         Command::Query(args) => query::query(config, args).await,
         Command::Verify(args) => verify::verify(config, args, stop).await,
         Command::Rebuild(args) => rebuild::rebuild(config, args, stop).await,

@@ -250,14 +250,26 @@ fn add_target(folder: &Path) -> anyhow::Result<()> {
 }
 
 /// The time of the newest source file in a folder, or of a file.
-pub fn newest_under(path: &Path) -> Option<SystemTime> {
-    let metadata = path.metadata().ok()?;
+fn newest_under(path: &Path) -> Option<SystemTime> {
+    let mut files = Vec::new();
+    files_under(path, &mut files, &mut Vec::new());
+    files.iter().filter_map(|file| file.metadata().ok()?.modified().ok()).max()
+}
+
+/// The source files of a folder, and the folders that they lie in. What is built from them is left out.
+pub fn files_under(path: &Path, files: &mut Vec<PathBuf>, folders: &mut Vec<PathBuf>) {
+    let Ok(metadata) = path.metadata() else { return };
     if metadata.is_file() {
-        return metadata.modified().ok();
+        files.push(path.to_path_buf());
+        folders.extend(path.parent().map(Path::to_path_buf));
+        return;
     }
-    let entries = std::fs::read_dir(path).ok()?.flatten();
-    let entries = entries
-        .filter(|entry| !["target", "cases"].iter().any(|name| entry.file_name() == *name))
-        .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
-    entries.filter_map(|entry| newest_under(&entry.path())).max()
+    folders.push(path.to_path_buf());
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if ["target", "cases"].iter().any(|built| name == *built) || name.as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        files_under(&entry.path(), files, folders);
+    }
 }

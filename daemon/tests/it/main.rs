@@ -19,6 +19,7 @@ mod lift;
 mod load;
 mod logs;
 mod pipeline;
+mod reload;
 mod truth;
 mod verify;
 mod web;

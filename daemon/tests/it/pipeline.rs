@@ -202,7 +202,7 @@ fn a_plugin_that_fails_on_everything_pauses_its_table_until_another_comes() {
     std::fs::copy(built, project.folder.path().join("new.wasm")).unwrap();
     std::fs::rename(project.folder.path().join("new.wasm"), &plugin).unwrap();
     until("the table goes on", || !truth::rows(&project.path("page_view")).is_empty());
-    assert!(told().contains("the plugin has changed"), "{}", told());
+    assert!(told().contains("the plugin was swapped"), "{}", told());
     super::kill::terminate(&daemon);
     assert!(super::harness::wait(&mut daemon, Duration::from_secs(60)).is_some_and(|status| status.success()));
     truth::check(&project);

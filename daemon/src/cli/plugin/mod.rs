@@ -1,11 +1,13 @@
 //! `silverd plugin`: what a plugin's author works with.
 
 mod case;
+mod dev;
 mod diff;
 mod history;
 mod inspect;
 mod measure;
 mod new;
+mod rollback;
 mod scaffold;
 mod subject;
 mod test;
@@ -14,6 +16,7 @@ mod try_out;
 use std::path::Path;
 
 use clap::{Args, Subcommand};
+use tokio_util::sync::CancellationToken;
 
 #[derive(Args, Debug)]
 pub struct PluginArgs {
@@ -31,16 +34,22 @@ enum PluginCommand {
     Test(test::TestArgs),
     /// Run a plugin on the newest events of Bronze, and print what it makes of them; writes nothing
     Try(try_out::TryArgs),
+    /// On each save: build, test, compare with the version that fills the table, and tell when it is taken up
+    Dev(dev::DevArgs),
     /// Tell which plugin has written which offsets of a table, and when
     History(history::HistoryArgs),
+    /// Let an earlier version fill a table again
+    Rollback(rollback::RollbackArgs),
 }
 
-pub async fn plugin(config: &Path, args: PluginArgs) -> anyhow::Result<()> {
+pub async fn plugin(config: &Path, args: PluginArgs, stop: CancellationToken) -> anyhow::Result<()> {
     match args.command {
         PluginCommand::New(args) => new::new(config, &args),
         PluginCommand::Inspect(args) => inspect::inspect(config, &args).await,
         PluginCommand::Test(args) => test::test(config, &args),
         PluginCommand::Try(args) => try_out::try_out(config, &args).await,
+        PluginCommand::Dev(args) => dev::dev(config, &args, stop).await,
+        PluginCommand::Rollback(args) => rollback::rollback(config, &args).await,
         PluginCommand::History(args) => history::history(config, &args).await,
     }
 }

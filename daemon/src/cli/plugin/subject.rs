@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use silverd_core::config::{Limits, SilverTable};
 
 use crate::cli::setup::Setup;
-use crate::silver::load_plugin;
+use crate::silver::load_file;
 use crate::transform::{Config, Host, Plugin, build};
 
 pub struct Subject {
@@ -63,10 +63,8 @@ impl Subject {
         let (host, limits) = (self.host.clone(), self.limits.clone());
         match (&self.table, &self.setup) {
             (Some((_, table)), Some(setup)) => {
-                let mut table = table.clone();
-                // What was named is meant, even if pipeline.toml has another plugin for the table.
-                table.plugin.value = std::path::absolute(&self.path)?.display().to_string();
-                load_plugin(&table, &setup.base, host, limits)
+                // What was named is meant, even if pipeline.toml has another plugin for the table, or it is held off.
+                load_file(table, &setup.base, host, limits, &self.wasm()?)
             }
             _ => Plugin::load(host, &self.name, &self.wasm()?, Config::default(), limits)
                 .context("no table of pipeline.toml has this plugin, so it gets no settings and no reference files"),
