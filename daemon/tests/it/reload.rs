@@ -207,8 +207,18 @@ fn versions_come_and_go_under_load() {
     daemon.until("the first rows", |_| rows(&project) > 0);
     let (good, bad) = ([version("two"), version("one")], bad_ones());
     let mut rng = StdRng::seed_from_u64(7);
+    let mut labels: BTreeMap<String, String> =
+        [(digest(&good[0]), "two".to_owned()), (digest(&good[1]), "one".to_owned())].into();
     for swap in 0..swaps {
-        put(&project, &good[swap % 2]);
+        if swap % 10 == 5 {
+            // One that was never compiled before.
+            let label = format!("new-{swap}");
+            let wasm = version(&label);
+            labels.insert(digest(&wasm), label);
+            put(&project, &wasm);
+        } else {
+            put(&project, &good[swap % 2]);
+        }
         daemon.until_told(swapped, swap + 1);
         // Now and then the next one comes before the table has any row of this one.
         if rng.random_bool(0.8) {
@@ -245,11 +255,10 @@ fn versions_come_and_go_under_load() {
     project.silverd(&["run", "--drain"]);
     is_proven(&project);
     let spans = spans_follow(&project);
-    let labels: BTreeMap<String, &str> = [(digest(&version("one")), "one"), (digest(&version("two")), "two")].into();
     let mut made = BTreeMap::<String, u64>::new();
     for span in &spans {
         let label = labels.get(span["digest"].as_str().unwrap()).expect("a good version");
-        *made.entry((*label).to_owned()).or_default() += span["counts"]["rows"].as_u64().unwrap();
+        *made.entry(label.clone()).or_default() += span["counts"]["rows"].as_u64().unwrap();
     }
     made.retain(|_, rows| *rows > 0);
     assert_eq!(by_version(&project), made, "each row says which version made it, and so does its commit");
