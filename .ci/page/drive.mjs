@@ -4,7 +4,7 @@
 // Environment: SILVERD (the binary), CHROMIUM, MODULES (a folder with node_modules/playwright-core), SHOTS (where the
 // screenshots go; none are taken without it), ASSETS (serve the page's files from there: for work on the page).
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -92,6 +92,23 @@ async function shoot(page, name, options = {}) {
 }
 
 const complaints = [];
+// Gives page_view another version of its plugin, by the file and pipeline.toml alone, and waits until the page shows it.
+async function swap(page) {
+  const wasm = ["wasm32-unknown-unknown", "wasm32-wasip1"].map((target) => `plugins/target/${target}/release/page_view.wasm`).find(existsSync);
+  const card = page.locator('[data-plugin="page_view"]');
+  const before = await card.getAttribute("data-digest");
+  // A custom section more: the same plugin, and another file.
+  const name = Buffer.from("swap");
+  writeFileSync("page_view.wasm", Buffer.concat([readFileSync(wasm), Buffer.from([0, name.length + 1, name.length]), name]));
+  const text = readFileSync("pipeline.toml", "utf8");
+  writeFileSync("pipeline.toml", text.replace('"plugins/page_view"', '"page_view.wasm"'));
+  await page.waitForFunction((digest) => {
+    const card = document.querySelector('[data-plugin="page_view"]');
+    return card.dataset.digest !== digest && card.innerText.includes("last swap");
+  }, before, { timeout: 60_000 });
+  console.log(`a swap appears without a reload: ${(await card.innerText()).split("\n").slice(-2).join(" ")}`);
+}
+
 const browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-gpu"] });
 try {
   const { url, broker } = PAGE ? JSON.parse(PAGE) : await demo();
@@ -122,7 +139,7 @@ try {
   if (!(await page.locator('button[title^="silverd quarantine replay --table"]').count())) fail("no replay command");
   console.log("a bad event appears in the quarantine, whole, without a reload");
 
-  // A swap of a plugin is driven here, once silverd swaps: [data-plugin] has the digest in data-digest.
+  if (!PAGE) await swap(page);
   if (!(await page.evaluate(() => window.notReloaded))) fail("the page was reloaded");
 
   await page.waitForTimeout(SHOTS ? 45_000 : 0); // charts with some past, for the pictures

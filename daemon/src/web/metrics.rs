@@ -168,6 +168,20 @@ fn plugins(metrics: &mut Metrics, health: &Health) {
             metrics.sample("plugin_info", &labels, 1);
         }
     }
+    metrics.family("plugin_swaps_total", "counter", "How often a new version took the place of another.");
+    for plugin in &health.plugins {
+        metrics.sample("plugin_swaps_total", &[("table", &plugin.table)], plugin.swaps);
+    }
+    metrics.family("plugin_swap_seconds_max", "gauge", "For how long the table stood still for a swap, at most.");
+    for plugin in &health.plugins {
+        if let Some(ms) = plugin.swap_ms_max {
+            metrics.sample("plugin_swap_seconds_max", &[("table", &plugin.table)], format!("{:e}", ms / 1e3));
+        }
+    }
+    metrics.family("plugin_refused", "gauge", "1 while the newest version of the plugin stays out.");
+    for plugin in &health.plugins {
+        metrics.sample("plugin_refused", &[("table", &plugin.table)], u8::from(plugin.refused.is_some()));
+    }
     metrics.family("plugin_event_seconds", "gauge", "CPU time of the plugin and the lift for one event, on average.");
     for plugin in &health.plugins {
         if let Some(nanos) = plugin.ns_per_event {

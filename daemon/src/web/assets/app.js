@@ -289,8 +289,8 @@
         fact("digest", plugin.digest ? plugin.digest.slice(0, 12) : null, plugin.digest),
         fact("time per event", plugin.ns_per_event === null ? null : `${decimal.format(plugin.ns_per_event / 1000)} µs`),
         fact("loaded", plugin.loaded_at_ms === null ? null : ago(plugin.loaded_at_ms)),
-        fact("last swap", plugin.swapped_at_ms === null ? null : ago(plugin.swapped_at_ms)),
-        fact("shadow run", plugin.shadow), fact("breaker", plugin.breaker),
+        fact("last swap", plugin.swapped_at_ms === null ? null : `${ago(plugin.swapped_at_ms)}, the table stood still for ${decimal.format(plugin.swap_ms_last)} ms`, `${plugin.swaps} swaps since the start`),
+        fact("shadow run", plugin.shadow), fact("stays out", plugin.refused), fact("breaker", plugin.breaker),
       ];
       const card = el("article", { class: "card plugin w1" }, el("h3", {}, plugin.table, stateCell(plugin.state)), el("dl", { class: "facts" }, ...facts.flat().filter((node) => node)));
       card.dataset.plugin = plugin.table;
