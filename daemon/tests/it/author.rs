@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::{Project, root, wait};
+use crate::reload::{Daemon, Load};
 use crate::truth;
+use crate::verify::verify;
 
 /// A project with a workspace of plugins of its own, as a clone of the repository has it.
 fn project(name: &str) -> Project {
@@ -123,6 +125,45 @@ fn a_plugin_is_made_and_fills_a_table() {
     a_failing_case_is_told(&project);
     the_table_grows(&project);
     a_row_that_does_not_fit_is_refused(&project);
+}
+
+/// The same beside a running daemon: the new section is taken up, the plugin is built and fills its table from Bronze's
+/// beginning, and a change of it is compared and taken up, too.
+#[test]
+fn a_plugin_is_made_beside_a_running_daemon() {
+    let project = project("live");
+    project.generate(&["--count", "400", "--seed", "3"]);
+    let mut daemon = Daemon::start(&project);
+    project.silverd(&["plugin", "new", "visits", "--event-type", "page_view", "--add"]);
+    // The first build compiles what the plugin depends on.
+    daemon.until_within(Duration::from_secs(900), "rows of the new table", |_| {
+        let (old, new) = (project.path("page_view"), project.path("visits"));
+        new.join("_delta_log").is_dir() && truth::rows(&new).len() == truth::rows(&old).len()
+    });
+    let told = std::fs::read_to_string(&daemon.log).unwrap();
+    assert!(told.contains("and is applied: table visits added"), "{told}");
+
+    edit(
+        &project,
+        "plugins/visits/src/lib.rs",
+        &[("optional().map(str::to_owned)", "optional().map(str::to_uppercase)")],
+    );
+    let load = Load::start(&project, 100);
+    let told = project.silverd(&["plugin", "dev", "plugins/visits", "--once"]);
+    drop(load);
+    for part in [
+        "1 case failed",
+        "against the version that fills the table: ",
+        "`user_id` differs in ",
+        "table visits is filled by version ",
+    ] {
+        assert!(told.contains(part), "{part} in\n{told}");
+    }
+    daemon.stop();
+    let spans: Vec<Value> = serde_json::from_str(&project.silverd(&["plugin", "history", "visits", "--json"])).unwrap();
+    assert_eq!(spans.len(), 2, "{spans:#?}");
+    let (report, code) = verify(project.folder.path(), &[]);
+    assert_eq!(code, Some(0), "{report:#}");
 }
 
 fn a_failing_case_is_told(project: &Project) {

@@ -56,13 +56,13 @@ fn put(project: &Project, wasm: &[u8]) {
 }
 
 /// A daemon and what it says, one JSON object a line.
-struct Daemon {
+pub struct Daemon {
     child: Child,
-    log: PathBuf,
+    pub log: PathBuf,
 }
 
 impl Daemon {
-    fn start(project: &Project) -> Self {
+    pub fn start(project: &Project) -> Self {
         static STARTED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let number = STARTED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let log = project.folder.path().join(format!("log.{number}"));
@@ -87,7 +87,12 @@ impl Daemon {
 
     #[track_caller]
     fn until(&mut self, what: &str, condition: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        self.until_within(Duration::from_secs(60), what, condition);
+    }
+
+    #[track_caller]
+    pub fn until_within(&mut self, patience: Duration, what: &str, condition: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + patience;
         while !condition(self) {
             let ended = self.child.try_wait().unwrap();
             assert!(
@@ -106,7 +111,7 @@ impl Daemon {
     }
 
     #[track_caller]
-    fn stop(mut self) -> Vec<Value> {
+    pub fn stop(mut self) -> Vec<Value> {
         terminate(&self.child);
         let ended = wait(&mut self.child, Duration::from_secs(60));
         let lines = self.lines();
@@ -123,10 +128,10 @@ impl Drop for Daemon {
 }
 
 /// A generator that sends until it is stopped.
-struct Load(Child);
+pub struct Load(Child);
 
 impl Load {
-    fn start(project: &Project, eps: u64) -> Self {
+    pub fn start(project: &Project, eps: u64) -> Self {
         let (address, eps) = (project.broker.address(), eps.to_string());
         let args = ["generate", "--bootstrap", &address, "--topic", &project.topic, "--eps", &eps, "--for", "600s"];
         Self(project.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
