@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures::future::join_all;
 use silverd_core::config::Pipeline;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -13,8 +14,9 @@ use tracing::{info, warn};
 
 use crate::bronze::{Bronze, NotAppended};
 use crate::crew::{Crew, Turn};
-use crate::ingest::{Arrival, Broker, Cadence, Source, Task};
+use crate::ingest::{Arrival, Broker, Cadence, Gathered, Source, Task};
 use crate::live::Fresh;
+use crate::memory;
 use crate::reload::Watch;
 use crate::silver::{Landing, Loaded, Offer};
 use crate::status::Status;
@@ -63,7 +65,7 @@ pub async fn run(mut run: Run, stop: CancellationToken) -> anyhow::Result<()> {
 async fn flow(run: &mut Run, stages: &Arc<Stages>, stop: &CancellationToken) -> anyhow::Result<End> {
     let mut bronze = Bronze::open(&run.base, &run.pipeline.borrow().bronze.clone(), stages.clone()).await?;
     let mut crew = Crew::start(run, &bronze, stages).await?;
-    let (mut failed, mut end) = (None, End::Over);
+    let (mut failed, mut end, mut rush) = (None, End::Over, false);
     'sources: while !stop.is_cancelled() {
         let mut source = start_source(run, &bronze, &crew)?;
         loop {
@@ -76,8 +78,8 @@ async fn flow(run: &mut Run, stages: &Arc<Stages>, stop: &CancellationToken) -> 
                 },
                 () = stop.cancelled(), if !source.stopping() => { source.stop(); continue }
             };
-            let chunk = match arrival {
-                Some(Arrival::Chunk(chunk)) => Arc::new(chunk),
+            let Gathered { chunk, full } = match arrival {
+                Some(Arrival::Chunk(chunk)) => chunk,
                 Some(Arrival::Drained) => break 'sources,
                 None if source.stopping() => break 'sources,
                 None => {
@@ -93,28 +95,30 @@ async fn flow(run: &mut Run, stages: &Arc<Stages>, stop: &CancellationToken) -> 
                     break;
                 }
             };
+            // The chunk that ends a rush belongs to it.
+            let backlog = std::mem::replace(&mut rush, full) || full;
+            if backlog && !full {
+                tokio::task::spawn_blocking(memory::give_back);
+            }
+            let chunk = Arc::new(chunk);
             let routes = stages.measure(Stage::Route, || crew.router.route(chunk.values().iter()));
             crew.status.arrived(&chunk, routes.unrouted);
 
             let (landing, landed) = watch::channel(Landing::Pending);
             let routes: Vec<Arc<[u32]>> = routes.tables.into_iter().map(Arc::from).collect();
-            for (worker, records) in crew.workers_of(&routes) {
-                // Off Bronze's path: never waits.
-                worker.offer(Offer { chunk: chunk.clone(), records, landing: landed.clone() });
-            }
-            match bronze.append(&chunk, stop).await {
-                Ok(()) => {
-                    landing.send_replace(Landing::Landed);
-                    source.committed(&chunk.ranges);
-                }
-                Err(NotAppended::Fenced) => {
-                    landing.send_replace(Landing::Abandoned);
-                    break; // a new source resumes behind what the other daemon has written
-                }
-                Err(NotAppended::Stopped) => {
-                    landing.send_replace(Landing::Abandoned);
-                    break 'sources;
-                }
+            let offers = crew.workers_of(&routes).map(|(worker, records)| {
+                worker.offer(Offer { chunk: chunk.clone(), records, landing: landed.clone() }, backlog)
+            });
+            let append = async {
+                let appended = bronze.append(&chunk, stop).await;
+                landing.send_replace(if appended.is_ok() { Landing::Landed } else { Landing::Abandoned });
+                appended
+            };
+            // Beside Bronze: this chunk is written whatever the workers do.
+            match tokio::join!(append, join_all(offers)).0 {
+                Ok(()) => source.committed(&chunk.ranges),
+                Err(NotAppended::Fenced) => break, // a new source resumes behind what the other daemon has written
+                Err(NotAppended::Stopped) => break 'sources,
             }
         }
         drop(source);

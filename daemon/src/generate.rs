@@ -3,6 +3,7 @@
 mod file;
 mod pace;
 mod sender;
+mod sizes;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use file::EventFile;
 pub use sender::Sender;
+use sizes::Sizes;
 
 /// Send made-up shop events, or the lines of a file, to a Kafka topic.
 #[derive(clap::Args, Debug, Clone, PartialEq)]
@@ -54,6 +56,9 @@ pub struct GenerateArgs {
     /// How many partitions the topic gets if it is missing
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..))]
     pub partitions: i32,
+    /// Makes every event so large, by leaving fields out or by padding it.
+    #[arg(skip)]
+    pub event_bytes: Option<usize>,
 }
 
 /// What the command line gives when nothing is said on it.
@@ -73,6 +78,7 @@ impl Default for GenerateArgs {
             file: None,
             repeat: false,
             partitions: 4,
+            event_bytes: None,
         }
     }
 }
@@ -104,6 +110,7 @@ pub async fn run(args: GenerateArgs, shutdown: CancellationToken) -> anyhow::Res
 /// Where the events come from.
 enum Source {
     MadeUp(Box<Generator>),
+    Sized(Sizes),
     File(EventFile),
 }
 
@@ -120,6 +127,9 @@ impl Source {
         if let Some(path) = &args.file {
             return Ok(Self::File(EventFile::open(path, args.repeat)?));
         }
+        if let Some(bytes) = args.event_bytes {
+            return Ok(Self::Sized(Sizes::new(bytes)));
+        }
         let options = Options {
             users: args.users,
             dup_pct: args.dup_pct,
@@ -134,13 +144,14 @@ impl Source {
     fn place(&self) -> String {
         match self {
             Self::File(file) => file.place(),
-            Self::MadeUp(_) => "a made-up event".to_owned(),
+            Self::MadeUp(_) | Self::Sized(_) => "a made-up event".to_owned(),
         }
     }
 
     fn next(&mut self) -> anyhow::Result<Option<Outgoing>> {
         match self {
             Self::File(file) => file.next(),
+            Self::Sized(sizes) => Ok(Some(sizes.next())),
             Self::MadeUp(generator) => {
                 let event = generator.next(chrono::Utc::now().timestamp_micros());
                 Ok(Some(Outgoing { key: Some(event.key), value: event.value, duplicate: event.duplicate }))

@@ -14,6 +14,7 @@ pub mod late;
 pub mod live;
 pub mod logging;
 pub mod maintenance;
+pub mod memory;
 pub mod quarantine;
 pub mod reload;
 pub mod replay;

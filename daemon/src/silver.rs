@@ -16,6 +16,7 @@ mod task;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use silverd_core::chunk::Chunk;
 use silverd_core::config::{Pipeline, Reload, SilverTable, TableName};
 use silverd_core::offsets::Offsets;
 use silverd_core::route::Router;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -97,6 +99,7 @@ pub struct Worker {
     pub stats: Arc<TableStats>,
     state: StateOf,
     offers: mpsc::Sender<Offer>,
+    keeps_up: Arc<AtomicBool>,
     hurry: CancellationToken,
     thread: JoinHandle<anyhow::Result<()>>,
     wanted: watch::Sender<Wanted>,
@@ -125,6 +128,8 @@ impl StateOf {
 
 /// Chunks that wait for a worker. One: what does not fit is in Bronze.
 const OFFERS_WAITING_MAX: usize = 1;
+/// How long Bronze's next chunk may wait for a worker that falls behind, once.
+const ROOM_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a table may go on to catch up once silverd was told to stop, and how long its step at hand may then take.
 const PATIENCE_AFTER_STOP: Duration = Duration::from_secs(10);
 const HURRY_MAX: Duration = Duration::from_secs(5);
@@ -138,7 +143,8 @@ impl Worker {
     ) -> anyhow::Result<Self> {
         let (offers, waiting) = mpsc::channel(OFFERS_WAITING_MAX);
         let (stats, state) = (Arc::<TableStats>::default(), StateOf::default());
-        let (hurry, desk) = (CancellationToken::new(), Arc::<Desk>::default());
+        let (hurry, keeps_up) = (CancellationToken::new(), Arc::<AtomicBool>::default());
+        let desk = Arc::<Desk>::default();
         let plugin = shared.loaded.get(&table.name).cloned();
         if let Some(plugin) = &plugin {
             task::tell_loaded(&table.name, plugin);
@@ -162,6 +168,7 @@ impl Worker {
             offers: waiting,
             stats: stats.clone(),
             state: state.clone(),
+            keeps_up: keeps_up.clone(),
             hurry: hurry.clone(),
             plugin,
             trial: None,
@@ -178,12 +185,24 @@ impl Worker {
             })
         };
         let thread = std::thread::Builder::new().name(format!("silver-{}", table.name)).spawn(work)?;
-        Ok(Self { name: table.name.clone(), stats, state, offers, hurry, thread, wanted, keeper })
+        Ok(Self { name: table.name.clone(), stats, state, offers, keeps_up, hurry, thread, wanted, keeper })
     }
 
-    /// Offers a chunk, and never waits: a worker that has no room finds it in Bronze.
-    pub fn offer(&self, offer: Offer) {
-        let _ = self.offers.try_send(offer);
+    /// Offers a chunk. A worker that has no room finds it in Bronze, which costs it the decoding; so while Kafka holds
+    /// more than Bronze can write, one that keeps up is waited for. Bronze has its own chunk to write meanwhile.
+    ///
+    /// | room | backlog | the worker keeps up | |
+    /// |---|---|---|---|
+    /// | yes | | | it takes the chunk |
+    /// | no | no | | it is let go |
+    /// | no | yes | no | it is let go |
+    /// | no | yes | yes | `ROOM_PATIENCE` for room; without, it is let go, and not waited for until it has caught up |
+    pub async fn offer(&self, offer: Offer, backlog: bool) {
+        let Err(TrySendError::Full(offer)) = self.offers.try_send(offer) else { return };
+        if backlog && self.keeps_up.load(Relaxed) {
+            let sent = tokio::time::timeout(ROOM_PATIENCE, self.offers.send(offer)).await;
+            self.keeps_up.fetch_and(sent.is_ok(), Relaxed);
+        }
     }
 
     /// Asks for another plugin, or for another way to bring it. The table is the same but for that.

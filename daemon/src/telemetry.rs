@@ -18,17 +18,19 @@ pub enum Stage {
     BronzeEncode,
     BronzeRead,
     Plugin,
+    Lift,
     Dedup,
     SilverEncode,
     Commit,
 }
 
-pub const STAGES: [(Stage, &str); 8] = [
+pub const STAGES: [(Stage, &str); 9] = [
     (Stage::Poll, "poll"),
     (Stage::Route, "route"),
     (Stage::BronzeEncode, "bronze encode"),
     (Stage::BronzeRead, "bronze read"),
-    (Stage::Plugin, "plugin + lift"),
+    (Stage::Plugin, "plugin"),
+    (Stage::Lift, "lift"),
     (Stage::Dedup, "dedup"),
     (Stage::SilverEncode, "silver encode"),
     (Stage::Commit, "commit (wall)"),

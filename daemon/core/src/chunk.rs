@@ -18,6 +18,7 @@ use arrow_select::filter::filter_record_batch;
 
 use crate::offsets::{LogPartition, OffsetRange, Ranges};
 use crate::schema::COMMENT;
+use crate::spare::Spares;
 
 /// The columns of Bronze, in their order. `event_date`, its partition column, stands in the path and not in the files.
 pub mod column {
@@ -246,8 +247,8 @@ impl ChunkBuilder {
     pub fn finish(&mut self, ingested_at: i64) -> Chunk {
         let mut fresh = Self::new(self.cluster.clone(), self.topic.clone());
         // The next chunk is about as large: growing buffers by doubling copies them, and leaves holes in the heap.
-        fresh.keys.reserve(&self.keys);
-        fresh.values.reserve(&self.values);
+        fresh.keys = Blobs::like(&self.keys);
+        fresh.values = Blobs::like(&self.values);
         let mut done = std::mem::replace(self, fresh);
         let rows = done.rows();
         let valid = NullBuffer::new(done.has_timestamp.finish());
@@ -293,11 +294,13 @@ struct Blobs {
     ends: Vec<i32>,
     valid: BooleanBufferBuilder,
     nulls: usize,
+    spares: Spares,
 }
 
 impl Default for Blobs {
     fn default() -> Self {
-        Self { bytes: Vec::new(), ends: vec![0], valid: BooleanBufferBuilder::new(0), nulls: 0 }
+        let valid = BooleanBufferBuilder::new(0);
+        Self { bytes: Vec::new(), ends: vec![0], valid, nulls: 0, spares: Spares::default() }
     }
 }
 
@@ -306,9 +309,13 @@ impl Blobs {
         self.ends.len() - 1
     }
 
-    fn reserve(&mut self, like: &Blobs) {
-        self.bytes.reserve(like.bytes.len() + like.bytes.len() / 8);
-        self.ends.reserve(like.ends.len());
+    /// An empty one, with room for as much as another has come to hold.
+    fn like(other: &Blobs) -> Self {
+        let spares = other.spares.clone();
+        let bytes = spares.take(other.bytes.len() + other.bytes.len() / 8);
+        let mut ends = Vec::with_capacity(other.ends.len());
+        ends.push(0);
+        Self { bytes, ends, valid: BooleanBufferBuilder::new(0), nulls: 0, spares }
     }
 
     fn push(&mut self, blob: Option<&[u8]>) {
@@ -320,7 +327,7 @@ impl Blobs {
 
     fn into_binary(mut self) -> BinaryArray {
         let nulls = (self.nulls > 0).then(|| NullBuffer::new(self.valid.finish()));
-        BinaryArray::new(offsets(self.ends), Buffer::from_vec(self.bytes), nulls)
+        BinaryArray::new(offsets(self.ends), self.spares.lend(self.bytes), nulls)
     }
 
     fn into_strings(self) -> ArrayRef {

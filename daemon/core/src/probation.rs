@@ -80,6 +80,11 @@ impl Probation {
         Ok(())
     }
 
+    /// Whether it has been right so far, on enough events that it is a better one to go back to than the version before.
+    pub fn has_shown_itself(&self) -> bool {
+        self.seen >= EVENTS_LEAST
+    }
+
     /// These events were judged, and are believed. True once the version is trusted.
     pub fn passed(&mut self, events: u64) -> bool {
         self.seen += events;
@@ -141,7 +146,9 @@ mod tests {
     #[test]
     fn it_is_trusted_after_enough_events() {
         let mut probation = Probation::new(0.0, 0.0, 0.1);
-        assert!(!probation.passed(EVENTS - 1));
+        assert!(!probation.has_shown_itself() && !probation.passed(EVENTS_LEAST - 1));
+        assert!(!probation.has_shown_itself() && !probation.passed(1) && probation.has_shown_itself());
+        assert!(!probation.passed(EVENTS - EVENTS_LEAST - 1));
         assert!(probation.passed(1));
     }
 }

@@ -1,6 +1,7 @@
 //! Which partitions are read, and from where: Bronze's log says, when they are assigned.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
@@ -21,12 +22,14 @@ pub(super) struct Rebalances {
     pub(super) shared: Arc<Shared>,
     pub(super) cluster: Arc<str>,
     pub(super) assigned: Mutex<Assigned>,
+    /// Something in there waits for the polling thread, which looks here after every message.
+    pub(super) news: AtomicBool,
 }
 
 #[derive(Default)]
 pub(super) struct Assigned {
-    /// Up to where each partition that is read has come.
-    pub(super) positions: BTreeMap<i32, i64>,
+    /// Partitions that are to be read from now on, and where each begins.
+    pub(super) given: BTreeMap<i32, i64>,
     /// Where each ended when it was assigned.
     pub(super) ends: BTreeMap<i32, i64>,
     /// Partitions that must not be read.
@@ -89,7 +92,7 @@ impl ConsumerContext for Rebalances {
             if placed.is_err() {
                 // librdkafka must have its answer all the same. The session ends at once, and nothing is read.
                 let _ = list.set_all_offsets(Offset::End);
-                self.assigned().positions.clear();
+                self.assigned().given.clear();
             }
             let assigned = if cooperative { consumer.incremental_assign(list) } else { consumer.assign(list) };
             placed.and_then(|stopped| {
@@ -100,7 +103,7 @@ impl ConsumerContext for Rebalances {
             info!(?partitions, "revoked");
             let mut assigned = self.assigned();
             for partition in &partitions {
-                assigned.positions.remove(partition);
+                assigned.given.remove(partition);
                 assigned.revoked.insert(*partition);
             }
             drop(assigned);
@@ -110,6 +113,7 @@ impl ConsumerContext for Rebalances {
         if let Err(failure) = done {
             self.assigned().failure = Some(failure);
         }
+        self.news.store(true, Relaxed);
     }
 }
 
@@ -159,7 +163,7 @@ impl Rebalances {
             }
             list.set_partition_offset(topic, partition, Offset::Offset(begin))?;
             let mut assigned = self.assigned();
-            assigned.positions.insert(partition, begin);
+            assigned.given.insert(partition, begin);
             assigned.ends.insert(partition, high);
             assigned.revoked.remove(&partition);
             if stored.is_none() && begin > low {

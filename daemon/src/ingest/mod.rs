@@ -8,4 +8,4 @@ mod session;
 mod source;
 
 pub use embedded::EmbeddedBroker;
-pub use source::{Arrival, Broker, Cadence, High, Resume, Source, Task};
+pub use source::{Arrival, Broker, Cadence, Gathered, High, Resume, Source, Task};

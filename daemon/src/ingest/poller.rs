@@ -1,6 +1,6 @@
 //! The polling thread at work: message by message into the chunk at hand, and out with it when it is full.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,14 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use silverd_core::chunk::ChunkBuilder;
 use silverd_core::offsets::Offsets;
+use silverd_core::pace::Pace;
 use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::assign::Rebalances;
 use super::record;
 use super::session::{ANSWER_MAX, COMPLAINT_INTERVAL, Ended, Membership, POLL_MAX};
-use super::source::{Arrival, Shared};
+use super::source::{Arrival, Gathered, Shared};
 use crate::clock;
 use crate::telemetry::Stage;
 
@@ -24,14 +25,19 @@ use crate::telemetry::Stage;
 const GROUP_PATIENCE: Duration = Duration::from_millis(1_500);
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// Messages between two looks at the clock, and at whether to stop.
+const CLOCK_EVERY: u32 = 512;
 
 pub(super) struct Poller<'s> {
     pub(super) shared: &'s Shared,
     pub(super) chunks: &'s mpsc::Sender<Arrival>,
     pub(super) consumer: &'s BaseConsumer<Rebalances>,
     pub(super) builder: ChunkBuilder,
-    /// When the chunk at hand must go, whatever is in it.
-    pub(super) due: Option<Instant>,
+    /// Up to where each partition that is read has come.
+    pub(super) positions: BTreeMap<i32, i64>,
+    pub(super) pace: Pace,
+    /// When the first record of the chunk at hand came.
+    pub(super) first: Option<Instant>,
     /// Partitions whose end has been seen, for a source that drains.
     pub(super) at_end: HashSet<i32>,
     pub(super) partitions: usize,
@@ -77,17 +83,15 @@ impl Poller<'_> {
     /// offsets that hold no record.
     fn drained(&self) -> bool {
         let assigned = self.consumer.context().assigned();
-        let read = |partition: &i32| assigned.positions.get(partition) >= assigned.ends.get(partition);
+        let read = |partition: &i32| self.positions.get(partition) >= assigned.ends.get(partition);
         assigned.ends.len() == self.partitions
             && assigned.ends.keys().all(|partition| read(partition) || self.at_end.contains(partition))
     }
 
     /// Whether to leave the group aside, or to come back to it; a refused partition is looked at again in a while.
     fn mind_the_group(&mut self) -> anyhow::Result<Option<Ended>> {
-        let (assigned, refused) = {
-            let assigned = self.consumer.context().assigned();
-            (!assigned.positions.is_empty() || !assigned.refused.is_empty(), !assigned.refused.is_empty())
-        };
+        let refused = !self.consumer.context().assigned().refused.is_empty();
+        let assigned = !self.positions.is_empty() || refused;
         anyhow::ensure!(
             !refused || self.begun.elapsed() < REFUSED_AGAIN_AFTER,
             "looking again at the partitions that are not read"
@@ -132,26 +136,28 @@ impl Poller<'_> {
         Ok(None)
     }
 
-    /// Takes messages until the chunk is full or Kafka has none. Rebalances may take partitions in between.
+    /// Takes messages until the chunk is due or Kafka has none. Rebalances may take partitions in between.
     fn gather(&mut self) -> anyhow::Result<Option<Ended>> {
-        loop {
-            let wait = self.due.map_or(POLL_MAX, |due| due.saturating_duration_since(Instant::now()).min(POLL_MAX));
-            if wait.is_zero() {
-                self.hand_over();
-                return Ok(None);
-            }
-            let polled = self.consumer.poll(wait);
+        // The clock costs as much as a message: while messages are at hand, it is read once for many.
+        for taken in 1_u32.. {
+            let polled = match self.consumer.poll(Duration::ZERO) {
+                Some(polled) => Some(polled),
+                None => {
+                    self.settle_rebalances()?;
+                    let wait = self.due(true).map_or(POLL_MAX, |due| due.saturating_duration_since(Instant::now()));
+                    if wait.is_zero() { None } else { self.consumer.poll(wait.min(POLL_MAX)) }
+                }
+            };
             self.settle_rebalances()?;
             match polled {
                 None => {
-                    if self.due.is_some_and(|due| due <= Instant::now()) {
-                        self.hand_over();
-                    }
+                    self.hand_over_if_due(true);
                     return Ok(None);
                 }
                 Some(Ok(message)) => {
                     self.take(&message);
-                    if self.shared.stop.load(Relaxed) {
+                    if taken.is_multiple_of(CLOCK_EVERY) {
+                        self.hand_over_if_due(false);
                         return Ok(None);
                     }
                 }
@@ -164,58 +170,84 @@ impl Poller<'_> {
                 Some(Err(failure)) => return self.complain(failure),
             }
         }
+        Ok(None)
+    }
+
+    /// When the chunk at hand goes, whatever is in it.
+    fn due(&self, nothing_waits: bool) -> Option<Instant> {
+        let since_begun = |time: Instant| time.duration_since(self.begun);
+        self.first.map(|first| self.begun + self.pace.due(since_begun(first), nothing_waits))
+    }
+
+    fn hand_over_if_due(&mut self, nothing_waits: bool) {
+        if self.due(nothing_waits).is_some_and(|due| due <= Instant::now()) {
+            self.hand_over();
+        }
     }
 
     fn take(&mut self, message: &rdkafka::message::BorrowedMessage<'_>) {
         let size = message.payload_len() + message.key_len();
         let cadence = &self.shared.cadence;
         if self.builder.rows() > 0 && self.builder.bytes() + size > cadence.bytes_max {
-            self.hand_over();
+            self.send(true);
         }
-        let context = self.consumer.context();
-        let mut assigned = context.assigned();
         // A message of a partition that was taken away while it lay in the queue is somebody else's.
-        let Some(position) = assigned.positions.get_mut(&message.partition()) else { return };
+        let Some(position) = self.positions.get_mut(&message.partition()) else { return };
         if message.offset() < *position {
             return;
         }
         self.builder.push(*position, record::of(message));
         *position = message.offset() + 1;
-        drop(assigned);
         self.shared.taken.fetch_add(size as u64, Relaxed);
-        self.due.get_or_insert_with(|| Instant::now() + cadence.interval);
+        if self.first.is_none() {
+            self.first = Some(Instant::now());
+        }
         if self.builder.rows() >= cadence.rows_max || self.builder.bytes() >= cadence.bytes_max {
-            self.hand_over();
+            self.send(true);
         }
     }
 
-    /// A partition that was taken away ends its part of the chunk: what was gathered goes on its way now, and the log's
-    /// fence decides whether it still counts.
+    /// What rebalances have left behind. A partition that was taken away ends its part of the chunk: what was gathered goes
+    /// on its way now, and the log's fence decides whether it still counts.
     fn settle_rebalances(&mut self) -> anyhow::Result<()> {
-        let mut assigned = self.consumer.context().assigned();
+        let context = self.consumer.context();
+        if !context.news.load(Relaxed) {
+            return Ok(());
+        }
+        context.news.store(false, Relaxed);
+        let mut assigned = context.assigned();
         if let Some(failure) = assigned.failure.take() {
             return Err(failure);
         }
-        for (partition, end) in std::mem::take(&mut assigned.left_out) {
-            self.builder.cover(partition, end);
-            self.due = Some(Instant::now());
-        }
-        if assigned.revoked.is_empty() {
-            return Ok(());
-        }
-        let revoked = std::mem::take(&mut assigned.revoked);
+        let (given, revoked) = (std::mem::take(&mut assigned.given), std::mem::take(&mut assigned.revoked));
+        let left_out = std::mem::take(&mut assigned.left_out);
         drop(assigned);
+        self.positions.retain(|partition, _| !revoked.contains(partition));
         self.at_end.retain(|partition| !revoked.contains(partition));
-        self.hand_over();
+        self.positions.extend(given);
+        for (partition, end) in &left_out {
+            self.builder.cover(*partition, *end);
+        }
+        if !left_out.is_empty() || !revoked.is_empty() {
+            self.hand_over();
+        }
         Ok(())
     }
 
+    /// Hands over what there is.
     fn hand_over(&mut self) {
-        self.due = None;
+        self.send(false);
+    }
+
+    fn send(&mut self, full: bool) {
+        self.first = None;
         if !self.builder.is_empty() {
+            self.pace.gone(self.begun.elapsed());
             let chunk = self.builder.finish(clock::now_micros());
             // Fails only when the flow is gone, which has then asked to stop.
-            let _ = self.chunks.blocking_send(Arrival::Chunk(chunk));
+            let _ = self.chunks.blocking_send(Arrival::Chunk(Gathered { chunk, full }));
+            // The next chunk is begun when this one is in hand: one that waited beside it would be memory for nothing.
+            let _ = futures::executor::block_on(self.chunks.reserve());
         }
     }
 

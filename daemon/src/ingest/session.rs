@@ -5,8 +5,8 @@
 //! the group decide who may write: Bronze's log does, by its fence. So when the group gives nothing out, because it still
 //! counts a member that was killed (45 s by Kafka's default), and Bronze stands still, the topic is read without the group.
 
-use std::collections::HashSet;
-use std::sync::atomic::Ordering::Relaxed;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, TopicPartitionList};
 use silverd_core::chunk::ChunkBuilder;
 use silverd_core::config;
+use silverd_core::pace::Pace;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -113,7 +114,7 @@ fn client(shared: &Shared, protocol: Protocol) -> ClientConfig {
         .set("client.id", "silverd")
         .set("fetch.wait.max.ms", "50")
         .set("queued.min.messages", "100000")
-        .set("queued.max.messages.kbytes", "16384")
+        .set("queued.max.messages.kbytes", "8192")
         // By default a full queue keeps the fetcher away for a second: a third of a drain's throughput.
         .set("fetch.queue.backoff.ms", "5")
         .set("isolation.level", "read_committed")
@@ -149,7 +150,8 @@ fn session(
     let client = client(shared, protocol);
     let Some((cluster, partitions)) = find_topic(shared, &client)? else { return Ok(Ended::Done) };
     let cluster: Arc<str> = cluster.into();
-    let context = Rebalances { shared: shared.clone(), cluster: cluster.clone(), assigned: Mutex::default() };
+    let (assigned, news) = (Mutex::default(), AtomicBool::new(true));
+    let context = Rebalances { shared: shared.clone(), cluster: cluster.clone(), assigned, news };
     let consumer: BaseConsumer<Rebalances> =
         client.create_with_context(context).context("set up the Kafka consumer ([source.kafka] in pipeline.toml)")?;
     let consumer = Arc::new(consumer);
@@ -172,7 +174,9 @@ fn session(
         chunks,
         consumer: &consumer,
         builder: ChunkBuilder::new(cluster, topic.into()),
-        due: None,
+        positions: BTreeMap::new(),
+        pace: Pace::new(shared.cadence.interval),
+        first: None,
         at_end: HashSet::new(),
         partitions,
         complained: None,

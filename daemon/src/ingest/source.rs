@@ -38,11 +38,18 @@ pub type Resume = Arc<dyn Fn() -> anyhow::Result<Offsets> + Send + Sync>;
 
 /// What the polling thread tells the flow.
 pub enum Arrival {
-    Chunk(Chunk),
+    Chunk(Gathered),
     /// Everything that was in the topic when the source started has been handed over.
     Drained,
     /// The consumer cannot go on; a new source may.
     Failed(anyhow::Error),
+}
+
+/// A chunk, and why it was handed over.
+pub struct Gathered {
+    pub chunk: Chunk,
+    /// It has all the rows or bytes that it may have: there is more where it came from.
+    pub full: bool,
 }
 
 /// What a source reads, and how.
@@ -103,7 +110,7 @@ impl std::ops::Deref for Shared {
     }
 }
 
-/// Chunks that wait for the flow. One, so that polling goes on while Bronze commits, and memory stays small.
+/// Chunks that wait for the flow. Polling goes on once they are taken, while Bronze commits them.
 const CHUNKS_WAITING_MAX: usize = 1;
 
 impl Source {

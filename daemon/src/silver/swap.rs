@@ -109,8 +109,9 @@ impl Task {
         let old_config = std::mem::replace(&mut self.config, config);
         // One that had given up on everything is no measure for another.
         let old = old.filter(|_| !self.breaker.trips() && !back);
-        // Until a version is trusted, the last good one is the one before it.
-        let before = self.trial.take().map(|trial| (trial.old, trial.old_config));
+        // A version that has judged next to nothing yet is none to go back to: the one before it is.
+        let before = self.trial.take().filter(|trial| !trial.rules.has_shown_itself());
+        let before = before.map(|trial| (trial.old, trial.old_config));
         self.trial = match (before, old) {
             _ if back => None,
             (Some((old, old_config)), _) if !old.is(&plugin) => Some((old, old_config)),

@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
@@ -25,7 +26,7 @@ use crate::delta::{Change, CommitError, Encoder, NewFile, Table};
 use crate::reload::{self, Desk};
 use crate::replay::Replay;
 use crate::side::{self, Announced};
-use crate::telemetry::{Stage, TableStats};
+use crate::telemetry::{Stage, TableStats, thread_cpu};
 use crate::transform::{Plugin, Transformer, Tripped, Verdicts};
 use crate::{clock, late, quarantine};
 
@@ -46,6 +47,8 @@ pub(super) struct Task {
     pub(super) offers: mpsc::Receiver<Offer>,
     pub(super) stats: Arc<TableStats>,
     pub(super) state: StateOf,
+    /// The table follows the live flow, and is worth a wait.
+    pub(super) keeps_up: Arc<AtomicBool>,
     pub(super) hurry: CancellationToken,
     /// Loaded once: what lies on the disk later comes by the desk.
     pub(super) plugin: Option<Arc<Plugin>>,
@@ -98,6 +101,7 @@ impl Task {
                 }
                 Err(failure) => {
                     self.open = None;
+                    self.keeps_up.store(false, Relaxed);
                     let tripped = failure.is::<Tripped>();
                     last_tries += u32::from(self.offers.is_closed());
                     if last_tries > LAST_TRIES_MAX || self.hurry.is_cancelled() || (tripped && self.offers.is_closed())
@@ -192,6 +196,7 @@ impl Task {
 
     async fn wait(&mut self, open: &mut Open) -> anyhow::Result<()> {
         self.state.set("live");
+        self.keeps_up.store(true, Relaxed);
         let desk = self.desk.clone();
         let idle = IDLE_COMMIT_INTERVAL.saturating_sub(open.committed_at.elapsed());
         tokio::select! {
@@ -227,7 +232,7 @@ impl Task {
     fn update_lag(&self, open: &Open) {
         let lag: i64 =
             missing(&open.next, &self.shared.head.borrow()).iter().map(|(_, range)| range.end - range.start).sum();
-        self.stats.lag.store(lag, std::sync::atomic::Ordering::Relaxed);
+        self.stats.lag.store(lag, Relaxed);
     }
 
     async fn live(&mut self, open: &mut Open, offer: Offer) -> anyhow::Result<()> {
@@ -247,6 +252,7 @@ impl Task {
     /// Reads the next window of what is missing from Bronze.
     async fn catch_up(&mut self, open: &mut Open) -> anyhow::Result<()> {
         self.state.set("catching up from bronze");
+        self.keeps_up.store(false, Relaxed);
         let mut replay = match open.replay.take() {
             Some(replay) => replay,
             None => {
@@ -281,8 +287,13 @@ impl Task {
     ) -> anyhow::Result<()> {
         // A guest's WASI may wait, which the runtime allows only in here.
         let verdicts = tokio::task::block_in_place(|| {
-            let (stats, stages) = (self.stats.clone(), self.shared.stages.clone());
-            stages.measure(Stage::Plugin, || stats.plugin_time(|| self.judge(open, chunk, records)))
+            let stats = self.stats.clone();
+            let before = thread_cpu();
+            let verdicts = stats.plugin_time(|| self.judge(open, chunk, records));
+            let lift = verdicts.as_ref().map_or(Duration::ZERO, |verdicts| verdicts.lift);
+            self.shared.stages.add(Stage::Lift, lift);
+            self.shared.stages.add(Stage::Plugin, thread_cpu().saturating_sub(before + lift));
+            verdicts
         });
         let mut verdicts = verdicts?;
         if let Some(dedup) = &mut open.dedup {

@@ -9,6 +9,7 @@
 //! of wasmtime's semver; `tests/it/lift.rs` holds this lift against wasmtime's own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, ListArray, PrimitiveArray, StringArray, StructArray,
@@ -23,11 +24,15 @@ use wasmtime::component::__internal::{CanonicalAbiInfo, ComponentTypes, Instance
 use wasmtime::component::{ComponentType, Lift};
 use wasmtime::{Result, ValRaw, bail, ensure};
 
+use crate::telemetry::thread_cpu;
+
 /// The rows of one batch: one array for each field of the record, in the record's order.
 #[derive(Debug, Clone)]
 pub struct Rows {
     pub len: usize,
     pub columns: Vec<ArrayRef>,
+    /// CPU time that lifting them took.
+    pub took: Duration,
 }
 
 // SAFETY: a list is lowered as a pointer and a length, and `typecheck` lets only lists of records pass.
@@ -59,6 +64,7 @@ unsafe impl Lift for Rows {
 
 impl Rows {
     fn read(cx: &mut LiftContext<'_>, ty: InterfaceType, start: usize, len: usize) -> Result<Self> {
+        let begun = thread_cpu();
         let InterfaceType::List(list) = ty else { bail!("expected a list of records") };
         let types = cx.types;
         let InterfaceType::Record(record) = types[list].element else { bail!("expected a list of records") };
@@ -75,7 +81,7 @@ impl Rows {
         for (at, ty) in fields(types, &types[record].fields.iter().map(|field| field.ty).collect::<Vec<_>>()) {
             columns.push(reader.column(ty, &Strided { at: places.at + at, ..places }, None)?);
         }
-        Ok(Self { len, columns })
+        Ok(Self { len, columns, took: thread_cpu().saturating_sub(begun) })
     }
 }
 

@@ -16,8 +16,10 @@ pub use silverd_core::config::Limits;
 
 pub use about::About;
 pub use batch::{Config, ReferenceFile};
+pub(crate) use batch::{Output, RejectCode, Rejected as RawReject};
 pub use host::{Host, this_program};
 pub use lift::Rows;
 pub use plugin::{Digest, Fault, Instance, Plugin};
+pub(crate) use plugin::{MakeNative, Native};
 pub use store::{Kept, Store};
 pub use verdicts::{Rejected, Transformer, Tripped, Verdicts};

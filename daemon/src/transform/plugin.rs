@@ -72,7 +72,15 @@ pub struct Plugin {
     config: Config,
     limits: Limits,
     logs: Arc<Logs>,
+    native: Option<MakeNative>,
 }
+
+/// A plugin's function, linked into this program: for `silverd bench`, which tells what WebAssembly costs.
+pub(crate) trait Native: Send {
+    fn transform(&mut self, chunk: &Chunk, rows: &[u32]) -> Output;
+}
+
+pub(crate) type MakeNative = fn(&Config) -> anyhow::Result<Box<dyn Native>>;
 
 /// Why an instance gave no verdicts on a batch. The instance is of no more use.
 #[derive(Clone, Debug)]
@@ -120,13 +128,22 @@ impl Plugin {
             .map_err(foreign)
             .context("link it: a plugin may import WASI 0.2 and wasi:logging 0.1.0-draft, and nothing else")?;
         let logs = Logs::new(table, &schema.interface, &digest, limits.log_lines_per_second);
-        let plugin = Self { digest, given, schema, host, pre, transform, configure, config, limits, logs };
+        let plugin =
+            Self { digest, given, schema, host, pre, transform, configure, config, limits, logs, native: None };
         plugin.instantiate()?;
         Ok(plugin)
     }
 
+    /// The same plugin, whose instances are a function of this program.
+    pub(crate) fn with_native(self, native: MakeNative) -> Self {
+        Self { native: Some(native), ..self }
+    }
+
     /// A new instance, in a store of its own, configured.
     pub fn instantiate(&self) -> anyhow::Result<Instance> {
+        if let Some(native) = self.native {
+            return Ok(Instance(Runs::Native(native(&self.config)?)));
+        }
         let mut store = Store::new(&self.host.engine, State::new(&self.limits, self.logs.clone()));
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(self.limits.output_bytes_max);
@@ -156,7 +173,7 @@ impl Plugin {
             .get_typed_func::<(Batch<'static>,), (Output,)>(&mut store, &self.transform)
             .map_err(foreign)
             .context("its `transform` has another signature than the contract (see wit/types.wit)")?;
-        Ok(Instance { store, transform })
+        Ok(Instance(Runs::Wasm { store, transform }))
     }
 
     pub fn limits(&self) -> &Limits {
@@ -175,32 +192,41 @@ impl Plugin {
 }
 
 /// A plugin at work. Not shared between threads; gone after its first fault.
-pub struct Instance {
-    store: Store<State>,
-    transform: TypedFunc<(Batch<'static>,), (Output,)>,
+pub struct Instance(Runs);
+
+enum Runs {
+    Wasm { store: Store<State>, transform: TypedFunc<(Batch<'static>,), (Output,)> },
+    Native(Box<dyn Native>),
 }
 
 impl Instance {
     /// The memory that the guest has come to; a guest never gives any back.
     pub fn memory_bytes(&self) -> usize {
-        self.store.data().memory.used
+        match &self.0 {
+            Runs::Wasm { store, .. } => store.data().memory.used,
+            Runs::Native(_) => 0,
+        }
     }
 
     /// Hands the records `rows` of the chunk over, and takes the plugin's answer as it is. It has `ms` milliseconds.
     pub fn transform(&mut self, limits: &Limits, ms: u64, chunk: &Chunk, rows: &[u32]) -> Result<Output, Fault> {
-        self.store.set_epoch_deadline(deadline(ms));
-        self.store.set_hostcall_fuel(limits.output_bytes_max);
-        self.store.data_mut().memory.refused = None;
-        self.store.data_mut().words.begin();
+        let (store, transform) = match &mut self.0 {
+            Runs::Wasm { store, transform } => (store, transform),
+            Runs::Native(native) => return Ok(native.transform(chunk, rows)),
+        };
+        store.set_epoch_deadline(deadline(ms));
+        store.set_hostcall_fuel(limits.output_bytes_max);
+        store.data_mut().memory.refused = None;
+        store.data_mut().words.begin();
         // SAFETY: the function was checked with the same types but for the lifetime, which no check depends on; the
         // borrow ends with the call.
-        let transform = unsafe { TypedFunc::<(Batch<'_>,), (Output,)>::new_unchecked(*self.transform.func()) };
-        match transform.call(&mut self.store, (Batch::new(chunk, rows),)) {
+        let transform = unsafe { TypedFunc::<(Batch<'_>,), (Output,)>::new_unchecked(*transform.func()) };
+        match transform.call(&mut *store, (Batch::new(chunk, rows),)) {
             Ok((output,)) => {
-                self.store.data_mut().words.survived();
+                store.data_mut().words.survived();
                 Ok(output)
             }
-            Err(error) => Err(fault_of(&mut self.store, limits, ms, error)),
+            Err(error) => Err(fault_of(store, limits, ms, error)),
         }
     }
 }

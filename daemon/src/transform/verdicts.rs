@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use arrow::array::{ArrayRef, RecordBatch};
@@ -25,6 +26,8 @@ pub struct Verdicts {
     pub rows: Vec<RecordBatch>,
     pub rejected: Vec<Rejected>,
     pub counts: Counts,
+    /// CPU time of lifting the rows.
+    pub lift: Duration,
 }
 
 /// A rejected event: its record in the chunk, and why.
@@ -212,8 +215,9 @@ impl Transformer {
         let rejects: Vec<Reject> = output.rejects.into_iter().map(Reject::from).collect();
         let counts = count(batch.len(), output.rows.len, &output.row_events, &rejects)
             .map_err(|error| invalid(error.to_string()))?;
+        let lift = output.rows.took;
         if output.rows.len == 0 {
-            return Ok(Answer { rows: None, rejects, counts });
+            return Ok(Answer { rows: None, rejects, counts, lift });
         }
         let columns = output.rows.columns.into_iter().zip(&self.plugin.schema.columns);
         let columns: Vec<ArrayRef> = columns
@@ -222,7 +226,7 @@ impl Transformer {
             .map_err(|error| invalid(error.to_string()))?;
         let origins: Vec<u32> = output.row_events.iter().map(|event| batch[*event as usize]).collect();
         let rows = with_origin(&self.schema, columns, chunk, &origins).map_err(|error| invalid(error.to_string()))?;
-        Ok(Answer { rows: Some(rows), rejects, counts })
+        Ok(Answer { rows: Some(rows), rejects, counts, lift })
     }
 }
 
@@ -252,6 +256,7 @@ struct Answer {
     rows: Option<RecordBatch>,
     rejects: Vec<Reject>,
     counts: Counts,
+    lift: Duration,
 }
 
 impl Verdicts {
@@ -268,6 +273,7 @@ impl Verdicts {
             reason: reject.reason,
         }));
         self.counts += answer.counts;
+        self.lift += answer.lift;
     }
 
     fn reject(&mut self, record: u32, fault: Fault) {

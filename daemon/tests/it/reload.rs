@@ -188,7 +188,7 @@ fn bad_ones() -> Vec<(&'static str, Vec<u8>)> {
     let no_world = guest::component(&guest::core(&format!("{ALLOCATOR} {REALLOC}")));
     let other_columns = silverd::transform::build::wasm_of(&root().join("plugins/page_view")).unwrap();
     vec![
-        ("load plugin hits.wasm", good[..good.len() / 2].to_vec()),
+        ("parse it: unexpected end-of-file", good[..good.len() / 2].to_vec()),
         ("exports no interface with a `transform`", no_world),
         ("its rows do not fit the table", std::fs::read(other_columns).unwrap()),
         ("this version never starts", version("bad-start")),
@@ -207,8 +207,18 @@ fn versions_come_and_go_under_load() {
     daemon.until("the first rows", |_| rows(&project) > 0);
     let (good, bad) = ([version("two"), version("one")], bad_ones());
     let mut rng = StdRng::seed_from_u64(7);
+    let mut labels: BTreeMap<String, String> =
+        [(digest(&good[0]), "two".to_owned()), (digest(&good[1]), "one".to_owned())].into();
     for swap in 0..swaps {
-        put(&project, &good[swap % 2]);
+        if swap % 10 == 5 {
+            // One that was never compiled before.
+            let label = format!("new-{swap}");
+            let wasm = version(&label);
+            labels.insert(digest(&wasm), label);
+            put(&project, &wasm);
+        } else {
+            put(&project, &good[swap % 2]);
+        }
         daemon.until_told(swapped, swap + 1);
         // Now and then the next one comes before the table has any row of this one.
         if rng.random_bool(0.8) {
@@ -245,11 +255,10 @@ fn versions_come_and_go_under_load() {
     project.silverd(&["run", "--drain"]);
     is_proven(&project);
     let spans = spans_follow(&project);
-    let labels: BTreeMap<String, &str> = [(digest(&version("one")), "one"), (digest(&version("two")), "two")].into();
     let mut made = BTreeMap::<String, u64>::new();
     for span in &spans {
         let label = labels.get(span["digest"].as_str().unwrap()).expect("a good version");
-        *made.entry((*label).to_owned()).or_default() += span["counts"]["rows"].as_u64().unwrap();
+        *made.entry(label.clone()).or_default() += span["counts"]["rows"].as_u64().unwrap();
     }
     made.retain(|_, rows| *rows > 0);
     assert_eq!(by_version(&project), made, "each row says which version made it, and so does its commit");
@@ -277,7 +286,7 @@ fn a_version_that_fails_on_live_events_is_rolled_back() {
         daemon.until("rows of the new version", |_| rows(&project) == 2_600);
         assert_eq!(by_version(&project)[label], 600);
 
-        send(&project, (0..400).map(|n| format!("boom{n}")));
+        send(&project, (0..400).map(|n| if n % 2 == 0 { format!("boom{n}") } else { format!("c{n}") }));
         daemon.until_told("the new version is rolled back", 1);
         daemon.until("every event is there", |_| rows(&project) == 3_000);
         daemon.until_told("what the bad version wrote was made anew", 1);
@@ -291,12 +300,12 @@ fn a_version_that_fails_on_live_events_is_rolled_back() {
 
         // A restart does not take it up again, though it lies there still.
         let mut daemon = Daemon::start(&project);
-        send(&project, (0..100).map(|n| format!("c{n}")));
+        send(&project, (0..100).map(|n| format!("d{n}")));
         daemon.until("rows after the restart", |_| rows(&project) == 3_100);
         assert_eq!(by_version(&project), BTreeMap::from([("one".to_owned(), 3_100)]));
         put(&project, &version("three"));
         daemon.until_told("the plugin was swapped", 1);
-        send(&project, (0..100).map(|n| format!("boom-d{n}")));
+        send(&project, (0..100).map(|n| format!("boom-e{n}")));
         daemon.until("rows of the third version", |_| rows(&project) == 3_200);
         daemon.stop();
         assert_eq!(by_version(&project)["three"], 100);

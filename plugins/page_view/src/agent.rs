@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use woothee::woothee::VALUE_UNKNOWN;
 
@@ -32,25 +33,62 @@ pub(crate) struct Parser {
     memory: RefCell<Memory>,
 }
 
-#[derive(Default)]
 struct Memory {
-    agents: HashMap<Box<[u8]>, Agent>,
-    outline: Vec<u8>,
+    agents: HashMap<Box<[u8]>, Agent, BuildHasherDefault<Words>>,
+    outline: [u8; AGENT_BYTES_MAX],
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { agents: HashMap::default(), outline: [0; AGENT_BYTES_MAX] }
+    }
+}
+
+/// Hashes eight bytes at a time. The standard hasher takes several times as long, to withstand keys that are chosen to
+/// collide: here they cost a look at some thousand outlines at worst.
+#[derive(Default)]
+struct Words(u64);
+
+impl Hasher for Words {
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.write_u64(u64::from_le_bytes(*word));
+        }
+        let mut last = [0; 8];
+        for (to, from) in last.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        self.write_u64(u64::from_le_bytes(last));
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0.rotate_left(32)
+    }
 }
 
 impl Parser {
     pub(crate) fn parse(&self, agent: &str) -> Agent {
         let agent = &agent[..agent.floor_char_boundary(AGENT_BYTES_MAX)];
         let Memory { agents, outline } = &mut *self.memory.borrow_mut();
-        write_outline(agent.as_bytes(), outline);
-        if let Some(known) = agents.get(outline.as_slice()) {
+        let len = write_outline(agent.as_bytes(), outline);
+        let outline = &outline[..len];
+        if let Some(known) = agents.get(outline) {
             return known.clone();
         }
         let found = self.parse_outline(&String::from_utf8_lossy(outline));
         if agents.len() == OUTLINES_MAX {
             agents.clear();
         }
-        agents.insert(outline.as_slice().into(), found.clone());
+        agents.insert(outline.into(), found.clone());
         found
     }
 
@@ -79,7 +117,7 @@ fn is_tablet(os: &str, agent: &str) -> bool {
     os == "iPad" || (os == "Android" && (agent.contains("Tablet") || !agent.contains("Mobile")))
 }
 
-/// Writes the user agent without what tells versions and languages apart:
+/// Writes the user agent without what tells versions and languages apart, and gives the length, which is its own at most:
 ///
 /// | in the user agent | in the outline |
 /// |---|---|
@@ -91,51 +129,60 @@ fn is_tablet(os: &str, agent: &str) -> bool {
 ///
 /// Of the user agents that woothee is tested with and of ten thousand others, one loses its name by this: the crawler
 /// `rogerbot/1.0`, which is then told as some crawler.
-fn write_outline(agent: &[u8], outline: &mut Vec<u8>) {
-    outline.clear();
-    let mut at = 0;
-    while let Some(&byte) = agent.get(at) {
-        outline.push(byte);
+fn write_outline(agent: &[u8], outline: &mut [u8; AGENT_BYTES_MAX]) -> usize {
+    let (mut at, mut len) = (0, 0);
+    while at < agent.len() && len < AGENT_BYTES_MAX {
+        let byte = agent[at];
+        outline[len] = byte;
         at += 1;
-        if matches!(byte, b'/' | b':' | b'_' | b'-') {
-            if byte == b'-' && is_language(outline, &agent[at..]) {
-                outline.pop();
-                while outline.last().is_some_and(u8::is_ascii_lowercase) {
-                    outline.pop();
-                }
-                outline.extend_from_slice(b"xx-XX");
+        len += 1;
+        if !matches!(byte, b'/' | b':' | b'_' | b'-') {
+            continue;
+        }
+        match language(&outline[..len], &agent[at..]) {
+            Some(letters) => {
+                let start = len - 1 - letters;
+                len = start + b"xx-XX".len();
+                let Some(room) = outline.get_mut(start..len) else { return start };
+                room.copy_from_slice(b"xx-XX");
                 at += 2;
-            } else {
-                at = write_version(agent, at, outline);
             }
+            None => (at, len) = write_version(agent, at, outline, len),
         }
     }
+    len
 }
 
-/// Writes every number of the version that begins there as `0`, and gives the place where it ends. Letters inside a
+/// Writes every number of the version that begins there as `0`, and gives the places where it ends. Letters inside a
 /// number belong to it; those after it may be a name.
-fn write_version(agent: &[u8], mut at: usize, outline: &mut Vec<u8>) -> usize {
+fn write_version(agent: &[u8], mut at: usize, outline: &mut [u8], mut len: usize) -> (usize, usize) {
     let is_digit = |at: usize| agent.get(at).is_some_and(u8::is_ascii_digit);
-    while is_digit(at) {
-        outline.push(b'0');
+    while is_digit(at) && len + 1 < outline.len() {
+        outline[len] = b'0';
+        len += 1;
         while is_digit(at) || (agent.get(at).is_some_and(u8::is_ascii_alphabetic) && is_digit(at + 1)) {
             at += 1;
         }
         if agent.get(at) == Some(&b'.') && is_digit(at + 1) {
-            outline.push(b'.');
+            outline[len] = b'.';
+            len += 1;
             at += 1;
         }
     }
-    at
+    (at, len)
 }
 
-/// Whether a language such as `fr-CH` or `sat-IN` is around a hyphen: the one that `before` ends with.
-fn is_language(before: &[u8], after: &[u8]) -> bool {
-    let [before @ .., b'-'] = before else { return false };
+/// How many letters stand before a hyphen, the one that `before` ends with, if it is that of a language such as `fr-CH` or
+/// `sat-IN`.
+fn language(before: &[u8], after: &[u8]) -> Option<usize> {
+    let [before @ .., b'-'] = before else { return None };
+    let country = after.len() > 2 && after[..2].iter().all(u8::is_ascii_uppercase) && b";)".contains(&after[2]);
+    if !country {
+        return None;
+    }
     let letters = before.iter().rev().take_while(|byte| byte.is_ascii_lowercase()).count();
     let begins = before.len() > letters && before[before.len() - letters - 1] == b' ';
-    let country = after.len() > 2 && after[..2].iter().all(u8::is_ascii_uppercase) && b";)".contains(&after[2]);
-    (2..=3).contains(&letters) && begins && country
+    ((2..=3).contains(&letters) && begins).then_some(letters)
 }
 
 #[cfg(test)]
@@ -145,9 +192,9 @@ mod tests {
     #[test]
     fn an_outline_keeps_names_alone() {
         let check = |agent: &str, expected: &str| {
-            let mut outline = Vec::new();
-            write_outline(agent.as_bytes(), &mut outline);
-            assert_eq!(String::from_utf8_lossy(&outline), expected);
+            let mut outline = [0; AGENT_BYTES_MAX];
+            let len = write_outline(agent.as_bytes(), &mut outline);
+            assert_eq!(String::from_utf8_lossy(&outline[..len]), expected);
         };
         check("Chrome/57.0.849.0 Safari/537.36", "Chrome/0.0.0.0 Safari/0.0");
         check("(Windows NT 10.0; fr-CH; rv:1.9.5.20)", "(Windows NT 10.0; xx-XX; rv:0.0.0.0)");

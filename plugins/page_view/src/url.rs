@@ -24,6 +24,10 @@ pub(crate) fn normalize(url: &str) -> String {
 /// What follows `https://shop.example`, if it begins like that. `//` alone does not make a host of what follows it: the
 /// tracker writes paths, and such a one is a path with a slash too many.
 fn without_host(url: &str) -> &str {
+    // Most paths have no colon, and a byte is found in a third of the time that a text takes.
+    if !url.as_bytes().contains(&b':') {
+        return url;
+    }
     let Some((scheme, rest)) = url.split_once("://") else { return url };
     let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));

@@ -145,7 +145,7 @@ pub struct Commit {
 
 impl Default for Commit {
     fn default() -> Self {
-        Commit { interval_ms: 1_000, rows_max: 200_000, bytes_max: 64 << 20 }
+        Commit { interval_ms: 1_000, rows_max: 100_000, bytes_max: 20 << 20 }
     }
 }
 

@@ -1,0 +1,63 @@
+//! The crossing into WebAssembly and back: a batch of page views in, rows out. `cargo bench`
+
+use std::path::Path;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use silverd::transform::{Config, Host, Limits, Plugin, build};
+use silverd_core::chunk::{Chunk, ChunkBuilder, Record, TimestampType};
+use silverd_core::generate::{Generator, Options};
+
+/// As many as the default limits hand over at once.
+const EVENTS: usize = 4_096;
+
+type NoHeaders = std::iter::Empty<(std::borrow::Cow<'static, str>, Option<&'static [u8]>)>;
+
+/// Page views alone.
+fn chunk() -> Chunk {
+    let mut generator = Generator::new(Options { seed: 1, ..Options::default() });
+    let mut builder = ChunkBuilder::new("cluster".into(), "events".into());
+    while builder.rows() < EVENTS {
+        let event = generator.next(1_750_000_000_000_000);
+        if !event.value.windows(11).any(|part| part == b"\"page_view\"") {
+            continue;
+        }
+        let offset = builder.rows() as i64;
+        let record = Record {
+            partition: 0,
+            offset,
+            timestamp: Some((1_750_000_000_000, TimestampType::CreateTime)),
+            key: Some(event.key.as_bytes()),
+            value: Some(&event.value),
+            headers: NoHeaders::default(),
+        };
+        builder.push(offset, record);
+    }
+    builder.finish(1_750_000_000_000_000)
+}
+
+fn crossing(criterion: &mut Criterion) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let wasm = build::wasm_of(&root.join("plugins/page_view")).expect("the plugin builds");
+    let bytes = std::fs::read(wasm).expect("read the plugin");
+    let host = Host::new().expect("the engine starts");
+    let limits = Limits::default();
+    let plugin = Plugin::compile(host, "page_view", &bytes, Config::default(), limits.clone()).expect("it compiles");
+    let mut instance = plugin.instantiate().expect("it starts");
+    let chunk = chunk();
+    let rows: Vec<u32> = (0..EVENTS as u32).collect();
+    let mut transform = || instance.transform(&limits, 10_000, &chunk, &rows).expect("every event is good").rows;
+    assert_eq!(transform().len, EVENTS);
+
+    let mut group = criterion.benchmark_group("4,096 page views");
+    group.throughput(Throughput::Elements(EVENTS as u64));
+    group.bench_function("in, transform, and out", |bench| bench.iter(&mut transform));
+    // The lift alone, by the CPU clock that stands around it.
+    group.bench_function("lift", |bench| {
+        bench.iter_custom(|times| (0..times).map(|_| transform().took).sum::<Duration>());
+    });
+    group.finish();
+}
+
+criterion_group!(benches, crossing);
+criterion_main!(benches);

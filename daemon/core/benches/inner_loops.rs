@@ -1,0 +1,71 @@
+//! The core's inner loops: what every event goes through. `cargo bench`
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use silverd_core::chunk::{Chunk, ChunkBuilder, Record, TimestampType};
+use silverd_core::config;
+use silverd_core::generate::{Generator, Options};
+use silverd_core::route::Router;
+use silverd_core::verdict::count;
+
+const EVENTS: usize = 10_000;
+
+type NoHeaders = std::iter::Empty<(std::borrow::Cow<'static, str>, Option<&'static [u8]>)>;
+
+fn events() -> Vec<(String, Vec<u8>)> {
+    let mut generator = Generator::new(Options { seed: 1, ..Options::default() });
+    (0..EVENTS).map(|_| generator.next(1_750_000_000_000_000)).map(|event| (event.key, event.value)).collect()
+}
+
+fn gather(builder: &mut ChunkBuilder, events: &[(String, Vec<u8>)]) -> Chunk {
+    for (offset, (key, value)) in events.iter().enumerate() {
+        let record = Record {
+            partition: 0,
+            offset: offset as i64,
+            timestamp: Some((1_750_000_000_000, TimestampType::CreateTime)),
+            key: Some(key.as_bytes()),
+            value: Some(value),
+            headers: NoHeaders::default(),
+        };
+        builder.push(offset as i64, record);
+    }
+    builder.finish(1_750_000_000_000_000)
+}
+
+const PIPELINE: &str = r#"
+[source]
+brokers = "localhost:9092"
+topic = "events"
+group = "bench"
+[silver.page_view]
+plugin = "page_view.wasm"
+path = "page_view"
+match = { field = "event_type", equals = "page_view" }
+event_date = "ts"
+[silver.add_to_cart]
+plugin = "add_to_cart.wasm"
+path = "add_to_cart"
+match = { field = "event_type", equals = "add_to_cart" }
+event_date = "ts"
+"#;
+
+fn inner_loops(criterion: &mut Criterion) {
+    let events = events();
+    let mut builder = ChunkBuilder::new("cluster".into(), "events".into());
+    let chunk = gather(&mut builder, &events);
+    let pipeline = config::check(PIPELINE, &|_| None).expect("the pipeline has no mistakes");
+    let router = Router::new(&pipeline.silver);
+    let every: Vec<u32> = (0..EVENTS as u32).collect();
+
+    let mut group = criterion.benchmark_group("10,000 events of the shop");
+    group.throughput(Throughput::Elements(EVENTS as u64));
+    group.bench_function("gather into a chunk", |bench| bench.iter(|| gather(&mut builder, black_box(&events))));
+    group.bench_function("route", |bench| bench.iter(|| router.route(black_box(&chunk).values().iter())));
+    group.bench_function("days", |bench| bench.iter(|| black_box(&chunk).days()));
+    group.bench_function("check an answer", |bench| bench.iter(|| count(EVENTS, EVENTS, black_box(&every), &[])));
+    group.finish();
+}
+
+criterion_group!(benches, inner_loops);
+criterion_main!(benches);
