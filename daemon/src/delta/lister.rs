@@ -10,22 +10,20 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
     Attributes, CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
-use tokio::sync::Semaphore;
 
 use super::log::LOG;
 
-/// Entries of logs that are read at once, of all tables. Delta's readers ask for all of them together, each would get a
-/// thread, and each thread keeps some megabytes.
-static ENTRIES_READ: Semaphore = Semaphore::const_new(4);
-
 /// The local file system, which tells the end of a log by asking for one entry after the other.
+///
+/// Entries are read on the spot: they are small, and most often in memory. Delta's readers ask for hundreds of them at once,
+/// and each would have a thread of its own, which keeps some megabytes.
 #[derive(Clone, Debug, Default)]
 pub struct Lister(Arc<LocalFileSystem>);
 
@@ -102,16 +100,11 @@ impl fmt::Display for Lister {
 impl ObjectStore for Lister {
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
         let Some(version) = wanted_version(prefix, offset) else { return self.0.list_with_offset(prefix, offset) };
-        let (lister, prefix, offset) = (self.clone(), prefix.cloned(), offset.clone());
-        let found = async move {
-            let (asked, log) = (lister.clone(), prefix.clone().unwrap_or_default());
-            let end = tokio::task::spawn_blocking(move || asked.end_of(&log, version)).await;
-            Result::<_>::Ok(match end.map_err(|source| object_store::Error::JoinError { source })?? {
-                Some(end) => stream::iter(end).map(Ok).boxed(),
-                None => lister.0.list_with_offset(prefix.as_ref(), &offset),
-            })
-        };
-        stream::once(found).try_flatten().boxed()
+        match prefix.map(|log| self.end_of(log, version)) {
+            Some(Ok(Some(end))) => stream::iter(end).map(Ok).boxed(),
+            Some(Err(failure)) => stream::once(std::future::ready(Err(failure))).boxed(),
+            Some(Ok(None)) | None => self.0.list_with_offset(prefix, offset),
+        }
     }
 
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
@@ -129,11 +122,7 @@ impl ObjectStore for Lister {
         if !(whole && any && ever && is_entry(location)) {
             return self.0.get_opts(location, options).await;
         }
-        let (lister, location) = (self.clone(), location.clone());
-        let permit = ENTRIES_READ.acquire().await;
-        let read = tokio::task::spawn_blocking(move || lister.entry(&location)).await;
-        drop(permit);
-        read.map_err(|source| object_store::Error::JoinError { source })?
+        self.entry(location)
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
@@ -164,6 +153,8 @@ impl ObjectStore for Lister {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use futures::TryStreamExt;
+
     use super::*;
 
     fn names(found: Vec<ObjectMeta>) -> Vec<String> {

@@ -212,6 +212,28 @@ fn files_are_well_made(table: &Path) {
     }
 }
 
+/// A merged file of several row groups is read back in chunks that are smaller, over all its partitions.
+#[test]
+fn bronze_is_read_back_row_group_by_row_group() {
+    let project = Project::new("groups", "interval_ms = 50\nrows_max = 7000\n\n[maintenance]\nenabled = false");
+    project.generate(&["--count", "160000", "--seed", "41"]);
+    project.silverd(&["run", "--drain"]);
+    let count = |table: &str| project.silverd(&["query", "--json", &format!("SELECT count(*) AS n FROM {table}")]);
+    let before = count("page_view");
+    project.silverd(&["maintain", "bronze"]);
+    let path = project.path("bronze");
+    let groups = |add: &Value| {
+        let file = File::open(path.join(add["path"].as_str().unwrap())).unwrap();
+        ParquetRecordBatchReaderBuilder::try_new(file).unwrap().metadata().num_row_groups()
+    };
+    let last = &entries(&path)[merges(&path).last().unwrap()];
+    assert!(adds(last).iter().any(|add| groups(add) > 1), "one row group only");
+    std::fs::remove_dir_all(project.path("page_view")).unwrap();
+    project.silverd(&["run", "--drain"]);
+    assert_eq!(count("page_view"), before);
+    holds(&project);
+}
+
 #[test]
 fn a_running_daemon_merges_and_every_row_is_there_once() {
     let asked = Asked { dedup_within_s: Some(600), late_after_s: Some(120) };
