@@ -17,7 +17,8 @@ RUN cd /all && mkdir /manifests \
     && find . -name target -prune -o \( -name Cargo.toml -o -name Cargo.lock \) -print | tar -c -T - | tar -x -C /manifests \
     && cd /manifests && for package in $(grep -l '^\[package\]' $(find . -name Cargo.toml)); do \
          mkdir -p "$(dirname "$package")/src" && touch "$(dirname "$package")/src/lib.rs"; done \
-    && echo 'fn main() {}' > daemon/src/main.rs
+    && echo 'fn main() {}' > daemon/src/main.rs \
+    && mkdir daemon/benches daemon/core/benches && touch daemon/benches/lift.rs daemon/core/benches/inner_loops.rs
 
 FROM rust AS build
 COPY --from=manifests /manifests ./
