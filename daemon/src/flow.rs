@@ -129,7 +129,10 @@ async fn flow(run: &mut Run, stages: &Arc<Stages>, stop: &CancellationToken) -> 
         End::Over if run.drain => Duration::MAX,
         End::Over => PATIENCE,
     };
-    crew.finish(patience, stop).await?;
+    match (crew.finish(patience, stop).await, &end) {
+        (Err(failure), End::Anew) => warn!("{failure:#}"),
+        (finished, _) => finished?,
+    }
     match failed {
         Some(failure) => Err(failure.context("drain the topic")),
         None => Ok(end),

@@ -40,7 +40,7 @@ use crate::telemetry::{Stages, TableStats};
 use crate::transform::{Host, Limits, Plugin};
 
 pub use dedup::Dedup;
-pub use table::{Blame, fit, fits, load_file, load_kept, load_plugin};
+pub use table::{Blame, fit, fits, given, load_file, load_kept, load_plugin};
 pub(crate) use table::{by_day, properties, properties_with, spec};
 use task::Task;
 
