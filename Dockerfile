@@ -17,6 +17,8 @@ RUN cd /all && mkdir /manifests \
     && find . -name target -prune -o \( -name Cargo.toml -o -name Cargo.lock \) -print | tar -c -T - | tar -x -C /manifests \
     && cd /manifests && for package in $(grep -l '^\[package\]' $(find . -name Cargo.toml)); do \
          mkdir -p "$(dirname "$package")/src" && touch "$(dirname "$package")/src/lib.rs"; done \
+    && for bench in $(cd /all && find . -name target -prune -o -path '*/benches/*.rs' -print); do \
+         mkdir -p "$(dirname "$bench")" && touch "$bench"; done \
     && echo 'fn main() {}' > daemon/src/main.rs
 
 FROM rust AS build
