@@ -42,9 +42,10 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 1000 --home-dir /srv/silverd --no-create-home --shell /usr/sbin/nologin silverd \
     && mkdir -p /srv/silverd/data && chown -R silverd:silverd /srv/silverd
-COPY --from=build /out/silverd /usr/local/bin/silverd
+COPY --from=build /out/silverd /usr/local/lib/silverd/silverd
 COPY --from=build /out/plugins /usr/share/silverd/plugins
 COPY --chmod=755 .ci/docker-entrypoint /usr/local/bin/docker-entrypoint
+RUN ln -s docker-entrypoint /usr/local/bin/silverd
 COPY --chown=silverd:silverd pipeline.toml /srv/silverd/pipeline.toml
 COPY --chown=silverd:silverd plugins /srv/silverd/plugins
 COPY --chown=silverd:silverd data/reference /srv/silverd/data/reference
