@@ -137,11 +137,9 @@ impl Keeper {
                 () = tokio::time::sleep_until(self.tables[at].look.into()) => {}
                 () = stop.cancelled() => return,
             }
-            let begun = Instant::now();
             let result = self.look(at, &pace).await;
             let due = &mut self.tables[at];
-            let pause = if result.is_ok() { LOOK } else { RETRY };
-            due.look = Instant::now() + pause.max(pace.after(begun.elapsed()).min(LOOK * 6));
+            due.look = Instant::now() + if result.is_ok() { LOOK } else { RETRY };
             self.tell(at, result);
         }
     }

@@ -37,6 +37,9 @@ pub fn step_back() {
 #[error("silverd was told to stop")]
 pub struct Stopped;
 
+/// Work that takes long on a busy machine got little of the cores anyway: to rest for longer would be to do nothing.
+const REST_MAX: Duration = Duration::from_secs(2);
+
 /// How fast to work.
 pub struct Pace {
     /// Rests so many times as long as it worked.
@@ -55,14 +58,10 @@ impl Pace {
         Self { rest: 0, stop }
     }
 
-    pub fn after(&self, worked: Duration) -> Duration {
-        worked * self.rest
-    }
-
     pub async fn rest(&self, worked: Duration) -> Result<(), Stopped> {
         if self.rest > 0 {
             tokio::select! {
-                () = tokio::time::sleep(self.after(worked)) => {}
+                () = tokio::time::sleep((worked * self.rest).min(REST_MAX)) => {}
                 () = self.stop.cancelled() => {}
             }
         }
