@@ -17,8 +17,9 @@ RUN cd /all && mkdir /manifests \
     && find . -name target -prune -o \( -name Cargo.toml -o -name Cargo.lock \) -print | tar -c -T - | tar -x -C /manifests \
     && cd /manifests && for package in $(grep -l '^\[package\]' $(find . -name Cargo.toml)); do \
          mkdir -p "$(dirname "$package")/src" && touch "$(dirname "$package")/src/lib.rs"; done \
-    && echo 'fn main() {}' > daemon/src/main.rs \
-    && mkdir daemon/benches daemon/core/benches && touch daemon/benches/lift.rs daemon/core/benches/inner_loops.rs
+    && for bench in $(cd /all && find . -name target -prune -o -path '*/benches/*.rs' -print); do \
+         mkdir -p "$(dirname "$bench")" && touch "$bench"; done \
+    && echo 'fn main() {}' > daemon/src/main.rs
 
 FROM rust AS build
 COPY --from=manifests /manifests ./
@@ -41,9 +42,10 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 1000 --home-dir /srv/silverd --no-create-home --shell /usr/sbin/nologin silverd \
     && mkdir -p /srv/silverd/data && chown -R silverd:silverd /srv/silverd
-COPY --from=build /out/silverd /usr/local/bin/silverd
+COPY --from=build /out/silverd /usr/local/lib/silverd/silverd
 COPY --from=build /out/plugins /usr/share/silverd/plugins
 COPY --chmod=755 .ci/docker-entrypoint /usr/local/bin/docker-entrypoint
+RUN ln -s docker-entrypoint /usr/local/bin/silverd
 COPY --chown=silverd:silverd pipeline.toml /srv/silverd/pipeline.toml
 COPY --chown=silverd:silverd plugins /srv/silverd/plugins
 COPY --chown=silverd:silverd data/reference /srv/silverd/data/reference

@@ -15,10 +15,11 @@ use silverd_core::config::{self, Compression};
 use silverd_core::offsets::{Offsets, Ranges};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{Instrument, error, warn};
 
 use crate::delta::{CommitError, Encoder, NewFile, Spec, Table, offsets_of, writer_properties};
 use crate::ingest::Resume;
+use crate::spans;
 use crate::telemetry::{Stage, Stages, TableStats};
 
 /// The raw table, owned by the flow.
@@ -99,13 +100,14 @@ impl Bronze {
             return Ok(());
         }
         let begun = Instant::now();
-        let files = self.encode(&chunk).await.map_err(CommitError::Unknown)?;
+        let files = self.encode(&chunk).instrument(spans::encode()).await.map_err(CommitError::Unknown)?;
         let bytes: u64 = files.iter().map(NewFile::size).sum();
         let count = files.len();
         let ends = chunk.ranges.ends();
         let progress: Vec<_> = ends.iter().map(|(log, next)| (log.app_id(), *next)).collect();
         let info = json!({ "ranges": ranges_json(&chunk.ranges), "events": chunk.records.num_rows() });
-        let committed = self.stages.time(Stage::Commit, self.table.append(files, &progress, info)).await?;
+        let append = spans::tell(spans::commit(), self.table.append(files, &progress, info));
+        let committed = self.stages.time(Stage::Commit, append).await?;
         self.stats.committed(committed.version, chunk.records.num_rows(), count, bytes, begun.elapsed());
         self.publish();
         Ok(())

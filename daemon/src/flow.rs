@@ -19,6 +19,7 @@ use crate::live::Fresh;
 use crate::memory;
 use crate::reload::Watch;
 use crate::silver::{Landing, Loaded, Offer};
+use crate::spans;
 use crate::status::Status;
 use crate::telemetry::{Stage, Stages};
 use crate::transform::Host;
@@ -101,16 +102,19 @@ async fn flow(run: &mut Run, stages: &Arc<Stages>, stop: &CancellationToken) -> 
                 tokio::task::spawn_blocking(memory::give_back);
             }
             let chunk = Arc::new(chunk);
-            let routes = stages.measure(Stage::Route, || crew.router.route(chunk.values().iter()));
+            let span = spans::chunk(&crew.pipeline.source.topic, chunk.records.num_rows());
+            let routing = || stages.measure(Stage::Route, || crew.router.route(chunk.values().iter()));
+            let routes = spans::route(&span).in_scope(routing);
             crew.status.arrived(&chunk, routes.unrouted);
 
             let (landing, landed) = watch::channel(Landing::Pending);
             let routes: Vec<Arc<[u32]>> = routes.tables.into_iter().map(Arc::from).collect();
             let offers = crew.workers_of(&routes).map(|(worker, records)| {
-                worker.offer(Offer { chunk: chunk.clone(), records, landing: landed.clone() }, backlog)
+                let (chunk, landing, span) = (chunk.clone(), landed.clone(), span.clone());
+                worker.offer(Offer { chunk, records, landing, span }, backlog)
             });
             let append = async {
-                let appended = bronze.append(&chunk, stop).await;
+                let appended = spans::tell(spans::bronze_append(&span), bronze.append(&chunk, stop)).await;
                 landing.send_replace(if appended.is_ok() { Landing::Landed } else { Landing::Abandoned });
                 appended
             };
@@ -129,7 +133,10 @@ async fn flow(run: &mut Run, stages: &Arc<Stages>, stop: &CancellationToken) -> 
         End::Over if run.drain => Duration::MAX,
         End::Over => PATIENCE,
     };
-    crew.finish(patience, stop).await?;
+    match (crew.finish(patience, stop).await, &end) {
+        (Err(failure), End::Anew) => warn!("{failure:#}"),
+        (finished, _) => finished?,
+    }
     match failed {
         Some(failure) => Err(failure.context("drain the topic")),
         None => Ok(end),

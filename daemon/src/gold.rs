@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::clock;
+use crate::spans;
 use crate::sql::{Tables, Unanswered};
 use model::{Model, Refreshed};
 
@@ -127,7 +128,8 @@ impl Keeper {
     async fn refresh(&mut self, at: usize) -> bool {
         let kept = &mut self.models[at];
         let begun = Instant::now();
-        let result = kept.model.refresh(&self.tables).await;
+        let span = spans::gold_refresh(&kept.model.name());
+        let result = spans::tell(span, kept.model.refresh(&self.tables)).await;
         let took = begun.elapsed();
         let more = matches!(&result, Ok(refreshed) if refreshed.pending > 0);
         let pause = match &result {

@@ -15,12 +15,15 @@ pub mod live;
 pub mod logging;
 pub mod maintenance;
 pub mod memory;
+#[cfg(feature = "otel")]
+pub mod otel;
 pub mod quarantine;
 pub mod reload;
 pub mod replay;
 pub mod sample;
 pub mod side;
 pub mod silver;
+pub mod spans;
 pub mod sql;
 pub mod state;
 pub mod status;

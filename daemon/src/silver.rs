@@ -31,7 +31,7 @@ use silverd_core::route::Router;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{Span, info};
 
 use crate::live::Fresh;
 use crate::reload::{Desk, Keeper, Kit, Wanted, Watch};
@@ -40,7 +40,7 @@ use crate::telemetry::{Stages, TableStats};
 use crate::transform::{Host, Limits, Plugin};
 
 pub use dedup::Dedup;
-pub use table::{Blame, fit, fits, load_file, load_kept, load_plugin};
+pub use table::{Blame, fit, fits, given, load_file, load_kept, load_plugin};
 pub(crate) use table::{by_day, properties, properties_with, spec};
 use task::Task;
 
@@ -58,6 +58,8 @@ pub struct Offer {
     pub chunk: Arc<Chunk>,
     pub records: Arc<[u32]>,
     pub landing: watch::Receiver<Landing>,
+    /// The chunk's, which the table's turn is a part of.
+    pub span: Span,
 }
 
 /// Plugins that are loaded, by their tables.

@@ -116,7 +116,7 @@ pub fn main(cli: Cli) -> ExitCode {
         );
     }
     if let Err(mistake) = logging::start(&cli.log, matches!(cli.log_format, LogFormat::Json)) {
-        eprintln!("error: --log: {mistake:#}");
+        eprintln!("error: start the log: {mistake:#}");
         return ExitCode::from(MISTAKEN);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -133,6 +133,8 @@ pub fn main(cli: Cli) -> ExitCode {
     });
     // What still waits on a broker that is gone must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(2));
+    #[cfg(feature = "otel")]
+    crate::otel::finish();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => match failure.downcast::<Mistaken>() {

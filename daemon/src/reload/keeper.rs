@@ -12,6 +12,7 @@ use tracing::{error, info};
 use super::prove::start;
 use super::{Candidate, Desk, Kit, Print, Watch, prove};
 use crate::silver::load_kept;
+use crate::spans;
 use crate::telemetry::TableStats;
 use crate::transform::build::{Place, wasm_of};
 use crate::transform::{Digest, Plugin};
@@ -100,7 +101,10 @@ impl Keeper {
             let lies = Digest::of(&lies);
             match self.held_off(&wanted.table, &lies) {
                 Some(used) => self.put_back(&wanted.table, &used, &serving).await,
-                None => prove(&self.kit, &wanted.table, &wanted.reload, &wasm, &serving).await,
+                None => {
+                    let proof = prove(&self.kit, &wanted.table, &wanted.reload, &wasm, &serving);
+                    spans::tell(spans::plugin_proof(&wanted.table.name), proof).await
+                }
             }
         };
         match proven.await {

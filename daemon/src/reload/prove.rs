@@ -12,8 +12,8 @@ use silverd_core::shadow::Shadow;
 
 use super::{Candidate, shadow_run};
 use crate::sample;
-use crate::silver::{fit, load_file};
-use crate::transform::{Host, Plugin, Transformer};
+use crate::silver::{fit, given, load_file};
+use crate::transform::{Digest, Host, Plugin, Transformer};
 
 /// What a proof needs.
 #[derive(Clone)]
@@ -37,12 +37,19 @@ pub async fn prove(
     let written_at: Option<SystemTime> = file.metadata().and_then(|found| found.modified()).ok();
     let plugin = {
         let (kit, config, file) = (kit.clone(), config.clone(), file.to_path_buf());
-        tokio::task::spawn_blocking(move || load_file(&config, &kit.base, kit.host, kit.limits, &file)).await??
+        let serving = serving.clone();
+        let load = move || {
+            let lies = std::fs::read(&file).with_context(|| format!("read plugin {}", file.display()))?;
+            if Digest::of(&lies) == serving.digest && given(&config, &kit.base)? == serving.given {
+                return Ok(None);
+            }
+            load_file(&config, &kit.base, kit.host, kit.limits, &file).map(Some)
+        };
+        match tokio::task::spawn_blocking(load).await?? {
+            Some(plugin) => Arc::new(plugin),
+            None => return Ok(None),
+        }
     };
-    if plugin.is(serving) {
-        return Ok(None);
-    }
-    let plugin = Arc::new(plugin);
     fit(config, &plugin, &kit.base).await.context("its rows do not fit the table")?;
     let shadow = beside(kit, config, reload, serving, &plugin).await?;
     let max_new_rejects = config.max_new_rejects.unwrap_or(reload.max_new_rejects);

@@ -18,6 +18,7 @@ use crate::clock;
 use crate::correct::{Correction, Kind, Places, Scope, StartOver};
 use crate::delta::Encoder;
 use crate::reload::{Candidate, Held};
+use crate::spans;
 use crate::transform::{Plugin, Transformer, Tripped, Verdicts};
 
 /// A new version that is not trusted yet, and the one before it.
@@ -87,6 +88,7 @@ impl Task {
     pub(super) fn take_version(&mut self) {
         let Some(candidate) = self.desk.take() else { return };
         let begun = Instant::now();
+        let _span = spans::plugin_swap(&self.config.name, candidate.plugin().digest.as_str()).entered();
         if let Err(failure) = self.turn_to(candidate, begun) {
             self.stats.plugin_refused(Some(format!("{failure:#}")));
             error!(table = %self.config.name, "the new version stays out: {failure:#}");

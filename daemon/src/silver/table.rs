@@ -78,6 +78,11 @@ pub fn load_kept(
     fills(config, plugin).map(Some)
 }
 
+/// Tells what pipeline.toml hands over to a table's plugin from what it has handed over before.
+pub fn given(config: &SilverTable, base: &std::path::Path) -> anyhow::Result<Digest> {
+    Ok(handed_over(config, base)?.digest())
+}
+
 /// What pipeline.toml hands over to a table's plugin.
 fn handed_over(config: &SilverTable, base: &std::path::Path) -> anyhow::Result<transform::Config> {
     let mut reference = Vec::new();

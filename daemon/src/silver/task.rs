@@ -15,7 +15,7 @@ use silverd_core::offsets::{Offsets, Ranges, advance, missing};
 use silverd_core::route::Router;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{Instrument, error, info};
 
 use super::dedup::Dedup;
 use super::swap::{Arriving, RolledBack, Trial};
@@ -26,6 +26,7 @@ use crate::delta::{Change, CommitError, Encoder, NewFile, Table};
 use crate::reload::{self, Desk};
 use crate::replay::Replay;
 use crate::side::{self, Announced};
+use crate::spans;
 use crate::telemetry::{Stage, TableStats, thread_cpu};
 use crate::transform::{Plugin, Transformer, Tripped, Verdicts};
 use crate::{clock, late, quarantine};
@@ -96,7 +97,8 @@ impl Task {
                 Ok(Step::Finished) => return Ok(()),
                 Err(failure) if failure.is::<RolledBack>() => {
                     if let Some(failure) = failure.downcast_ref() {
-                        self.roll_back(failure).await;
+                        let span = spans::plugin_rollback(&self.config.name);
+                        self.roll_back(failure).instrument(span).await;
                     }
                 }
                 Err(failure) => {
@@ -185,7 +187,8 @@ impl Task {
             Ok(offer) => self.live(&mut open, offer).await.map(|()| Step::Go),
             Err(mpsc::error::TryRecvError::Disconnected) => self.wind_up(&mut open).await,
             Err(mpsc::error::TryRecvError::Empty) if self.behind(&open) => {
-                self.catch_up(&mut open).await.map(|()| Step::Go)
+                let span = spans::silver_turn(None, &self.config.name);
+                spans::tell(span, self.catch_up(&mut open)).await.map(|()| Step::Go)
             }
             Err(mpsc::error::TryRecvError::Empty) => self.wait(&mut open).await.map(|()| Step::Go),
         }?;
@@ -241,12 +244,13 @@ impl Task {
             return Ok(());
         }
         open.replay = None;
+        let span = spans::silver_turn(Some(&offer.span), &self.config.name);
         if take == offer.chunk.ranges {
-            return self.process(open, &offer.chunk, &offer.records, offer.landing).await;
+            return spans::tell(span, self.process(open, &offer.chunk, &offer.records, offer.landing)).await;
         }
         let part = offer.chunk.select(&take);
         let records = self.route(&part);
-        self.process(open, &part, &records, offer.landing).await
+        spans::tell(span, self.process(open, &part, &records, offer.landing)).await
     }
 
     /// Reads the next window of what is missing from Bronze.
@@ -260,7 +264,8 @@ impl Task {
                 Replay::plan(self.shared.bronze.clone(), &missing, self.shared.rows_max, self.shared.bytes_max).await?
             }
         };
-        let next = self.shared.stages.time(Stage::BronzeRead, replay.next()).await?;
+        let read = replay.next().instrument(spans::bronze_read());
+        let next = self.shared.stages.time(Stage::BronzeRead, read).await?;
         let Some(chunk) = next else { return Ok(()) };
         let records = self.route(&chunk);
         let (_, landed) = watch::channel(Landing::Landed);
@@ -289,7 +294,8 @@ impl Task {
         let verdicts = tokio::task::block_in_place(|| {
             let stats = self.stats.clone();
             let before = thread_cpu();
-            let verdicts = stats.plugin_time(|| self.judge(open, chunk, records));
+            let span = spans::transform(open.transformer.plugin().digest.as_str(), records.len());
+            let verdicts = stats.plugin_time(|| span.in_scope(|| self.judge(open, chunk, records)));
             let lift = verdicts.as_ref().map_or(Duration::ZERO, |verdicts| verdicts.lift);
             self.shared.stages.add(Stage::Lift, lift);
             self.shared.stages.add(Stage::Plugin, thread_cpu().saturating_sub(before + lift));
@@ -303,6 +309,7 @@ impl Task {
         let late = late::find(&self.config, &mut verdicts)?;
         let encoder = open.encoder.clone();
         let files = self.shared.stages.measure(Stage::SilverEncode, || {
+            let _span = spans::encode().entered();
             let days = by_day(&verdicts.rows, &self.config.event_date)?;
             days.iter().map(|(day, rows)| encoder.encode(*day, rows)).collect::<anyhow::Result<Vec<_>>>()
         })?;
@@ -359,7 +366,7 @@ impl Task {
         let (count, bytes) = (adds.len(), adds.iter().map(NewFile::size).sum());
         let decided_by_rows = open.dedup.is_some();
         let change = Change { adds, progress, info, decided_by_rows, ..Change::default() };
-        let committing = open.table.commit(change);
+        let committing = spans::tell(spans::commit(), open.table.commit(change));
         let committed = self.shared.stages.time(Stage::Commit, committing).await.map_err(anyhow::Error::new)?;
         open.committed_at = Instant::now();
         self.stats.judged(&verdicts.counts);

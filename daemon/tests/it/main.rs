@@ -19,6 +19,8 @@ mod lift;
 mod load;
 mod logs;
 mod maintenance;
+#[cfg(feature = "otel")]
+mod otel;
 mod pipeline;
 mod reload;
 mod truth;

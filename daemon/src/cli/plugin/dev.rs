@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use silverd_core::config::SilverTable;
 use tokio_util::sync::CancellationToken;
 
 use super::case::CaseFile;
@@ -74,6 +75,8 @@ pub async fn dev(config: &Path, args: &DevArgs, stop: CancellationToken) -> anyh
 async fn round(config: &Path, args: &DevArgs) -> anyhow::Result<()> {
     // pipeline.toml may have changed, too.
     let subject = Subject::find(config, &args.plugin, args.table.as_deref())?;
+    // Before the build: a running silverd is quick to take it up.
+    let before = filled_by(&subject).await?;
     let begun = Instant::now();
     let plugin = tokio::task::block_in_place(|| subject.load().map(Arc::new))?;
     let wasm = tokio::task::block_in_place(|| subject.wasm())?;
@@ -90,24 +93,28 @@ async fn round(config: &Path, args: &DevArgs) -> anyhow::Result<()> {
             println!("  {} failed", counted(outcome.failed as u64, "case"));
         }
     }
-    compare(&subject, &plugin, args.last).await
+    compare(&subject, &plugin, before, args.last).await
+}
+
+/// The version that fills the table.
+async fn filled_by(subject: &Subject) -> anyhow::Result<Option<String>> {
+    let (Some((_, table)), Some(setup)) = (&subject.table, &subject.setup) else { return Ok(None) };
+    match log_at(&setup.base.join(&*table.path))? {
+        Some(log) => last_plugin(&log).await,
+        None => Ok(None),
+    }
 }
 
 /// What differs from the version that fills the table.
-async fn compare(subject: &Subject, plugin: &Arc<Plugin>, last: usize) -> anyhow::Result<()> {
+async fn compare(subject: &Subject, plugin: &Arc<Plugin>, before: Option<String>, last: usize) -> anyhow::Result<()> {
     let (Some((_, table)), Some(setup)) = (&subject.table, &subject.setup) else {
         println!("  no table of pipeline.toml has this plugin: `silverd plugin new` prints a section for one");
         return Ok(());
     };
-    let path = setup.base.join(&*table.path);
     if let Some(fit) = fit(table, plugin, &setup.base).await.context("its rows do not fit the table")? {
         fit.changes.iter().for_each(|change| println!("  with the next rows, {change}"));
         fit.notices.iter().for_each(|notice| println!("  {notice}"));
     }
-    let before = match log_at(&path)? {
-        Some(log) => last_plugin(&log).await?,
-        None => None,
-    };
     let Some(before) = before else {
         println!("  nothing was written to table {} yet", table.name);
         return Ok(());
@@ -133,16 +140,14 @@ async fn compare(subject: &Subject, plugin: &Arc<Plugin>, last: usize) -> anyhow
             );
         }
     }
-    taken_up(table, &path, plugin).await
+    taken_up(subject, table, plugin).await
 }
 
 /// Waits for a commit of the new version.
-async fn taken_up(table: &silverd_core::config::SilverTable, path: &Path, plugin: &Plugin) -> anyhow::Result<()> {
+async fn taken_up(subject: &Subject, table: &SilverTable, plugin: &Plugin) -> anyhow::Result<()> {
     let deadline = Instant::now() + SWAP_PATIENCE;
     while Instant::now() < deadline {
-        if let Some(log) = log_at(path)?
-            && last_plugin(&log).await?.as_deref() == Some(plugin.digest.as_str())
-        {
+        if filled_by(subject).await?.as_deref() == Some(plugin.digest.as_str()) {
             println!("  table {} is filled by version {}", table.name, plugin.digest);
             return Ok(());
         }
