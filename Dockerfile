@@ -55,7 +55,7 @@ WORKDIR /srv/silverd
 USER silverd
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=6 \
+HEALTHCHECK --interval=5s --timeout=3s --start-period=180s --retries=6 \
     CMD ["docker-entrypoint", "ready"]
 ENTRYPOINT ["docker-entrypoint"]
 CMD ["run"]
