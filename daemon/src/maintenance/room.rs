@@ -27,7 +27,7 @@ pub fn free_bytes(folder: &Path) -> anyhow::Result<u64> {
 
 /// Lets the calling thread have what others leave of the cores.
 pub fn step_back() {
-    const NICENESS: libc::c_int = 10;
+    const NICENESS: libc::c_int = 5;
     // SAFETY: takes numbers alone; on Linux, the calling thread's niceness is set, and no other's.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
 }

@@ -118,10 +118,14 @@ fn panels_are_answered(served: &Served) {
     let title = panel("two_lines");
     assert_eq!((title["title"].as_str(), title["chart"].as_str()), (Some("Two lines"), Some("number")), "{rows}");
 
-    let bad = panel("bad");
+    let asked = |name: &str| {
+        let panel = panel(name);
+        (panel["state"] != "waiting").then_some(panel)
+    };
+    let bad = until("an answer to the bad panel", || asked("bad"));
     assert_eq!(bad["state"], "failing");
     assert!(bad["reason"].as_str().unwrap().contains("nonsense"), "{bad}");
-    let writes = panel("writes");
+    let writes = until("an answer to the panel that writes", || asked("writes"));
     assert_eq!(writes["state"], "failing", "a panel can read, and nothing else: {writes}");
     until("two refreshes of a good panel, beside the bad one", || (panel("views")["state"] == "ok").then_some(()));
     assert_eq!(served.log().matches("ask the question of [panel.bad]").count(), 1, "{}", served.log());
