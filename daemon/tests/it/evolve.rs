@@ -289,6 +289,11 @@ async fn a_column_becomes_wider() {
     table.reload().await.unwrap();
     append(&mut table, &narrow, 8).await.unwrap();
 
+    let path = path.to_path_buf();
+    tokio::task::spawn_blocking(move || widened(&path)).await.unwrap();
+}
+
+fn widened(path: &Path) {
     let ids = |path: &Path| {
         let mut ids: Vec<_> = truth::rows(path).iter().map(|row| row["id"].as_i64().unwrap()).collect();
         ids.sort_unstable();
