@@ -121,9 +121,11 @@ impl Correction {
         let lease = Lease::with_others(&spec.path, &config.name).await?;
         let bronze = Table::open(&bronze::spec(base.join(&*pipeline.bronze.path))).await?.log();
         let mut table = Table::open(&spec).await?;
-        let files = table.files().await?;
         let schema = table.layout()?;
         let properties = properties(&config.compression, &plugin.schema)?;
+        let encoder = Encoder::new(schema.clone(), properties, &config.compression);
+        table.widen(&encoder).await?;
+        let files = table.files().await?;
         let quarantine = SideTable::open(&quarantine::KIND, base.join(&*pipeline.quarantine.path)).await?;
         let late = match config.late_after_ms {
             Some(_) => Some(Arc::new(SideTable::open(&late::KIND, base.join(&*pipeline.late.path)).await?)),
@@ -137,7 +139,7 @@ impl Correction {
             router: Router::new(&pipeline.silver),
             bronze,
             dedup: Dedup::open(&config, &schema, table.log()).await?,
-            encoder: Encoder::new(table.layout()?, properties, &config.compression),
+            encoder,
             table,
             files,
             transformer: Transformer::new(plugin),

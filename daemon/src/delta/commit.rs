@@ -19,7 +19,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use deltalake_core::kernel::transaction::{CommitData, TransactionError};
 use deltalake_core::kernel::{Action, Add, Metadata, Remove, Transaction};
 use deltalake_core::logstore::{CommitOrBytes, get_actions};
@@ -119,6 +119,9 @@ impl Table {
     ///
     /// As [`append`](Table::append).
     pub async fn commit(&mut self, change: Change) -> Result<Committed, CommitError> {
+        if !change.rewrites && !change.adds.is_empty() && self.fit().widens() {
+            return Err(CommitError::Unknown(anyhow!("columns must be widened before rows of their type are added")));
+        }
         let gone: HashSet<String> = change.removes.iter().map(|file| file.path.to_string()).collect();
         let fence = Fence { progress: &change.progress, gone: &gone, decided_by_rows: change.decided_by_rows };
         let data_change = !change.rewrites;

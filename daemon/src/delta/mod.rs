@@ -12,6 +12,7 @@ mod schema;
 mod state;
 mod stream;
 mod table;
+mod widen;
 
 pub use commit::{Change, CommitError, Committed, checkpoints_done};
 pub use conform::conform;

@@ -116,8 +116,8 @@ fn grown_type(has: Option<&DataType>, ty: &DeltaType) -> anyhow::Result<DataType
         (Some(DataType::Array(array)), DeltaType::Array(item)) => {
             Ok(ArrayType::new(grown_type(Some(array.element_type()), &item.ty)?, array.contains_null()).into())
         }
-        (Some(has), _) => Ok(has.clone()),
-        (None, ty) => data_type(&arrow(ty, None)?),
+        (Some(has), ty) if known_type(has) == *ty => Ok(has.clone()),
+        (_, ty) => data_type(&arrow(ty, None)?),
     }
 }
 

@@ -110,12 +110,16 @@ impl Model {
         let schema = shape::file_schema(frame.schema().as_arrow())?;
         let doc = Some(format!("Made of {} by SQL, a day at a time.", names(sources)));
         let spec = Spec { name: self.name(), path: self.path.clone(), schema: schema.clone(), doc };
-        let table = Table::open(&spec).await.map_err(|failure| {
+        let mut table = Table::open(&spec).await.map_err(|failure| {
             let path = self.path.display();
             failure.context(format!("if its SQL changed, remove {path}, and it is made anew"))
         })?;
         let compression = Compression::default();
         let encoder = Encoder::new(schema.clone(), writer_properties(&compression)?.build(), &compression);
+        if table.fit().widens() {
+            let wide = Encoder::new(table.layout()?, writer_properties(&compression)?.build(), &compression);
+            table.widen(&wide).await?;
+        }
         let sql = hex(&Sha256::digest(self.config.sql.as_bytes())[..8]);
         let number = table.transaction(COMMITS).unwrap_or(0);
         let info = if number > 0 { table.info_of(COMMITS, number).await? } else { None };

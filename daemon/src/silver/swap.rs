@@ -101,7 +101,7 @@ impl Task {
         match &mut self.open {
             Some(open) => {
                 if !open.turn_to(transformer, &config, &self.shared.base)? {
-                    // The keys of its duplicates are of another type: they are read again.
+                    // Its files, or the keys of its duplicates, are of another type: they are written or read anew.
                     self.open = None;
                 }
             }
@@ -236,7 +236,7 @@ impl Open {
         let properties = properties(&config.compression, schema)?;
         self.table.turn_to(&spec(config, schema, base)).context("its rows do not fit the table")?;
         let layout = self.table.layout()?;
-        if !same_keys(config, &before, &layout) {
+        if !same_keys(config, &before, &layout) || self.table.fit().widens() {
             return Ok(false);
         }
         self.encoder = Arc::new(Encoder::new(layout, properties, &config.compression));

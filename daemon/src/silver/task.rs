@@ -393,12 +393,13 @@ impl Task {
         self.desk.serve(plugin.clone());
         self.stats.plugin_loaded(&plugin.schema.interface.to_string(), plugin.digest.as_str());
         let spec = spec(&self.config, &plugin.schema, &self.shared.base);
-        let table = Table::open(&spec).await?;
+        let mut table = Table::open(&spec).await?;
         let encoder = Encoder::new(
             table.layout()?,
             properties(&self.config.compression, &plugin.schema)?,
             &self.config.compression,
         );
+        table.widen(&encoder).await?;
         if self.told.take().is_some() {
             info!(table = %self.config.name, "ready again");
         }

@@ -254,3 +254,57 @@ async fn a_table_that_cannot_grow() {
     );
     assert_eq!(std::fs::read_dir(path.join("_delta_log")).unwrap().count(), 2);
 }
+
+/// A wider type writes the table's files anew, in one commit; a writer of before notices, and goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_becomes_wider() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let mut narrow = first();
+    narrow.columns[0].kind = Kind::Int32;
+    let mut table = open(path, &narrow).await.unwrap();
+    append(&mut table, &narrow, 0).await.unwrap();
+    append(&mut table, &narrow, 2).await.unwrap();
+
+    let mut wide = open(path, &first()).await.unwrap();
+    let told: Vec<_> = wide.fit().changes.iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["field `id`: widened from integer to long; the table's files are written anew"]);
+    let early = append(&mut wide, &first(), 9).await.unwrap_err();
+    assert!(early.to_string().contains("columns must be widened before rows of their type are added"), "{early}");
+    // Rows of the narrow type come in between, and are widened with the others.
+    append(&mut table, &narrow, 4).await.unwrap();
+    let encoder = Encoder::new(
+        wide.layout().unwrap(),
+        writer_properties(&Compression::default()).unwrap().build(),
+        &Compression::default(),
+    );
+    wide.widen(&encoder).await.unwrap();
+    assert!(wide.fit().changes.is_empty());
+    let kinds = actions(path, wide.version());
+    assert_eq!(kinds.iter().filter(|kind| *kind == "add").count(), 3, "{kinds:?}");
+    assert!(kinds.contains(&"metaData".to_owned()), "{kinds:?}");
+    append(&mut wide, &first(), 6).await.unwrap();
+    let late = append(&mut table, &narrow, 9).await.unwrap_err();
+    assert!(matches!(late, CommitError::Changed(_) | CommitError::Fenced { .. }), "{late}");
+    table.reload().await.unwrap();
+    append(&mut table, &narrow, 8).await.unwrap();
+
+    let path = path.to_path_buf();
+    tokio::task::spawn_blocking(move || widened(&path)).await.unwrap();
+}
+
+fn widened(path: &Path) {
+    let ids = |path: &Path| {
+        let mut ids: Vec<_> = truth::rows(path).iter().map(|row| row["id"].as_i64().unwrap()).collect();
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(ids(path), (0..10).collect::<Vec<_>>());
+    let Ok(python) = std::env::var("SILVERD_TEST_PYTHON") else { return };
+    let script = "import sys, deltalake\n\
+                  rows = lambda **at: sorted((r, str(t.type)) for t in [deltalake.DeltaTable(sys.argv[1], **at).to_pyarrow_table()['id']] for r in t.to_pylist())\n\
+                  assert rows() == [(i, 'int64') for i in range(10)], rows()\n\
+                  assert rows(version=2) == [(i, 'int32') for i in range(4)], rows(version=2)\n";
+    let output = Command::new(&python).args(["-c", script]).arg(path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

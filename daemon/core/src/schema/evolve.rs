@@ -11,7 +11,7 @@
 //! | `T`, or null          | nothing                   | the column stays, new rows have null in it, with a notice |
 //! | `T`                   | nothing                   | refused: a column that is never null cannot be left out |
 //! | a wider `T`           | a narrower one            | rows are widened as they are written, with a notice |
-//! | a narrower `T`        | a wider one               | refused: Delta's type widening is a feature that other readers lack |
+//! | a narrower `T`        | a wider one               | the column is widened, and the table's files are written anew: Delta's type widening in place is a feature that other readers lack |
 //! | enum, cases a, b      | enum, cases a, b, c       | the case is noted |
 //! | enum, cases a, b      | enum, case a              | nothing, with a notice |
 //! | enum, cases a, b      | enum, cases a, c          | refused: it looks like a renaming, which would part the rows in two |
@@ -65,12 +65,33 @@ pub struct Fit {
     pub notices: Vec<Notice>,
 }
 
+impl Fit {
+    /// Whether what stands in the table must be written anew first.
+    pub fn widens(&self) -> bool {
+        self.changes.iter().any(|change| matches!(change, Change::Widened { .. }))
+    }
+}
+
 /// A change of the table's metadata. Fields in records are named with a point: `item.sku`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    Added { field: String, ty: DeltaType },
-    Comment { field: String },
-    Cases { field: String, added: Vec<String> },
+    Added {
+        field: String,
+        ty: DeltaType,
+    },
+    /// What stands there must be written anew, before the first row of the wider type.
+    Widened {
+        field: String,
+        from: DeltaType,
+        to: DeltaType,
+    },
+    Comment {
+        field: String,
+    },
+    Cases {
+        field: String,
+        added: Vec<String>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,16 +207,16 @@ impl Walk {
                 self.notices.push(Notice::Widened { field: field.to_owned(), from, to: to.clone() });
                 to
             }
-            (to, from) => {
-                let help = match from.covers(to) {
-                    true => format!("a column cannot become wider in place: declare it as `{}`", to.wit()),
-                    false => format!(
-                        "a column keeps its type: declare it as `{}`, or name the new field otherwise",
-                        to.wit()
-                    ),
-                };
+            (from, to) if to.covers(from) => {
+                let (from, to) = (from.clone(), to.clone());
+                self.changes.push(Change::Widened { field: field.to_owned(), from, to: to.clone() });
+                to
+            }
+            (ty, _) => {
+                let help =
+                    format!("a column keeps its type: declare it as `{}`, or name the new field otherwise", ty.wit());
                 self.differ(field.to_owned(), has.to_string(), wanted.to_string(), help);
-                to.clone()
+                ty.clone()
             }
         }
     }

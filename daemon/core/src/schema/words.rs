@@ -45,6 +45,9 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Change::Added { field, ty } => write!(f, "field `{field}`: added, {ty} or null"),
+            Change::Widened { field, from, to } => {
+                write!(f, "field `{field}`: widened from {from} to {to}; the table's files are written anew")
+            }
             Change::Comment { field } => write!(f, "field `{field}`: another comment"),
             Change::Cases { field, added } => write!(f, "field `{field}`: takes the cases {}", list(added)),
         }
