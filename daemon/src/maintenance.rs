@@ -22,11 +22,12 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use silverd_core::config::Pipeline;
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::delta::{Reader, Table};
+use crate::delta::{OPENINGS_MAX, Reader, Table};
 pub use lease::Lease;
 pub use room::{Pace, Stopped};
 pub use settle::settle;
@@ -42,8 +43,9 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 const VERSIONS_MIN: u64 = 8;
 /// A table that is written more seldom is looked at this often: its days end, too.
 const LOOK_ANYWAY: Duration = Duration::from_secs(10 * 60);
-/// Files and logs are swept this often, or more often where they are kept for a short time.
-const SWEEP: Duration = Duration::from_secs(60 * 60);
+/// Files and logs are swept this often, or so many times within the span that files are kept for.
+const SWEEP: Duration = Duration::from_secs(3 * 60 * 60);
+const SWEEPS_MIN: u64 = 8;
 const FIRST_SWEEP: Duration = Duration::from_secs(5 * 60);
 const RETRY: Duration = Duration::from_secs(60);
 
@@ -104,6 +106,13 @@ struct Due {
     told: Option<String>,
 }
 
+/// Where the care runs: few threads, of low priority.
+pub fn runtime() -> std::io::Result<Runtime> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).max_blocking_threads(OPENINGS_MAX).thread_name("maintenance");
+    runtime.on_thread_start(room::step_back).enable_all().build()
+}
+
 impl Keeper {
     pub fn new(pipeline: &Pipeline, base: &Path, board: Arc<Board>) -> Self {
         let now = Instant::now();
@@ -119,9 +128,7 @@ impl Keeper {
     /// Starts the thread that does it, of low priority, until it is told to stop. What comes back tells that it has ended.
     pub fn start(self, stop: CancellationToken) -> anyhow::Result<oneshot::Receiver<()>> {
         let (ends, ended) = oneshot::channel();
-        let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        let runtime = runtime.worker_threads(1).max_blocking_threads(2).thread_name("maintenance");
-        let runtime = runtime.on_thread_start(room::step_back).enable_all().build()?;
+        let runtime = runtime()?;
         std::thread::Builder::new().name("maintenance".to_owned()).spawn(move || {
             room::step_back();
             runtime.block_on(self.run(stop));
@@ -163,7 +170,7 @@ impl Keeper {
         };
         let Some((mut table, mut files)) = due.kept.open().await? else { return Ok(()) };
         if sweeps {
-            due.sweep = now + SWEEP.min(Duration::from_millis(config.retention_ms / 20));
+            due.sweep = now + SWEEP.min(Duration::from_millis(config.retention_ms / SWEEPS_MIN));
             sweep(&self.pipeline, &self.base, &due.kept, &mut table, pace, &self.board).await?;
             files = table.files().await?;
         }
@@ -230,7 +237,7 @@ async fn sweep(
     let trimmed = kept.trim(table, config, false, pace).await?;
     let log_files = trimmed.entries + trimmed.checkpoints;
     if swept.files + log_files > 0 {
-        debug!(table = %kept.name, files = swept.files, orphans = swept.orphans, log_files, "removed what is old");
+        debug!(table = %kept.name, files = swept.files, log_files, "removed what is old");
     }
     board.change(&kept.name, |shown| {
         shown.files_removed += swept.files;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::delta::OPENINGS_MAX;
 use crate::flow::{self, Run};
 use crate::gold::{Board, Keeper};
 use crate::live::Fresh;
@@ -192,7 +193,8 @@ impl Questions {
         // Of one worker, and not of the current thread alone: on such a one, delta-rs starts a runtime of its own for every
         // look at a log.
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        let runtime = runtime.worker_threads(1).max_blocking_threads(4).thread_name("sql").enable_all().build()?;
+        let runtime = runtime.worker_threads(1).max_blocking_threads(OPENINGS_MAX).thread_name("sql").enable_all();
+        let runtime = runtime.build()?;
         let gold_task = async move {
             keeper.run(finish).await;
             let _ = done.send(());

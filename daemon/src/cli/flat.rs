@@ -1,6 +1,7 @@
 //! `silverd flat`: does silverd stay as fast as it was on its first day? Weeks of commits, pressed together: the daemon's own
 //! commits of Bronze and of a Silver table, its own care for their files beside them, and a look at both now and then.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,12 +15,13 @@ use silverd_core::chunk::{Chunk, ChunkBuilder, Record, TimestampType, day_of};
 use silverd_core::config::{self, Compression, Maintenance};
 use silverd_core::generate::{Generator, Options};
 use silverd_core::schema::added;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::bronze::{Bronze, ranges_json};
 use crate::clock;
-use crate::delta::{Encoder, Spec, Table, checkpoints_done};
-use crate::maintenance::{Kept, Kind, Pace, Tails};
+use crate::delta::{DataFile, Encoder, Spec, Table, checkpoints_done};
+use crate::maintenance::{self, Kept, Kind, Pace, Tails};
 use crate::silver::properties_with;
 use crate::telemetry::rss_bytes;
 
@@ -45,11 +47,16 @@ pub struct FlatArgs {
 const PARTITIONS: i32 = 4;
 /// The tables are cared for after so many commits, as they would be every half minute.
 const CARE_EACH: u64 = 30;
-/// Old files and entries are removed so many times a day.
-const SWEEPS_A_DAY: u64 = 24;
+/// Old files and entries are removed so many times a day, and early on the first day.
+const SWEEPS_A_DAY: u64 = 8;
+const FIRST_SWEEP: u64 = 300;
 /// How many of the last commits are looked at.
 const WINDOW: usize = 1_000;
-const OPENINGS: usize = 9;
+/// Before a look, the tables are opened each so many commits, from one checkpoint to the next: what an opening reads grows
+/// in between.
+const OPEN_EACH: u64 = 10;
+const OPEN_OVER: u64 = 200;
+const LOOKS: [u64; 4] = [100, 1_000, 10_000, 50_000];
 
 /// A table of the run.
 struct Side {
@@ -57,6 +64,7 @@ struct Side {
     path: PathBuf,
     kept: Kept,
     latencies: Vec<Duration>,
+    openings: Vec<Duration>,
     rows: Vec<String>,
     first: Option<[f64; 3]>,
 }
@@ -72,14 +80,22 @@ struct Writers {
 }
 
 pub async fn flat(args: FlatArgs, stop: CancellationToken) -> anyhow::Result<()> {
+    let low = maintenance::runtime()?;
+    let run = run(args, low.handle(), stop).await;
+    low.shutdown_background();
+    run
+}
+
+async fn run(args: FlatArgs, low: &Handle, stop: CancellationToken) -> anyhow::Result<()> {
     let out = super::bench::Out::of(args.out.clone())?;
     let mut sides = [("bronze", Kind::Bronze), ("silver", Kind::Silver)].map(|(name, kind)| {
         let path = out.path.join(name);
         let kept = Kept::new(name, path.clone(), kind, Compression::default());
-        Side { name, path, kept, latencies: Vec::new(), rows: Vec::new(), first: None }
+        Side { name, path, kept, latencies: Vec::new(), openings: Vec::new(), rows: Vec::new(), first: None }
     });
     let mut writers = Writers::open(&out.path).await?;
     let (mut care, begun) = (None::<tokio::task::JoinHandle<anyhow::Result<()>>>, Instant::now());
+    let looks: BTreeSet<u64> = LOOKS.into_iter().filter(|at| *at < args.commits).chain([args.commits]).collect();
     println!("{HEADER}");
     for commit in 1..=args.commits {
         ensure!(!stop.is_cancelled(), "stopped before the end");
@@ -91,17 +107,24 @@ pub async fn flat(args: FlatArgs, stop: CancellationToken) -> anyhow::Result<()>
                 care.await??;
             }
             let config = pressed(&args, begun.elapsed() / u32::try_from(commit)?);
-            let sweeps = (commit / CARE_EACH).is_multiple_of((args.day / SWEEPS_A_DAY / CARE_EACH).max(1));
+            let each = (args.day / SWEEPS_A_DAY / CARE_EACH).max(1);
+            let sweeps = commit == FIRST_SWEEP || (commit / CARE_EACH).is_multiple_of(each);
             let tables = [sides[0].kept.clone(), sides[1].kept.clone()];
             let stop = stop.clone();
-            care = Some(tokio::spawn(async move {
+            care = Some(low.spawn(async move {
                 for kept in &tables {
                     look_after(kept, &config, sweeps, &stop).await?;
                 }
                 Ok(())
             }));
         }
-        if [100, 1_000, 10_000, 50_000].contains(&commit) || commit == args.commits {
+        let next = looks.range(commit..).next().map_or(u64::MAX, |look| look - commit);
+        if next < OPEN_OVER && commit % OPEN_EACH == 0 {
+            for side in &mut sides {
+                side.open().await?;
+            }
+        }
+        if next == 0 {
             checkpoints_done().await;
             for side in &mut sides {
                 side.look(commit).await?;
@@ -130,6 +153,7 @@ async fn look_after(kept: &Kept, config: &Maintenance, sweeps: bool, stop: &Canc
     let (mut table, files) = kept.open().await?.context("the table is gone")?;
     kept.merge(&mut table, files, config, Tails::OfPastDays, &pace).await?;
     if sweeps {
+        kept.tell_retention(&mut table, config).await?;
         kept.sweep(&table, config, false, &pace).await?;
         kept.trim(&table, config, false, &pace).await?;
     }
@@ -229,22 +253,24 @@ impl Side {
         Ok(())
     }
 
+    async fn open(&mut self) -> anyhow::Result<Vec<DataFile>> {
+        let begun = Instant::now();
+        let (_, files) = self.kept.open().await?.context("the table is gone")?;
+        self.openings.push(begun.elapsed());
+        Ok(files)
+    }
+
     /// Looks at the last commits, and at how long it takes to open the table.
     async fn look(&mut self, commits: u64) -> anyhow::Result<()> {
         let mut last = self.latencies.split_off(self.latencies.len().saturating_sub(WINDOW));
         self.latencies.clear();
         last.sort_unstable();
         let of = |share: usize| millis(last[(last.len() * share / 100).min(last.len() - 1)]);
-        let mut opened = Vec::new();
-        let mut files = Vec::new();
-        for _ in 0..OPENINGS {
-            let begun = Instant::now();
-            (_, files) = self.kept.open().await?.context("the table is gone")?;
-            opened.push(begun.elapsed());
-        }
+        let files = self.open().await?;
+        let mut opened = std::mem::take(&mut self.openings);
         opened.sort_unstable();
         let small = files.iter().filter(|file| file.size < Maintenance::default().file_bytes_max / 2).count();
-        let (p50, p99, open, rss) = (of(50), of(99), millis(opened[OPENINGS / 2]), rss_bytes() >> 20);
+        let (p50, p99, open, rss) = (of(50), of(99), millis(opened[opened.len() / 2]), rss_bytes() >> 20);
         let (on_disk, log) = (count(&self.path, "parquet"), count(&self.path.join("_delta_log"), "json"));
         println!(
             "{:<8} {commits:>8} {p50:>8.2} {p99:>8.2} {open:>8.2} {rss:>8} {:>8} {small:>14} {on_disk:>8} {log:>6}",

@@ -76,14 +76,12 @@ fn tell(table: &str, merged: Merged, swept: Swept, trimmed: Trimmed, rehearsal: 
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
     let (merge, remove) = if rehearsal { ("would merge", "would remove") } else { ("merged", "removed") };
     println!(
-        "{table}: {merge} {} files ({}) into {}; {remove} {} files ({}), {} of them in no commit, {} entries and {} \
-         checkpoints of the log",
+        "{table}: {merge} {} files ({}) into {}; {remove} {} files ({}), {} entries and {} checkpoints of the log",
         merged.files,
         mib(merged.bytes),
         merged.merges,
         swept.files,
         mib(swept.bytes),
-        swept.orphans,
         trimmed.entries,
         trimmed.checkpoints,
     );

@@ -33,7 +33,7 @@ use super::file::NewFile;
 use super::table::{DataFile, Table};
 
 /// The log is folded into a checkpoint after so many commits, which bounds what an opening reads.
-const CHECKPOINT_INTERVAL: u64 = 200;
+const CHECKPOINT_INTERVAL: u64 = 100;
 
 /// Checkpoints that are written at once, of all tables.
 const CHECKPOINTS_MAX: u32 = 16;

@@ -23,4 +23,6 @@ pub use read::{RowGroups, columns};
 pub use reader::Reader;
 pub use state::Files;
 pub use stream::FileWriter;
-pub use table::{DataFile, LOG_FOLDER, Spec, Table, days_of, files_at, files_of, info_in, log_at, offsets_of, url_of};
+pub use table::{
+    DataFile, LOG_FOLDER, OPENINGS_MAX, Spec, Table, days_of, files_at, files_of, info_in, log_at, offsets_of, url_of,
+};

@@ -1,11 +1,20 @@
-//! Which files a table's newest version has, and which it had a while ago: from the last checkpoint, and the entries behind
-//! it. Paths are held as hashes: a table at a commit a second removes some hundred thousand files a day.
+//! Which files a table's newest version has, and which it had a while ago.
+//!
+//! ```text
+//!   entry ─ entry ─ entry ─ checkpoint ─ entry ─ entry
+//!  ◀────── look back ────▶│◀────────── read ─────────▶
+//! ```
+//!
+//! The live files stand in the last checkpoint and the entries behind it. When a file was removed, the entry that did it
+//! says: checkpoints leave out what was removed a while before them. Paths are held as hashes: a table at a commit a second
+//! removes some hundred thousand files a day.
 
 use std::collections::{HashMap, HashSet};
 
 use anyhow::Context;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::Int64Type;
+use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
@@ -13,16 +22,19 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Deserialize;
 use silverd_core::verify::file_key;
 
-use super::log::{tail, texts};
+use super::log::{entry_path, tail, texts};
 
 /// The files of a table, now and before.
-#[derive(Default)]
 pub struct Files {
-    pub version: u64,
     live: HashSet<u128>,
-    /// When each was removed, in milliseconds since the epoch.
+    /// When each was removed, in milliseconds since the epoch, as far as it was read.
     gone: HashMap<u128, i64>,
+    /// The entries before this one were not read yet.
+    oldest: u64,
 }
+
+/// Entries that are read in one go.
+const LOOK_BACK: u64 = 500;
 
 #[derive(Deserialize)]
 struct Line {
@@ -43,40 +55,44 @@ struct Removed {
 }
 
 impl Files {
+    /// Those of the newest version, and what the last checkpoint and the entries behind it say of removed ones.
     pub async fn read(store: &dyn ObjectStore) -> anyhow::Result<Self> {
         let files = tail(store).await?;
-        let mut state = Self::default();
-        let mut start = 0;
+        let mut state = Self { live: HashSet::new(), gone: HashMap::new(), oldest: 0 };
         if let Some((version, parts)) = files.checkpoints.last_key_value() {
             for part in parts {
                 state.checkpoint(store, part).await.with_context(|| format!("read checkpoint {part}"))?;
             }
-            start = version + 1;
+            state.oldest = version + 1;
         }
         let newest = files.commits.last_key_value().map_or(0, |(version, _)| *version);
-        for version in start..=newest {
+        for version in state.oldest..=newest {
             let path = files.commits.get(&version).with_context(|| format!("the log lacks version {version}"))?;
             let bytes = store.get(path).await?.bytes().await?;
             state.entry(&bytes).with_context(|| format!("read commit {path}"))?;
         }
-        state.version = newest.max(start.saturating_sub(1));
         Ok(state)
+    }
+
+    /// Reads some of the entries before, as far back as `since`, in milliseconds since the epoch. Says whether there are
+    /// more. Of versions before the first entry none can be read any more, so that nothing is kept for them.
+    pub async fn look_back(&mut self, store: &dyn ObjectStore, since: i64) -> anyhow::Result<bool> {
+        for _ in 0..LOOK_BACK {
+            let Some(version) = self.oldest.checked_sub(1) else { return Ok(false) };
+            let Some((written, bytes)) = entry(store, version).await? else { return Ok(false) };
+            if written < since {
+                return Ok(false);
+            }
+            self.removed(&bytes).with_context(|| format!("read commit {version}"))?;
+            self.oldest = version;
+        }
+        Ok(true)
     }
 
     /// Whether a file is of the newest version, or was until `since`, in milliseconds since the epoch.
     pub fn keeps(&self, path: &Path, since: i64) -> bool {
         let key = file_key(path.as_ref());
         self.live.contains(&key) || self.gone.get(&key).is_some_and(|gone| *gone >= since)
-    }
-
-    /// Whether a commit has ever named it, as far as is known.
-    pub fn knows(&self, path: &Path) -> bool {
-        let key = file_key(path.as_ref());
-        self.live.contains(&key) || self.gone.contains_key(&key)
-    }
-
-    pub fn live(&self) -> usize {
-        self.live.len()
     }
 
     fn add(&mut self, path: &str) {
@@ -94,9 +110,25 @@ impl Files {
         }
     }
 
+    /// What an older entry removed. None of these is live, but for those that a later one has brought back.
+    fn removed(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        if memchr::memmem::find(bytes, b"\"remove\"").is_none() {
+            return Ok(());
+        }
+        for line in lines(bytes) {
+            let line: Line = serde_json::from_slice(line)?;
+            for key in line.remove.iter().flat_map(|remove| keys(&remove.path)) {
+                let at = line.remove.as_ref().and_then(|remove| remove.deletion_timestamp);
+                let gone = self.gone.entry(key).or_insert(i64::MIN);
+                *gone = at.unwrap_or(i64::MAX).max(*gone);
+            }
+        }
+        Ok(())
+    }
+
     fn entry(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         let mut added = Vec::new();
-        for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+        for line in lines(bytes) {
             let line: Line = serde_json::from_slice(line)?;
             if let Some(remove) = line.remove {
                 self.remove(&remove.path, remove.deletion_timestamp);
@@ -124,6 +156,19 @@ impl Files {
         }
         Ok(())
     }
+}
+
+/// An entry of the log, and when it was written, in milliseconds since the epoch; `None` where it is not there.
+async fn entry(store: &dyn ObjectStore, version: u64) -> anyhow::Result<Option<(i64, Bytes)>> {
+    match store.get(&entry_path(version)).await {
+        Ok(found) => Ok(Some((found.meta.last_modified.timestamp_millis(), found.bytes().await?))),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(failure) => Err(failure).with_context(|| format!("read commit {version}")),
+    }
+}
+
+fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty())
 }
 
 /// A path as the log writes it, and as the folder has it: the log's is that of a URL.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::file::{Encoder, NewFile, stats};
 
 /// What is put into the table's folder in one go; a smaller file is put whole.
-const PART_BYTES: usize = 8 << 20;
+const PART_BYTES: usize = 4 << 20;
 
 /// A file that is being written, and is not there before it is whole.
 pub struct FileWriter<'e> {

@@ -29,6 +29,10 @@ use super::schema;
 /// Where a table's log lies in its folder.
 pub const LOG_FOLDER: &str = super::log::LOG;
 
+/// Blocking threads that a runtime must have in which tables are opened. Each opening has one, and waits in it for others
+/// that read files for it: were all of them openings, nothing would ever go on. Those of checkpoints count, too.
+pub const OPENINGS_MAX: usize = 128;
+
 /// The partition column of every table of silverd.
 const EVENT_DATE: &str = "event_date";
 

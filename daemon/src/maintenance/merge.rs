@@ -16,7 +16,7 @@ use crate::correct::{OF_RECORDS, OF_ROWS};
 use crate::delta::{DataFile, Encoder, FileWriter, NewFile, ROW_GROUP_ROWS_MAX, Table, columns, conform};
 
 /// A row group is written when it has so many bytes in memory, or as many rows as a row group may have.
-const GROUP_BYTES_MAX: usize = 32 << 20;
+const GROUP_BYTES_MAX: usize = 8 << 20;
 
 /// Writes the rows of files of one day into a file that is in no commit yet. Files come in the order in which their rows
 /// are to stand.
@@ -89,8 +89,9 @@ impl Group<'_> {
         let batches = std::mem::take(&mut self.batches);
         (self.rows, self.bytes) = (0, 0);
         let Some(first) = batches.first() else { return Ok(()) };
-        let rows = in_order(concat_batches(&first.schema(), &batches)?)?;
+        let rows = concat_batches(&first.schema(), &batches)?;
         drop(batches);
+        let rows = in_order(rows)?;
         self.written += rows.num_rows() as u64;
         self.writer.group(&rows).await
     }

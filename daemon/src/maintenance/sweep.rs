@@ -17,8 +17,6 @@ use crate::delta::{Files, LOG_FOLDER, Table};
 pub struct Swept {
     pub files: u64,
     pub bytes: u64,
-    /// Those of them that were in no commit.
-    pub orphans: u64,
 }
 
 /// Removes data files that lie there for longer than `retention`, and that no version of this span has.
@@ -35,7 +33,12 @@ pub async fn sweep(
     let store = table.store();
     let since = clock::now_ms() - i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
     // The log first: what comes into it later was put there later, too.
-    let files = Files::read(store.as_ref()).await.context("read the log")?;
+    let mut files = Files::read(store.as_ref()).await.context("read the log")?;
+    let mut begun = Instant::now();
+    while files.look_back(store.as_ref(), since).await.context("read the log")? {
+        pace.rest(begun.elapsed()).await?;
+        begun = Instant::now();
+    }
     let mut swept = Swept::default();
     let days = store.list_with_delimiter(None).await.context("list the table's folder")?;
     let at_top = days.objects.into_iter().map(anyhow::Ok);
@@ -79,7 +82,6 @@ impl Swept {
             }
             self.files += 1;
             self.bytes += file.size;
-            self.orphans += u64::from(!files.knows(&file.location));
         }
         Ok(())
     }
@@ -103,7 +105,6 @@ impl Swept {
                 std::fs::remove_file(entry.path()).with_context(|| format!("remove {}", entry.path().display()))?;
             }
             self.files += 1;
-            self.orphans += 1;
             self.bytes += metadata.len();
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! One table under care: what is to be done for it, and doing it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,10 +18,17 @@ use super::trim::{Trimmed, trim};
 use crate::bronze;
 use crate::clock;
 use crate::delta::{Change, CommitError, DataFile, Encoder, Table, writer_properties};
+use crate::memory;
 use crate::silver::properties_with;
 
 /// A day whose newest file is older than this has all its events, most likely.
 const QUIET: Duration = Duration::from_secs(60 * 60);
+/// Checkpoints name removed files for this part of the span that the files are kept for, and for no longer than ten minutes.
+/// silverd itself reads in the entries when a file was removed.
+const MARKS: u64 = 144;
+const MARKS_MAX: Duration = Duration::from_secs(10 * 60);
+/// A merge of so many bytes was a rush.
+const RUSH_BYTES: u64 = 1 << 20;
 /// Merges that others were faster than, in a row; then it is looked again later.
 const OVERTAKEN_MAX: usize = 5;
 
@@ -107,7 +114,9 @@ impl Kept {
         Table::adopt(&self.name, self.path.clone()).await
     }
 
-    /// Merges small files until none are left that are worth it. `files` are those of the version that the table is known at.
+    /// Merges small files until none of those that are there now are left that are worth it. What comes meanwhile waits for
+    /// the next time: other tables, and corrections, want their turn. `files` are those of the version that the table is
+    /// known at.
     pub async fn merge(
         &self,
         table: &mut Table,
@@ -117,6 +126,7 @@ impl Kept {
         pace: &Pace,
     ) -> anyhow::Result<Merged> {
         let (mut merged, mut overtaken) = (Merged::default(), 0);
+        let mut ours: HashSet<_> = files.iter().map(|file| file.path.clone()).collect();
         while overtaken < OVERTAKEN_MAX {
             let Some((day, inputs)) = chosen(&files, config.file_bytes_max, tails) else { break };
             let bytes: u64 = inputs.iter().map(|file| file.size).sum();
@@ -124,25 +134,18 @@ impl Kept {
             let encoder = self.encoder(table)?;
             let file =
                 merge(table, &encoder, &day, &inputs, pace).await.with_context(|| format!("merge files of {day}"))?;
-            let (made, count, known) = (DataFile::from(&file), inputs.len() as u64, table.version());
-            let left = |files: Vec<DataFile>| {
-                files.into_iter().filter(|file| !inputs.iter().any(|gone| gone.path == file.path))
-            };
+            let (made, count) = (DataFile::from(&file), inputs.len() as u64);
             let info = json!({ "maintenance": { "event_date": day, "merged": count, "rows": file.rows() } });
             let change =
                 Change { adds: vec![file], removes: inputs.clone(), info, rewrites: true, ..Change::default() };
             match table.commit(change).await {
-                Ok(committed) => {
+                Ok(_) => {
                     overtaken = 0;
                     merged.merges += 1;
                     merged.files += count;
                     merged.bytes += bytes;
                     merged.bytes_written += made.size;
-                    // What others committed in between may have removed files that are known here.
-                    files = match committed.version == known + 1 {
-                        true => left(files).chain([made]).collect(),
-                        false => table.files().await?,
-                    };
+                    ours.insert(made.path);
                 }
                 Err(CommitError::Unknown(failure)) => return Err(failure.context("commit the merged file")),
                 Err(failure) => {
@@ -150,9 +153,14 @@ impl Kept {
                     overtaken += 1;
                     // It is in no commit, and will be in none.
                     let _ = table.store().delete(&made.path).await;
-                    files = table.files().await?;
                 }
             }
+            // Others may have removed files in between, and the commit went behind it.
+            files = table.files().await?;
+            files.retain(|file| ours.contains(&file.path));
+        }
+        if merged.bytes > RUSH_BYTES {
+            memory::give_back();
         }
         Ok(merged)
     }
@@ -183,11 +191,13 @@ impl Kept {
         Ok(())
     }
 
-    /// Tells the log for how long files and entries are kept, which bounds its checkpoints and whoever else sweeps it.
+    /// Tells the log for how long entries are kept, and for how long its checkpoints name removed files. Each checkpoint is
+    /// made of the one before: with a commit a second, marks of a whole day would be most of either.
     pub async fn tell_retention(&self, table: &mut Table, config: &Maintenance) -> anyhow::Result<()> {
         let seconds = |ms: u64| format!("interval {} seconds", ms / 1000);
+        let marks = (config.retention_ms / MARKS).min(MARKS_MAX.as_millis() as u64);
         let properties = [
-            ("delta.deletedFileRetentionDuration", seconds(config.retention_ms)),
+            ("delta.deletedFileRetentionDuration", seconds(marks)),
             ("delta.logRetentionDuration", seconds(config.log_retention_ms)),
         ];
         let Some(metadata) = table.with_properties(&properties)? else { return Ok(()) };
@@ -214,7 +224,11 @@ impl Kept {
         rehearsal: bool,
         pace: &Pace,
     ) -> anyhow::Result<Trimmed> {
-        trim(table.store().as_ref(), Duration::from_millis(config.log_retention_ms), rehearsal, pace).await
+        let trimmed =
+            trim(table.store().as_ref(), Duration::from_millis(config.log_retention_ms), rehearsal, pace).await;
+        // The list of a long log was large.
+        memory::give_back();
+        trimmed
     }
 
     /// Writes files as the table's own writer does.
