@@ -136,8 +136,7 @@ impl Crew {
         let mut before: BTreeMap<TableName, Worker> =
             std::mem::take(&mut self.workers).into_iter().map(|worker| (worker.name.clone(), worker)).collect();
         for table in &self.pipeline.silver {
-            let change = changes.tables.iter().find(|(name, _)| *name == table.name).map(|(_, change)| *change);
-            let worker = match (before.remove(&table.name), change) {
+            let worker = match (before.remove(&table.name), changes.of(&table.name)) {
                 (Some(worker), Some(TableChange::Restarted)) => Worker::start(table, shared.clone(), worker.replace()),
                 (Some(worker), _) => {
                     worker.want(table, &self.pipeline.reload);

@@ -77,7 +77,7 @@ pub async fn demo(file: &Path, args: DemoArgs, time: Option<Duration>, stop: Can
     let (sender, shown) = watch::channel(None);
     let watch = Watch::start();
     let run = Run {
-        pipeline: Follow::start(file, host.clone(), watch.clone(), setup.pipeline),
+        pipeline: Follow::start(file, host.clone(), watch.clone(), setup.pipeline, setup.print),
         broker: Some(embedded.broker()),
         base: setup.base,
         host,

@@ -14,16 +14,24 @@ use crate::transform::Host;
 
 /// Follows a file until nobody takes its pipelines any more.
 pub struct Follow {
-    pub file: PathBuf,
-    pub host: Arc<Host>,
-    pub watch: Watch,
-    pub pipeline: watch::Sender<Arc<Pipeline>>,
+    file: PathBuf,
+    host: Arc<Host>,
+    watch: Watch,
+    pipeline: watch::Sender<Arc<Pipeline>>,
+    /// How the file looked when it was read.
+    seen: Print,
 }
 
 impl Follow {
-    pub fn start(file: &Path, host: Arc<Host>, watch: Watch, pipeline: Pipeline) -> watch::Receiver<Arc<Pipeline>> {
+    pub fn start(
+        file: &Path,
+        host: Arc<Host>,
+        watch: Watch,
+        pipeline: Pipeline,
+        seen: Print,
+    ) -> watch::Receiver<Arc<Pipeline>> {
         let (sender, receiver) = watch::channel(Arc::new(pipeline));
-        tokio::spawn(Self { file: file.to_path_buf(), host, watch, pipeline: sender }.run());
+        tokio::spawn(Self { file: file.to_path_buf(), host, watch, pipeline: sender, seen }.run());
         receiver
     }
 
@@ -31,10 +39,9 @@ impl Follow {
         let file = std::path::absolute(&self.file).unwrap_or_else(|_| self.file.clone());
         let folder = file.parent().map(Path::to_path_buf);
         let look = || (Print::of([&file]), folder.iter().cloned().collect());
-        let (mut seen, _) = look();
         loop {
-            let changed = self.watch.changed(&seen, look);
-            seen = tokio::select! { now = changed => now, () = self.pipeline.closed() => return };
+            let changed = self.watch.changed(&self.seen, look);
+            self.seen = tokio::select! { now = changed => now, () = self.pipeline.closed() => return };
             if let Err(failure) = self.take_up().await {
                 error!("{failure:#}\nnothing was changed: silverd goes on with what it had");
             }
@@ -54,8 +61,8 @@ impl Follow {
         let setup = tokio::task::spawn_blocking(move || {
             // A new version of a plugin is proven by its table's keeper, and stays out if it must.
             setup.load_plugins_of(&host, |table| {
-                let change = concerned.tables.iter().find(|(name, _)| *name == table.name).map(|(_, change)| *change);
-                concerned.all || matches!(change, Some(TableChange::Added | TableChange::Restarted))
+                let anew = [Some(TableChange::Added), Some(TableChange::Restarted)];
+                concerned.all || anew.contains(&concerned.of(&table.name))
             })?;
             setup.check_sql()?;
             anyhow::Ok(setup)

@@ -28,7 +28,7 @@ pub async fn run(file: &Path, args: RunArgs, stop: CancellationToken) -> anyhow:
     // A drain is one piece of work, with what lies there when it begins.
     let watch = (!args.drain).then(Watch::start);
     let pipeline = match &watch {
-        Some(watch) => Follow::start(file, host.clone(), watch.clone(), setup.pipeline),
+        Some(watch) => Follow::start(file, host.clone(), watch.clone(), setup.pipeline, setup.print),
         None => watch::channel(Arc::new(setup.pipeline)).1,
     };
     let (sender, shown) = watch::channel(None);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use silverd_core::config::{self, Mistake, Mistakes, Pipeline, SilverTable};
 
+use crate::reload::Print;
 use crate::silver::{Blame, Loaded, fits, load_plugin};
 use crate::sql::{self, Tables};
 use crate::transform::{Host, this_program};
@@ -34,12 +35,16 @@ pub struct Setup {
     pub pipeline: Pipeline,
     /// The folder of pipeline.toml, from which its paths count.
     pub base: PathBuf,
+    /// How the file looked before it was read: whoever follows it begins from there, and misses nothing.
+    pub print: Print,
     file: PathBuf,
     text: String,
 }
 
 impl Setup {
     pub fn read(file: &Path) -> anyhow::Result<Self> {
+        let place = std::path::absolute(file)?;
+        let print = Print::of([&place]);
         let text = std::fs::read_to_string(file).with_context(|| {
             format!(
                 "read {} (name another file with --config, or run silverd in the folder that has it)",
@@ -48,8 +53,8 @@ impl Setup {
         })?;
         let pipeline = config::check(&text, &|name| std::env::var(name).ok())
             .map_err(|mistakes| mistaken(&mistakes, file, &text))?;
-        let base = std::path::absolute(file)?.parent().map(Path::to_path_buf).unwrap_or_default();
-        Ok(Self { pipeline, base, file: file.to_path_buf(), text })
+        let base = place.parent().map(Path::to_path_buf).unwrap_or_default();
+        Ok(Self { pipeline, base, print, file: file.to_path_buf(), text })
     }
 
     /// The place of a Silver table in pipeline.toml.

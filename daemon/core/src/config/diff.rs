@@ -40,6 +40,11 @@ pub enum TableChange {
 }
 
 impl Changes {
+    /// What changes for a table.
+    pub fn of(&self, table: &TableName) -> Option<TableChange> {
+        self.tables.iter().find(|(name, _)| name == table).map(|(_, change)| *change)
+    }
+
     pub fn between(old: &Pipeline, new: &Pipeline) -> Self {
         let mut changes = Self::default();
         let mut told = Vec::new();
