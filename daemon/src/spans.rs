@@ -24,6 +24,8 @@ use tracing::{Instrument, Span};
 pub const TARGET: &str = "otel";
 
 macro_rules! span {
+    // One of which [`tell`] says how it ended.
+    (told, $($fields:tt)*) => { span!($($fields)*, otel.status_code = Empty, otel.status_description = Empty) };
     ($($fields:tt)*) => { tracing::info_span!(target: TARGET, $($fields)*) };
 }
 
@@ -45,19 +47,13 @@ pub fn route(chunk: &Span) -> Span {
 }
 
 pub fn bronze_append(chunk: &Span) -> Span {
-    span!(parent: chunk, "bronze append", otel.status_code = Empty, otel.status_description = Empty)
+    span!(told, parent: chunk, "bronze append")
 }
 
 /// One turn of a table: with a chunk of the live flow, or else with what it reads from Bronze.
 pub fn silver_turn(chunk: Option<&Span>, table: &str) -> Span {
     let chunk = chunk.and_then(Span::id);
-    span!(
-        parent: chunk,
-        "silver turn",
-        silverd.table = table,
-        otel.status_code = Empty,
-        otel.status_description = Empty
-    )
+    span!(told, parent: chunk, "silver turn", silverd.table = table)
 }
 
 pub fn bronze_read() -> Span {
@@ -73,28 +69,16 @@ pub fn encode() -> Span {
 }
 
 pub fn commit() -> Span {
-    span!("commit", otel.status_code = Empty, otel.status_description = Empty)
+    span!(told, "commit")
 }
 
 pub fn gold_refresh(table: &str) -> Span {
-    span!(
-        parent: None,
-        "gold refresh",
-        silverd.table = table,
-        otel.status_code = Empty,
-        otel.status_description = Empty
-    )
+    span!(told, parent: None, "gold refresh", silverd.table = table)
 }
 
 /// What a new version shows before it may serve.
 pub fn plugin_proof(table: &str) -> Span {
-    span!(
-        parent: None,
-        "plugin proof",
-        silverd.table = table,
-        otel.status_code = Empty,
-        otel.status_description = Empty
-    )
+    span!(told, parent: None, "plugin proof", silverd.table = table)
 }
 
 pub fn plugin_swap(table: &str, digest: &str) -> Span {

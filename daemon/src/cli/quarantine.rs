@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::progress::Progress;
 use super::query;
-use super::rebuild::{load, undisturbed};
+use super::rebuild::load;
 use super::setup::Setup;
-use crate::correct::{Correction, waiting};
+use crate::correct::{Correction, undisturbed, waiting};
 use crate::quarantine::KIND;
 use crate::side::SideTable;
 

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::progress::Progress;
 use super::setup::Setup;
-use crate::correct::{Correction, Kind, Outcome, Scope, StartOver, made_by};
+use crate::correct::{Correction, Kind, Outcome, Scope, made_by, undisturbed};
 use crate::silver::load_plugin;
 use crate::transform::Plugin;
 
@@ -40,9 +40,6 @@ pub struct UndoArgs {
     #[arg(long)]
     dry_run: bool,
 }
-
-/// How often a correction that another writer has overtaken is started over.
-const TRIES_MAX: usize = 5;
 
 pub async fn rebuild(file: &Path, args: RebuildArgs, stop: CancellationToken) -> anyhow::Result<()> {
     let setup = Setup::read(file)?;
@@ -116,19 +113,6 @@ async fn correct(
     };
     progress.clear();
     result
-}
-
-/// Starts a correction over that another writer has overtaken, some times.
-pub(super) async fn undisturbed<T>(table: &str, attempt: impl AsyncFn() -> anyhow::Result<T>) -> anyhow::Result<T> {
-    for _ in 1..TRIES_MAX {
-        match attempt().await {
-            Err(failure) if failure.is::<StartOver>() => {
-                tracing::info!(table, "another writer was in between; starting over");
-            }
-            result => return result,
-        }
-    }
-    attempt().await
 }
 
 pub(super) async fn load(setup: &Setup, index: usize) -> anyhow::Result<Arc<Plugin>> {

@@ -29,7 +29,7 @@ use silverd_core::account::Counts;
 use silverd_core::config::{Pipeline, SilverTable};
 use silverd_core::offsets::Ranges;
 use silverd_core::route::Router;
-use tracing::debug;
+use tracing::{debug, info};
 use uuid::Uuid;
 
 use crate::bronze::{self, ranges_json};
@@ -51,6 +51,8 @@ pub use scope::{OF_RECORDS, OF_ROWS, Scope};
 const CORRECTIONS: &str = "silverd-corrections";
 /// How often a commit is tried again behind those of a running daemon.
 const COMMIT_TRIES_MAX: usize = 50;
+/// How often a correction that another writer has overtaken is made from its beginning.
+const TRIES_MAX: usize = 5;
 
 /// What kind of correction, as the commit's info names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +109,19 @@ pub struct Outcome {
 #[derive(Debug, thiserror::Error)]
 #[error("table {0} was changed by another writer meanwhile: nothing was replaced. Run the command again")]
 pub struct StartOver(String);
+
+/// Makes a correction, and some times over if another writer has overtaken it.
+pub async fn undisturbed<T>(table: &str, attempt: impl AsyncFn() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    for _ in 1..TRIES_MAX {
+        match attempt().await {
+            Err(failure) if failure.is::<StartOver>() => {
+                info!(table, "another writer was in between; starting over");
+            }
+            result => return result,
+        }
+    }
+    attempt().await
+}
 
 /// Told how many offsets were judged, of how many.
 pub type Progress<'p> = &'p mut (dyn FnMut(u64, u64) + Send);

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, anyhow};
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
 use crate::state::OwnFolder;
 use crate::transform::Digest;
 
@@ -20,6 +21,14 @@ pub struct Held {
     pub instead_of: String,
     pub why: String,
     pub at_ms: i64,
+}
+
+impl Held {
+    /// As of now.
+    pub fn new(used: &Digest, instead_of: &Digest, why: String) -> Self {
+        let (used, instead_of) = (used.as_str().to_owned(), instead_of.as_str().to_owned());
+        Self { used, instead_of, why, at_ms: clock::now_ms() }
+    }
 }
 
 /// The folder of them: a file for each table.
@@ -76,12 +85,7 @@ mod tests {
         let holds = Holds::new(OwnFolder::open(folder.path()).unwrap());
         let (good, bad, other) = (Digest::of(b"good"), Digest::of(b"bad"), Digest::of(b"other"));
         assert_eq!(holds.instead_of("hits", &bad), None);
-        let held = Held {
-            used: good.as_str().to_owned(),
-            instead_of: bad.as_str().to_owned(),
-            why: "it traps".to_owned(),
-            at_ms: 5,
-        };
+        let held = Held::new(&good, &bad, "it traps".to_owned());
         holds.put("hits", &held).unwrap();
         assert_eq!(holds.get("hits"), Some(held));
         assert_eq!(holds.instead_of("hits", &bad), Some(good));

@@ -102,7 +102,7 @@ impl Keeper {
             match self.held_off(&wanted.table, &lies) {
                 Some(used) => self.put_back(&wanted.table, &used, &serving).await,
                 None => {
-                    let proof = prove(&self.kit, &wanted.table, &wanted.reload, &wasm, &serving);
+                    let proof = prove(&self.kit, &wanted.table, &wanted.reload, (&wasm, &lies), &serving);
                     spans::tell(spans::plugin_proof(&wanted.table.name), proof).await
                 }
             }

@@ -25,30 +25,23 @@ pub struct Kit {
     pub base: PathBuf,
 }
 
-/// Loads a version, and proves it beside the one that serves: its world, what it is given, its schema, and a shadow run.
+/// Loads a version, which has this digest, and proves it beside the one that serves: its world, what it is given, its schema, and a shadow run.
 /// `None` if it is the one that serves.
 pub async fn prove(
     kit: &Kit,
     config: &SilverTable,
     reload: &Reload,
-    file: &Path,
+    (file, lies): (&Path, &Digest),
     serving: &Arc<Plugin>,
 ) -> anyhow::Result<Option<Candidate>> {
     let written_at: Option<SystemTime> = file.metadata().and_then(|found| found.modified()).ok();
+    if *lies == serving.digest && given(config, &kit.base)? == serving.given {
+        return Ok(None);
+    }
     let plugin = {
         let (kit, config, file) = (kit.clone(), config.clone(), file.to_path_buf());
-        let serving = serving.clone();
-        let load = move || {
-            let lies = std::fs::read(&file).with_context(|| format!("read plugin {}", file.display()))?;
-            if Digest::of(&lies) == serving.digest && given(&config, &kit.base)? == serving.given {
-                return Ok(None);
-            }
-            load_file(&config, &kit.base, kit.host, kit.limits, &file).map(Some)
-        };
-        match tokio::task::spawn_blocking(load).await?? {
-            Some(plugin) => Arc::new(plugin),
-            None => return Ok(None),
-        }
+        let load = move || load_file(&config, &kit.base, kit.host, kit.limits, &file);
+        Arc::new(tokio::task::spawn_blocking(load).await??)
     };
     fit(config, &plugin, &kit.base).await.context("its rows do not fit the table")?;
     let shadow = beside(kit, config, reload, serving, &plugin).await?;

@@ -14,8 +14,7 @@ use tracing::{error, info, warn};
 
 use super::table::{properties, spec};
 use super::task::{Open, Task};
-use crate::clock;
-use crate::correct::{Correction, Kind, Places, Scope, StartOver};
+use crate::correct::{Correction, Kind, Places, Scope, undisturbed};
 use crate::delta::Encoder;
 use crate::reload::{Candidate, Held};
 use crate::spans;
@@ -43,9 +42,6 @@ pub(super) struct Arriving {
     swapped: Instant,
     written_at: Option<SystemTime>,
 }
-
-/// How often a correction is started over that another writer has overtaken.
-const TRIES_MAX: usize = 5;
 
 impl Trial {
     fn new(old: Arc<Plugin>, old_config: SilverTable, shadow: Option<&Shadow>, max_new_rejects: f64) -> Self {
@@ -113,14 +109,10 @@ impl Task {
         let old = old.filter(|_| !self.breaker.trips() && !back);
         // A version that has judged next to nothing yet is none to go back to: the one before it is.
         let before = self.trial.take().filter(|trial| !trial.rules.has_shown_itself());
-        let before = before.map(|trial| (trial.old, trial.old_config));
-        self.trial = match (before, old) {
-            _ if back => None,
-            (Some((old, old_config)), _) if !old.is(&plugin) => Some((old, old_config)),
-            (Some(_), _) | (None, None) => None,
-            (None, Some(old)) => Some((old, old_config)),
-        }
-        .map(|(old, old_config)| Trial::new(old, old_config, shadow.as_ref(), max_new_rejects));
+        let before = before.map(|trial| (trial.old, trial.old_config)).or(old.map(|old| (old, old_config)));
+        self.trial = before
+            .filter(|(old, _)| !back && !old.is(&plugin))
+            .map(|(old, old_config)| Trial::new(old, old_config, shadow.as_ref(), max_new_rejects));
         self.breaker = Default::default();
         self.desk.serve(plugin.clone());
         let pause = begun.elapsed();
@@ -173,12 +165,7 @@ impl Task {
         error!(%table, bad = %bad.digest, good = %good.digest, "{failure}");
         self.stats.plugin_refused(Some(failure.to_string()));
         if let Some(holds) = self.shared.host.holds.as_ref().filter(|_| bad.digest != good.digest) {
-            let held = Held {
-                used: good.digest.as_str().to_owned(),
-                instead_of: bad.digest.as_str().to_owned(),
-                why: failure.0.clone(),
-                at_ms: clock::now_ms(),
-            };
+            let held = Held::new(&good.digest, &bad.digest, failure.0.clone());
             if let Err(error) = holds.put(&table, &held) {
                 warn!(%table, "{error:#}; the next start tries this version again");
             }
@@ -207,15 +194,11 @@ impl Task {
         let (pipeline, base) = (&self.shared.pipeline, &self.shared.base);
         let index = pipeline.silver.iter().position(|table| table.name == self.config.name);
         let index = index.context("the table is in no pipeline.toml any more")?;
-        for tries in 1.. {
+        let outcome = undisturbed(&self.config.name, async || {
             let correction = Correction::open(pipeline, base, index, plugin.clone()).await?;
-            match correction.rebuild(Kind::Undo, Scope::Events(events.clone()), false, &mut |_, _| {}).await {
-                Ok(outcome) => return Ok(outcome.version),
-                Err(failure) if failure.is::<StartOver>() && tries < TRIES_MAX => {}
-                Err(failure) => return Err(failure),
-            }
-        }
-        Ok(None)
+            correction.rebuild(Kind::Undo, Scope::Events(events.clone()), false, &mut |_, _| {}).await
+        });
+        Ok(outcome.await?.version)
     }
 }
 

@@ -9,43 +9,36 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 use tracing::{info, warn};
 
+use super::ready;
+
 /// The target that gives a module without imports.
 const TARGET: &str = "wasm32-unknown-unknown";
 /// The targets under which a plugin's wasm may lie: plain cargo's, and those of `cargo component build`.
 const TARGETS: [&str; 3] = [TARGET, "wasm32-wasip1", "wasm32-wasip2"];
 
 /// `cargo component build` without `--release` makes a plugin, too; a slow one.
-pub(super) const PROFILES: [&str; 2] = ["release", "debug"];
+const PROFILES: [&str; 2] = ["release", "debug"];
+
+/// The folders of a target folder in which a plugin's wasm may lie.
+pub(super) fn builds(target: PathBuf) -> impl Iterator<Item = PathBuf> {
+    let targets = TARGETS.iter().map(move |of| target.join(of));
+    targets.flat_map(|of| PROFILES.map(|profile| of.join(profile)))
+}
+
+/// The newest of the builds, whichever command made it.
+pub(super) fn newest(folders: impl Iterator<Item = PathBuf>, name: &str) -> Option<PathBuf> {
+    let files = folders.map(|folder| folder.join(name));
+    files.filter_map(|file| Some((file.metadata().ok()?.modified().ok()?, file))).max().map(|(_, file)| file)
+}
 
 /// The wasm of a plugin, which is a file or a source folder; a folder is built when it must be.
 pub fn wasm_of(plugin: &Path) -> anyhow::Result<PathBuf> {
-    if plugin.is_file() {
-        return Ok(plugin.to_path_buf());
-    }
     if !plugin.exists() {
         bail!("plugin {} does not exist: expected a cargo package's folder, or a .wasm file", plugin.display());
     }
-    if let Some(wasm) = super::ready::ready_made(plugin, &TARGETS) {
-        return Ok(wasm);
-    }
-    let package = Package::of(plugin)?;
-    if let Some(wasm) = package.newest_wasm()
-        && package.is_fresh(&wasm)?
-    {
-        if wasm.components().any(|part| part.as_os_str() == "debug") {
-            warn!(plugin = %wasm.display(), "a debug build, which is slow: `cargo component build --release` makes a fast one");
-        }
-        return Ok(wasm);
-    }
-    package.build()?;
-    match package.newest_wasm() {
-        Some(wasm) => Ok(wasm),
-        None => bail!(
-            "cargo built {} and left no {} under {}: its Cargo.toml needs `crate-type = [\"cdylib\"]`",
-            plugin.display(),
-            package.file_name(),
-            package.target.display()
-        ),
+    match Place::of(plugin)? {
+        Place::Package(package) => package.wasm(),
+        place => place.wasm().with_context(|| format!("{} is gone", plugin.display())),
     }
 }
 
@@ -64,7 +57,7 @@ impl Place {
         if plugin.is_file() || named_as_file {
             return Ok(Place::File(plugin.to_path_buf()));
         }
-        match super::ready::ready_made(plugin, &TARGETS) {
+        match ready::ready_made(plugin) {
             Some(_) => Ok(Place::Ready(plugin.to_path_buf())),
             None => Package::of(plugin).map(|package| Place::Package(Box::new(package))),
         }
@@ -74,24 +67,17 @@ impl Place {
     pub fn wasm(&self) -> Option<PathBuf> {
         match self {
             Place::File(file) => Some(file.clone()),
-            Place::Ready(folder) => super::ready::ready_made(folder, &TARGETS),
+            Place::Ready(folder) => ready::ready_made(folder),
             Place::Package(package) => package.newest_wasm(),
         }
     }
 
     /// The folders in which another one would appear, if they are there.
     pub fn folders(&self) -> Vec<PathBuf> {
-        let builds = |target: &Path| {
-            let targets = TARGETS.iter().flat_map(|of| PROFILES.map(|profile| target.join(of).join(profile)));
-            targets.collect::<Vec<_>>()
-        };
         match self {
             Place::File(file) => file.parent().map(Path::to_path_buf).into_iter().collect(),
-            Place::Ready(folder) => {
-                let workspaces = [Some(&**folder), folder.parent()].into_iter().flatten();
-                workspaces.flat_map(|of| builds(&of.join("target"))).collect()
-            }
-            Place::Package(package) => builds(&package.target),
+            Place::Ready(folder) => ready::targets(folder).flat_map(builds).collect(),
+            Place::Package(package) => builds(package.target.clone()).collect(),
         }
     }
 
@@ -100,15 +86,6 @@ impl Place {
         match self {
             Place::Package(package) => &package.sources,
             _ => &[],
-        }
-    }
-
-    /// The wasm, if it is no older than its sources.
-    pub fn fresh(&self) -> Option<PathBuf> {
-        let wasm = self.wasm()?;
-        match self {
-            Place::Package(package) => package.is_fresh(&wasm).unwrap_or(false).then_some(wasm),
-            _ => Some(wasm),
         }
     }
 }
@@ -174,11 +151,29 @@ impl Package {
         format!("{}.wasm", self.name.replace('-', "_"))
     }
 
-    /// The newest of the builds, whichever command made it.
+    /// The wasm, built if there is none, or one that is older than its sources.
+    fn wasm(&self) -> anyhow::Result<PathBuf> {
+        if let Some(wasm) = self.newest_wasm()
+            && self.is_fresh(&wasm)?
+        {
+            if wasm.components().any(|part| part.as_os_str() == "debug") {
+                warn!(plugin = %wasm.display(), "a debug build, which is slow: `cargo component build --release` makes a fast one");
+            }
+            return Ok(wasm);
+        }
+        self.build()?;
+        self.newest_wasm().with_context(|| {
+            format!(
+                "cargo built {} and left no {} under {}: its Cargo.toml needs `crate-type = [\"cdylib\"]`",
+                self.folder.display(),
+                self.file_name(),
+                self.target.display()
+            )
+        })
+    }
+
     fn newest_wasm(&self) -> Option<PathBuf> {
-        let targets = TARGETS.iter().map(|target| self.target.join(target));
-        let files = targets.flat_map(|target| PROFILES.map(|profile| target.join(profile).join(self.file_name())));
-        files.filter_map(|file| Some((file.metadata().ok()?.modified().ok()?, file))).max().map(|(_, file)| file)
+        newest(builds(self.target.clone()), &self.file_name())
     }
 
     fn is_fresh(&self, wasm: &Path) -> anyhow::Result<bool> {

@@ -44,12 +44,16 @@ impl Digest {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The first twelve digits, as people read them.
+    pub fn short(digits: &str) -> &str {
+        digits.get(..12).unwrap_or(digits)
+    }
 }
 
 impl fmt::Display for Digest {
-    /// The first twelve digits, as people read them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0[..12])
+        f.write_str(Self::short(&self.0))
     }
 }
 

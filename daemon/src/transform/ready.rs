@@ -5,24 +5,25 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
-use super::build::PROFILES;
+use super::build::{builds, newest};
 
 /// The folder of the plugins that were packed with silverd, by the name of their source folders.
 const PACKED: &str = "SILVERD_PLUGINS";
 
 /// The wasm of a source folder that cannot be built here; `None` where there is a cargo to build it, or nothing is found.
-pub fn ready_made(folder: &Path, targets: &[&str]) -> Option<PathBuf> {
+pub fn ready_made(folder: &Path) -> Option<PathBuf> {
     let packed = std::env::var_os(PACKED)?;
     if has_cargo() {
         return None;
     }
     let name = format!("{}.wasm", folder.file_name()?.to_str()?.replace('-', "_"));
-    let workspaces = [Some(folder), folder.parent()].into_iter().flatten();
-    let built = workspaces.flat_map(|of| targets.iter().map(move |target| of.join("target").join(target)));
-    let built = built.flat_map(|target| PROFILES.map(|profile| target.join(profile).join(&name)));
-    let newest = built.filter_map(|file| Some((file.metadata().ok()?.modified().ok()?, file))).max();
-    let packed = Path::new(&packed).join(name);
-    newest.map(|(_, file)| file).or_else(|| packed.is_file().then_some(packed))
+    let packed = Path::new(&packed).join(&name);
+    newest(targets(folder).flat_map(builds), &name).or_else(|| packed.is_file().then_some(packed))
+}
+
+/// The target folders of a plugin: its own, and its workspace's.
+pub fn targets(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    [Some(folder), folder.parent()].into_iter().flatten().map(|of| of.join("target"))
 }
 
 fn has_cargo() -> bool {

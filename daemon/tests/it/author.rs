@@ -257,5 +257,5 @@ fn what_a_new_plugin_needs_is_told() {
     let told = failure(&project, &["plugin", "test", "plugins/none"], 1);
     assert!(told.contains("there is no plugin plugins/none"), "{told}");
     let told = failure(&project, &["plugin", "history", "none"], 1);
-    assert!(told.contains("there is no [silver.none] in pipeline.toml, which has page_view"), "{told}");
+    assert!(told.contains("pipeline.toml has no [silver.none]; its Silver tables are page_view"), "{told}");
 }

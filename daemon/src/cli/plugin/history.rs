@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use chrono::DateTime;
 
 use super::counted;
 use crate::cli::setup::Setup;
 use crate::delta::{Span, history as spans_of, log_at};
+use crate::transform::Digest;
 
 #[derive(clap::Args, Debug)]
 pub struct HistoryArgs {
@@ -20,11 +21,7 @@ pub struct HistoryArgs {
 
 pub async fn history(config: &Path, args: &HistoryArgs) -> anyhow::Result<()> {
     let setup = Setup::read(config)?;
-    let tables = &setup.pipeline.silver;
-    let table = tables.iter().find(|table| *table.name == args.table).with_context(|| {
-        let names: Vec<_> = tables.iter().map(|table| table.name.to_string()).collect();
-        format!("there is no [silver.{}] in pipeline.toml, which has {}", args.table, names.join(", "))
-    })?;
+    let table = &setup.pipeline.silver[setup.table(&args.table)?];
     let path = setup.base.join(&**table.path);
     let Some(log) = log_at(&path)? else {
         bail!("nothing was written to table {} yet: {} does not exist", table.name, path.display());
@@ -45,7 +42,7 @@ pub async fn history(config: &Path, args: &HistoryArgs) -> anyhow::Result<()> {
 
 fn tell(span: &Span, kept: bool) {
     let Span { digest, interface, first_version, last_version, counts, .. } = span;
-    let short = digest.get(..12).unwrap_or(digest);
+    let short = Digest::short(digest);
     println!("\nplugin {short}  {interface}{}", if kept { "" } else { "  (its file is not kept)" });
     println!("  {} to {}", time(span.first_at_ms), time(span.last_at_ms));
     println!("  versions {first_version} to {last_version}, {}", counted(span.commits, "commit"));

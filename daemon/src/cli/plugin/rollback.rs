@@ -6,7 +6,6 @@ use anyhow::{Context, bail};
 use deltalake_core::logstore::LogStoreRef;
 
 use crate::cli::setup::Setup;
-use crate::clock;
 use crate::delta::{history as spans_of, log_at};
 use crate::reload::{Held, Holds};
 use crate::silver::{fits, load_kept};
@@ -50,13 +49,7 @@ pub async fn rollback(config: &Path, args: &RollbackArgs) -> anyhow::Result<()> 
         format!("the file of version {target} is not kept under {}: build it again", setup.pipeline.state.path.value)
     })?;
     fits(table, &plugin, &setup.base).await?;
-    let held = Held {
-        used: target.as_str().to_owned(),
-        instead_of: lies.as_str().to_owned(),
-        why: "rolled back by hand".to_owned(),
-        at_ms: clock::now_ms(),
-    };
-    holds.put(&table.name, &held)?;
+    holds.put(&table.name, &Held::new(&target, &lies, "rolled back by hand".to_owned()))?;
     println!(
         "{}: version {target} instead of {lies}, in a running silverd at once, and at every start, until another wasm \
          lies in {}",
@@ -70,7 +63,7 @@ fn release(holds: &Holds, table: &str) -> anyhow::Result<()> {
     match holds.get(table) {
         Some(held) => {
             holds.remove(table);
-            println!("{table}: version {} is held off no more", short(&held.instead_of));
+            println!("{table}: version {} is held off no more", Digest::short(&held.instead_of));
         }
         None => println!("{table}: no version is held off"),
     }
@@ -94,12 +87,8 @@ async fn target(log: &LogStoreRef, given: Option<&str>, lies: &Digest) -> anyhow
         [one] => Digest::parse(one).with_context(|| format!("the log names `{one}` as a plugin's digest")),
         [] => bail!(
             "no such version has filled the table, which has seen {}",
-            known.iter().map(|digest| short(digest)).collect::<Vec<_>>().join(", ")
+            known.iter().map(|digest| Digest::short(digest)).collect::<Vec<_>>().join(", ")
         ),
         _ => bail!("several versions begin like this: give more of the digest"),
     }
-}
-
-fn short(digest: &str) -> &str {
-    digest.get(..12).unwrap_or(digest)
 }
