@@ -34,7 +34,12 @@ impl<'a> Event<'a> {
         if self.value.trim_ascii_start().first() == Some(&b'[') {
             return Err(Reject::malformed("not a JSON object"));
         }
-        serde_json::from_slice(self.value).map_err(|error| explain::<T>(self.value, &error))
+        // Text that is UTF-8 as a whole need not be looked at again, string by string.
+        let read = match std::str::from_utf8(self.value) {
+            Ok(text) => serde_json::from_str(text),
+            Err(_) => serde_json::from_slice(self.value),
+        };
+        read.map_err(|error| explain::<T>(self.value, &error))
     }
 }
 
