@@ -10,6 +10,7 @@
 //! ```
 
 mod dedup;
+mod open;
 mod swap;
 mod table;
 mod task;
@@ -149,7 +150,7 @@ impl Worker {
         let desk = Arc::<Desk>::default();
         let plugin = shared.loaded.get(&table.name).cloned();
         if let Some(plugin) = &plugin {
-            task::tell_loaded(&table.name, plugin);
+            open::tell_loaded(&table.name, plugin);
         }
         let wanted = Wanted { table: table.clone(), reload: shared.pipeline.reload.clone() };
         let (wanted, asked) = watch::channel(wanted);

@@ -73,3 +73,28 @@ impl Follow {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_save_before_the_file_is_followed_is_taken_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pipeline.toml");
+        let write = |interval: u64| {
+            let commit = format!("[commit]\ninterval_ms = {interval}\n");
+            std::fs::write(&file, format!("[source]\nbrokers = \"localhost:1\"\ntopic = \"t\"\n\n{commit}")).unwrap();
+        };
+        write(100);
+        let setup = Setup::read(&file).unwrap();
+        let host = setup.host().unwrap();
+        write(2000);
+        let mut pipelines = Follow::start(&file, host, Watch::start(), setup.pipeline, setup.print);
+        let taken_up = pipelines.wait_for(|pipeline| pipeline.commit.interval_ms == 2000);
+        tokio::time::timeout(Duration::from_secs(30), taken_up).await.unwrap().unwrap();
+    }
+}

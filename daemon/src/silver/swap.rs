@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use anyhow::Context;
-use arrow::datatypes::SchemaRef;
 use silverd_core::chunk::Chunk;
 use silverd_core::config::SilverTable;
 use silverd_core::offsets::Ranges;
@@ -12,10 +11,9 @@ use silverd_core::probation::{Probation, Tally};
 use silverd_core::shadow::Shadow;
 use tracing::{error, info, warn};
 
-use super::table::{properties, spec};
-use super::task::{Open, Task};
+use super::open::Open;
+use super::task::Task;
 use crate::correct::{Correction, Kind, Places, Scope, undisturbed};
-use crate::delta::Encoder;
 use crate::reload::{Candidate, Held};
 use crate::spans;
 use crate::transform::{Plugin, Transformer, Tripped, Verdicts};
@@ -200,37 +198,4 @@ impl Task {
         });
         Ok(outcome.await?.version)
     }
-}
-
-impl Open {
-    /// Goes on with another version. False if the table must be opened anew for it.
-    ///
-    /// # Errors
-    ///
-    /// If the table cannot take its rows; then nothing has changed.
-    fn turn_to(
-        &mut self,
-        transformer: Transformer,
-        config: &SilverTable,
-        base: &std::path::Path,
-    ) -> anyhow::Result<bool> {
-        let schema = &transformer.plugin().schema;
-        let before = self.table.layout()?;
-        let properties = properties(&config.compression, schema)?;
-        self.table.turn_to(&spec(config, schema, base)).context("its rows do not fit the table")?;
-        let layout = self.table.layout()?;
-        if !same_keys(config, &before, &layout) || self.table.fit().widens() {
-            return Ok(false);
-        }
-        self.encoder = Arc::new(Encoder::new(layout, properties, &config.compression));
-        self.transformer = transformer;
-        Ok(true)
-    }
-}
-
-/// Whether the columns that name an event are what they were.
-fn same_keys(config: &SilverTable, before: &SchemaRef, now: &SchemaRef) -> bool {
-    let ty = |schema: &SchemaRef, name: &str| schema.field_with_name(name).map(|field| field.data_type().clone()).ok();
-    let names = config.dedup.iter().flat_map(|dedup| dedup.by.iter());
-    names.into_iter().all(|name| ty(before, name) == ty(now, name))
 }

@@ -11,24 +11,24 @@ use serde_json::json;
 use silverd_core::breaker::Breaker;
 use silverd_core::chunk::Chunk;
 use silverd_core::config::SilverTable;
-use silverd_core::offsets::{Offsets, Ranges, advance, missing};
+use silverd_core::offsets::{Ranges, advance, missing};
 use silverd_core::route::Router;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info};
 
-use super::dedup::Dedup;
+use super::open::Open;
 use super::swap::{Arriving, RolledBack, Trial};
-use super::table::{by_day, load_plugin, properties, spec};
+use super::table::by_day;
 use super::{Landing, Offer, Shared, StateOf};
 use crate::bronze::ranges_json;
-use crate::delta::{Change, CommitError, Encoder, NewFile, Table};
-use crate::reload::{self, Desk};
+use crate::delta::{Change, CommitError, NewFile};
+use crate::reload::Desk;
 use crate::replay::Replay;
 use crate::side::{self, Announced};
 use crate::spans;
 use crate::telemetry::{Stage, TableStats, thread_cpu};
-use crate::transform::{Plugin, Transformer, Tripped, Verdicts};
+use crate::transform::{Plugin, Tripped, Verdicts};
 use crate::{clock, late, quarantine};
 
 const RETRY_FIRST: Duration = Duration::from_millis(500);
@@ -61,20 +61,6 @@ pub(super) struct Task {
     pub(super) breaker: Breaker,
     /// The last failure that was logged, so that one that stays is told once.
     pub(super) told: Option<String>,
-}
-
-/// A table that stands ready, and the plugin that fills it.
-pub(super) struct Open {
-    pub(super) table: Table,
-    pub(super) transformer: Transformer,
-    pub(super) encoder: Arc<Encoder>,
-    dedup: Option<Dedup>,
-    /// Up to where the table has come, in memory: at least as far as its last commit.
-    next: Offsets,
-    committed_at: Instant,
-    replay: Option<Replay>,
-    /// Another silverd's progress was passed by the last commit.
-    passed: bool,
 }
 
 /// The rows were judged as if those of this chunk were in the table, and they are not.
@@ -383,59 +369,4 @@ impl Task {
         }
         Ok(())
     }
-
-    async fn open_up(&mut self) -> anyhow::Result<Open> {
-        self.state.set("opening");
-        let plugin = match &self.plugin {
-            Some(plugin) => plugin.clone(),
-            None => self.plugin.insert(self.load_plugin().await?).clone(),
-        };
-        self.desk.serve(plugin.clone());
-        self.stats.plugin_loaded(&plugin.schema.interface.to_string(), plugin.digest.as_str());
-        let spec = spec(&self.config, &plugin.schema, &self.shared.base);
-        let mut table = Table::open(&spec).await?;
-        let encoder = Encoder::new(
-            table.layout()?,
-            properties(&self.config.compression, &plugin.schema)?,
-            &self.config.compression,
-        );
-        table.widen(&encoder).await?;
-        if self.told.take().is_some() {
-            info!(table = %self.config.name, "ready again");
-        }
-        for side in self.shared.sides() {
-            side.settle(&table).await.with_context(|| format!("bring {} up to the table", side.kind.name))?;
-        }
-        let dedup = Dedup::open(&self.config, &table.layout()?, table.log()).await?;
-        let next = table.offsets();
-        let transformer = Transformer::new(plugin).with_breaker(self.breaker.clone());
-        Ok(Open {
-            table,
-            transformer,
-            encoder: Arc::new(encoder),
-            dedup,
-            next,
-            committed_at: Instant::now(),
-            replay: None,
-            passed: false,
-        })
-    }
-
-    async fn load_plugin(&self) -> anyhow::Result<Arc<Plugin>> {
-        let Shared { base, host, limits, watch, .. } = &self.shared;
-        let plugin = match watch {
-            Some(_) => reload::first(&self.config, base, host, limits).await?,
-            // Nobody would bring what lies there later.
-            None => {
-                let (config, base, host, limits) = (self.config.clone(), base.clone(), host.clone(), limits.clone());
-                tokio::task::spawn_blocking(move || load_plugin(&config, &base, host, limits)).await??
-            }
-        };
-        tell_loaded(&self.config.name, &plugin);
-        Ok(Arc::new(plugin))
-    }
-}
-
-pub(super) fn tell_loaded(table: &str, plugin: &Plugin) {
-    info!(table, digest = %plugin.digest, interface = %plugin.schema.interface, "plugin loaded");
 }
