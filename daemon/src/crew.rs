@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use silverd_core::config::diff::{Changes, TableChange};
-use silverd_core::config::{Pipeline, TableName};
+use silverd_core::config::{Pipeline, SilverTable, TableName};
 use silverd_core::route::Router;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -51,8 +51,12 @@ pub enum Turn {
 }
 
 impl Crew {
-    pub async fn start(run: &Run, bronze: &Bronze, stages: &Arc<Stages>) -> anyhow::Result<Self> {
-        let pipeline = run.pipeline.borrow().clone();
+    pub async fn start(
+        run: &Run,
+        pipeline: Arc<Pipeline>,
+        bronze: &Bronze,
+        stages: &Arc<Stages>,
+    ) -> anyhow::Result<Self> {
         let sides = Sides::open(run, &pipeline).await?;
         let (high, unrouted) = (Arc::<High>::default(), Arc::<AtomicU64>::default());
         let status = Status::new(bronze, &sides.quarantine, &[], high.clone(), stages.clone(), unrouted.clone());
@@ -81,6 +85,7 @@ impl Crew {
             pipeline: self.pipeline.clone(),
             limits: self.pipeline.limits.clone(),
             watch: run.watch.clone(),
+            anew: false,
             quarantine: self.sides.quarantine.clone(),
             late: self.sides.late.clone(),
             bronze: bronze.log(),
@@ -124,20 +129,24 @@ impl Crew {
                 }
             }
         }
-        self.pipeline = pipeline;
+        let before = std::mem::replace(&mut self.pipeline, pipeline);
         self.router = Router::new(&self.pipeline.silver);
-        self.turn_workers(run, bronze, &changes);
+        self.turn_workers(run, bronze, &before, &changes);
         self.show(run, bronze);
         if changes.source { Turn::Source } else { Turn::Done }
     }
 
-    fn turn_workers(&mut self, run: &Run, bronze: &Bronze, changes: &Changes) {
+    fn turn_workers(&mut self, run: &Run, bronze: &Bronze, old: &Pipeline, changes: &Changes) {
         let shared = self.shared(run, bronze, Loaded::new());
         let mut before: BTreeMap<TableName, Worker> =
             std::mem::take(&mut self.workers).into_iter().map(|worker| (worker.name.clone(), worker)).collect();
         for table in &self.pipeline.silver {
             let worker = match (before.remove(&table.name), changes.of(&table.name)) {
-                (Some(worker), Some(TableChange::Restarted)) => Worker::start(table, shared.clone(), worker.replace()),
+                (Some(worker), Some(TableChange::Restarted)) => {
+                    let same = |was: &SilverTable| was.name == table.name && was.plugin == table.plugin;
+                    let shared = Shared { anew: !old.silver.iter().any(same), ..shared.clone() };
+                    Worker::start(table, shared, worker.replace())
+                }
                 (Some(worker), _) => {
                     worker.want(table, &self.pipeline.reload);
                     Ok(worker)

@@ -64,8 +64,9 @@ pub async fn run(mut run: Run, stop: CancellationToken) -> anyhow::Result<()> {
 }
 
 async fn flow(run: &mut Run, stages: &Arc<Stages>, stop: &CancellationToken) -> anyhow::Result<End> {
-    let mut bronze = Bronze::open(&run.base, &run.pipeline.borrow().bronze.clone(), stages.clone()).await?;
-    let mut crew = Crew::start(run, &bronze, stages).await?;
+    let pipeline = run.pipeline.borrow_and_update().clone();
+    let mut bronze = Bronze::open(&run.base, &pipeline.bronze, stages.clone()).await?;
+    let mut crew = Crew::start(run, pipeline, &bronze, stages).await?;
     let (mut failed, mut end, mut rush) = (None, End::Over, false);
     'sources: while !stop.is_cancelled() {
         let mut source = start_source(run, &bronze, &crew)?;

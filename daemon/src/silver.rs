@@ -75,6 +75,9 @@ pub struct Shared {
     pub limits: Limits,
     /// Tells of new versions of plugins; `None`: what is loaded stays.
     pub watch: Option<Watch>,
+    /// Begin with what lies in the plugin's place, whatever filled the table before: pipeline.toml names another place, and
+    /// was checked with what lies there.
+    pub anew: bool,
     pub quarantine: Arc<SideTable>,
     /// Where a table lists its late events.
     pub late: Option<Arc<SideTable>>,
@@ -210,7 +213,12 @@ impl Worker {
 
     /// Asks for another plugin, or for another way to bring it. The table is the same but for that.
     pub fn want(&self, table: &SilverTable, reload: &Reload) {
-        self.wanted.send_replace(Wanted { table: table.clone(), reload: reload.clone() });
+        let wanted = Wanted { table: table.clone(), reload: reload.clone() };
+        self.wanted.send_if_modified(|now| {
+            let other = *now != wanted;
+            *now = wanted;
+            other
+        });
     }
 
     /// Ends after the turn at hand, and leaves the rest to whoever comes.

@@ -9,8 +9,11 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::setup::Setup;
+use crate::delta::Table;
 use crate::reload::{Print, Watch};
+use crate::side::SideTable;
 use crate::transform::Host;
+use crate::{bronze, late, quarantine};
 
 /// Follows a file until nobody takes its pipelines any more.
 pub struct Follow {
@@ -68,10 +71,24 @@ impl Follow {
             anyhow::Ok(setup)
         })
         .await??;
+        openable(&setup, changes.all).await?;
         info!("{} was saved, and is applied: {changes}", self.file.display());
         self.pipeline.send_replace(Arc::new(setup.pipeline));
         Ok(())
     }
+}
+
+/// Opens the tables that the flow will open: a folder that cannot be used is a mistake like any other.
+async fn openable(setup: &Setup, all: bool) -> anyhow::Result<()> {
+    let (pipeline, base) = (&setup.pipeline, &setup.base);
+    if all {
+        Table::open(&bronze::spec(base.join(&*pipeline.bronze.path))).await?;
+        SideTable::open(&quarantine::KIND, base.join(&*pipeline.quarantine.path)).await?;
+    }
+    if pipeline.silver.iter().any(|table| table.late_after_ms.is_some()) {
+        SideTable::open(&late::KIND, base.join(&*pipeline.late.path)).await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use silverd_core::config::{Reload, SilverTable};
 use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::prove::start;
-use super::{Candidate, Desk, Kit, Print, Watch, prove};
+use super::{Candidate, Desk, Held, Kit, Print, Watch, prove};
 use crate::silver::load_kept;
 use crate::spans;
 use crate::telemetry::TableStats;
@@ -94,47 +94,61 @@ impl Keeper {
 
     /// Proves what lies in the plugin's place, if it is another version than the one that serves.
     async fn consider(&self, wanted: &Wanted, wasm: anyhow::Result<PathBuf>) {
-        let Some(serving) = self.desk.serving() else { return };
-        let proven = async {
-            let wasm = wasm?;
-            let lies = std::fs::read(&wasm).with_context(|| format!("read plugin {}", wasm.display()))?;
-            let lies = Digest::of(&lies);
-            match self.held_off(&wanted.table, &lies) {
-                Some(used) => self.put_back(&wanted.table, &used, &serving).await,
-                None => {
-                    let proof = prove(&self.kit, &wanted.table, &wanted.reload, (&wasm, &lies), &serving);
-                    spans::tell(spans::plugin_proof(&wanted.table.name), proof).await
+        loop {
+            let Some(serving) = self.desk.serving() else { return };
+            let proven = async {
+                let wasm = wasm.as_ref().map_err(|failure| anyhow!("{failure:#}"))?;
+                let lies = digest_of(wasm.clone()).await?;
+                match self.held_off(&wanted.table, &lies) {
+                    Some(held) => self.put_back(&wanted.table, &held, &serving).await,
+                    None => {
+                        self.stats.plugin_refused(None);
+                        let proof = prove(&self.kit, &wanted.table, &wanted.reload, (wasm, &lies), &serving);
+                        spans::tell(spans::plugin_proof(&wanted.table.name), proof).await
+                    }
                 }
+            };
+            match proven.await {
+                Ok(Some(candidate)) => return self.bring(candidate),
+                Ok(None) => {
+                    // Back to what it was: whatever waited does not any more, unless it was taken up a moment ago.
+                    self.desk.clear();
+                    if self.desk.serving().is_some_and(|now| Arc::ptr_eq(&now, &serving)) {
+                        return;
+                    }
+                }
+                Err(failure) => return self.refuse(Some(&serving), &failure),
             }
-        };
-        match proven.await {
-            Ok(Some(candidate)) => self.bring(candidate),
-            Ok(None) => {
-                // Back to what it was: whatever waited does not any more.
-                self.desk.clear();
-                self.stats.plugin_refused(None);
-            }
-            Err(failure) => self.refuse(Some(&serving), &failure),
         }
     }
 
-    fn held_off(&self, table: &SilverTable, lies: &Digest) -> Option<Digest> {
-        self.kit.host.holds.as_ref()?.instead_of(&table.name, lies)
+    fn held_off(&self, table: &SilverTable, lies: &Digest) -> Option<Held> {
+        self.kit.host.holds.as_ref()?.get(&table.name).filter(|held| held.instead_of == lies.as_str())
     }
 
     /// The version that is used instead of one that is held off; `None` if it serves.
     async fn put_back(
         &self,
         table: &SilverTable,
-        used: &Digest,
+        held: &Held,
         serving: &Arc<Plugin>,
     ) -> anyhow::Result<Option<Candidate>> {
-        if serving.digest == *used {
+        let told = format!(
+            "version {} is held off, and {} used instead: {}. Another wasm in its place ends that, or `silverd plugin \
+             rollback {} --release`",
+            Digest::short(&held.instead_of),
+            Digest::short(&held.used),
+            held.why,
+            table.name
+        );
+        info!(table = %table.name, "{told}");
+        self.stats.plugin_refused(Some(told));
+        if serving.digest.as_str() == held.used {
             return Ok(None);
         }
-        let (kit, config, digest) = (self.kit.clone(), table.clone(), used.clone());
+        let (kit, config, digest) = (self.kit.clone(), table.clone(), held.used.clone());
         let load = move || {
-            let plugin = load_kept(&config, &kit.base, kit.host, kit.limits, digest.as_str())?;
+            let plugin = load_kept(&config, &kit.base, kit.host, kit.limits, &digest)?;
             start(Arc::new(plugin.with_context(|| format!("version {digest} is not kept"))?))
         };
         let transformer = tokio::task::spawn_blocking(load).await?.context("roll back")?;
@@ -150,7 +164,6 @@ impl Keeper {
             (Some(shadow), _) => info!(%table, %digest, %interface, "a new version is proven; shadow run: {shadow}"),
             (None, _) => info!(%table, %digest, %interface, "a new version is proven, without a shadow run"),
         }
-        self.stats.plugin_refused(None);
         self.desk.put(candidate);
     }
 
@@ -170,6 +183,12 @@ impl Keeper {
 
 fn lies(place: &Place) -> anyhow::Result<PathBuf> {
     place.wasm().context("there is no wasm in the plugin's place: `cargo component build --release` makes it")
+}
+
+async fn digest_of(wasm: PathBuf) -> anyhow::Result<Digest> {
+    let read =
+        move || Ok(Digest::of(&std::fs::read(&wasm).with_context(|| format!("read plugin {}", wasm.display()))?));
+    tokio::task::spawn_blocking(read).await?
 }
 
 async fn build(plugin: PathBuf) -> anyhow::Result<PathBuf> {

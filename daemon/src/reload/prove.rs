@@ -35,13 +35,19 @@ pub async fn prove(
     serving: &Arc<Plugin>,
 ) -> anyhow::Result<Option<Candidate>> {
     let written_at: Option<SystemTime> = file.metadata().and_then(|found| found.modified()).ok();
-    if *lies == serving.digest && given(config, &kit.base)? == serving.given {
-        return Ok(None);
-    }
     let plugin = {
         let (kit, config, file) = (kit.clone(), config.clone(), file.to_path_buf());
-        let load = move || load_file(&config, &kit.base, kit.host, kit.limits, &file);
-        Arc::new(tokio::task::spawn_blocking(load).await??)
+        let (lies_there, serving) = (*lies == serving.digest, serving.clone());
+        let load = move || {
+            if lies_there && given(&config, &kit.base)? == serving.given {
+                return Ok(None);
+            }
+            load_file(&config, &kit.base, kit.host, kit.limits, &file).map(Some)
+        };
+        match tokio::task::spawn_blocking(load).await?? {
+            Some(plugin) => Arc::new(plugin),
+            None => return Ok(None),
+        }
     };
     fit(config, &plugin, &kit.base).await.context("its rows do not fit the table")?;
     let shadow = beside(kit, config, reload, serving, &plugin).await?;

@@ -15,6 +15,7 @@ use super::dedup::Dedup;
 use super::table::{load_plugin, properties, spec};
 use super::task::Task;
 use crate::delta::{Encoder, Table};
+use crate::maintenance::Lease;
 use crate::reload;
 use crate::replay::Replay;
 use crate::transform::{Plugin, Transformer};
@@ -48,7 +49,10 @@ impl Task {
             properties(&self.config.compression, &plugin.schema)?,
             &self.config.compression,
         );
-        table.widen(&encoder).await?;
+        if table.fit().widens() {
+            let _lease = Lease::with_others(&spec.path, &spec.name).await?;
+            table.widen(&encoder).await?;
+        }
         if self.told.take().is_some() {
             info!(table = %self.config.name, "ready again");
         }
@@ -71,11 +75,11 @@ impl Task {
     }
 
     async fn load_plugin(&self) -> anyhow::Result<Arc<Plugin>> {
-        let Shared { base, host, limits, watch, .. } = &self.shared;
+        let Shared { base, host, limits, watch, anew, .. } = &self.shared;
         let plugin = match watch {
-            Some(_) => reload::first(&self.config, base, host, limits).await?,
-            // Nobody would bring what lies there later.
-            None => {
+            Some(_) if !anew => reload::first(&self.config, base, host, limits).await?,
+            // Nobody would bring what lies there later, or it is what is wanted now.
+            _ => {
                 let (config, base, host, limits) = (self.config.clone(), base.clone(), host.clone(), limits.clone());
                 tokio::task::spawn_blocking(move || load_plugin(&config, &base, host, limits)).await??
             }

@@ -92,6 +92,11 @@ impl Task {
     fn turn_to(&mut self, candidate: Candidate, begun: Instant) -> anyhow::Result<()> {
         let Candidate { transformer, config, shadow, max_new_rejects, written_at, back } = candidate;
         let plugin = transformer.plugin().clone();
+        if self.plugin.as_ref().is_some_and(|now| now.is(&plugin)) {
+            // It was proven twice while it waited. Its probation goes on.
+            self.config = config;
+            return Ok(());
+        }
         match &mut self.open {
             Some(open) => {
                 if !open.turn_to(transformer, &config, &self.shared.base)? {
@@ -178,12 +183,16 @@ impl Task {
             return;
         }
         self.state.set("making anew what a bad version wrote");
+        let by_hand = match bad.digest == good.digest {
+            true => format!("silverd rebuild {table}"),
+            false => format!("silverd undo --plugin {} {table}", bad.digest),
+        };
+        warn!(%table, "making anew what the bad version wrote; if silverd ends before that is done, run `{by_hand}`");
         let events = Places::of_ranges(&trial.made);
         match self.make_anew(&good, &events).await {
             Ok(version) => info!(%table, version, "what the bad version wrote was made anew"),
             Err(error) => error!(
-                %table, "make anew what the bad version wrote: {error:#}. Its rows stay until you run `silverd undo --plugin {} {table}`",
-                bad.digest
+                %table, "make anew what the bad version wrote: {error:#}. Its rows stay until you run `{by_hand}`"
             ),
         }
     }

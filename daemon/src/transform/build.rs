@@ -184,6 +184,7 @@ impl Package {
 
     fn build(&self) -> anyhow::Result<()> {
         info!(plugin = %self.name, folder = %self.folder.display(), "building plugin");
+        let begun = SystemTime::now();
         let run = || {
             cargo(&self.folder)
                 .args(["build", "--release", "--target", TARGET])
@@ -199,15 +200,16 @@ impl Package {
         if !output.status.success() {
             bail!("{} does not build:\n{}", self.name, String::from_utf8_lossy(&output.stderr).trim());
         }
-        self.touch()
+        self.touch(begun)
     }
 
-    /// cargo leaves a file alone that it finds up to date, though a source's time may be newer.
-    fn touch(&self) -> anyhow::Result<()> {
+    /// cargo leaves a file alone that it finds up to date, though a source's time may be newer. What is saved while it
+    /// builds is newer than the wasm.
+    fn touch(&self, begun: SystemTime) -> anyhow::Result<()> {
         let wasm = self.target.join(TARGET).join("release").join(self.file_name());
         let file = std::fs::File::options().append(true).open(&wasm);
         if let Ok(file) = file {
-            file.set_modified(SystemTime::now()).with_context(|| format!("touch {}", wasm.display()))?;
+            file.set_modified(begun).with_context(|| format!("touch {}", wasm.display()))?;
         }
         Ok(())
     }

@@ -307,6 +307,7 @@ fn a_version_that_fails_on_live_events_is_rolled_back() {
         let mut daemon = Daemon::start(&project);
         send(&project, (0..100).map(|n| format!("d{n}")));
         daemon.until("rows after the restart", |_| rows(&project) == 3_100);
+        daemon.until_told("is held off, and ", 1);
         assert_eq!(by_version(&project), BTreeMap::from([("one".to_owned(), 3_100)]));
         put(&project, &version("three"));
         daemon.until_told("the plugin was swapped", 1);
