@@ -169,9 +169,11 @@ impl Keeper {
             return Ok(());
         };
         let Some((mut table, mut files)) = due.kept.open().await? else { return Ok(()) };
+        let mut swept = Ok(());
         if sweeps {
-            due.sweep = now + SWEEP.min(Duration::from_millis(config.retention_ms / SWEEPS_MIN));
-            sweep(&self.pipeline, &self.base, &due.kept, &mut table, pace, &self.board).await?;
+            swept = sweep(&self.pipeline, &self.base, &due.kept, &mut table, pace, &self.board).await;
+            let pause = SWEEP.min(Duration::from_millis(config.retention_ms / SWEEPS_MIN));
+            due.sweep = now + if swept.is_ok() { pause } else { RETRY.min(pause) };
             files = table.files().await?;
         }
         let merged = due.kept.merge(&mut table, files, &config, Tails::OfPastDays, pace).await?;
@@ -184,7 +186,7 @@ impl Keeper {
         if merged.merges > 0 {
             debug!(table = %due.kept.name, files = merged.files, into = merged.merges, "merged small files");
         }
-        Ok(())
+        swept
     }
 
     fn tell(&mut self, at: usize, result: anyhow::Result<()>) {

@@ -24,6 +24,7 @@ use anyhow::{Context, bail};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use deltalake_core::logstore::LogStoreRef;
+use object_store::ObjectStoreExt;
 use serde_json::{Value, json};
 use silverd_core::account::Counts;
 use silverd_core::config::{Pipeline, SilverTable};
@@ -269,6 +270,7 @@ impl Correction {
                 put.push(side.put(concat_batches(&first.schema(), rows)?).await?);
             }
         }
+        self.are_there(&adds).await?;
         for _ in 0..COMMIT_TRIES_MAX {
             let mut fence = vec![(CORRECTIONS.to_owned(), number)];
             let announced = side::announce(put.clone(), &self.table, &mut fence, &mut info)?;
@@ -295,6 +297,22 @@ impl Correction {
             self.still_stands(number, &removes, &failure).await?;
         }
         Err(StartOver(self.config.name.to_string()).into())
+    }
+
+    /// A correction may take hours, in which its files are in no commit: somebody may have swept them away.
+    async fn are_there(&self, adds: &[NewFile]) -> anyhow::Result<()> {
+        let store = self.table.store();
+        for file in adds {
+            let there = store.head(&file.path().into()).await;
+            there.with_context(|| {
+                format!(
+                    "look for {}, which this correction wrote (a VACUUM by another engine may have removed it); nothing \
+                     was replaced. Run the command again",
+                    file.path()
+                )
+            })?;
+        }
+        Ok(())
     }
 
     /// After an error: whether the commit is in all the same. Reads the log anew.

@@ -87,13 +87,19 @@ struct Fence<'c> {
     progress: &'c [(String, i64)],
     gone: &'c HashSet<String>,
     decided_by_rows: bool,
+    /// It brings metadata of its own, which was made of those that are known.
+    brings_metadata: bool,
 }
 
-/// A table's metadata but for its properties.
+/// A table's metadata but for its properties. Its schema is a text in it, whose fields may stand in another order.
 fn shape(metadata: &Metadata) -> Value {
     let mut shape = serde_json::to_value(metadata).unwrap_or_default();
     if let Some(fields) = shape.as_object_mut() {
         fields.remove("configuration");
+        if let Some(schema) = fields.get_mut("schemaString") {
+            let parsed = schema.as_str().and_then(|text| serde_json::from_str(text).ok());
+            *schema = parsed.unwrap_or_default();
+        }
     }
     shape
 }
@@ -123,15 +129,20 @@ impl Table {
             return Err(CommitError::Unknown(anyhow!("columns must be widened before rows of their type are added")));
         }
         let gone: HashSet<String> = change.removes.iter().map(|file| file.path.to_string()).collect();
-        let fence = Fence { progress: &change.progress, gone: &gone, decided_by_rows: change.decided_by_rows };
-        let data_change = !change.rewrites;
-        let removes = change.removes.into_iter().map(Remove::from);
-        let removes = removes.map(|remove| Action::Remove(Remove { data_change, ..remove }));
         // The table grows in the same entry that brings the first rows which need it.
-        let grown = self.grown.as_ref().filter(|_| !change.adds.is_empty() && data_change);
+        let grown = self.grown.as_ref().filter(|_| !change.adds.is_empty() && !change.rewrites);
         let grown = grown.map(|form| form.metadata.clone());
         let grows = grown.is_some();
         let metadata = change.metadata.or(grown);
+        let fence = Fence {
+            progress: &change.progress,
+            gone: &gone,
+            decided_by_rows: change.decided_by_rows,
+            brings_metadata: metadata.is_some(),
+        };
+        let data_change = !change.rewrites;
+        let removes = change.removes.into_iter().map(Remove::from);
+        let removes = removes.map(|remove| Action::Remove(Remove { data_change, ..remove }));
         let adds = change.adds.into_iter().map(Add::from);
         let adds = adds.map(|add| Action::Add(Add { data_change, ..add }));
         let actions = metadata.clone().map(Action::Metadata).into_iter().chain(removes).chain(adds).collect();
@@ -196,7 +207,9 @@ impl Table {
                     return Err(CommitError::Overtaken(version));
                 }
                 // Other properties of the same table change nothing for rows.
-                Action::Metadata(theirs) if self.is_as_before(&theirs) => {}
+                Action::Metadata(theirs) if self.is_as_before(&theirs) && !fence.brings_metadata => {
+                    self.learn(theirs).map_err(CommitError::Unknown)?;
+                }
                 Action::Metadata(_) | Action::Protocol(_) => return Err(CommitError::Changed(version)),
                 _ => {}
             }

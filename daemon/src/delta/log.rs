@@ -61,8 +61,22 @@ impl LogFiles {
                 None => {}
             }
         }
+        found.checkpoints.retain(|_, parts| whole(parts));
         found
     }
+}
+
+/// Whether a checkpoint is there with all its parts, of which one that is in one file has no need.
+fn whole(parts: &mut Vec<Path>) -> bool {
+    let fields = |part: &Path| part.filename().map(|name| name.split('.').map(str::to_owned).collect::<Vec<_>>());
+    let fields: Vec<_> = parts.iter().filter_map(fields).collect();
+    if let Some(at) = fields.iter().position(|fields| fields.len() == 3) {
+        parts.swap(0, at);
+        parts.truncate(1);
+        return true;
+    }
+    let of = fields.first().and_then(|fields| fields.get(3)?.parse::<usize>().ok());
+    of == Some(parts.len())
 }
 
 /// Where the entry of a version stands.

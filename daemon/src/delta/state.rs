@@ -77,16 +77,16 @@ impl Files {
     /// Reads some of the entries before, as far back as `since`, in milliseconds since the epoch. Says whether there are
     /// more. Of versions before the first entry none can be read any more, so that nothing is kept for them.
     pub async fn look_back(&mut self, store: &dyn ObjectStore, since: i64) -> anyhow::Result<bool> {
+        // Not the first entry that is old ends it: a clock may have been wrong for a while.
+        let mut young = false;
         for _ in 0..LOOK_BACK {
             let Some(version) = self.oldest.checked_sub(1) else { return Ok(false) };
             let Some((written, bytes)) = entry(store, version).await? else { return Ok(false) };
-            if written < since {
-                return Ok(false);
-            }
-            self.removed(&bytes).with_context(|| format!("read commit {version}"))?;
+            young |= written >= since;
+            self.removed(&bytes, written).with_context(|| format!("read commit {version}"))?;
             self.oldest = version;
         }
-        Ok(true)
+        Ok(young)
     }
 
     /// Whether a file is of the newest version, or was until `since`, in milliseconds since the epoch.
@@ -110,8 +110,8 @@ impl Files {
         }
     }
 
-    /// What an older entry removed. None of these is live, but for those that a later one has brought back.
-    fn removed(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+    /// What an older entry, written then, removed. None of these is live, but for those that a later one has brought back.
+    fn removed(&mut self, bytes: &[u8], written: i64) -> anyhow::Result<()> {
         if memchr::memmem::find(bytes, b"\"remove\"").is_none() {
             return Ok(());
         }
@@ -120,7 +120,7 @@ impl Files {
             for key in line.remove.iter().flat_map(|remove| keys(&remove.path)) {
                 let at = line.remove.as_ref().and_then(|remove| remove.deletion_timestamp);
                 let gone = self.gone.entry(key).or_insert(i64::MIN);
-                *gone = at.unwrap_or(i64::MAX).max(*gone);
+                *gone = at.map_or(i64::MAX, |at| at.max(written)).max(*gone);
             }
         }
         Ok(())

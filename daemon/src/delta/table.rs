@@ -248,6 +248,17 @@ impl Table {
         schema::layout(&columns, &self.rows)
     }
 
+    /// Another writer has given the table other properties.
+    pub(super) fn learn(&mut self, metadata: Metadata) -> anyhow::Result<()> {
+        if let Some(grown) = &mut self.grown {
+            grown.metadata = metadata.clone().with_schema(&grown.schema)?;
+        }
+        if let Some(form) = &mut self.form {
+            form.metadata = metadata;
+        }
+        Ok(())
+    }
+
     /// The metadata with these properties of the table; `None` if it has them.
     pub fn with_properties(&self, properties: &[(&str, String)]) -> anyhow::Result<Option<Metadata>> {
         let form = self.form.as_ref().context("the table was not read yet")?;

@@ -12,6 +12,9 @@ use super::room::Pace;
 use crate::clock;
 use crate::delta::{Files, LOG_FOLDER, Table};
 
+/// How the folders of a table's days begin.
+const DAYS: &str = "event_date=";
+
 /// What was removed, or would be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -21,8 +24,8 @@ pub struct Swept {
 
 /// Removes data files that lie there for longer than `retention`, and that no version of this span has.
 ///
-/// A file that a commit may be about to name is younger: writers put their files, then commit them; a correction, which may
-/// take long between the two, holds the table's [lease](super::lease::Lease).
+/// A file that a commit may be about to name is younger: writers put their files, then commit them; whoever may take long
+/// between the two holds the table's [lease](super::lease::Lease): a correction, and the widening of a column.
 pub async fn sweep(
     table: &Table,
     folder: &FilePath,
@@ -44,8 +47,8 @@ pub async fn sweep(
     let at_top = days.objects.into_iter().map(anyhow::Ok);
     swept.take(store.as_ref(), &files, since, at_top.collect::<anyhow::Result<_>>()?, rehearsal).await?;
     for day in days.common_prefixes {
-        let hidden = day.filename().is_none_or(|name| name.starts_with(['_', '.']));
-        if hidden {
+        // Another table may lie in this one's folder.
+        if !day.filename().is_some_and(|name| name.starts_with(DAYS)) {
             continue;
         }
         let begun = Instant::now();

@@ -128,6 +128,7 @@ impl Kept {
         let (mut merged, mut overtaken) = (Merged::default(), 0);
         let mut ours: HashSet<_> = files.iter().map(|file| file.path.clone()).collect();
         while overtaken < OVERTAKEN_MAX {
+            let mut void = None;
             let Some((day, inputs)) = chosen(&files, config.file_bytes_max, tails) else { break };
             let bytes: u64 = inputs.iter().map(|file| file.size).sum();
             self.has_room(config.free_bytes_min, bytes)?;
@@ -151,12 +152,15 @@ impl Kept {
                 Err(failure) => {
                     debug!(table = %self.name, "commit the merged file: {failure}");
                     overtaken += 1;
-                    // It is in no commit, and will be in none.
-                    let _ = table.store().delete(&made.path).await;
+                    void = Some(made.path);
                 }
             }
             // Others may have removed files in between, and the commit went behind it.
             files = table.files().await?;
+            // On a network's disk a commit may land that was said to come too late.
+            if let Some(path) = void.filter(|path| files.iter().all(|file| file.path != *path)) {
+                let _ = table.store().delete(&path).await;
+            }
             files.retain(|file| ours.contains(&file.path));
         }
         if merged.bytes > RUSH_BYTES {
