@@ -13,6 +13,7 @@ pub mod ingest;
 pub mod late;
 pub mod live;
 pub mod logging;
+pub mod low;
 pub mod maintenance;
 pub mod memory;
 #[cfg(feature = "otel")]

@@ -22,12 +22,12 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use silverd_core::config::Pipeline;
-use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::delta::{OPENINGS_MAX, Reader, Table};
+use crate::delta::{Reader, Table};
+use crate::low;
 pub use lease::Lease;
 pub use room::{Pace, Stopped};
 pub use settle::settle;
@@ -106,13 +106,6 @@ struct Due {
     told: Option<String>,
 }
 
-/// Where the care runs: few threads, of low priority.
-pub fn runtime() -> std::io::Result<Runtime> {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(1).max_blocking_threads(OPENINGS_MAX).thread_name("maintenance");
-    runtime.on_thread_start(room::step_back).enable_all().build()
-}
-
 impl Keeper {
     pub fn new(pipeline: &Pipeline, base: &Path, board: Arc<Board>) -> Self {
         let now = Instant::now();
@@ -128,10 +121,10 @@ impl Keeper {
     /// Starts the thread that does it, of low priority, until it is told to stop. What comes back tells that it has ended.
     pub fn start(self, stop: CancellationToken) -> anyhow::Result<oneshot::Receiver<()>> {
         let (ends, ended) = oneshot::channel();
-        let runtime = runtime()?;
+        let low = low::handle()?;
         std::thread::Builder::new().name("maintenance".to_owned()).spawn(move || {
-            room::step_back();
-            runtime.block_on(self.run(stop));
+            low::step_back();
+            low.block_on(self.run(stop));
             let _ = ends.send(());
         })?;
         Ok(ended)

@@ -15,13 +15,13 @@ use silverd_core::chunk::{Chunk, ChunkBuilder, Record, TimestampType, day_of};
 use silverd_core::config::{self, Compression, Maintenance};
 use silverd_core::generate::{Generator, Options};
 use silverd_core::schema::added;
-use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::bronze::{Bronze, ranges_json};
 use crate::clock;
 use crate::delta::{DataFile, Encoder, Spec, Table, checkpoints_done};
-use crate::maintenance::{self, Kept, Kind, Pace, Tails};
+use crate::low;
+use crate::maintenance::{Kept, Kind, Pace, Tails};
 use crate::silver::properties_with;
 use crate::telemetry::rss_bytes;
 
@@ -80,13 +80,7 @@ struct Writers {
 }
 
 pub async fn flat(args: FlatArgs, stop: CancellationToken) -> anyhow::Result<()> {
-    let low = maintenance::runtime()?;
-    let run = run(args, low.handle(), stop).await;
-    low.shutdown_background();
-    run
-}
-
-async fn run(args: FlatArgs, low: &Handle, stop: CancellationToken) -> anyhow::Result<()> {
+    let low = low::handle()?;
     let out = super::bench::Out::of(args.out.clone())?;
     let mut sides = [("bronze", Kind::Bronze), ("silver", Kind::Silver)].map(|(name, kind)| {
         let path = out.path.join(name);

@@ -31,6 +31,7 @@ use uuid::Uuid;
 
 use super::file::NewFile;
 use super::table::{DataFile, Table};
+use crate::low;
 
 /// The log is folded into a checkpoint after so many commits, which bounds what an opening reads.
 const CHECKPOINT_INTERVAL: u64 = 100;
@@ -224,7 +225,11 @@ impl Table {
         // Of too many at once, those left out are made good by the next ones.
         let Ok(permit) = CHECKPOINTS.try_acquire() else { return };
         let (name, log) = (self.name.clone(), self.log());
-        tokio::spawn(async move {
+        let low = match low::handle() {
+            Ok(low) => low,
+            Err(failure) => return warn!(table = %name, "write checkpoint: {failure:#}"),
+        };
+        low.spawn(async move {
             let mut table = deltalake_core::DeltaTable::new(log);
             let written = async {
                 table.load().await?;

@@ -25,13 +25,6 @@ pub fn free_bytes(folder: &Path) -> anyhow::Result<u64> {
     Ok((told.f_bavail as u64).saturating_mul(told.f_frsize as u64))
 }
 
-/// Lets the calling thread have what others leave of the cores.
-pub fn step_back() {
-    const NICENESS: libc::c_int = 5;
-    // SAFETY: takes numbers alone; on Linux, the calling thread's niceness is set, and no other's.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
-}
-
 /// Told to stop amid the work; what was not committed leaves nothing.
 #[derive(Debug, thiserror::Error)]
 #[error("silverd was told to stop")]

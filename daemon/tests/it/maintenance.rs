@@ -411,14 +411,13 @@ fn orphans_go_and_what_lives_stays() {
 fn openings_do_not_wait_for_one_another() {
     let project = crumbs("openings");
     let kept = kept(&project, "bronze");
-    let runtime = silverd::maintenance::runtime().unwrap();
+    let runtime = silverd::low::handle().unwrap();
     let opening = || {
         let kept = kept.clone();
         async move { kept.open().await.unwrap().unwrap().1.len() }
     };
     let all = async { futures::future::join_all((0..48).map(|_| tokio::spawn(opening()))).await };
     let opened = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(120), all).await });
-    runtime.shutdown_background();
     let opened = opened.expect("every table is opened in the end");
     let files = live_files(&project, "bronze");
     assert!(opened.into_iter().all(|opened| opened.unwrap() == files));

@@ -1,0 +1,28 @@
+//! Work that nothing waits for, on threads of low priority: the care for files, and checkpoints.
+
+use std::io;
+use std::sync::LazyLock;
+
+use anyhow::anyhow;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::delta::OPENINGS_MAX;
+
+static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
+    let mut runtime = Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).max_blocking_threads(OPENINGS_MAX).thread_name("low");
+    runtime.on_thread_start(step_back).enable_all().build()
+});
+
+/// Where it goes. The threads are there from the first time on, until the process ends.
+pub fn handle() -> anyhow::Result<Handle> {
+    let runtime = RUNTIME.as_ref().map_err(|failure| anyhow!("start threads of low priority: {failure}"))?;
+    Ok(runtime.handle().clone())
+}
+
+/// Lets the calling thread have what others leave of the cores.
+pub fn step_back() {
+    const NICENESS: libc::c_int = 5;
+    // SAFETY: takes numbers alone; on Linux, the calling thread's niceness is set, and no other's.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
+}
