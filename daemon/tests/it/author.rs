@@ -134,6 +134,7 @@ fn a_plugin_is_made_beside_a_running_daemon() {
     let project = project("live");
     project.generate(&["--count", "400", "--seed", "3"]);
     let mut daemon = Daemon::start(&project);
+    daemon.until_within(Duration::from_secs(60), "rows", |_| project.path("page_view").join("_delta_log").is_dir());
     project.silverd(&["plugin", "new", "visits", "--event-type", "page_view", "--add"]);
     // The first build compiles what the plugin depends on.
     daemon.until_within(Duration::from_secs(900), "rows of the new table", |_| {
