@@ -39,7 +39,7 @@ async function demo() {
 function send(broker, events) {
   const file = join(mkdtempSync(join(tmpdir(), "silverd-page-")), "events.jsonl");
   writeFileSync(file, events.map((event) => JSON.stringify(event)).join("\n"));
-  const child = spawn(SILVERD, ["generate", "--bootstrap", broker, "--topic", "events.raw", "--file", file, "--eps", "0"], { stdio: "ignore" });
+  const child = spawn(SILVERD, ["generate", "--bootstrap", broker, "--topic", "events.raw", "--file", file, "--eps", "0"], { stdio: ["ignore", "ignore", "inherit"] });
   return new Promise((sent, failed) => child.once("exit", (code) => (code === 0 ? sent() : failed(new Error(`silverd generate ended with ${code}`)))));
 }
 

@@ -21,10 +21,12 @@ pub fn start(filter: &str, json: bool) -> anyhow::Result<()> {
     } else {
         lines.with_target(false).with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).boxed()
     };
-    // The filter is that of the lines alone: what traces show does not depend on what is logged.
-    let registry = tracing_subscriber::registry().with(lines.with_filter(layer));
+    #[cfg(not(feature = "otel"))]
+    let registry = tracing_subscriber::registry().with(layer).with(lines);
+    // With traces the filter is that of the lines alone: what they show does not depend on what is logged. A line whose
+    // arguments call what logs itself is lost then: tracing asks the filter once for both.
     #[cfg(feature = "otel")]
-    let registry = registry.with(crate::otel::layer()?);
+    let registry = tracing_subscriber::registry().with(lines.with_filter(layer)).with(crate::otel::layer()?);
     registry.init();
     LOG.set((handle, Mutex::new(filter.to_owned()))).map_err(|_| anyhow!("the log was started twice"))
 }

@@ -41,10 +41,8 @@ pub async fn demo(file: &Path, args: DemoArgs, time: Option<Duration>, stop: Can
     let setup = Setup::read(file)?;
     let topic = setup.pipeline.source.topic.clone();
     let embedded = EmbeddedBroker::start(&topic, PARTITIONS)?;
-    info!(
-        "embedded broker at {} with topic {topic}: any Kafka client can send to it until the demo ends",
-        embedded.bootstrap()
-    );
+    let bootstrap = embedded.bootstrap();
+    info!("embedded broker at {bootstrap} with topic {topic}: any Kafka client can send to it until the demo ends");
     let load = tokio::task::spawn_blocking(move || {
         setup.host().and_then(|host| Ok((setup.load_plugins(&host)?, host, setup)))
     });
@@ -56,7 +54,7 @@ pub async fn demo(file: &Path, args: DemoArgs, time: Option<Duration>, stop: Can
     super::stop_after(time, &stop);
 
     let generate = GenerateArgs {
-        bootstrap: embedded.bootstrap(),
+        bootstrap,
         topic: topic.clone(),
         eps: args.eps,
         count: args.count,

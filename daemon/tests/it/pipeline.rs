@@ -287,3 +287,13 @@ fn recreate(project: &Project) {
         std::thread::sleep(Duration::from_millis(100));
     }
 }
+
+/// Whoever wants to send events of their own reads there where to.
+#[test]
+fn the_demo_says_where_its_broker_is() {
+    let project = Project::new("demo", "interval_ms = 100");
+    let output = project.command(&["demo", "--for", "2s", "--count", "100"]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("embedded broker at 127.0.0.1:"), "{told}");
+}
