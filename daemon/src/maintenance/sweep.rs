@@ -15,6 +15,9 @@ use crate::delta::{Files, LOG_FOLDER, Table};
 /// How the folders of a table's days begin.
 const DAYS: &str = "event_date=";
 
+/// Files of a day that are looked at in one go: a day may have a million.
+const LISTED: usize = 1_000;
+
 /// What was removed, or would be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -51,12 +54,14 @@ pub async fn sweep(
         if !day.filename().is_some_and(|name| name.starts_with(DAYS)) {
             continue;
         }
-        let begun = Instant::now();
-        let found: Vec<ObjectMeta> =
-            store.list(Some(&day)).try_collect().await.with_context(|| format!("list {day}"))?;
-        swept.take(store.as_ref(), &files, since, found, rehearsal).await?;
+        let mut found = store.list(Some(&day)).try_chunks(LISTED);
+        let mut begun = Instant::now();
+        while let Some(some) = found.try_next().await.with_context(|| format!("list {day}"))? {
+            swept.take(store.as_ref(), &files, since, some, rehearsal).await?;
+            pace.rest(begun.elapsed()).await?;
+            begun = Instant::now();
+        }
         swept.cut_off(&folder.join(day.as_ref()), retention, rehearsal)?;
-        pace.rest(begun.elapsed()).await?;
     }
     swept.cut_off(&folder.join(LOG_FOLDER), retention, rehearsal)?;
     Ok(swept)
