@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::future::ready;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -38,7 +39,7 @@ pub struct Crew {
 }
 
 /// The tables beside Silver, shared by all workers.
-struct Sides {
+pub struct Sides {
     quarantine: Arc<SideTable>,
     late: Option<Arc<SideTable>>,
 }
@@ -57,7 +58,7 @@ impl Crew {
         bronze: &Bronze,
         stages: &Arc<Stages>,
     ) -> anyhow::Result<Self> {
-        let sides = Sides::open(run, &pipeline).await?;
+        let sides = Sides::open(&run.base, &pipeline).await?;
         let (high, unrouted) = (Arc::<High>::default(), Arc::<AtomicU64>::default());
         let status = Status::new(bronze, &sides.quarantine, &[], high.clone(), stages.clone(), unrouted.clone());
         let mut crew = Self {
@@ -121,7 +122,7 @@ impl Crew {
             return Turn::Everything;
         }
         if self.sides.late.is_none() {
-            match Sides::late(run, &pipeline).await {
+            match Sides::late(&run.base, &pipeline).await {
                 Ok(late) => self.sides.late = late,
                 Err(failure) => {
                     error!("pipeline.toml: {failure:#}. Nothing was changed: silverd goes on with what it had");
@@ -173,14 +174,15 @@ impl Crew {
 }
 
 impl Sides {
-    async fn open(run: &Run, pipeline: &Pipeline) -> anyhow::Result<Self> {
-        let quarantine = SideTable::open(&quarantine::KIND, run.base.join(&*pipeline.quarantine.path)).await?;
-        Ok(Self { quarantine: Arc::new(quarantine), late: Self::late(run, pipeline).await? })
+    pub async fn open(base: &Path, pipeline: &Pipeline) -> anyhow::Result<Self> {
+        let quarantine = SideTable::open(&quarantine::KIND, base.join(&*pipeline.quarantine.path)).await?;
+        Ok(Self { quarantine: Arc::new(quarantine), late: Self::late(base, pipeline).await? })
     }
 
-    async fn late(run: &Run, pipeline: &Pipeline) -> anyhow::Result<Option<Arc<SideTable>>> {
+    /// The list of late events, if a table asks for one.
+    pub async fn late(base: &Path, pipeline: &Pipeline) -> anyhow::Result<Option<Arc<SideTable>>> {
         match pipeline.silver.iter().any(|table| table.late_after_ms.is_some()) {
-            true => Ok(Some(Arc::new(SideTable::open(&late::KIND, run.base.join(&*pipeline.late.path)).await?))),
+            true => Ok(Some(Arc::new(SideTable::open(&late::KIND, base.join(&*pipeline.late.path)).await?))),
             false => Ok(None),
         }
     }

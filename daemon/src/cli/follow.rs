@@ -9,11 +9,11 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::setup::Setup;
+use crate::bronze;
+use crate::crew::Sides;
 use crate::delta::Table;
 use crate::reload::{Print, Watch};
-use crate::side::SideTable;
 use crate::transform::Host;
-use crate::{bronze, late, quarantine};
 
 /// Follows a file until nobody takes its pipelines any more.
 pub struct Follow {
@@ -83,12 +83,9 @@ async fn openable(setup: &Setup, all: bool) -> anyhow::Result<()> {
     let (pipeline, base) = (&setup.pipeline, &setup.base);
     if all {
         Table::open(&bronze::spec(base.join(&*pipeline.bronze.path))).await?;
-        SideTable::open(&quarantine::KIND, base.join(&*pipeline.quarantine.path)).await?;
+        return Sides::open(base, pipeline).await.map(drop);
     }
-    if pipeline.silver.iter().any(|table| table.late_after_ms.is_some()) {
-        SideTable::open(&late::KIND, base.join(&*pipeline.late.path)).await?;
-    }
-    Ok(())
+    Sides::late(base, pipeline).await.map(drop)
 }
 
 #[cfg(test)]

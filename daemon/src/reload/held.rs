@@ -53,10 +53,14 @@ impl Holds {
         serde_json::from_slice(&std::fs::read(self.path(table)).ok()?).ok()
     }
 
-    /// The version to use for a table in whose plugin's place this one lies, if it is held off.
+    /// What is held for a table in whose plugin's place this version lies, if that is held off.
+    pub fn held_off(&self, table: &str, digest: &Digest) -> Option<Held> {
+        self.get(table).filter(|held| held.instead_of == digest.as_str())
+    }
+
+    /// The version to use instead.
     pub fn instead_of(&self, table: &str, digest: &Digest) -> Option<Digest> {
-        let held = self.get(table).filter(|held| held.instead_of == digest.as_str())?;
-        Digest::parse(&held.used)
+        Digest::parse(&self.held_off(table, digest)?.used)
     }
 
     pub fn put(&self, table: &str, held: &Held) -> anyhow::Result<()> {

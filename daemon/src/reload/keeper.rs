@@ -99,7 +99,8 @@ impl Keeper {
             let proven = async {
                 let wasm = wasm.as_ref().map_err(|failure| anyhow!("{failure:#}"))?;
                 let lies = digest_of(wasm.clone()).await?;
-                match self.held_off(&wanted.table, &lies) {
+                let holds = self.kit.host.holds.as_ref();
+                match holds.and_then(|holds| holds.held_off(&wanted.table.name, &lies)) {
                     Some(held) => self.put_back(&wanted.table, &held, &serving).await,
                     None => {
                         self.stats.plugin_refused(None);
@@ -120,10 +121,6 @@ impl Keeper {
                 Err(failure) => return self.refuse(Some(&serving), &failure),
             }
         }
-    }
-
-    fn held_off(&self, table: &SilverTable, lies: &Digest) -> Option<Held> {
-        self.kit.host.holds.as_ref()?.get(&table.name).filter(|held| held.instead_of == lies.as_str())
     }
 
     /// The version that is used instead of one that is held off; `None` if it serves.
