@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::iter::zip;
 
 use woothee::woothee::VALUE_UNKNOWN;
 
@@ -34,7 +35,8 @@ pub(crate) struct Parser {
 }
 
 struct Memory {
-    agents: HashMap<Box<[u8]>, Agent, BuildHasherDefault<Words>>,
+    /// By the hash of their outlines; of two with the same hash, the later one.
+    agents: HashMap<u64, (Box<[u8]>, Agent), BuildHasherDefault<Hashed>>,
     outline: [u8; AGENT_BYTES_MAX],
 }
 
@@ -44,35 +46,42 @@ impl Default for Memory {
     }
 }
 
-/// Hashes eight bytes at a time. The standard hasher takes several times as long, to withstand keys that are chosen to
-/// collide: here they cost a look at some thousand outlines at worst.
+/// Takes a hash for what it is.
 #[derive(Default)]
-struct Words(u64);
+struct Hashed(u64);
 
-impl Hasher for Words {
+impl Hasher for Hashed {
     fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
-            self.write_u64(u64::from_le_bytes(*word));
-        }
-        let mut last = [0; 8];
-        for (to, from) in last.iter_mut().zip(rest) {
-            *to = *from;
-        }
-        self.write_u64(u64::from_le_bytes(last));
+        self.0 = hash(bytes);
     }
 
-    fn write_u64(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
-
-    fn write_usize(&mut self, number: usize) {
-        self.write_u64(number as u64);
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
 
     fn finish(&self) -> u64 {
-        self.0 ^ self.0.rotate_left(32)
+        self.0
     }
+}
+
+/// Hashes eight bytes at a time. The standard hasher takes several times as long, to withstand keys that are chosen to
+/// collide: here such a one costs a look by the parser, as one that was never seen does.
+fn hash(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    for (to, from) in zip(&mut last, rest) {
+        *to = *from;
+    }
+    let step = |hash: u64, word: u64| (hash.rotate_left(5) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let hash = words.iter().fold(bytes.len() as u64, |hash, word| step(hash, u64::from_le_bytes(*word)));
+    let hash = step(hash, u64::from_le_bytes(last));
+    hash ^ hash.rotate_left(32)
+}
+
+/// Whether they are equal, by eight bytes at a time: WebAssembly's own comparison takes one after the other.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    let ((a_words, a_rest), (b_words, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    a.len() == b.len() && zip(a_words, b_words).all(|(a, b)| a == b) && zip(a_rest, b_rest).all(|(a, b)| a == b)
 }
 
 impl Parser {
@@ -81,14 +90,15 @@ impl Parser {
         let Memory { agents, outline } = &mut *self.memory.borrow_mut();
         let len = write_outline(agent.as_bytes(), outline);
         let outline = &outline[..len];
-        if let Some(known) = agents.get(outline) {
+        let hash = hash(outline);
+        if let Some((_, known)) = agents.get(&hash).filter(|(known, _)| same(known, outline)) {
             return known.clone();
         }
         let found = self.parse_outline(&String::from_utf8_lossy(outline));
         if agents.len() == OUTLINES_MAX {
             agents.clear();
         }
-        agents.insert(outline.into(), found.clone());
+        agents.insert(hash, (outline.into(), found.clone()));
         found
     }
 
@@ -132,7 +142,16 @@ fn is_tablet(os: &str, agent: &str) -> bool {
 fn write_outline(agent: &[u8], outline: &mut [u8; AGENT_BYTES_MAX]) -> usize {
     let (mut at, mut len) = (0, 0);
     while at < agent.len() && len < AGENT_BYTES_MAX {
-        let byte = agent[at];
+        // Eight bytes at a time, as long as there is nothing to even out. What comes along from behind is written over.
+        while let (Some(word), Some(room)) = (agent[at..].first_chunk::<8>(), outline[len..].first_chunk_mut::<8>()) {
+            *room = *word;
+            let plain = plain(*word);
+            (at, len) = (at + plain, len + plain);
+            if plain < word.len() {
+                break;
+            }
+        }
+        let Some(byte) = agent.get(at).copied() else { break };
         outline[len] = byte;
         at += 1;
         len += 1;
@@ -151,6 +170,19 @@ fn write_outline(agent: &[u8], outline: &mut [u8; AGENT_BYTES_MAX]) -> usize {
         }
     }
     len
+}
+
+/// How many bytes stand before the first that may begin something to even out: `/`, `-`, `:` or `_`.
+fn plain(word: [u8; 8]) -> usize {
+    const fn all(byte: u8) -> u64 {
+        u64::from_le_bytes([byte; 8])
+    }
+    // The highest bit of each byte that is zero; behind the first such byte, of some others too.
+    let zero = |word: u64| word.wrapping_sub(all(0x01)) & !word & all(0x80);
+    let word = u64::from_le_bytes(word);
+    // `-` is `/` but for one bit.
+    let found = zero((word | all(b'-' ^ b'/')) ^ all(b'/')) | zero(word ^ all(b':')) | zero(word ^ all(b'_'));
+    found.trailing_zeros() as usize / 8
 }
 
 /// Writes every number of the version that begins there as `0`, and gives the places where it ends. Letters inside a
