@@ -64,6 +64,7 @@ pub async fn run(mut run: Run, stop: CancellationToken) -> anyhow::Result<()> {
 }
 
 async fn flow(run: &mut Run, stages: &Arc<Stages>, stop: &CancellationToken) -> anyhow::Result<End> {
+    memory::calm();
     let pipeline = run.pipeline.borrow_and_update().clone();
     let mut bronze = Bronze::open(&run.base, &pipeline.bronze, stages.clone()).await?;
     let mut crew = Crew::start(run, pipeline, &bronze, stages).await?;
@@ -98,10 +99,13 @@ async fn flow(run: &mut Run, stages: &Arc<Stages>, stop: &CancellationToken) -> 
                 }
             };
             // The chunk that ends a rush belongs to it.
-            let backlog = std::mem::replace(&mut rush, full) || full;
-            if backlog && !full {
-                tokio::task::spawn_blocking(memory::give_back);
+            let backlog = full || rush;
+            match (rush, full) {
+                (false, true) => memory::rush(),
+                (true, false) => drop(tokio::task::spawn_blocking(memory::calm)),
+                (true, true) | (false, false) => {}
             }
+            rush = full;
             let chunk = Arc::new(chunk);
             let span = spans::chunk(&crew.pipeline.source.topic, chunk.records.num_rows());
             let routing = || stages.measure(Stage::Route, || crew.router.route(chunk.values().iter()));

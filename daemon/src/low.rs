@@ -20,9 +20,31 @@ pub fn handle() -> anyhow::Result<Handle> {
     Ok(runtime.handle().clone())
 }
 
-/// Lets the calling thread have what others leave of the cores.
+/// Lets the calling thread have what others leave of one core, and of no other: what somebody waits for finds a core that
+/// is free, wherever there are two.
 pub fn step_back() {
     const NICENESS: libc::c_int = 5;
     // SAFETY: takes numbers alone; on Linux, the calling thread's niceness is set, and no other's.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
+    #[cfg(target_os = "linux")]
+    stay_on_last_core();
+}
+
+/// Where that is refused, the thread runs where it did.
+#[cfg(target_os = "linux")]
+fn stay_on_last_core() {
+    const SIZE: usize = size_of::<libc::cpu_set_t>();
+    // SAFETY: the set is a field of bits, of which zeros are none; the calls are told its size, and mean this thread.
+    unsafe {
+        let mut cores: libc::cpu_set_t = std::mem::zeroed();
+        if libc::sched_getaffinity(0, SIZE, &raw mut cores) != 0 {
+            return;
+        }
+        let Some(last) = (0..libc::CPU_SETSIZE as usize).rev().find(|core| libc::CPU_ISSET(*core, &cores)) else {
+            return;
+        };
+        libc::CPU_ZERO(&mut cores);
+        libc::CPU_SET(last, &mut cores);
+        libc::sched_setaffinity(0, SIZE, &raw const cores);
+    }
 }

@@ -19,11 +19,25 @@ pub fn settle() {
     }
 }
 
-/// Gives back what a rush needed and nothing needs any more. Takes some milliseconds.
-pub fn give_back() {
-    // SAFETY: takes a number; the allocator locks what it looks at.
+/// For as long as next to nothing comes: what is free goes back to the kernel at once, and large pieces never lie between
+/// small ones. Gives back what a rush needed, which takes some milliseconds.
+pub fn calm() {
+    // SAFETY: the calls take numbers; the allocator locks what it looks at.
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 20);
         libc::malloc_trim(0);
+    }
+}
+
+/// For as long as much comes: what is free will be used again in a moment, and pages that are new cost a tenth of the time.
+/// The bounds are those that the allocator would come to by itself.
+pub fn rush() {
+    // SAFETY: takes numbers alone.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 64 << 20);
     }
 }

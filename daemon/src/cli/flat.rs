@@ -22,6 +22,7 @@ use crate::clock;
 use crate::delta::{DataFile, Encoder, Spec, Table, checkpoints_done};
 use crate::low;
 use crate::maintenance::{Kept, Kind, Pace, Tails};
+use crate::memory;
 use crate::silver::properties_with;
 use crate::telemetry::rss_bytes;
 
@@ -80,6 +81,7 @@ struct Writers {
 }
 
 pub async fn flat(args: FlatArgs, stop: CancellationToken) -> anyhow::Result<()> {
+    memory::calm();
     let low = low::handle()?;
     let out = super::bench::Out::of(args.out.clone())?;
     let mut sides = [("bronze", Kind::Bronze), ("silver", Kind::Silver)].map(|(name, kind)| {

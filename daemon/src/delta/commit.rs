@@ -34,7 +34,7 @@ use super::table::{DataFile, Table};
 use crate::low;
 
 /// The log is folded into a checkpoint after so many commits, which bounds what an opening reads.
-const CHECKPOINT_INTERVAL: u64 = 100;
+const CHECKPOINT_INTERVAL: u64 = 50;
 
 /// Checkpoints that are written at once, of all tables.
 const CHECKPOINTS_MAX: u32 = 16;

@@ -22,7 +22,7 @@ use url::Url;
 
 use super::file::NewFile;
 use super::lister::Lister;
-use super::log::transactions;
+use super::log::{newest_version, transactions};
 use super::reader::parse_day;
 use super::schema;
 
@@ -151,6 +151,11 @@ pub fn log_at(path: &FilePath) -> anyhow::Result<Option<LogStoreRef>> {
     Ok(Some(at(url_of(path)?)?.log_store()))
 }
 
+/// Whether the log has any version. Delta's own answer lists a thousand entries first.
+async fn is_there(log: &LogStoreRef) -> anyhow::Result<bool> {
+    Ok(newest_version(log.object_store(None).as_ref()).await?.is_some())
+}
+
 impl Table {
     /// Opens a table, or makes it. A table that stands there must have the columns that are to be written.
     pub async fn open(spec: &Spec) -> anyhow::Result<Self> {
@@ -161,7 +166,7 @@ impl Table {
         let url = url_of(&spec.path)?;
         let mut table = at(url)?;
         let columns = with_event_date(schema::columns(&spec.schema)?);
-        if table.verify_deltatable_existence().await? {
+        if is_there(&table.log_store()).await? {
             table.load().await?;
         } else {
             table = create(&table, spec, columns.clone()).await?;
@@ -187,10 +192,10 @@ impl Table {
     /// Opens a table as it stands, whatever its columns are, with its files; `None` where there is none.
     pub async fn adopt(name: &str, path: PathBuf) -> anyhow::Result<Option<(Self, Vec<DataFile>)>> {
         let Some(log) = log_at(&path)? else { return Ok(None) };
-        let mut table = DeltaTable::new(log);
-        if !table.verify_deltatable_existence().await? {
+        if !is_there(&log).await? {
             return Ok(None);
         }
+        let mut table = DeltaTable::new(log);
         let opened = async {
             table.load().await?;
             let snapshot = table.snapshot()?;

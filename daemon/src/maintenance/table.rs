@@ -18,7 +18,6 @@ use super::trim::{Trimmed, trim};
 use crate::bronze;
 use crate::clock;
 use crate::delta::{Change, CommitError, DataFile, Encoder, Table, writer_properties};
-use crate::memory;
 use crate::silver::properties_with;
 
 /// A day whose newest file is older than this has all its events, most likely.
@@ -27,8 +26,6 @@ const QUIET: Duration = Duration::from_secs(60 * 60);
 /// silverd itself reads in the entries when a file was removed.
 const MARKS: u64 = 144;
 const MARKS_MAX: Duration = Duration::from_secs(10 * 60);
-/// A merge of so many bytes was a rush.
-const RUSH_BYTES: u64 = 1 << 20;
 /// Merges that others were faster than, in a row; then it is looked again later.
 const OVERTAKEN_MAX: usize = 5;
 
@@ -163,9 +160,6 @@ impl Kept {
             }
             files.retain(|file| ours.contains(&file.path));
         }
-        if merged.bytes > RUSH_BYTES {
-            memory::give_back();
-        }
         Ok(merged)
     }
 
@@ -228,11 +222,7 @@ impl Kept {
         rehearsal: bool,
         pace: &Pace,
     ) -> anyhow::Result<Trimmed> {
-        let trimmed =
-            trim(table.store().as_ref(), Duration::from_millis(config.log_retention_ms), rehearsal, pace).await;
-        // The list of a long log was large.
-        memory::give_back();
-        trimmed
+        trim(table.store().as_ref(), Duration::from_millis(config.log_retention_ms), rehearsal, pace).await
     }
 
     /// Writes files as the table's own writer does.
