@@ -21,7 +21,13 @@ use sizes::Sizes;
 #[derive(clap::Args, Debug, Clone, PartialEq)]
 pub struct GenerateArgs {
     /// Kafka's brokers: host:port, or several with commas between
-    #[arg(long, env = "KAFKA_BROKERS", default_value = "localhost:9092", value_name = "HOST:PORT")]
+    #[arg(
+        long,
+        visible_alias = "brokers",
+        env = "KAFKA_BROKERS",
+        default_value = "localhost:9092",
+        value_name = "HOST:PORT"
+    )]
     pub bootstrap: String,
     /// The topic to send to; it is created if it is missing
     #[arg(long, default_value = "events.raw")]

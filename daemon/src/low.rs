@@ -48,3 +48,25 @@ fn stay_on_last_core() {
         libc::sched_setaffinity(0, SIZE, &raw const cores);
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    /// Those that work, and those that wait for the disk.
+    #[test]
+    fn all_of_its_threads_step_back() {
+        let place = || {
+            let threads = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let cores = threads.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().to_owned();
+            // SAFETY: takes numbers alone.
+            (cores.trim().parse::<u32>().ok(), unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) })
+        };
+        let low = super::handle().unwrap();
+        let (works, waits) =
+            low.block_on(async { (low.spawn(async move { place() }).await, low.spawn_blocking(place).await) });
+        for (core, niceness) in [works.unwrap(), waits.unwrap()] {
+            assert!(core.is_some() && niceness >= 5, "cores {core:?}, niceness {niceness}");
+        }
+    }
+}

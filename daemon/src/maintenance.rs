@@ -8,7 +8,6 @@
 //!
 //! A merge is a commit like any other: if somebody else removed one of its files meanwhile, it is void, and decided anew.
 
-mod lease;
 mod merge;
 mod room;
 mod settle;
@@ -26,9 +25,8 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::delta::{Reader, Table};
+use crate::delta::{Lease, Reader, Table};
 use crate::low;
-pub use lease::Lease;
 pub use room::{Pace, Stopped};
 pub use settle::settle;
 pub use sweep::Swept;

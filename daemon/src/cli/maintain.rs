@@ -6,7 +6,8 @@ use anyhow::{Context, anyhow, bail};
 use tokio_util::sync::CancellationToken;
 
 use super::setup::Setup;
-use crate::maintenance::{Kept, Kind, Lease, Merged, NoRoom, Pace, Stopped, Swept, Tails, Trimmed, settle};
+use crate::delta::Lease;
+use crate::maintenance::{Kept, Kind, Merged, NoRoom, Pace, Stopped, Swept, Tails, Trimmed, settle};
 
 #[derive(clap::Args, Debug)]
 pub struct MaintainArgs {

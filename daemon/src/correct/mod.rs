@@ -34,8 +34,7 @@ use tracing::{debug, info};
 use uuid::Uuid;
 
 use crate::bronze::{self, ranges_json};
-use crate::delta::{Change, CommitError, DataFile, Encoder, NewFile, Table};
-use crate::maintenance::Lease;
+use crate::delta::{Change, CommitError, DataFile, Encoder, Lease, NewFile, Table};
 use crate::side::{self, SideTable};
 use crate::silver::{Dedup, properties, spec};
 use crate::transform::{Plugin, Transformer};

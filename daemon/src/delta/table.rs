@@ -56,7 +56,7 @@ pub struct Table {
     pub(super) transactions: HashMap<String, i64>,
     /// Delta's own id of the table, from its metadata.
     pub id: String,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// What the table is at that version; `None` before it was read.
     pub(super) form: Option<Form>,
     /// The columns of the rows that are to be written, as Delta has them and as they come.

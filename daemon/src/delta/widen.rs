@@ -9,6 +9,7 @@ use tracing::{debug, info};
 use super::commit::{Change, CommitError};
 use super::conform::conform;
 use super::file::{Encoder, NewFile};
+use super::lease::Lease;
 use super::read::columns;
 use super::table::{DataFile, Table};
 
@@ -20,6 +21,11 @@ impl Table {
     ///
     /// Readers see the old types with the old files, or the new ones with the new. No row changes but in its type.
     pub async fn widen(&mut self, encoder: &Encoder) -> anyhow::Result<()> {
+        if !self.fit().widens() {
+            return Ok(());
+        }
+        // The files that are written stay without a commit for long.
+        let _lease = Lease::with_others(&self.path, &self.name).await?;
         for _ in 0..TRIES_MAX {
             if !self.fit().widens() {
                 return Ok(());

@@ -18,7 +18,6 @@ use silverd_core::config::{Compression, Gold};
 
 use super::shape;
 use crate::delta::{Change, DataFile, Encoder, Reader, Spec, Table, days_of, files_of, writer_properties};
-use crate::maintenance::Lease;
 use crate::sql::{self, Tables, Unanswered};
 
 /// Days of one commit. A table that begins anew over years of history takes several.
@@ -119,7 +118,6 @@ impl Model {
         let encoder = Encoder::new(schema.clone(), writer_properties(&compression)?.build(), &compression);
         if table.fit().widens() {
             let wide = Encoder::new(table.layout()?, writer_properties(&compression)?.build(), &compression);
-            let _lease = Lease::with_others(&spec.path, &spec.name).await?;
             table.widen(&wide).await?;
         }
         let sql = hex(&Sha256::digest(self.config.sql.as_bytes())[..8]);

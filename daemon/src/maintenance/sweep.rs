@@ -28,7 +28,7 @@ pub struct Swept {
 /// Removes data files that lie there for longer than `retention`, and that no version of this span has.
 ///
 /// A file that a commit may be about to name is younger: writers put their files, then commit them; whoever may take long
-/// between the two holds the table's [lease](super::lease::Lease): a correction, and the widening of a column.
+/// between the two holds the table's [lease](crate::delta::Lease): a correction, and the widening of a column.
 pub async fn sweep(
     table: &Table,
     folder: &FilePath,

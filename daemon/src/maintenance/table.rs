@@ -129,7 +129,7 @@ impl Kept {
             let Some((day, inputs)) = chosen(&files, config.file_bytes_max, tails) else { break };
             let bytes: u64 = inputs.iter().map(|file| file.size).sum();
             self.has_room(config.free_bytes_min, bytes)?;
-            let encoder = self.encoder(table)?;
+            let (encoder, known) = (self.encoder(table)?, table.version());
             let file =
                 merge(table, &encoder, &day, &inputs, pace).await.with_context(|| format!("merge files of {day}"))?;
             let (made, count) = (DataFile::from(&file), inputs.len() as u64);
@@ -137,13 +137,20 @@ impl Kept {
             let change =
                 Change { adds: vec![file], removes: inputs.clone(), info, rewrites: true, ..Change::default() };
             match table.commit(change).await {
-                Ok(_) => {
+                Ok(committed) => {
                     overtaken = 0;
                     merged.merges += 1;
                     merged.files += count;
                     merged.bytes += bytes;
                     merged.bytes_written += made.size;
-                    ours.insert(made.path);
+                    ours.insert(made.path.clone());
+                    if committed.version == known + 1 {
+                        // Nobody was in between: the files are those that this commit left.
+                        let gone: HashSet<_> = inputs.iter().map(|file| &file.path).collect();
+                        files.retain(|file| !gone.contains(&file.path));
+                        files.push(made);
+                        continue;
+                    }
                 }
                 Err(CommitError::Unknown(failure)) => return Err(failure.context("commit the merged file")),
                 Err(failure) => {

@@ -15,7 +15,6 @@ use super::dedup::Dedup;
 use super::table::{load_plugin, properties, spec};
 use super::task::Task;
 use crate::delta::{Encoder, Table};
-use crate::maintenance::Lease;
 use crate::reload;
 use crate::replay::Replay;
 use crate::transform::{Plugin, Transformer};
@@ -49,10 +48,7 @@ impl Task {
             properties(&self.config.compression, &plugin.schema)?,
             &self.config.compression,
         );
-        if table.fit().widens() {
-            let _lease = Lease::with_others(&spec.path, &spec.name).await?;
-            table.widen(&encoder).await?;
-        }
+        table.widen(&encoder).await?;
         if self.told.take().is_some() {
             info!(table = %self.config.name, "ready again");
         }

@@ -10,8 +10,8 @@ use arrow::array::AsArray;
 use arrow::datatypes::{Int32Type, Int64Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
-use silverd::delta::{Change, Files, Table};
-use silverd::maintenance::{Kept, Lease, Merged, Pace, Swept, Tails};
+use silverd::delta::{Change, Files, Lease, Table};
+use silverd::maintenance::{Kept, Merged, Pace, Swept, Tails};
 use silverd_core::config::{self, Maintenance, Pipeline};
 use tokio_util::sync::CancellationToken;
 
@@ -337,15 +337,20 @@ fn two_who_merge_the_same_files_double_no_row() {
     holds(&project);
 }
 
-/// A merge that was overtaken is void: the commit says so, and the file that it made is in no version.
+/// A merge that was overtaken is void: the commit says so, and the file that it made is gone.
 #[test]
 fn a_merge_of_files_that_are_gone_is_void() {
     let project = crumbs("void");
     block(async {
         let kept = kept(&project, "page_view");
         let (mut late, files) = kept.open().await.unwrap().unwrap();
+        let (mut overtaken, stale) = kept.open().await.unwrap().unwrap();
         let (mut first, known) = kept.open().await.unwrap().unwrap();
-        kept.merge(&mut first, known, &Maintenance::default(), Tails::OfAllDays, &at_once()).await.unwrap();
+        let config = Maintenance::default();
+        kept.merge(&mut first, known, &config, Tails::OfAllDays, &at_once()).await.unwrap();
+        let before = on_disk(&project.path("page_view"));
+        let merged = kept.merge(&mut overtaken, stale, &config, Tails::OfAllDays, &at_once()).await.unwrap();
+        assert_eq!((merged, on_disk(&project.path("page_view"))), (Merged::default(), before));
         let change = Change { removes: files[..2].to_vec(), rewrites: true, ..Change::default() };
         let failure = late.commit(change).await.err().unwrap().to_string();
         assert!(failure.contains("changed the rows that this commit builds on"), "{failure}");
