@@ -28,7 +28,7 @@ use tracing::{debug, info, warn};
 use crate::delta::{Lease, Reader, Table};
 use crate::low;
 pub use room::{Pace, Stopped};
-pub use settle::settle;
+use settle::settle;
 pub use sweep::Swept;
 pub use table::{Kept, Kind, Merged, NoRoom, Tails};
 pub use trim::Trimmed;
@@ -162,7 +162,13 @@ impl Keeper {
         let Some((mut table, mut files)) = due.kept.open().await? else { return Ok(()) };
         let mut swept = Ok(());
         if sweeps {
-            swept = sweep(&self.pipeline, &self.base, &due.kept, &mut table, pace, &self.board).await;
+            swept = tidy(&self.pipeline, &self.base, &due.kept, &mut table, pace).await.map(|(swept, trimmed)| {
+                self.board.change(&due.kept.name, |shown| {
+                    shown.files_removed += swept.files;
+                    shown.bytes_removed += swept.bytes + trimmed.bytes;
+                    shown.log_files_removed += trimmed.entries + trimmed.checkpoints;
+                });
+            });
             let pause = SWEEP.min(Duration::from_millis(config.retention_ms / SWEEPS_MIN));
             due.sweep = now + if swept.is_ok() { pause } else { RETRY.min(pause) };
             files = table.files().await?;
@@ -213,14 +219,13 @@ impl Keeper {
 
 /// Removes files that no version has any more, and old entries of the log. What is announced in a log, and waits for its
 /// commit, is settled first: neither may go.
-async fn sweep(
+pub async fn tidy(
     pipeline: &Pipeline,
     base: &Path,
     kept: &Kept,
     table: &mut Table,
     pace: &Pace,
-    board: &Board,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<(Swept, Trimmed)> {
     let config = &pipeline.maintenance;
     kept.tell_retention(table, config).await?;
     if matches!(kept.kind(), Kind::Silver | Kind::Side) {
@@ -232,10 +237,5 @@ async fn sweep(
     if swept.files + log_files > 0 {
         debug!(table = %kept.name, files = swept.files, log_files, "removed what is old");
     }
-    board.change(&kept.name, |shown| {
-        shown.files_removed += swept.files;
-        shown.bytes_removed += swept.bytes + trimmed.bytes;
-        shown.log_files_removed += log_files;
-    });
-    Ok(())
+    Ok((swept, trimmed))
 }

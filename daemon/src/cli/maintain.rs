@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::setup::Setup;
 use crate::delta::Lease;
-use crate::maintenance::{Kept, Kind, Merged, NoRoom, Pace, Stopped, Swept, Tails, Trimmed, settle};
+use crate::maintenance::{Kept, Merged, NoRoom, Pace, Stopped, Swept, Tails, Trimmed, tidy};
 
 #[derive(clap::Args, Debug)]
 pub struct MaintainArgs {
@@ -61,12 +61,7 @@ async fn of_table(setup: &Setup, kept: &Kept, rehearsal: bool, pace: &Pace) -> a
     let busy =
         || anyhow!("a correction, or another maintenance of it, is at work: run the command again when it is over");
     let _lease = Lease::alone(&kept.path)?.with_context(busy)?;
-    kept.tell_retention(&mut table, config).await?;
-    if matches!(kept.kind(), Kind::Silver | Kind::Side) {
-        settle(&setup.pipeline, &setup.base).await?;
-    }
-    let swept = kept.sweep(&table, config, false, pace).await?;
-    let trimmed = kept.trim(&table, config, false, pace).await?;
+    let (swept, trimmed) = tidy(&setup.pipeline, &setup.base, kept, &mut table, pace).await?;
     let files = table.files().await?;
     let merged = kept.merge(&mut table, files, config, Tails::OfAllDays, pace).await?;
     tell(&kept.name, merged, swept, trimmed, false);
