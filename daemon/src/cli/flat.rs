@@ -115,13 +115,17 @@ pub async fn flat(args: FlatArgs, stop: CancellationToken) -> anyhow::Result<()>
             }));
         }
         let next = looks.range(commit..).next().map_or(u64::MAX, |look| look - commit);
-        if next < OPEN_OVER && commit % OPEN_EACH == 0 {
+        let (opens, is_look) = (next < OPEN_OVER && commit % OPEN_EACH == 0, next == 0);
+        if opens || is_look {
+            // A commit a second leaves a checkpoint all the time that it takes.
+            checkpoints_done().await;
+        }
+        if opens {
             for side in &mut sides {
                 side.open().await?;
             }
         }
-        if next == 0 {
-            checkpoints_done().await;
+        if is_look {
             for side in &mut sides {
                 side.look(commit).await?;
             }
