@@ -57,8 +57,8 @@ mod tests {
     #[test]
     fn all_of_its_threads_step_back() {
         let place = || {
-            let threads = std::fs::read_to_string("/proc/thread-self/status").unwrap();
-            let cores = threads.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().to_owned();
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let cores = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().to_owned();
             // SAFETY: takes numbers alone.
             (cores.trim().parse::<u32>().ok(), unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) })
         };
