@@ -4,6 +4,7 @@
 
 mod allocation;
 mod author;
+mod bench;
 mod cache;
 mod correct;
 mod deep;

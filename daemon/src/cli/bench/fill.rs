@@ -14,6 +14,8 @@ use crate::generate::{GenerateArgs, Sender};
 #[derive(Clone)]
 pub(super) struct Fill {
     pub brokers: String,
+    /// The topic, if it is there already.
+    pub topic: Option<String>,
     pub events: u64,
     pub partitions: i32,
     pub file: Option<PathBuf>,
@@ -24,7 +26,8 @@ pub(super) struct Fill {
 impl Fill {
     /// Makes a topic, and fills it.
     pub(super) async fn topic(&self, stop: &CancellationToken) -> anyhow::Result<Topic> {
-        let topic = format!("silverd-bench-{}", uuid::Uuid::new_v4());
+        let ours = self.topic.is_none();
+        let topic = self.topic.clone().unwrap_or_else(|| format!("silverd-bench-{}", uuid::Uuid::new_v4()));
         let sender = Sender::connect(&self.brokers, &topic, self.partitions, stop).await?;
         let args = GenerateArgs {
             eps: 0.0,
@@ -37,19 +40,24 @@ impl Fill {
         };
         let sent = sender.produce(args, || true, stop.clone()).await?;
         anyhow::ensure!(sent.sent == self.events, "told to stop");
-        Ok(Topic { brokers: self.brokers.clone(), name: topic })
+        Ok(Topic { brokers: self.brokers.clone(), name: topic, ours })
     }
 }
 
-/// A topic that was made here.
+/// A topic with events.
 pub(super) struct Topic {
     brokers: String,
     pub name: String,
+    /// It was made here.
+    ours: bool,
 }
 
 impl Topic {
     /// Takes it away again: what was measured needs its room no more.
     pub(super) async fn delete(self) -> anyhow::Result<()> {
+        if !self.ours {
+            return Ok(());
+        }
         let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", &self.brokers).create()?;
         let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
         let deleted = admin.delete_topics(&[&self.name], &options).await;

@@ -16,17 +16,26 @@ use serde_json::{Map, Value};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
+use crate::ingest::EmbeddedBroker;
 use crate::transform::this_program;
 use fill::Fill;
+
+const EVENTS: u64 = 2_000_000;
+const EMBEDDED_TOPIC: &str = "silverd-bench";
+/// What the embedded broker needs for an event, at most on average.
+const EVENT_BYTES: u64 = 512;
 
 #[derive(clap::Args, Debug, Clone)]
 pub struct BenchArgs {
     /// Kafka's brokers
     #[arg(long, default_value = "localhost:9092", value_name = "HOST:PORT")]
     brokers: String,
-    /// Fill a new topic with so many events first
-    #[arg(long, default_value_t = 2_000_000)]
-    events: u64,
+    /// Start an embedded broker instead, which holds some 20,000 events: to see it work, not to compare it
+    #[arg(long, conflicts_with_all = ["brokers", "topic", "also", "once"])]
+    embedded: bool,
+    /// Fill a new topic with so many events first [default: 2000000, or what the embedded broker holds]
+    #[arg(long)]
+    events: Option<u64>,
     /// Fill nothing: drain this topic as it is
     #[arg(long, conflicts_with_all = ["events", "file", "partitions", "also"])]
     topic: Option<String>,
@@ -104,18 +113,40 @@ impl BenchArgs {
 
     fn fill(&self) -> Fill {
         let (brokers, file) = (self.brokers.clone(), self.file.clone());
-        Fill { brokers, events: self.events, partitions: self.partitions, file, event_bytes: None }
+        let topic = self.embedded.then(|| EMBEDDED_TOPIC.to_owned());
+        let events = self.events.unwrap_or(EVENTS);
+        Fill { brokers, topic, events, partitions: self.partitions, file, event_bytes: None }
     }
 }
 
-pub async fn bench(file: &Path, args: BenchArgs, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn bench(file: &Path, mut args: BenchArgs, stop: CancellationToken) -> anyhow::Result<()> {
     if args.serve {
         return live::serve(file, args, stop).await;
     }
     if args.once {
         return drain::once(file, args, stop).await;
     }
+    let embedded = args.embedded.then(|| EmbeddedBroker::start(EMBEDDED_TOPIC, args.partitions)).transpose()?;
+    if let Some(broker) = &embedded {
+        args.brokers = broker.bootstrap();
+        let holds = broker.ahead_bytes_max() / EVENT_BYTES;
+        let events = *args.events.get_or_insert(holds);
+        anyhow::ensure!(
+            events <= holds,
+            "--events {events}: the embedded broker holds some {holds} with {} partitions. Ask for no more, or name \
+             Kafka's brokers with --brokers",
+            args.partitions
+        );
+    }
     let report = suite::run(file, &args, &stop).await?;
+    if embedded.is_some() {
+        let (asked, drained) = (args.events.unwrap_or_default(), report["events"].as_u64().unwrap_or_default());
+        anyhow::ensure!(
+            asked == drained,
+            "the embedded broker has dropped {} of {asked} events, which were larger than usual: ask for fewer with --events",
+            asked.saturating_sub(drained)
+        );
+    }
     if args.json {
         println!("{}", Value::Object(report));
     }

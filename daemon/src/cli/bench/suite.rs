@@ -34,7 +34,7 @@ pub(super) async fn run(config: &Path, args: &BenchArgs, stop: &CancellationToke
     }
     if args.wants(Also::Sizes) {
         for bytes in [100, 300, 1_000, 3_000, 10_000_usize] {
-            let events = (args.events / VARIANT_SHARE).min(VARIANT_BYTES_MAX / bytes as u64);
+            let events = suite.share().events.min(VARIANT_BYTES_MAX / bytes as u64);
             let fill = Fill { events, file: None, event_bytes: Some(bytes), ..suite.share() };
             suite.variant(&mut variants, &format!("events of {bytes} B"), &fill, None).await?;
         }
