@@ -1,20 +1,20 @@
-//! The crossing into WebAssembly and back: a batch of page views in, rows out. `cargo bench`
+//! Benchmark of the plugin boundary: a batch of page views goes in, rows come out. Run with `cargo bench`.
 
 use std::path::Path;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use silverd::transform::{Config, Host, Limits, Plugin, build};
+use silverd::plugin::{Config, Host, Limits, Plugin, build};
 use silverd_core::chunk::{Chunk, ChunkBuilder, Record, TimestampType};
 use silverd_core::generate::{Generator, Options};
 
-/// As many as the default limits hand over at once.
+/// A full batch under the default limits.
 const EVENTS: usize = 4_096;
 
 type NoHeaders = std::iter::Empty<(std::borrow::Cow<'static, str>, Option<&'static [u8]>)>;
 
-/// Page views alone.
-fn chunk() -> Chunk {
+/// A chunk of page views.
+fn page_views() -> Chunk {
     let mut generator = Generator::new(Options { seed: 1, ..Options::default() });
     let mut builder = ChunkBuilder::new("cluster".into(), "events".into());
     while builder.rows() < EVENTS {
@@ -36,28 +36,29 @@ fn chunk() -> Chunk {
     builder.finish(1_750_000_000_000_000)
 }
 
-fn crossing(criterion: &mut Criterion) {
+fn plugin_boundary(criterion: &mut Criterion) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let wasm = build::wasm_of(&root.join("plugins/page_view")).expect("the plugin builds");
+    let wasm = build::wasm_of(&root.join("plugins/page_view")).expect("build the plugin");
     let bytes = std::fs::read(wasm).expect("read the plugin");
-    let host = Host::new().expect("the engine starts");
+    let host = Host::new().expect("start the engine");
     let limits = Limits::default();
-    let plugin = Plugin::compile(host, "page_view", &bytes, Config::default(), limits.clone()).expect("it compiles");
-    let mut instance = plugin.instantiate().expect("it starts");
-    let chunk = chunk();
+    let plugin =
+        Plugin::compile(host, "page_view", &bytes, Config::default(), limits.clone()).expect("compile the plugin");
+    let mut instance = plugin.instantiate().expect("instantiate the plugin");
+    let chunk = page_views();
     let rows: Vec<u32> = (0..EVENTS as u32).collect();
-    let mut transform = || instance.transform(&limits, 10_000, &chunk, &rows).expect("every event is good").rows;
+    let mut transform = || instance.transform(&limits, 10_000, &chunk, &rows).expect("transform the events").rows;
     assert_eq!(transform().len, EVENTS);
 
     let mut group = criterion.benchmark_group("4,096 page views");
     group.throughput(Throughput::Elements(EVENTS as u64));
     group.bench_function("in, transform, and out", |bench| bench.iter(&mut transform));
-    // The lift alone, by the CPU clock that stands around it.
+    // The lift measures its own CPU time.
     group.bench_function("lift", |bench| {
         bench.iter_custom(|times| (0..times).map(|_| transform().took).sum::<Duration>());
     });
     group.finish();
 }
 
-criterion_group!(benches, crossing);
+criterion_group!(benches, plugin_boundary);
 criterion_main!(benches);

@@ -2,14 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use silverd::cli::Cli;
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))] // elsewhere: see silverd::memory
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))] // elsewhere: see silverd::runtime::allocator
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    silverd::memory::settle();
-    silverd::cli::main(Cli::parse())
+    silverd::runtime::allocator::configure();
+    silverd::cli::main()
 }

@@ -1,4 +1,4 @@
-//! The core's inner loops: what every event goes through. `cargo bench`
+//! The core's inner loops: every event passes through them. Run with `cargo bench`.
 
 use std::hint::black_box;
 
@@ -6,8 +6,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use silverd_core::chunk::{Chunk, ChunkBuilder, Record, TimestampType};
 use silverd_core::config;
 use silverd_core::generate::{Generator, Options};
+use silverd_core::outcome::count_outcomes;
 use silverd_core::route::Router;
-use silverd_core::verdict::count;
 
 const EVENTS: usize = 10_000;
 
@@ -18,7 +18,7 @@ fn events() -> Vec<(String, Vec<u8>)> {
     (0..EVENTS).map(|_| generator.next(1_750_000_000_000_000)).map(|event| (event.key, event.value)).collect()
 }
 
-fn gather(builder: &mut ChunkBuilder, events: &[(String, Vec<u8>)]) -> Chunk {
+fn collect(builder: &mut ChunkBuilder, events: &[(String, Vec<u8>)]) -> Chunk {
     for (offset, (key, value)) in events.iter().enumerate() {
         let record = Record {
             partition: 0,
@@ -42,28 +42,30 @@ group = "bench"
 plugin = "page_view.wasm"
 path = "page_view"
 match = { field = "event_type", equals = "page_view" }
-event_date = "ts"
+event_time = "ts"
 [silver.add_to_cart]
 plugin = "add_to_cart.wasm"
 path = "add_to_cart"
 match = { field = "event_type", equals = "add_to_cart" }
-event_date = "ts"
+event_time = "ts"
 "#;
 
 fn inner_loops(criterion: &mut Criterion) {
     let events = events();
     let mut builder = ChunkBuilder::new("cluster".into(), "events".into());
-    let chunk = gather(&mut builder, &events);
-    let pipeline = config::check(PIPELINE, &|_| None).expect("the pipeline has no mistakes");
+    let chunk = collect(&mut builder, &events);
+    let pipeline = config::check(PIPELINE, &|_| None).expect("a valid pipeline");
     let router = Router::new(&pipeline.silver);
     let every: Vec<u32> = (0..EVENTS as u32).collect();
 
     let mut group = criterion.benchmark_group("10,000 events of the shop");
     group.throughput(Throughput::Elements(EVENTS as u64));
-    group.bench_function("gather into a chunk", |bench| bench.iter(|| gather(&mut builder, black_box(&events))));
+    group.bench_function("collect into a chunk", |bench| bench.iter(|| collect(&mut builder, black_box(&events))));
     group.bench_function("route", |bench| bench.iter(|| router.route(black_box(&chunk).values().iter())));
     group.bench_function("days", |bench| bench.iter(|| black_box(&chunk).days()));
-    group.bench_function("check an answer", |bench| bench.iter(|| count(EVENTS, EVENTS, black_box(&every), &[])));
+    group.bench_function("check an output", |bench| {
+        bench.iter(|| count_outcomes(EVENTS, EVENTS, black_box(&every), &[]))
+    });
     group.finish();
 }
 

@@ -1,5 +1,5 @@
-//! A chunk: raw Kafka records as one Arrow batch, with the range of offsets that it covers of each log partition. The
-//! payloads are appended once, here; Bronze encodes these buffers, and the plugins receive the same bytes.
+//! A chunk: raw Kafka records as one Arrow batch, with the offsets that it covers. The payloads are copied once, here:
+//! Bronze encodes these buffers, and the plugins receive the same bytes.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,11 +16,11 @@ use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use arrow_select::filter::filter_record_batch;
 
+use crate::buffer_pool::BufferPool;
 use crate::offsets::{LogPartition, OffsetRange, Ranges};
 use crate::schema::COMMENT;
-use crate::spare::Spares;
 
-/// The columns of Bronze, in their order. `event_date`, its partition column, stands in the path and not in the files.
+/// The columns of Bronze, in order. `event_date`, the partition column, is in the path and not in the files.
 pub mod column {
     pub const CLUSTER_ID: &str = "cluster_id";
     pub const TOPIC: &str = "topic";
@@ -35,7 +35,7 @@ pub mod column {
     pub const EVENT_DATE: &str = "event_date";
 }
 
-/// The Arrow schema of a chunk, which is that of a Bronze file.
+/// The Arrow schema of a chunk and of a Bronze file.
 pub fn schema() -> SchemaRef {
     static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         let few_values = || DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8));
@@ -77,7 +77,7 @@ fn headers_type() -> DataType {
     DataType::List(Arc::new(Field::new("element", DataType::Struct(header_fields()), false)))
 }
 
-/// Who says when a record was made: the names of Kafka's `TimestampType`.
+/// Who set the timestamp of a record; Kafka's `TimestampType`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimestampType {
     CreateTime,
@@ -91,17 +91,17 @@ const TIMESTAMP_TYPES: [&str; 2] = ["CreateTime", "LogAppendTime"];
 pub struct Record<'a, H> {
     pub partition: i32,
     pub offset: i64,
-    /// Milliseconds since the epoch, where the broker gives a time.
+    /// Milliseconds since the epoch, if the broker has a timestamp.
     pub timestamp: Option<(i64, TimestampType)>,
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
     pub headers: H,
 }
 
-/// Raw records and the ranges of offsets that they cover.
+/// Raw records of one topic of one cluster, and the offsets that they cover.
 #[derive(Clone, Debug)]
 pub struct Chunk {
-    /// In the order of their offsets within each partition. Schema: [`schema`].
+    /// In offset order within each partition. Schema: [`schema`].
     pub records: RecordBatch,
     pub ranges: Ranges,
 }
@@ -123,7 +123,7 @@ impl Chunk {
         self.records.column(3).as_primitive::<Int64Type>().values()
     }
 
-    /// Microseconds; a record without a time has that of its arrival.
+    /// The timestamp of a record in microseconds, or the ingestion time if it has none.
     pub fn timestamp(&self, row: usize) -> i64 {
         let timestamps = self.records.column(4).as_primitive::<TimestampMicrosecondType>();
         if timestamps.is_valid(row) { timestamps.value(row) } else { self.ingested_at().value(row) }
@@ -133,7 +133,7 @@ impl Chunk {
         self.records.column(9).as_primitive::<TimestampMicrosecondType>()
     }
 
-    /// The rows of each day (days since the epoch, UTC) by the records' timestamps: Bronze's partition column.
+    /// The rows of each day (days since the epoch, UTC) of the records' timestamps: the partitions of Bronze.
     pub fn days(&self) -> BTreeMap<i32, Vec<u32>> {
         let mut days = BTreeMap::<i32, Vec<u32>>::new();
         for row in 0..self.records.num_rows() {
@@ -142,8 +142,7 @@ impl Chunk {
         days
     }
 
-    /// The records whose offsets lie in `ranges`, as a chunk of those ranges. A chunk is of one topic of one cluster, and so
-    /// must these ranges be.
+    /// The records with offsets in `ranges`, as a chunk of those ranges. They must be of the chunk's topic and cluster.
     pub fn select(&self, ranges: &Ranges) -> Chunk {
         if *ranges == self.ranges {
             return self.clone();
@@ -158,14 +157,14 @@ impl Chunk {
     }
 }
 
-/// Days since the epoch of a time in microseconds.
+/// The day of a time in microseconds, as days since the epoch.
 pub fn day_of(micros: i64) -> i32 {
     const DAY: i64 = 86_400_000_000;
-    // A time far outside of the calendar must still have a day that can be written.
+    // A time outside of the calendar must still have a day that can be written: the first or the last.
     micros.div_euclid(DAY).clamp(-719_162, 2_932_896) as i32
 }
 
-/// Gathers records into a chunk.
+/// Collects records into a chunk.
 pub struct ChunkBuilder {
     cluster: Arc<str>,
     topic: Arc<str>,
@@ -205,12 +204,12 @@ impl ChunkBuilder {
         self.partitions.len()
     }
 
-    /// True when there are neither records nor offsets to cover.
+    /// Whether it has neither records nor covered offsets.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 
-    /// Covers everything below `end` of a partition of which nothing is to be read.
+    /// Covers all offsets below `end` of a partition without any record.
     pub fn cover(&mut self, partition: i32, end: i64) {
         self.ranges.entry(partition).or_insert(OffsetRange::new(0, end));
     }
@@ -220,7 +219,7 @@ impl ChunkBuilder {
         self.keys.bytes.len() + self.values.bytes.len() + self.header_names.bytes.len() + self.header_values.bytes.len()
     }
 
-    /// Appends a record of a partition that has come to `position`, the offset up to which earlier chunks have covered it.
+    /// Appends a record. `position` is the end of what earlier chunks have covered of its partition.
     pub fn push<'a, H>(&mut self, position: i64, record: Record<'a, H>)
     where
         H: Iterator<Item = (Cow<'a, str>, Option<&'a [u8]>)>,
@@ -243,13 +242,13 @@ impl ChunkBuilder {
         range.end = record.offset + 1;
     }
 
-    /// The chunk so far; the builder begins anew.
+    /// The chunk with all records so far; the builder is empty afterwards.
     pub fn finish(&mut self, ingested_at: i64) -> Chunk {
-        let mut fresh = Self::new(self.cluster.clone(), self.topic.clone());
-        // The next chunk is about as large: growing buffers by doubling copies them, and leaves holes in the heap.
-        fresh.keys = Blobs::like(&self.keys);
-        fresh.values = Blobs::like(&self.values);
-        let mut done = std::mem::replace(self, fresh);
+        let mut next = Self::new(self.cluster.clone(), self.topic.clone());
+        // The next chunk is about as large: growing its buffers by doubling would copy them, and fragment the heap.
+        next.keys = Blobs::like(&self.keys);
+        next.values = Blobs::like(&self.values);
+        let mut done = std::mem::replace(self, next);
         let rows = done.rows();
         let valid = NullBuffer::new(done.has_timestamp.finish());
         let valid = (valid.null_count() > 0).then_some(valid);
@@ -288,19 +287,19 @@ fn offsets(ends: Vec<i32>) -> OffsetBuffer<i32> {
     OffsetBuffer::new(ScalarBuffer::from(ends))
 }
 
-/// Byte strings, one after the other, some of them null.
+/// Byte strings in one buffer, some of them null.
 struct Blobs {
     bytes: Vec<u8>,
     ends: Vec<i32>,
     valid: BooleanBufferBuilder,
     nulls: usize,
-    spares: Spares,
+    pool: BufferPool,
 }
 
 impl Default for Blobs {
     fn default() -> Self {
         let valid = BooleanBufferBuilder::new(0);
-        Self { bytes: Vec::new(), ends: vec![0], valid, nulls: 0, spares: Spares::default() }
+        Self { bytes: Vec::new(), ends: vec![0], valid, nulls: 0, pool: BufferPool::default() }
     }
 }
 
@@ -309,13 +308,13 @@ impl Blobs {
         self.ends.len() - 1
     }
 
-    /// An empty one, with room for as much as another has come to hold.
+    /// An empty one with the capacity to hold about as much as `other`.
     fn like(other: &Blobs) -> Self {
-        let spares = other.spares.clone();
-        let bytes = spares.take(other.bytes.len() + other.bytes.len() / 8);
+        let pool = other.pool.clone();
+        let bytes = pool.take(other.bytes.len() + other.bytes.len() / 8);
         let mut ends = Vec::with_capacity(other.ends.len());
         ends.push(0);
-        Self { bytes, ends, valid: BooleanBufferBuilder::new(0), nulls: 0, spares }
+        Self { bytes, ends, valid: BooleanBufferBuilder::new(0), nulls: 0, pool }
     }
 
     fn push(&mut self, blob: Option<&[u8]>) {
@@ -327,7 +326,7 @@ impl Blobs {
 
     fn into_binary(mut self) -> BinaryArray {
         let nulls = (self.nulls > 0).then(|| NullBuffer::new(self.valid.finish()));
-        BinaryArray::new(offsets(self.ends), self.spares.lend(self.bytes), nulls)
+        BinaryArray::new(offsets(self.ends), self.pool.share(self.bytes), nulls)
     }
 
     fn into_strings(self) -> ArrayRef {
@@ -362,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_covers_from_where_the_last_one_ended() {
+    fn a_chunk_covers_from_the_end_of_the_last_one() {
         let chunk = chunk();
         let ranges: Vec<_> = chunk.ranges.iter().map(|(log, range)| (log.partition, range.start, range.end)).collect();
         assert_eq!(ranges, [(0, 3, 7), (1, 0, 1)]);
@@ -371,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_without_a_time_has_the_day_of_its_arrival() {
+    fn a_record_without_a_timestamp_has_the_day_of_its_ingestion() {
         assert_eq!(chunk().days(), BTreeMap::from([(0, vec![2]), (1, vec![0]), (6, vec![1])]));
     }
 
@@ -386,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_covered() {
+    fn offsets_without_records_are_covered() {
         let mut builder = ChunkBuilder::new("c".into(), "t".into());
         assert!(builder.is_empty());
         builder.cover(0, 10);
@@ -399,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn the_builder_begins_anew() {
+    fn finish_empties_the_builder() {
         let mut builder = ChunkBuilder::new("c".into(), "t".into());
         builder.push(0, record(0, 0, "x"));
         assert_eq!((builder.rows(), builder.bytes()), (1, 1 + 1 + 5));
@@ -409,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn days_before_the_epoch_and_beyond_the_calendar() {
+    fn days_are_clamped_to_the_calendar() {
         assert_eq!(day_of(-1), -1);
         assert_eq!(day_of(86_399_999_999), 0);
         assert_eq!(day_of(i64::MAX), 2_932_896);

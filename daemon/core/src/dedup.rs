@@ -1,16 +1,16 @@
-//! The window in which duplicates are told: the keys of the rows that a table has, by their event time.
+//! Deduplication: the keys of a table's rows, by event time.
 //!
-//! A row is a duplicate if the table has a row of the same key whose event time is at most `within` away. The table is
-//! all that counts: what is in memory here is a copy of parts of it, cut into *spans* of event time as long as `within`,
-//! which are read from the table when an event needs them, and may be let go at any time.
+//! A row is a duplicate if the table has a row with the same key and an event time at most `within` apart. The table
+//! alone decides: memory only caches parts of it, in *spans* of event time as long as `within`. A span is read from the
+//! table when an event needs it, and can be evicted at any time.
 //!
-//! | span of event time             | in memory | what an event in reach of it does          |
-//! |--------------------------------|-----------|--------------------------------------------|
-//! | before or behind all rows      | no        | takes it as empty                          |
-//! | has rows, was not read yet     | no        | [`Window::lacks`] it: reads it from the table |
-//! | was read, or was empty         | yes       | looks into it                              |
-//! | was let go to be read again    | no        | lacks it                                   |
-//! | was let go to be forgotten     | no        | takes it as empty                          |
+//! | span of event time                 | in memory | for an event whose duplicates could be in it |
+//! |------------------------------------|-----------|----------------------------------------------|
+//! | before or after all rows           | no        | it counts as empty                           |
+//! | has rows, not read yet             | no        | [`Window::missing_ranges`] asks for it       |
+//! | was read, or was empty             | yes       | its keys are looked up                       |
+//! | evicted, with `WhenFull::Reload`   | no        | [`Window::missing_ranges`] asks for it       |
+//! | evicted, with `WhenFull::Forget`   | no        | it counts as empty                           |
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
@@ -18,7 +18,7 @@ use std::ops::RangeInclusive;
 
 use crate::config::WhenFull;
 
-/// A keyed 128-bit hash of the columns that name an event. Nobody outside can make two of them meet.
+/// A keyed 128-bit hash of the columns that identify an event. Without the key nobody can construct a collision.
 pub type Key = u128;
 
 /// The number of a span: event time divided by its length.
@@ -33,44 +33,46 @@ pub struct Window {
     spans: BTreeMap<SpanId, Span>,
     forgotten: BTreeSet<SpanId>,
     /// The oldest and newest event time in the table.
-    reach: Option<(i64, i64)>,
-    /// Counts the chunks, to tell which spans were of use last.
-    turn: u64,
+    extent: Option<(i64, i64)>,
+    /// Counts the chunks; spans that were used in the fewest recent chunks are evicted first.
+    chunk: u64,
 }
 
-/// So many spans without a row are remembered as empty at once; more are read, which finds nothing.
-const STEPPED_OVER_MAX: i64 = 16;
+/// If an insert skips at most this many spans, they are stored as empty; more are read from the table, which finds
+/// nothing.
+const SKIPPED_SPANS_MAX: i64 = 16;
 
 #[derive(Default)]
 struct Span {
     keys: HashMap<Key, Times, BuildHasherDefault<KeyHasher>>,
-    used: u64,
+    last_used: u64,
 }
 
-/// The event times of the rows of one key within one span: one, almost always.
+/// The event times of the rows of one key within one span: almost always one.
 enum Times {
     One(i64),
-    More(Box<[i64]>),
+    Several(Box<[i64]>),
 }
 
 impl Window {
-    /// The window of a table whose rows lie in `reach`, event time in microseconds; `None` for an empty table.
-    pub fn new(within_ms: u64, memory_bytes_max: usize, when_full: WhenFull, reach: Option<(i64, i64)>) -> Self {
+    /// The window of a table whose event times range over `extent`, in microseconds; `None` for an empty table.
+    pub fn new(within_ms: u64, memory_bytes_max: usize, when_full: WhenFull, extent: Option<(i64, i64)>) -> Self {
         let within = i64::try_from(within_ms).unwrap_or(i64::MAX / 4000).saturating_mul(1000).max(1);
-        Self { within, memory_bytes_max, when_full, spans: BTreeMap::new(), forgotten: BTreeSet::new(), reach, turn: 0 }
+        let (spans, forgotten) = (BTreeMap::new(), BTreeSet::new());
+        Self { within, memory_bytes_max, when_full, spans, forgotten, extent, chunk: 0 }
     }
 
-    /// The ranges of event time that must be read from the table before events of these `times` can be judged.
-    pub fn lacks(&self, times: impl IntoIterator<Item = i64>) -> Vec<RangeInclusive<i64>> {
-        let Some((oldest, newest)) = self.reach else { return Vec::new() };
+    /// The ranges of event time that must be read from the table before events with these times can be looked up.
+    pub fn missing_ranges(&self, times: impl IntoIterator<Item = i64>) -> Vec<RangeInclusive<i64>> {
+        let Some((oldest, newest)) = self.extent else { return Vec::new() };
         let (oldest, newest) = (self.span_of(oldest), self.span_of(newest));
         let wanted: BTreeSet<SpanId> = times.into_iter().map(|time| self.span_of(time)).collect();
         let wanted: BTreeSet<SpanId> = wanted.iter().flat_map(|span| span - 1..=span + 1).collect();
-        let lacking = wanted.into_iter().filter(|span| {
+        let missing = wanted.into_iter().filter(|span| {
             (oldest..=newest).contains(span) && !self.spans.contains_key(span) && !self.forgotten.contains(span)
         });
         let mut ranges: Vec<RangeInclusive<SpanId>> = Vec::new();
-        for span in lacking {
+        for span in missing {
             match ranges.last_mut() {
                 Some(last) if *last.end() + 1 == span => *last = *last.start()..=span,
                 _ => ranges.push(span..=span),
@@ -79,84 +81,85 @@ impl Window {
         ranges.into_iter().map(|spans| self.start_of(*spans.start())..=self.end_of(*spans.end())).collect()
     }
 
-    /// Takes in what the table has of a range that was lacking.
-    pub fn fill(&mut self, range: &RangeInclusive<i64>, rows: impl IntoIterator<Item = (Key, i64)>) {
+    /// Stores what the table has in a range that was missing.
+    pub fn load(&mut self, range: &RangeInclusive<i64>, rows: impl IntoIterator<Item = (Key, i64)>) {
         for span in self.span_of(*range.start())..=self.span_of(*range.end()) {
-            self.spans.entry(span).or_default().used = self.turn;
+            self.spans.entry(span).or_default().last_used = self.chunk;
         }
         for (key, time) in rows.into_iter().filter(|(_, time)| range.contains(time)) {
-            self.put(key, time);
+            self.insert(key, time);
         }
     }
 
-    /// True if the table has a row of this key in reach of this event time.
-    pub fn has(&mut self, key: Key, time: i64) -> bool {
+    /// Whether the table has a row with this key and an event time at most `within` apart.
+    pub fn contains(&mut self, key: Key, time: i64) -> bool {
         let span = self.span_of(time);
-        let (within, turn) = (self.within, self.turn);
+        let (within, chunk) = (self.within, self.chunk);
         let near = |times: &Times| times.iter().any(|other| other.abs_diff(time) <= within.unsigned_abs());
-        // Most often the span itself is the answer; its neighbours are looked into where it is not.
+        // Most duplicates are in the span itself, so it comes before its neighbours.
         [span, span - 1, span + 1].into_iter().any(|span| {
             self.spans.get_mut(&span).is_some_and(|span| {
-                span.used = turn;
+                span.last_used = chunk;
                 span.keys.get(&key).is_some_and(near)
             })
         })
     }
 
-    /// A row that the table gets.
-    pub fn put(&mut self, key: Key, time: i64) {
+    /// Adds a row that the table gets.
+    pub fn insert(&mut self, key: Key, time: i64) {
         self.extend(time);
-        let (span, turn) = (self.span_of(time), self.turn);
+        let (span, chunk) = (self.span_of(time), self.chunk);
         let span = self.spans.entry(span).or_default();
-        span.used = turn;
+        span.last_used = chunk;
         match span.keys.entry(key) {
             std::collections::hash_map::Entry::Vacant(entry) => drop(entry.insert(Times::One(time))),
             std::collections::hash_map::Entry::Occupied(mut entry) => entry.get_mut().push(time),
         }
     }
 
-    /// Widens the reach to a time. Spans that are stepped over on the way are empty, and need not be read to know it.
+    /// Extends the table's extent to a time. The spans in between are empty, and need not be read to know it.
     fn extend(&mut self, time: i64) {
-        let (oldest, newest) = self.reach.unwrap_or((time, time));
-        self.reach = Some((oldest.min(time), newest.max(time)));
+        let (oldest, newest) = self.extent.unwrap_or((time, time));
+        self.extent = Some((oldest.min(time), newest.max(time)));
         let empty = if time > newest {
             self.span_of(newest) + 1..self.span_of(time)
         } else {
             self.span_of(time) + 1..self.span_of(oldest)
         };
-        if empty.end.saturating_sub(empty.start) <= STEPPED_OVER_MAX {
+        if empty.end.saturating_sub(empty.start) <= SKIPPED_SPANS_MAX {
             for span in empty {
-                self.spans.entry(span).or_default().used = self.turn;
+                self.spans.entry(span).or_default().last_used = self.chunk;
             }
         }
     }
 
-    /// Ends a chunk's turn: lets go of spans that were of no use lately, until the rest fits the memory. Tells how many.
-    pub fn shed(&mut self) -> usize {
-        let (mut bytes, mut shed) = (self.memory_bytes(), 0);
+    /// Ends a chunk: evicts the least recently used spans until the rest fits into memory. Returns how many.
+    pub fn evict(&mut self) -> usize {
+        let (mut bytes, mut evicted) = (self.memory_bytes(), 0);
         while bytes > self.memory_bytes_max && self.spans.len() > 1 {
-            let Some((id, _)) = self.spans.iter().min_by_key(|(id, span)| (span.used, **id)).map(|(id, s)| (*id, s))
+            let Some((id, _)) =
+                self.spans.iter().min_by_key(|(id, span)| (span.last_used, **id)).map(|(id, span)| (*id, span))
             else {
                 break;
             };
             if let Some(span) = self.spans.remove(&id) {
                 bytes -= span.memory_bytes();
-                shed += 1;
+                evicted += 1;
             }
             if self.when_full == WhenFull::Forget {
                 self.forgotten.insert(id);
             }
         }
-        self.turn += 1;
-        shed
+        self.chunk += 1;
+        evicted
     }
 
-    /// Lets go of nothing from now on.
-    pub fn keep_all(&mut self) {
+    /// Evicts nothing from now on.
+    pub fn disable_eviction(&mut self) {
         self.memory_bytes_max = usize::MAX;
     }
 
-    /// True where spans that were let go are read again.
+    /// Whether evicted spans are read from the table again.
     pub fn reloads(&self) -> bool {
         self.when_full == WhenFull::Reload
     }
@@ -165,7 +168,7 @@ impl Window {
         self.spans.values().map(|span| span.keys.len()).sum()
     }
 
-    /// What the spans hold, with the room that their tables keep.
+    /// Memory of all spans, with the unused capacity of their hash tables.
     pub fn memory_bytes(&self) -> usize {
         self.spans.values().map(Span::memory_bytes).sum()
     }
@@ -185,7 +188,7 @@ impl Window {
 
 impl Span {
     fn memory_bytes(&self) -> usize {
-        // A table of std keeps a byte beside each entry, and an eighth free.
+        // A hash table of std has a control byte per entry, and keeps an eighth free.
         let entry = size_of::<(Key, Times)>() + 1;
         self.keys.capacity() * 8 / 7 * entry + size_of::<Self>()
     }
@@ -195,14 +198,14 @@ impl Times {
     fn iter(&self) -> impl Iterator<Item = i64> {
         match self {
             Times::One(time) => std::slice::from_ref(time).iter().copied(),
-            Times::More(times) => times.iter().copied(),
+            Times::Several(times) => times.iter().copied(),
         }
     }
 
     fn push(&mut self, time: i64) {
         match self {
-            Times::One(first) => *self = Times::More([*first, time].into()),
-            Times::More(times) => *times = times.iter().copied().chain([time]).collect(),
+            Times::One(first) => *self = Times::Several([*first, time].into()),
+            Times::Several(times) => *times = times.iter().copied().chain([time]).collect(),
         }
     }
 }
@@ -229,17 +232,17 @@ impl Hasher for KeyHasher {
     }
 }
 
-/// Makes keys. The same bytes give the same key for as long as this lives, and nobody outside knows which.
-pub struct Keys([std::hash::RandomState; 2]);
+/// Computes keys with a random hash key: equal bytes have equal keys for the lifetime of this value only.
+pub struct KeyFunction([std::hash::RandomState; 2]);
 
-impl Default for Keys {
+impl Default for KeyFunction {
     fn default() -> Self {
         Self([std::hash::RandomState::new(), std::hash::RandomState::new()])
     }
 }
 
-impl Keys {
-    pub fn of(&self, bytes: &[u8]) -> Key {
+impl KeyFunction {
+    pub fn key(&self, bytes: &[u8]) -> Key {
         let [high, low] = &self.0;
         (u128::from(high.hash_one(bytes)) << 64) | u128::from(low.hash_one(bytes))
     }
@@ -258,59 +261,63 @@ mod tests {
     }
 
     #[test]
-    fn a_duplicate_is_within_reach_of_a_row_before_or_behind_it() {
+    fn a_duplicate_is_at_most_within_before_or_after_a_row() {
         let mut window = window(WhenFull::Reload);
-        window.put(1, 100 * SECOND);
+        window.insert(1, 100 * SECOND);
         for (time, expected) in [(90, true), (89, false), (100, true), (110, true), (111, false)] {
-            assert_eq!(window.has(1, time * SECOND), expected, "{time}");
-            assert!(!window.has(2, time * SECOND));
+            assert_eq!(window.contains(1, time * SECOND), expected, "{time}");
+            assert!(!window.contains(2, time * SECOND));
         }
-        window.put(1, 80 * SECOND);
-        window.put(1, 112 * SECOND);
-        assert!(window.has(1, 70 * SECOND) && window.has(1, 122 * SECOND) && !window.has(1, 123 * SECOND));
+        window.insert(1, 80 * SECOND);
+        window.insert(1, 112 * SECOND);
+        assert!(
+            window.contains(1, 70 * SECOND) && window.contains(1, 122 * SECOND) && !window.contains(1, 123 * SECOND)
+        );
     }
 
     #[test]
-    fn what_is_outside_of_the_table_is_not_read() {
+    fn spans_outside_of_the_table_are_not_read() {
         let mut window = Window::new(10_000, 1 << 20, WhenFull::Reload, Some((100 * SECOND, 149 * SECOND)));
-        assert_eq!(window.lacks([50 * SECOND, 170 * SECOND]), []);
-        assert_eq!(window.lacks([89 * SECOND]), []);
-        assert_eq!(window.lacks([99 * SECOND]), [100 * SECOND..=110 * SECOND - 1]);
+        assert_eq!(window.missing_ranges([50 * SECOND, 170 * SECOND]), []);
+        assert_eq!(window.missing_ranges([89 * SECOND]), []);
+        assert_eq!(window.missing_ranges([99 * SECOND]), [100 * SECOND..=110 * SECOND - 1]);
         let range = 100 * SECOND..=130 * SECOND - 1;
-        assert_eq!(window.lacks([111 * SECOND, 119 * SECOND]), std::slice::from_ref(&range));
-        window.fill(&range, [(7, 129 * SECOND), (7, 131 * SECOND)]);
-        assert_eq!(window.lacks([111 * SECOND]), []);
-        assert!(window.has(7, 120 * SECOND));
-        // A row outside of the range was not asked for: its span must be read as a whole.
-        assert_eq!(window.lacks([125 * SECOND]), [130 * SECOND..=140 * SECOND - 1]);
+        assert_eq!(window.missing_ranges([111 * SECOND, 119 * SECOND]), std::slice::from_ref(&range));
+        window.load(&range, [(7, 129 * SECOND), (7, 131 * SECOND)]);
+        assert_eq!(window.missing_ranges([111 * SECOND]), []);
+        assert!(window.contains(7, 120 * SECOND));
+        // The row outside of the range was ignored: its span must be read as a whole.
+        assert_eq!(window.missing_ranges([125 * SECOND]), [130 * SECOND..=140 * SECOND - 1]);
     }
 
     #[test]
-    fn what_is_let_go_is_read_again_or_forgotten() {
+    fn evicted_spans_are_read_again_or_forgotten() {
         for when_full in [WhenFull::Reload, WhenFull::Forget] {
             let mut window = Window::new(10_000, 40_000, when_full, None);
-            (0..600).for_each(|key| window.put(key, 5 * SECOND));
-            window.shed();
-            (0..600).for_each(|key| window.put(key, 15 * SECOND));
-            assert_eq!(window.shed(), 1);
-            assert!(window.memory_bytes() <= 40_000 && !window.has(3, 4 * SECOND) && window.has(3, 24 * SECOND));
-            let lacking = window.lacks([5 * SECOND]);
-            assert_eq!(lacking.len(), usize::from(when_full == WhenFull::Reload));
+            (0..600).for_each(|key| window.insert(key, 5 * SECOND));
+            window.evict();
+            (0..600).for_each(|key| window.insert(key, 15 * SECOND));
+            assert_eq!(window.evict(), 1);
+            assert!(
+                window.memory_bytes() <= 40_000 && !window.contains(3, 4 * SECOND) && window.contains(3, 24 * SECOND)
+            );
+            let missing = window.missing_ranges([5 * SECOND]);
+            assert_eq!(missing.len(), usize::from(when_full == WhenFull::Reload));
         }
     }
 
     #[test]
-    fn a_key_takes_some_64_bytes() {
+    fn a_key_takes_about_64_bytes() {
         let mut window = window(WhenFull::Reload);
-        (0..100_000).for_each(|key| window.put(key, SECOND));
+        (0..100_000).for_each(|key| window.insert(key, SECOND));
         let each = window.memory_bytes() / 100_000;
         assert!((33..=80).contains(&each), "{each}");
     }
 
     proptest! {
-        /// Whatever memory there is, an exact window says the same as a look through all rows of the table.
+        /// With any amount of memory, the window agrees with a search through all rows of the table.
         #[test]
-        fn it_says_what_the_table_says(
+        fn the_window_agrees_with_the_table(
             events in prop::collection::vec((0u128..12, 0i64..400), 1..300),
             chunk in 1usize..20,
             memory in 1usize..4_000,
@@ -318,18 +325,18 @@ mod tests {
             let mut table: Vec<(Key, i64)> = Vec::new();
             let mut window = Window::new(10_000, memory, WhenFull::Reload, None);
             for events in events.chunks(chunk) {
-                for range in window.lacks(events.iter().map(|(_, time)| time * SECOND)) {
-                    window.fill(&range, table.clone());
+                for range in window.missing_ranges(events.iter().map(|(_, time)| time * SECOND)) {
+                    window.load(&range, table.clone());
                 }
                 for (key, time) in events.iter().map(|(key, time)| (*key, time * SECOND)) {
                     let expected = table.iter().any(|(k, t)| *k == key && t.abs_diff(time) <= 10 * SECOND as u64);
-                    prop_assert_eq!(window.has(key, time), expected);
+                    prop_assert_eq!(window.contains(key, time), expected);
                     if !expected {
                         table.push((key, time));
-                        window.put(key, time);
+                        window.insert(key, time);
                     }
                 }
-                window.shed();
+                window.evict();
                 prop_assert!(window.memory_bytes() <= memory || window.spans.len() == 1);
             }
         }

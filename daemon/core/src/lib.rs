@@ -1,20 +1,19 @@
-//! The pure part of silverd: what is decided, apart from what is done. It does no I/O, has no async and reads no clock;
-//! the `silverd` crate is the shell that does the rest.
+//! The pure part of silverd: what it decides. No I/O, no async, no clock; the `silverd` crate does the rest.
 
-pub mod account;
 pub mod breaker;
+mod buffer_pool;
+pub mod canary;
 pub mod chunk;
 pub mod compaction;
 pub mod config;
+pub mod counts;
 pub mod dedup;
+pub mod flush_policy;
 pub mod generate;
 pub mod offsets;
-pub mod pace;
-pub mod probation;
+pub mod outcome;
 pub mod route;
 pub mod rows;
 pub mod schema;
 pub mod shadow;
-mod spare;
-pub mod verdict;
 pub mod verify;

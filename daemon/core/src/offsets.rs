@@ -1,14 +1,13 @@
-//! Offsets of Kafka logs: who they belong to, half-open ranges of them, and what a table that has come so far makes of
-//! the next range that it is offered.
+//! Kafka offsets: partitions, half-open ranges of offsets, and how a range relates to what a table already has.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// One partition of one topic of one cluster: an append-only log of its own, with its own offsets.
+/// One partition of one topic of one cluster: an append-only log with offsets of its own.
 ///
-/// The cluster is part of the identity, so that a broker that was set up anew is never mistaken for the old one.
+/// The cluster is part of the identity, so that a broker that was set up again is never taken for the old one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogPartition {
     pub cluster: Arc<str>,
@@ -22,6 +21,11 @@ const APP_PREFIX: &str = "silverd";
 impl LogPartition {
     pub fn new(cluster: impl Into<Arc<str>>, topic: impl Into<Arc<str>>, partition: i32) -> Self {
         Self { cluster: cluster.into(), topic: topic.into(), partition }
+    }
+
+    /// Whether both are partitions of the same topic of the same cluster.
+    pub fn is_same_topic(&self, other: &Self) -> bool {
+        self.topic == other.topic && self.cluster == other.cluster
     }
 
     /// The application id of the Delta `txn` action whose version is this log partition's next offset.
@@ -48,7 +52,7 @@ pub struct NotALogPartition(String);
 impl FromStr for LogPartition {
     type Err = NotALogPartition;
 
-    /// A topic's name has no colon; a cluster's id may have one, so the text is split from its end.
+    /// A topic name has no colon, but a cluster id may have one, so the text is split from its end.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut parts = text.rsplitn(3, ':');
         let (partition, topic, cluster) = (parts.next(), parts.next(), parts.next());
@@ -59,27 +63,28 @@ impl FromStr for LogPartition {
     }
 }
 
-/// For each log partition the offset that comes next: everything below it is done.
+/// The next offset of each log partition: every offset below it has been processed.
 pub type Offsets = BTreeMap<LogPartition, i64>;
 
-/// The offsets `start..end` of one log partition. Some of them may hold no record (aborted transactions, compaction).
+/// The offsets `start..end` of one log partition. Not every offset has a record (aborted transactions, compacted
+/// topics).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OffsetRange {
     pub start: i64,
     pub end: i64,
 }
 
-/// What a table whose next offset is `next` makes of a range:
+/// How a range relates to a table whose next offset is `next`:
 ///
-/// | range and `next`         | fit                                          |
+/// | range and `next`         | status                                       |
 /// |--------------------------|----------------------------------------------|
-/// | `end ≤ next`             | `Done`: all of it is in the table            |
-/// | `start ≤ next < end`     | `Take(next..end)`: the part that is new      |
-/// | `next < start`           | `Gap(next..start)`: something is missing     |
+/// | `end ≤ next`             | `Done`: the table has all of it              |
+/// | `start ≤ next < end`     | `New(next..end)`: the table lacks this part  |
+/// | `next < start`           | `Gap(next..start)`: the table lacks this first|
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fit {
+pub enum RangeStatus {
     Done,
-    Take(OffsetRange),
+    New(OffsetRange),
     Gap(OffsetRange),
 }
 
@@ -89,17 +94,26 @@ impl OffsetRange {
         Self { start, end }
     }
 
+    /// The number of offsets.
+    pub fn len(&self) -> i64 {
+        self.end - self.start
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.start >= self.end
+    }
+
     pub fn contains(&self, offset: i64) -> bool {
         self.start <= offset && offset < self.end
     }
 
-    pub fn fit(&self, next: i64) -> Fit {
+    pub fn status(&self, next: i64) -> RangeStatus {
         if self.end <= next {
-            Fit::Done
+            RangeStatus::Done
         } else if self.start <= next {
-            Fit::Take(Self::new(next, self.end))
+            RangeStatus::New(Self::new(next, self.end))
         } else {
-            Fit::Gap(Self::new(next, self.start))
+            RangeStatus::Gap(Self::new(next, self.start))
         }
     }
 }
@@ -135,39 +149,51 @@ impl Ranges {
         self.0.len()
     }
 
-    /// Where each of these ranges ends: what a table has next once it holds them.
+    /// The number of offsets in all ranges.
+    pub fn total(&self) -> i64 {
+        self.0.values().map(OffsetRange::len).sum()
+    }
+
+    /// The ranges of one topic of one cluster, that of `log`; and all others.
+    pub fn split_topic(&self, log: &LogPartition) -> (Ranges, Ranges) {
+        let (topic, others) = self.0.clone().into_iter().partition(|(other, _)| other.is_same_topic(log));
+        (Self(topic), Self(others))
+    }
+
+    /// The end of each range: the next offsets of a table that has these ranges.
     pub fn ends(&self) -> Offsets {
         self.0.iter().map(|(log, range)| (log.clone(), range.end)).collect()
     }
 
-    /// True when a table that has come to `offsets` holds all of this.
-    pub fn within(&self, offsets: &Offsets) -> bool {
-        self.0.iter().all(|(log, range)| offsets.get(log).is_some_and(|next| range.end <= *next))
+    /// Whether a table with these next offsets has all of these ranges.
+    pub fn within(&self, next: &Offsets) -> bool {
+        self.0.iter().all(|(log, range)| next.get(log).is_some_and(|next| range.end <= *next))
     }
 
-    /// The part of these ranges that a table that has come to `next` does not hold. Offsets before it that the table lacks
-    /// are no matter: they were never there to be read.
+    /// The part of these ranges that a table with these next offsets lacks. Offsets before the ranges are ignored: they
+    /// were never available.
     pub fn beyond(&self, next: &Offsets) -> Ranges {
-        let new = |(log, range): (&LogPartition, OffsetRange)| match range.fit(*next.get(log).unwrap_or(&range.start)) {
-            Fit::Done => None,
-            Fit::Take(part) => Some((log.clone(), part)),
-            Fit::Gap(_) => Some((log.clone(), range)),
-        };
+        let new =
+            |(log, range): (&LogPartition, OffsetRange)| match range.status(*next.get(log).unwrap_or(&range.start)) {
+                RangeStatus::Done => None,
+                RangeStatus::New(part) => Some((log.clone(), part)),
+                RangeStatus::Gap(_) => Some((log.clone(), range)),
+            };
         self.iter().filter_map(new).collect()
     }
 
-    /// What is new in these ranges to a table that has come to `next`, and what it misses before them. A log partition
-    /// that the table has never seen counts from offset 0.
-    pub fn against(&self, next: &Offsets) -> (Ranges, Ranges) {
-        let (mut take, mut gap) = (Ranges::default(), Ranges::default());
+    /// For a table with these next offsets: the part of these ranges that it lacks, and the gap before them. A log
+    /// partition that the table does not know starts at offset 0.
+    pub fn new_and_gap(&self, next: &Offsets) -> (Ranges, Ranges) {
+        let (mut new, mut gap) = (Ranges::default(), Ranges::default());
         for (log, range) in &self.0 {
-            match range.fit(next.get(log).copied().unwrap_or(0)) {
-                Fit::Done => {}
-                Fit::Take(part) => take.insert(log.clone(), part),
-                Fit::Gap(missing) => gap.insert(log.clone(), missing),
+            match range.status(next.get(log).copied().unwrap_or(0)) {
+                RangeStatus::Done => {}
+                RangeStatus::New(part) => new.insert(log.clone(), part),
+                RangeStatus::Gap(missing) => gap.insert(log.clone(), missing),
             }
         }
-        (take, gap)
+        (new, gap)
     }
 }
 
@@ -177,16 +203,16 @@ impl FromIterator<(LogPartition, OffsetRange)> for Ranges {
     }
 }
 
-/// What a table that has come to `next` still lacks of a log that goes to `head`.
-pub fn missing(next: &Offsets, head: &Offsets) -> Ranges {
-    head.iter()
+/// What a table with the next offsets `next` lacks of logs that end at `ends`.
+pub fn missing(next: &Offsets, ends: &Offsets) -> Ranges {
+    ends.iter()
         .map(|(log, end)| (log, next.get(log).copied().unwrap_or(0), *end))
         .filter(|(_, start, end)| start < end)
         .map(|(log, start, end)| (log.clone(), OffsetRange::new(start, end)))
         .collect()
 }
 
-/// Moves `offsets` forward to where `ranges` end. Never backward.
+/// Moves `offsets` forward to `ends`, never backward.
 pub fn advance(offsets: &mut Offsets, ends: &Offsets) {
     for (log, end) in ends {
         let next = offsets.entry(log.clone()).or_insert(*end);
@@ -204,18 +230,18 @@ mod tests {
     }
 
     #[test]
-    fn fit_follows_its_truth_table() {
+    fn status_follows_its_truth_table() {
         let range = OffsetRange::new(10, 20);
-        assert_eq!(range.fit(25), Fit::Done);
-        assert_eq!(range.fit(20), Fit::Done);
-        assert_eq!(range.fit(19), Fit::Take(OffsetRange::new(19, 20)));
-        assert_eq!(range.fit(10), Fit::Take(OffsetRange::new(10, 20)));
-        assert_eq!(range.fit(9), Fit::Gap(OffsetRange::new(9, 10)));
-        assert_eq!(range.fit(0), Fit::Gap(OffsetRange::new(0, 10)));
+        assert_eq!(range.status(25), RangeStatus::Done);
+        assert_eq!(range.status(20), RangeStatus::Done);
+        assert_eq!(range.status(19), RangeStatus::New(OffsetRange::new(19, 20)));
+        assert_eq!(range.status(10), RangeStatus::New(OffsetRange::new(10, 20)));
+        assert_eq!(range.status(9), RangeStatus::Gap(OffsetRange::new(9, 10)));
+        assert_eq!(range.status(0), RangeStatus::Gap(OffsetRange::new(0, 10)));
     }
 
     #[test]
-    fn app_ids_come_back() {
+    fn app_ids_parse_back() {
         for cluster in ["abc", "a:b", "5L6g3nShT-eMCtK--X86sw", ""] {
             let log = LogPartition::new(cluster, "events.raw", 7);
             assert_eq!(LogPartition::from_app_id(&log.app_id()), Some(log));
@@ -226,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_is_what_is_not_there_yet() {
+    fn beyond_is_the_part_that_the_table_lacks() {
         let range = |start, end| Ranges::from_iter([(log(0), OffsetRange::new(start, end))]);
         let next = Offsets::from([(log(0), 10)]);
         assert_eq!(range(5, 10).beyond(&next), Ranges::default());
@@ -236,35 +262,52 @@ mod tests {
     }
 
     #[test]
-    fn missing_is_what_lies_between() {
+    fn total_adds_up_the_lengths() {
+        let ranges = Ranges::from_iter([(log(0), OffsetRange::new(5, 7)), (log(2), OffsetRange::new(0, 3))]);
+        assert_eq!((ranges.total(), Ranges::default().total()), (5, 0));
+    }
+
+    #[test]
+    fn a_topic_is_split_from_others_and_from_other_clusters() {
+        let range = OffsetRange::new(0, 1);
+        let logs = [("c", "t", 0), ("c", "t", 1), ("c", "u", 0), ("d", "t", 0)];
+        let ranges: Ranges =
+            logs.map(|(c, t, partition)| (LogPartition::new(c, t, partition), range)).into_iter().collect();
+        let (topic, others) = ranges.split_topic(&log(7));
+        assert_eq!(topic, Ranges::from_iter([(log(0), range), (log(1), range)]));
+        assert_eq!((others.len(), topic.len()), (2, 2));
+    }
+
+    #[test]
+    fn missing_is_the_difference() {
         let next = Offsets::from([(log(0), 5), (log(1), 9)]);
-        let head = Offsets::from([(log(0), 7), (log(1), 9), (log(2), 3)]);
+        let ends = Offsets::from([(log(0), 7), (log(1), 9), (log(2), 3)]);
         let expected = Ranges::from_iter([(log(0), OffsetRange::new(5, 7)), (log(2), OffsetRange::new(0, 3))]);
-        assert_eq!(missing(&next, &head), expected);
+        assert_eq!(missing(&next, &ends), expected);
     }
 
     proptest! {
-        /// Whatever is offered, a table that takes what is new and fills what it misses ends with every offset once.
+        /// With any ranges, a table that fills the gaps and takes the new parts has every offset exactly once.
         #[test]
         fn taking_what_is_new_covers_each_offset_once(cuts in prop::collection::vec((0i64..60, 0i64..30), 1..40)) {
             let mut next = Offsets::new();
             let mut seen = Vec::new();
             for (start, length) in cuts {
                 let offered = Ranges::from_iter([(log(0), OffsetRange::new(start, start + length))]);
-                let (take, gap) = offered.against(&next);
-                prop_assert!(take.is_empty() || gap.is_empty());
+                let (new, gap) = offered.new_and_gap(&next);
+                prop_assert!(new.is_empty() || gap.is_empty());
                 for (_, range) in gap.iter() {
                     seen.extend(range.start..range.end);
                 }
                 advance(&mut next, &gap.ends());
-                let (take, gap) = offered.against(&next);
+                let (new, gap) = offered.new_and_gap(&next);
                 prop_assert!(gap.is_empty());
-                for (_, range) in take.iter() {
+                for (_, range) in new.iter() {
                     seen.extend(range.start..range.end);
                 }
-                advance(&mut next, &take.ends());
-                let (take, gap) = offered.against(&next);
-                prop_assert!(take.is_empty() && gap.is_empty());
+                advance(&mut next, &new.ends());
+                let (new, gap) = offered.new_and_gap(&next);
+                prop_assert!(new.is_empty() && gap.is_empty());
             }
             let end = next.get(&log(0)).copied().unwrap_or(0);
             prop_assert_eq!(seen, (0..end).collect::<Vec<_>>());

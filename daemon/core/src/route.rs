@@ -1,4 +1,5 @@
-//! Which Silver tables an event feeds: a top-level field of its JSON equals a value. Nothing else of the event is parsed.
+//! Routing: an event goes to each Silver table whose top-level JSON field has the configured value. Nothing else is
+//! parsed.
 
 use memchr::memchr2;
 
@@ -7,22 +8,23 @@ use crate::config::SilverTable;
 /// Routes events to the tables of a pipeline.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Router {
-    /// Each field that any table looks at, with the values that matter and the tables they lead to.
+    /// Each field that any table matches on, with the values and the tables of each value.
     fields: Vec<RoutedField>,
     tables: usize,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 struct RoutedField {
-    /// As it stands between the quotes in JSON, if it needs no escape.
+    /// As written between the quotes in JSON; a name that needs escapes is never found.
     name: String,
     values: Vec<(String, Vec<usize>)>,
 }
 
-/// Which events of a chunk each table gets, as ascending row numbers; the last count is of events that no table gets.
+/// The events of a chunk by table, as ascending row numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Routes {
     pub tables: Vec<Vec<u32>>,
+    /// The number of events that no table gets.
     pub unrouted: usize,
 }
 
@@ -49,7 +51,7 @@ impl Router {
         router
     }
 
-    /// Routes the events `values`; a null value feeds no table.
+    /// Routes the events with these values; an event without a value goes to no table.
     pub fn route<'a>(&self, values: impl IntoIterator<Item = Option<&'a [u8]>>) -> Routes {
         let mut routes = Routes { tables: vec![Vec::new(); self.tables], unrouted: 0 };
         for (row, value) in values.into_iter().enumerate() {
@@ -80,19 +82,19 @@ impl RoutedField {
     }
 }
 
-/// A scalar of JSON, as it stands in the text.
+/// A JSON scalar, as written in the text.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Scalar<'a> {
-    /// A string's content, a number, `true`, `false` or `null`.
+    /// The content of a string, a number, `true`, `false` or `null`.
     Plain(&'a [u8]),
-    /// A string with escapes, quotes included.
+    /// A string with escapes, including its quotes.
     Escaped(&'a [u8]),
 }
 
 /// The first top-level field of that name, if the text is a JSON object up to there and the field is a scalar.
 ///
-/// It reads no further than it must: an event that is cut off behind the field still routes, and its plugin tells what is
-/// wrong with it. A key that is written with escapes is not found.
+/// It reads no further than the field: an event that is cut off after it is still routed, and the plugin reports what
+/// is wrong with it. A key that is written with escapes is not found.
 pub fn top_level_field<'a>(json: &'a [u8], name: &str) -> Option<Scalar<'a>> {
     let mut at = skip_space(json, 0);
     if json.get(at) != Some(&b'{') {
@@ -135,7 +137,7 @@ fn skip_space(json: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Where the string that starts at `at` ends, its closing quote included.
+/// The end of the string that starts at `at`, after its closing quote.
 fn string_end(json: &[u8], at: usize) -> Option<usize> {
     if json.get(at) != Some(&b'"') {
         return None;
@@ -150,7 +152,7 @@ fn string_end(json: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// Where the value that starts at `at` ends. Objects and arrays are skipped by their brackets, without recursion.
+/// The end of the value that starts at `at`. Objects and arrays are skipped by counting brackets, without recursion.
 fn value_end(json: &[u8], at: usize) -> Option<usize> {
     match json.get(at)? {
         b'"' => string_end(json, at),
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_top_level_field_only() {
+    fn only_the_top_level_field_is_found() {
         check(r#"{"event_type":"page_view","x":1}"#, Some("page_view"));
         check(r#" { "x" : [1, {"event_type": "no"}] , "event_type" : "yes" } "#, Some("yes"));
         check(r#"{"x":{"event_type":"no"}}"#, None);
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_events_route_as_far_as_they_can_be_read() {
+    fn broken_events_are_routed_as_far_as_they_can_be_read() {
         check(r#"{"event_type":"page_view","url":"cut of"#, Some("page_view"));
         check(r#"{"event_type":"page_vi"#, None);
         check(r#"["event_type"]"#, None);
@@ -221,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_may_feed_several_tables() {
+    fn an_event_goes_to_every_matching_table() {
         let router = Router::of([("t", "a"), ("t", "b"), ("u", "a"), ("t", "a")]);
         let events: [Option<&[u8]>; 5] = [
             Some(br#"{"t":"a","u":"a"}"#),
@@ -253,7 +255,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_whole_parser(fields in prop::collection::btree_map("[a-c]{1,2}", json(), 0..6), pretty in any::<bool>()) {
+        fn routing_agrees_with_a_full_parser(fields in prop::collection::btree_map("[a-c]{1,2}", json(), 0..6), pretty in any::<bool>()) {
             let object = Value::Object(Map::from_iter(fields));
             let text = if pretty { serde_json::to_string_pretty(&object) } else { serde_json::to_string(&object) };
             let text = text.expect("JSON");

@@ -1,4 +1,4 @@
-//! The shadow run: two versions of a plugin on the same events, and what differs between their answers.
+//! The shadow run: compares the outcomes of two plugin versions on the same events.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,80 +7,80 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// A row, by its columns; those that are not named are null.
+/// A row by column name; a column that is absent is null.
 pub type Row = Map<String, Value>;
 
-/// What became of an event.
+/// The outcome of an event.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Fate {
+pub enum Outcome {
     Rows(Vec<Row>),
     Dropped,
     Rejected { code: String, reason: String },
 }
 
-/// An event, where it stands, and what each version made of it.
+/// The outcomes of one event under both versions.
 #[derive(Debug, Clone)]
-pub struct Judged {
+pub struct EventOutcomes {
     /// `topic/partition:offset`.
-    pub place: String,
-    pub old: Fate,
-    pub new: Fate,
+    pub position: String,
+    pub old: Outcome,
+    pub new: Outcome,
 }
 
-/// What the shadow run showed.
+/// The result of a shadow run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Shadow {
     pub events: u64,
     pub rows_old: u64,
     pub rows_new: u64,
-    /// Rows that only one version gives, by the events that they come from.
+    /// Rows that only one version returns: the difference in the number of rows, summed over all events.
     pub rows_added: u64,
     pub rows_gone: u64,
-    /// Columns in which rows differ that both versions give, with the number of rows and one of them.
+    /// Columns in which the rows of both versions differ.
     pub columns: BTreeMap<String, Difference>,
     pub rejected_old: u64,
     pub rejected_new: u64,
     pub rejects_added: u64,
     pub rejects_gone: u64,
-    /// The first of the rejects that are new, in words.
+    /// The first event that only the new version rejects: position, code and reason.
     pub reject_example: Option<String>,
     pub ns_per_event_old: f64,
     pub ns_per_event_new: f64,
 }
 
-/// How a column differs.
+/// How a column differs: the number of rows, and the values of the first of them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Difference {
     pub rows: u64,
-    pub place: String,
+    pub position: String,
     pub old: Value,
     pub new: Value,
 }
 
 impl Shadow {
-    /// Compares; `old` and `new` are how long each version took over all the events.
-    pub fn compare(judged: &[Judged], old: Duration, new: Duration) -> Self {
-        let per_event = |took: Duration| took.as_nanos() as f64 / judged.len().max(1) as f64;
+    /// Compares the outcomes; `old` and `new` are the times that the versions took for all events together.
+    pub fn compare(events: &[EventOutcomes], old: Duration, new: Duration) -> Self {
+        let per_event = |took: Duration| took.as_nanos() as f64 / events.len().max(1) as f64;
         let mut shadow = Self {
-            events: judged.len() as u64,
+            events: events.len() as u64,
             ns_per_event_old: per_event(old),
             ns_per_event_new: per_event(new),
             ..Self::default()
         };
-        for event in judged {
+        for event in events {
             shadow.add(event);
         }
         shadow
     }
 
-    fn add(&mut self, event: &Judged) {
+    fn add(&mut self, event: &EventOutcomes) {
         let (old, new) = (rows(&event.old), rows(&event.new));
         self.rows_old += old.len() as u64;
         self.rows_new += new.len() as u64;
         self.rows_added += new.len().saturating_sub(old.len()) as u64;
         self.rows_gone += old.len().saturating_sub(new.len()) as u64;
         for (old, new) in old.iter().zip(new) {
-            self.differ(&event.place, old, new);
+            self.compare_rows(&event.position, old, new);
         }
         let (before, now) = (reject(&event.old), reject(&event.new));
         self.rejected_old += u64::from(before.is_some());
@@ -88,15 +88,15 @@ impl Shadow {
         match (before, now) {
             (None, Some((code, reason))) => {
                 self.rejects_added += 1;
-                self.reject_example.get_or_insert_with(|| format!("{}: {code}: {reason}", event.place));
+                self.reject_example.get_or_insert_with(|| format!("{}: {code}: {reason}", event.position));
             }
             (Some(_), None) => self.rejects_gone += 1,
             _ => {}
         }
     }
 
-    fn differ(&mut self, place: &str, old: &Row, new: &Row) {
-        // A column that one of them has not is null there, as it is in the table.
+    fn compare_rows(&mut self, position: &str, old: &Row, new: &Row) {
+        // A column that one row lacks is null there, as in the table.
         let names = old.keys().chain(new.keys().filter(|name| !old.contains_key(*name)));
         for name in names {
             let (before, now) = (old.get(name).unwrap_or(&Value::Null), new.get(name).unwrap_or(&Value::Null));
@@ -105,7 +105,7 @@ impl Shadow {
             }
             let difference = self.columns.entry(name.clone()).or_insert_with(|| Difference {
                 rows: 0,
-                place: place.to_owned(),
+                position: position.to_owned(),
                 old: before.clone(),
                 new: now.clone(),
             });
@@ -123,32 +123,32 @@ impl Shadow {
         self.rejected_new as f64 / self.events.max(1) as f64
     }
 
-    /// Whether the two gave the same answers.
+    /// Whether both versions have the same outcomes.
     pub fn agrees(&self) -> bool {
         let Self { rows_added, rows_gone, columns, rejects_added, rejects_gone, .. } = self;
         [rows_added, rows_gone, rejects_added, rejects_gone].iter().all(|count| **count == 0) && columns.is_empty()
     }
 }
 
-fn rows(fate: &Fate) -> &[Row] {
-    match fate {
-        Fate::Rows(rows) => rows,
+fn rows(outcome: &Outcome) -> &[Row] {
+    match outcome {
+        Outcome::Rows(rows) => rows,
         _ => &[],
     }
 }
 
-fn reject(fate: &Fate) -> Option<(&str, &str)> {
-    match fate {
-        Fate::Rejected { code, reason } => Some((code, reason)),
+fn reject(outcome: &Outcome) -> Option<(&str, &str)> {
+    match outcome {
+        Outcome::Rejected { code, reason } => Some((code, reason)),
         _ => None,
     }
 }
 
 impl fmt::Display for Shadow {
-    /// In one line; what is as before is left out.
+    /// One line; counts that did not change are left out.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         if self.events == 0 {
-            return f.write_str("no event to compare on");
+            return f.write_str("no events to compare");
         }
         write!(f, "{} events: ", self.events)?;
         if self.agrees() {
@@ -169,20 +169,20 @@ impl fmt::Display for Shadow {
         if let Some(example) = &self.reject_example {
             write!(f, " ({})", cut(example))?;
         }
-        for (name, Difference { rows, place, old, new }) in self.columns.iter().take(COLUMNS_TOLD) {
+        for (name, Difference { rows, position, old, new }) in self.columns.iter().take(COLUMNS_SHOWN_MAX) {
             let (old, new) = (old.to_string(), new.to_string());
-            write!(f, ", `{name}` differs in {rows} ({place}: {} → {})", cut(&old), cut(&new))?;
+            write!(f, ", `{name}` differs in {rows} ({position}: {} → {})", cut(&old), cut(&new))?;
         }
-        if self.columns.len() > COLUMNS_TOLD {
-            write!(f, ", and {} columns more", self.columns.len() - COLUMNS_TOLD)?;
+        if self.columns.len() > COLUMNS_SHOWN_MAX {
+            write!(f, ", and {} more columns", self.columns.len() - COLUMNS_SHOWN_MAX)?;
         }
-        write!(f, "; {:.1} µs an event, before {:.1}", self.ns_per_event_new / 1e3, self.ns_per_event_old / 1e3)
+        write!(f, "; {:.1} µs per event, before {:.1}", self.ns_per_event_new / 1e3, self.ns_per_event_old / 1e3)
     }
 }
 
-/// Columns that a line names.
-const COLUMNS_TOLD: usize = 8;
-/// Letters of an example.
+/// Columns that the line names.
+const COLUMNS_SHOWN_MAX: usize = 8;
+/// Bytes of an example.
 const EXAMPLE_MAX: usize = 120;
 
 fn cut(text: &str) -> &str {
@@ -191,47 +191,47 @@ fn cut(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
     use super::*;
 
-    fn fate(text: &str) -> Fate {
+    fn outcome(text: &str) -> Outcome {
         match text {
-            "dropped" => Fate::Dropped,
-            text if text.starts_with('[') => Fate::Rows(serde_json::from_str(text).unwrap()),
-            text => Fate::Rejected { code: "malformed".to_owned(), reason: text.to_owned() },
+            "dropped" => Outcome::Dropped,
+            text if text.starts_with('[') => Outcome::Rows(serde_json::from_str(text).unwrap()),
+            text => Outcome::Rejected { code: "malformed".to_owned(), reason: text.to_owned() },
         }
     }
 
     fn compare(pairs: &[(&str, &str)]) -> Shadow {
-        let judged = |(offset, (old, new)): (usize, &(&str, &str))| Judged {
-            place: format!("t/0:{offset}"),
-            old: fate(old),
-            new: fate(new),
+        let event = |(offset, (old, new)): (usize, &(&str, &str))| EventOutcomes {
+            position: format!("t/0:{offset}"),
+            old: outcome(old),
+            new: outcome(new),
         };
-        let judged: Vec<_> = pairs.iter().enumerate().map(judged).collect();
-        let took = Duration::from_micros(judged.len() as u64);
-        Shadow::compare(&judged, took, 2 * took)
+        let events: Vec<_> = pairs.iter().enumerate().map(event).collect();
+        let took = Duration::from_micros(events.len() as u64);
+        Shadow::compare(&events, took, 2 * took)
     }
 
     #[test]
-    fn the_same_answers() {
+    fn equal_outcomes_agree() {
         let shadow = compare(&[(r#"[{"a": 1}]"#, r#"[{"a": 1}]"#), ("dropped", "dropped"), ("bad", "worse")]);
         assert!(shadow.agrees());
-        assert_eq!(shadow.to_string(), "3 events: the same 1 rows; 2.0 µs an event, before 1.0");
+        assert_eq!(shadow.to_string(), "3 events: the same 1 rows; 2.0 µs per event, before 1.0");
         assert_eq!(shadow.rejected_share(), 1.0 / 3.0);
         assert_eq!(shadow.added_share(), 0.0);
     }
 
     #[test]
-    fn no_events() {
+    fn a_shadow_run_without_events_agrees() {
         let shadow = compare(&[]);
         assert!(shadow.agrees());
-        assert_eq!(shadow.to_string(), "no event to compare on");
+        assert_eq!(shadow.to_string(), "no events to compare");
         assert_eq!((shadow.rejected_share(), shadow.added_share()), (0.0, 0.0));
     }
 
     #[test]
-    fn what_differs_is_counted_and_shown_once() {
+    fn differences_are_counted_and_shown_once() {
         let shadow = compare(&[
             (r#"[{"a": 1, "b": "x"}]"#, r#"[{"a": 2, "b": "x", "c": true}]"#),
             (r#"[{"a": 3}]"#, r#"[{"a": 4}, {"a": 5}]"#),
@@ -242,11 +242,11 @@ mod tests {
         assert_eq!((shadow.rows_old, shadow.rows_new, shadow.rows_added, shadow.rows_gone), (4, 5, 2, 1));
         assert_eq!((shadow.rejects_added, shadow.rejects_gone), (1, 1));
         assert_eq!(shadow.columns["a"].rows, 2);
-        assert_eq!(shadow.columns.keys().collect::<Vec<_>>(), ["a", "c"], "null is the same as nothing");
+        assert_eq!(shadow.columns.keys().collect::<Vec<_>>(), ["a", "c"], "an absent column is null");
         assert_eq!(
             shadow.to_string(),
             "5 events: 5 rows, 2 rows more, 1 rows gone, 1 rejects more, 1 rejects gone (t/0:2: malformed: no price), \
-             `a` differs in 2 (t/0:0: 1 → 2), `c` differs in 1 (t/0:0: null → true); 2.0 µs an event, before 1.0"
+             `a` differs in 2 (t/0:0: 1 → 2), `c` differs in 1 (t/0:0: null → true); 2.0 µs per event, before 1.0"
         );
     }
 }

@@ -1,15 +1,15 @@
-//! Pipelines on disk beside what silverd must say of them.
+//! Pipelines on disk, each with the expected result in a file of the same name.
 //!
-//! `UPDATE_EXPECTED=1 cargo test -p silverd-core --test config` writes the answers anew: read the diff.
+//! `UPDATE_EXPECTED=1 cargo test -p silverd-core --test config` rewrites the expected results: read the diff.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use silverd_core::config::{self, Located, Mistake, Mistakes, TableName};
+use silverd_core::config::{self, ConfigError, ConfigErrors, Located, TableName};
 
-/// The real thing is valid, too: `pipeline.toml` at the top of the repository.
-const SEED: &str = include_str!("../../../pipeline.toml");
+/// The `pipeline.toml` at the top of the repository.
+const REPOSITORY_PIPELINE: &str = include_str!("../../../pipeline.toml");
 
 const PASSWORD: &str = "hunter2";
 
@@ -27,12 +27,11 @@ fn env(name: &str) -> Option<String> {
 }
 
 #[test]
-fn valid_pipelines_mean_this() {
+fn valid_pipelines_are_read_as_expected() {
     for file in pipelines("valid") {
         let text = read(&file);
-        let pipeline = config::check(&text, &env).unwrap_or_else(|mistakes| {
-            panic!("{}\n{}", file.display(), mistakes.render("pipeline.toml", &text, false))
-        });
+        let pipeline = config::check(&text, &env)
+            .unwrap_or_else(|errors| panic!("{}\n{}", file.display(), errors.render("pipeline.toml", &text, false)));
         let meaning = format!("{pipeline:#?}\n");
         assert!(!meaning.contains(PASSWORD), "{}", file.display());
         compare(&file.with_extension("txt"), &meaning);
@@ -40,64 +39,80 @@ fn valid_pipelines_mean_this() {
 }
 
 #[test]
-fn invalid_pipelines_are_told_like_this() {
+fn invalid_pipelines_are_reported_as_expected() {
     for file in pipelines("invalid") {
         let text = read(&file);
-        let mistakes = config::check(&text, &env).expect_err(&file.display().to_string());
-        assert_told_well(&file, &text, &mistakes);
-        let shown = mistakes.render("pipeline.toml", &text, false);
-        assert!(!shown.contains(PASSWORD), "{} gives the password away:\n{shown}", file.display());
+        let errors = config::check(&text, &env).expect_err(&file.display().to_string());
+        assert_reported_well(&file, &text, &errors);
+        let shown = errors.render("pipeline.toml", &text, false);
+        assert!(!shown.contains(PASSWORD), "{} shows the password:\n{shown}", file.display());
         compare(&file.with_extension("err"), &shown);
     }
 }
 
 #[test]
-fn the_seed_is_valid() {
-    let pipeline = config::check(SEED, &|_| None).expect("pipeline.toml");
-    assert_eq!(pipeline.source.brokers, "localhost:9092");
-    let names: Vec<_> = pipeline.silver.iter().map(|table| table.name.to_string()).collect();
-    assert_eq!(names, ["page_view", "add_to_cart", "order_placed"]);
-    assert_eq!(&SEED[pipeline.silver[0].plugin.span.clone()], "\"plugins/page_view\"");
-}
-
-#[test]
-fn a_comment_does_not_change_the_pipeline() {
-    let moved = format!("# a comment\n\n{SEED}");
-    assert_eq!(config::check(SEED, &env).ok(), config::check(&moved, &env).ok());
-}
-
-#[test]
-fn mistakes_found_later_are_shown_alike() {
-    let pipeline = config::check(SEED, &env).expect("pipeline.toml");
-    let missing = |plugin: &Located<String>| {
-        let help = "build it: cargo component build --release".to_owned();
-        Mistake::new(plugin.span.clone(), format!("no plugin at `{}`", plugin.value), "no such file", Some(help))
-    };
-    let mistakes: Vec<_> = pipeline.silver.iter().rev().map(|table| missing(&table.plugin)).collect();
-    let shown = Mistakes::from(mistakes).render("pipeline.toml", SEED, false);
-    compare(&folder("found_later.err"), &shown);
-}
-
-#[test]
-fn color_is_only_for_who_asks() {
-    let mistakes = config::check("[sorce]\n", &env).expect_err("a wrong section");
-    assert!(!mistakes.render("pipeline.toml", "[sorce]\n", false).contains('\x1b'));
-    assert!(mistakes.render("pipeline.toml", "[sorce]\n", true).contains('\x1b'));
-}
-
-#[test]
-fn spans_of_another_text_are_shown_somewhere() {
-    let mistakes = Mistakes::from(vec![
-        Mistake::new(900..950, "behind the end", "here", None),
-        Mistake::new(1..2, "within a letter", "here", None),
-    ]);
-    for text in ["", "\n", "ä", "password = 'ä'", "ä\r\nü"] {
-        assert!(mistakes.render("pipeline.toml", text, false).contains("behind the end"), "{text:?}");
+fn old_pipelines_are_rewritten_and_keep_everything_else() {
+    for file in pipelines("old") {
+        let fixed = config::fix(&read(&file));
+        compare(&file.with_extension("fixed"), &fixed.text);
+        let mut notes = String::new();
+        for (kind, found) in [("changed", &fixed.changes), ("remaining", &fixed.remaining)] {
+            notes.extend(found.iter().map(|note| format!("{kind} {}: {}\n", note.line, note.message)));
+        }
+        let checked = config::check(&fixed.text, &env).map_or_else(|errors| errors.to_string(), |_| "valid".to_owned());
+        notes.push_str(&format!("then: {checked}\n"));
+        compare(&file.with_extension("changes"), &notes);
+        assert_eq!(config::fix(&fixed.text).text, fixed.text, "{}", file.display());
     }
 }
 
 #[test]
-fn names_of_tables() {
+fn the_repository_pipeline_is_valid() {
+    let pipeline = config::check(REPOSITORY_PIPELINE, &|_| None).expect("pipeline.toml");
+    assert_eq!(pipeline.source.brokers, "localhost:9092");
+    let names: Vec<_> = pipeline.silver.iter().map(|table| table.name.to_string()).collect();
+    assert_eq!(names, ["page_view", "add_to_cart", "order_placed"]);
+    assert_eq!(&REPOSITORY_PIPELINE[pipeline.silver[0].plugin.span.clone()], "\"plugins/page_view\"");
+}
+
+#[test]
+fn a_comment_does_not_change_the_pipeline() {
+    let moved = format!("# a comment\n\n{REPOSITORY_PIPELINE}");
+    assert_eq!(config::check(REPOSITORY_PIPELINE, &env).ok(), config::check(&moved, &env).ok());
+}
+
+#[test]
+fn errors_found_later_are_shown_in_the_same_form() {
+    let pipeline = config::check(REPOSITORY_PIPELINE, &env).expect("pipeline.toml");
+    let missing = |plugin: &Located<String>| {
+        let help = "build it: cargo component build --release".to_owned();
+        ConfigError::new(plugin.span.clone(), format!("no plugin at `{}`", plugin.value), "no such file", Some(help))
+    };
+    let errors: Vec<_> = pipeline.silver.iter().rev().map(|table| missing(&table.plugin)).collect();
+    let shown = ConfigErrors::from(errors).render("pipeline.toml", REPOSITORY_PIPELINE, false);
+    compare(&folder("found_later.err"), &shown);
+}
+
+#[test]
+fn color_is_optional() {
+    let errors = config::check("[sorce]\n", &env).expect_err("a wrong section");
+    assert!(!errors.render("pipeline.toml", "[sorce]\n", false).contains('\x1b'));
+    assert!(errors.render("pipeline.toml", "[sorce]\n", true).contains('\x1b'));
+}
+
+#[test]
+fn a_span_outside_the_text_can_be_shown() {
+    let errors = ConfigErrors::from(vec![
+        ConfigError::new(900..950, "behind the end", "here", None),
+        ConfigError::new(1..2, "within a letter", "here", None),
+    ]);
+    for text in ["", "\n", "ä", "password = 'ä'", "ä\r\nü"] {
+        assert!(errors.render("pipeline.toml", text, false).contains("behind the end"), "{text:?}");
+    }
+}
+
+#[test]
+fn table_names_are_checked() {
     let longest = format!("a{}", "_".repeat(62));
     for name in ["a", "page_view", "a9", &longest] {
         assert_eq!(TableName::new(name).as_deref(), Some(name));
@@ -111,33 +126,33 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
     #[test]
-    fn any_text_is_answered(text in "(?s).{0,200}") {
-        answer(&text);
+    fn any_text_has_a_result(text in "(?s).{0,200}") {
+        check_any(&text);
     }
 
     #[test]
-    fn any_soup_of_toml_is_answered(words in proptest::collection::vec(0..SOUP.len(), 0..40)) {
-        answer(&words.into_iter().map(|word| SOUP[word]).collect::<String>());
+    fn any_toml_fragments_have_a_result(words in proptest::collection::vec(0..FRAGMENTS.len(), 0..40)) {
+        check_any(&words.into_iter().map(|word| FRAGMENTS[word]).collect::<String>());
     }
 
     #[test]
-    fn a_mutated_pipeline_is_answered(
+    fn a_mutated_pipeline_has_a_result(
         which in any::<prop::sample::Index>(),
-        cuts in proptest::collection::vec((any::<prop::sample::Index>(), 0..30usize, 0..SOUP.len()), 1..5),
+        cuts in proptest::collection::vec((any::<prop::sample::Index>(), 0..30usize, 0..FRAGMENTS.len()), 1..5),
     ) {
         let files = pipelines("valid");
         let mut text: Vec<char> = read(&files[which.index(files.len())]).chars().collect();
         for (at, length, word) in cuts {
             let at = at.index(text.len() + 1);
             let end = (at + length).min(text.len());
-            text.splice(at..end, SOUP[word].chars());
+            text.splice(at..end, FRAGMENTS[word].chars());
         }
-        answer(&text.into_iter().collect::<String>());
+        check_any(&text.into_iter().collect::<String>());
     }
 
-    /// However the line of a password is broken, the password does not show.
+    /// In whatever way the line is broken.
     #[test]
-    fn a_broken_line_keeps_its_password(
+    fn the_password_of_a_broken_line_is_not_shown(
         key in prop::sample::select(vec!["\"sasl.password\"", "sasl.password", "ssl.key.password", "'client.secret'"]),
         sign in prop::sample::select(vec![" = ", "=", ": ", " ", " == ", " = = ", " =\n"]),
         open in prop::sample::select(vec!["\"", "'", "", "\"\"\"", "'''", "\"\"\"\n", "[\"", "[\n\"", "{ a = \"", "\"\\q"]),
@@ -146,14 +161,14 @@ proptest! {
         after in prop::sample::select(vec!["", "\n[bronze]\npth = 1\n", "\nx", "\n\"sasl.password\" = \"again\"\n"]),
     ) {
         let text = format!("{before}{key}{sign}{open}{PASSWORD}{close}{after}");
-        if let Err(mistakes) = config::check(&text, &env) {
-            let shown = mistakes.render("pipeline.toml", &text, false);
+        if let Err(errors) = config::check(&text, &env) {
+            let shown = errors.render("pipeline.toml", &text, false);
             prop_assert!(!shown.contains(PASSWORD), "{text}\n{shown}");
         }
     }
 }
 
-const SOUP: [&str; 45] = [
+const FRAGMENTS: [&str; 51] = [
     "[",
     "]",
     "[[",
@@ -198,23 +213,31 @@ const SOUP: [&str; 45] = [
     "[silver.a]\n",
     "\"64MiB\"",
     "topic = ",
+    "event_date",
+    "event_time",
+    "expired",
+    "interval_ms",
+    "[commit]\n",
+    "[[source]]\n",
     "\u{feff}",
 ];
 
-/// Whatever the text, there is an answer, and it can be shown.
-fn answer(text: &str) {
-    if let Err(mistakes) = config::check(text, &env) {
-        assert_told_well(Path::new("generated"), text, &mistakes);
-        mistakes.render("pipeline.toml", text, false);
+/// Any text can be checked, its errors can be shown, and it can be fixed.
+fn check_any(text: &str) {
+    if let Err(errors) = config::check(text, &env) {
+        assert_reported_well(Path::new("generated"), text, &errors);
+        errors.render("pipeline.toml", text, false);
     }
+    let fixed = config::fix(text).text;
+    assert_eq!(config::fix(&fixed).text, fixed, "{text}");
 }
 
-fn assert_told_well(file: &Path, text: &str, mistakes: &Mistakes) {
-    assert!(!mistakes.is_empty(), "{}", file.display());
-    assert!(mistakes.iter().is_sorted_by_key(|mistake| mistake.span.start), "{}", file.display());
-    for mistake in mistakes.iter() {
-        assert!(text.get(mistake.span.clone()).is_some(), "{}: {mistake:?}", file.display());
-        assert!(!mistake.message.is_empty() && !mistake.label.is_empty(), "{}: {mistake:?}", file.display());
+fn assert_reported_well(file: &Path, text: &str, errors: &ConfigErrors) {
+    assert!(!errors.is_empty(), "{}", file.display());
+    assert!(errors.iter().is_sorted_by_key(|error| error.span.start), "{}", file.display());
+    for error in errors.iter() {
+        assert!(text.get(error.span.clone()).is_some(), "{}: {error:?}", file.display());
+        assert!(!error.message.is_empty() && !error.label.is_empty(), "{}: {error:?}", file.display());
     }
 }
 
@@ -223,7 +246,7 @@ fn folder(name: &str) -> PathBuf {
 }
 
 fn pipelines(kind: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder(kind)).expect("list the pipelines");
+    let entries = fs::read_dir(folder(kind)).expect("list the folder");
     let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
     files.sort();
@@ -237,8 +260,8 @@ fn read(file: &Path) -> String {
 
 fn compare(expected: &Path, found: &str) {
     if std::env::var_os("UPDATE_EXPECTED").is_some() {
-        fs::write(expected, found).expect("write the answer");
+        fs::write(expected, found).expect("write the expected result");
     }
     let expected_text = fs::read_to_string(expected).unwrap_or_default();
-    assert!(expected_text == found, "{} holds\n{expected_text}\nbut silverd says\n{found}", expected.display());
+    assert!(expected_text == found, "{} contains\n{expected_text}\nbut the result is\n{found}", expected.display());
 }

@@ -1,6 +1,6 @@
-//! `silverd demo`: everything in one process. The embedded broker, the generator, the pipeline.
+//! `silverd demo`: everything in one process: the embedded broker, the generator, the pipeline and the dashboard.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -9,36 +9,41 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::beside::{self, PageArgs};
-use super::follow::Follow;
-use super::setup::Setup;
-use crate::flow::Run;
+use crate::app::config_watch::ConfigWatch;
+use crate::app::services::{self, DashboardArgs};
+use crate::app::setup::Setup;
 use crate::generate::{GenerateArgs, Sender};
-use crate::ingest::EmbeddedBroker;
-use crate::reload::Watch;
+use crate::pipeline::RunOptions;
+use crate::runtime::file_watch::FileWatch;
+use crate::source::EmbeddedBroker;
 
 #[derive(clap::Args, Debug)]
-pub struct DemoArgs {
+pub(super) struct DemoArgs {
     /// Events per second; 0: as fast as they are read
     #[arg(long, default_value_t = 100.0)]
     eps: f64,
-    /// Stop sending after so many events; the pipeline goes on
+    /// Stop sending after so many events; the pipeline keeps running
     #[arg(long, value_name = "EVENTS")]
     count: Option<u64>,
-    /// Send this file instead of made-up events, one JSON event a line
+    /// Send this file instead of generated events, one JSON event per line
     #[arg(long, value_name = "EVENTS.JSONL")]
-    file: Option<std::path::PathBuf>,
-    /// Makes the same events again
+    file: Option<PathBuf>,
+    /// Generate the same events at every start
     #[arg(long, conflicts_with = "file")]
     seed: Option<u64>,
     #[command(flatten)]
-    page: PageArgs,
+    dashboard: DashboardArgs,
 }
 
 const PARTITIONS: i32 = 4;
 
-pub async fn demo(file: &Path, args: DemoArgs, time: Option<Duration>, stop: CancellationToken) -> anyhow::Result<()> {
-    let setup = Setup::read(file)?;
+pub(super) async fn demo(
+    config: &Path,
+    args: DemoArgs,
+    time: Option<Duration>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let setup = Setup::read(config)?;
     let topic = setup.pipeline.source.topic.clone();
     let embedded = EmbeddedBroker::start(&topic, PARTITIONS)?;
     let bootstrap = embedded.bootstrap();
@@ -50,7 +55,7 @@ pub async fn demo(file: &Path, args: DemoArgs, time: Option<Duration>, stop: Can
         loaded = load => loaded??,
         () = stop.cancelled() => return Ok(()),
     };
-    // The plugins may have been built just now: the time counts from here.
+    // The first build of the plugins may take minutes, so `--for` counts from here.
     super::stop_after(time, &stop);
 
     let generate = GenerateArgs {
@@ -64,35 +69,36 @@ pub async fn demo(file: &Path, args: DemoArgs, time: Option<Duration>, stop: Can
         ..GenerateArgs::default()
     };
     let sender = Sender::connect(&generate.bootstrap, &topic, PARTITIONS, &stop).await?;
-    let taken = Arc::<AtomicU64>::default();
-    let gate = {
-        // The broker drops what it has no room for: nobody may run further ahead of the pipeline than it keeps.
-        let (sender, taken, ahead_max) = (sender.clone(), taken.clone(), embedded.ahead_bytes_max());
-        move || sender.progress().bytes.saturating_sub(taken.load(Relaxed)) < ahead_max
+    let bytes_read = Arc::<AtomicU64>::default();
+    let may_send = {
+        // The embedded broker drops records that it has no room for, so the generator must not be further ahead of the
+        // pipeline than what the broker holds.
+        let (sender, bytes_read, ahead_max) = (sender.clone(), bytes_read.clone(), embedded.ahead_bytes_max());
+        move || sender.progress().bytes.saturating_sub(bytes_read.load(Relaxed)) < ahead_max
     };
-    let generating = tokio::spawn(sender.produce(generate, gate, stop.child_token()));
+    let generating = tokio::spawn(sender.produce(generate, may_send, stop.child_token()));
 
-    let (sender, shown) = watch::channel(None);
-    let watch = Watch::start();
-    let run = Run {
-        pipeline: Follow::start(file, host.clone(), watch.clone(), setup.pipeline, setup.print),
+    let (sender, status) = watch::channel(None);
+    let watch = FileWatch::start();
+    let options = RunOptions {
+        pipeline: ConfigWatch::start(config, host.clone(), watch.clone(), setup.pipeline, setup.file_stamp),
         broker: Some(embedded.broker()),
-        base: setup.base,
+        base_dir: setup.base_dir,
         host,
         loaded,
         watch: Some(watch),
         drain: false,
-        taken,
-        fresh: Arc::default(),
+        bytes_read,
+        recent_rows: Arc::default(),
         status: sender,
     };
-    let mut page = args.page;
-    page.elsewhere = true;
-    let result = beside::run(run, page, shown, stop.clone()).await;
+    let mut dashboard = args.dashboard;
+    dashboard.try_next_ports = true;
+    let result = services::run(options, dashboard, status, stop.clone()).await;
     stop.cancel();
     generating.await??;
-    // Under cargo, it is cargo that the reader has at hand.
+    // Cargo sets this for what it runs: the reader then has cargo, and perhaps no installed silverd.
     let silverd = if std::env::var_os("CARGO").is_some() { "cargo run --release --" } else { "silverd" };
-    println!("Ask the tables: {silverd} query \"select channel, count(*) from page_view group by channel\"");
+    println!("Query the tables: {silverd} query \"select channel, count(*) from page_view group by channel\"");
     result
 }

@@ -1,84 +1,100 @@
-//! `silverd maintain`: what a running silverd does for its tables' files and logs, once and at once.
+//! `silverd maintain`: table maintenance by hand, which a running silverd does in the background.
 
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 use tokio_util::sync::CancellationToken;
 
-use super::setup::Setup;
-use crate::delta::Lease;
-use crate::maintenance::{Kept, Merged, NoRoom, Pace, Stopped, Swept, Tails, Trimmed, tidy};
+use crate::app::setup::Setup;
+use crate::delta::TableLock;
+use crate::maintenance::{
+    CleanedUp, Compacted, CompleteDays, MaintainedTable, MaintenanceError, Throttle, Vacuumed, remove_expired,
+};
 
 #[derive(clap::Args, Debug)]
 pub struct MaintainArgs {
-    /// Only this table, as `silverd query` names it [default: all of pipeline.toml]
+    /// Maintain only this table, by its name in `silverd query` [default: all tables of pipeline.toml]
     #[arg(value_name = "TABLE")]
     table: Option<String>,
-    /// Show what would be done, and do nothing
+    /// Show what would be done, without doing it
     #[arg(long)]
     dry_run: bool,
 }
 
+/// What was done for a table, or would be.
+struct Report {
+    compacted: Compacted,
+    vacuumed: Vacuumed,
+    cleaned_up: CleanedUp,
+}
+
 pub async fn maintain(file: &Path, args: MaintainArgs, stop: CancellationToken) -> anyhow::Result<()> {
     let setup = Setup::read(file)?;
-    let all = Kept::all(&setup.pipeline, &setup.base);
-    let names: Vec<&str> = all.iter().map(|kept| kept.name.as_str()).collect();
-    let wanted = |kept: &&Kept| args.table.as_ref().is_none_or(|table| kept.name == *table);
-    let tables: Vec<&Kept> = all.iter().filter(wanted).collect();
+    let all = MaintainedTable::all(&setup.pipeline, &setup.base_dir);
+    let names: Vec<&str> = all.iter().map(|table| table.name.as_str()).collect();
+    let is_wanted = |table: &&MaintainedTable| args.table.as_ref().is_none_or(|name| table.name == *name);
+    let tables: Vec<&MaintainedTable> = all.iter().filter(is_wanted).collect();
     if tables.is_empty() {
         bail!("there is no table {}; the tables are {}", args.table.unwrap_or_default(), names.join(", "));
     }
-    let pace = Pace::at_once(stop);
-    let mut short = None;
-    for kept in tables {
-        match of_table(&setup, kept, args.dry_run, &pace).await {
-            Ok(()) => {}
-            Err(failure) if failure.is::<Stopped>() => bail!("stopped: what was not told as done is as it was"),
-            // Old files are gone by then, and other tables may lie elsewhere.
-            Err(failure) if failure.is::<NoRoom>() => {
-                println!("{}: its small files stay as they are", kept.name);
-                short = Some(failure);
+    let throttle = Throttle::unlimited(stop);
+    let mut disk_space_low = None;
+    for table in tables {
+        match maintain_table(&setup, table, args.dry_run, &throttle).await {
+            Ok(Some(report)) => report.print(&table.name, args.dry_run),
+            Ok(None) => println!("{}: nothing was written yet", table.name),
+            Err(MaintenanceError::Stopped) => bail!("interrupted; tables not listed above are unchanged"),
+            // Its old files are removed by then, and other tables may be on another disk.
+            Err(failure @ MaintenanceError::DiskSpaceLow { .. }) => {
+                println!("{}: its small files were not compacted", table.name);
+                disk_space_low = Some(failure);
             }
-            Err(failure) => return Err(failure.context(format!("care for table {}", kept.name))),
+            Err(MaintenanceError::Failed(failure)) => {
+                return Err(failure.context(format!("maintain table {}", table.name)));
+            }
         }
     }
-    short.map_or(Ok(()), Err)
+    disk_space_low.map_or(Ok(()), |failure| Err(failure.into()))
 }
 
-async fn of_table(setup: &Setup, kept: &Kept, rehearsal: bool, pace: &Pace) -> anyhow::Result<()> {
+/// `None` if the table does not exist yet.
+async fn maintain_table(
+    setup: &Setup,
+    maintained: &MaintainedTable,
+    dry_run: bool,
+    throttle: &Throttle,
+) -> Result<Option<Report>, MaintenanceError> {
     let config = &setup.pipeline.maintenance;
-    let Some((mut table, files)) = kept.open().await? else {
-        println!("{}: nothing written yet", kept.name);
-        return Ok(());
-    };
-    if rehearsal {
-        let swept = kept.sweep(&table, config, true, pace).await?;
-        let trimmed = kept.trim(&table, config, true, pace).await?;
-        let merged = kept.would_merge(files, config, Tails::OfAllDays);
-        tell(&kept.name, merged, swept, trimmed, true);
-        return Ok(());
+    let Some((mut table, files)) = maintained.open().await? else { return Ok(None) };
+    if dry_run {
+        let vacuumed = maintained.vacuum(&table, config, true, throttle).await?;
+        let cleaned_up = maintained.clean_up_log(&table, config, true, throttle).await?;
+        let compacted = maintained.plan_compaction(files, config, CompleteDays::All);
+        return Ok(Some(Report { compacted, vacuumed, cleaned_up }));
     }
-    let busy =
-        || anyhow!("a correction, or another maintenance of it, is at work: run the command again when it is over");
-    let _lease = Lease::alone(&kept.path)?.with_context(busy)?;
-    let (swept, trimmed) = tidy(&setup.pipeline, &setup.base, kept, &mut table, pace).await?;
+    let locked = || anyhow!("a correction or another maintenance of the table is running; run the command again later");
+    let _lock = TableLock::exclusive(&maintained.path)?.with_context(locked)?;
+    let (vacuumed, cleaned_up) =
+        remove_expired(&setup.pipeline, &setup.base_dir, maintained, &mut table, throttle).await?;
     let files = table.files().await?;
-    let merged = kept.merge(&mut table, files, config, Tails::OfAllDays, pace).await?;
-    tell(&kept.name, merged, swept, trimmed, false);
-    Ok(())
+    let compacted = maintained.compact(&mut table, files, config, CompleteDays::All, throttle).await?;
+    Ok(Some(Report { compacted, vacuumed, cleaned_up }))
 }
 
-fn tell(table: &str, merged: Merged, swept: Swept, trimmed: Trimmed, rehearsal: bool) {
-    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    let (merge, remove) = if rehearsal { ("would merge", "would remove") } else { ("merged", "removed") };
-    println!(
-        "{table}: {merge} {} files ({}) into {}; {remove} {} files ({}), {} entries and {} checkpoints of the log",
-        merged.files,
-        mib(merged.bytes),
-        merged.merges,
-        swept.files,
-        mib(swept.bytes),
-        trimmed.entries,
-        trimmed.checkpoints,
-    );
+impl Report {
+    fn print(&self, table: &str, dry_run: bool) {
+        let Self { compacted, vacuumed, cleaned_up } = self;
+        let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+        let (compact, remove) = if dry_run { ("would compact", "would remove") } else { ("compacted", "removed") };
+        println!(
+            "{table}: {compact} {} files ({}) into {}; {remove} {} files ({}), {} log entries and {} checkpoints",
+            compacted.files,
+            mib(compacted.bytes),
+            compacted.compactions,
+            vacuumed.files,
+            mib(vacuumed.bytes),
+            cleaned_up.entries,
+            cleaned_up.checkpoints,
+        );
+    }
 }

@@ -1,4 +1,4 @@
-//! `silverd quarantine`: what waits there, one event in full, and the same events under the plugin of today.
+//! `silverd quarantine`: lists rejected events, shows one in full, and replays them with the current plugin versions.
 
 use std::path::Path;
 
@@ -7,54 +7,55 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use silverd_core::verdict::Code;
+use silverd_core::outcome::Code;
 use tokio_util::sync::CancellationToken;
 
 use super::progress::Progress;
 use super::query;
-use super::rebuild::load;
-use super::setup::Setup;
-use crate::correct::{Correction, undisturbed, waiting};
-use crate::quarantine::KIND;
-use crate::side::SideTable;
+use super::rebuild::{INTERRUPTED, load};
+use crate::app::setup::Setup;
+use crate::corrections::{Correction, CorrectionError, QuarantinedEvents, retry_on_conflict};
+use crate::delta::is_table;
+use crate::tables::quarantine::KIND;
+use crate::tables::side_output::SideOutput;
 
 #[derive(clap::Subcommand, Debug)]
 pub enum QuarantineCommand {
-    /// List the rejected events, the newest first, and count them by table and code
+    /// List the rejected events, newest first, and count them by table and code
     List(ListArgs),
     /// Show one event in full, by its id: table/partition/offset
     Show {
         #[arg(value_name = "ID")]
         id: String,
     },
-    /// Hand the waiting events to the plugins of today: those that pass become rows, once, and are marked as resolved
+    /// Transform unresolved events with the current plugin versions: accepted ones become rows, once, and are resolved
     Replay(ReplayArgs),
 }
 
 #[derive(clap::Args, Debug)]
 pub struct ListArgs {
-    /// Only events that were meant for this Silver table
+    /// Only events of this Silver table
     #[arg(long)]
     table: Option<String>,
-    /// Only this kind of fault, e.g. malformed
+    /// Only events with this code, e.g. malformed
     #[arg(long, value_parser = code)]
     code: Option<Code>,
-    /// Resolved ones, too
+    /// Also resolved events
     #[arg(long)]
     all: bool,
     #[arg(long, default_value_t = 20, value_name = "EVENTS")]
     limit: usize,
-    /// Answer as one JSON array of objects
+    /// Print one JSON array of objects
     #[arg(long)]
     json: bool,
 }
 
 #[derive(clap::Args, Debug)]
 pub struct ReplayArgs {
-    /// Only events that were meant for this Silver table
+    /// Only events of this Silver table
     #[arg(long)]
     table: Option<String>,
-    /// Only this kind of fault, e.g. malformed
+    /// Only events with this code, e.g. malformed
     #[arg(long, value_parser = code)]
     code: Option<Code>,
 }
@@ -63,7 +64,7 @@ fn code(text: &str) -> Result<Code, String> {
     let codes = Code::ALL.iter().find(|code| code.as_str() == text).copied();
     codes.ok_or_else(|| {
         let all: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
-        format!("no such code; the codes are {}", all.join(", "))
+        format!("no such code; expected one of {}", all.join(", "))
     })
 }
 
@@ -76,12 +77,12 @@ pub async fn quarantine(file: &Path, command: QuarantineCommand, stop: Cancellat
     }
 }
 
-/// How much of a reason a list shows.
+/// Characters of a reason that a list shows.
 const REASON_CHARS_MAX: usize = 80;
 
 async fn list(setup: &Setup, args: ListArgs) -> anyhow::Result<()> {
-    if !is_there(setup) {
-        println!("{}", if args.json { "[]" } else { "nothing was ever rejected" });
+    if !exists(setup) {
+        println!("{}", if args.json { "[]" } else { "no event was ever rejected" });
         return Ok(());
     }
     let mut wanted = vec!["true".to_owned()];
@@ -103,9 +104,9 @@ async fn list(setup: &Setup, args: ListArgs) -> anyhow::Result<()> {
     if args.json {
         return query::print(setup, &events, true).await;
     }
-    let (_, found) = query::answer(setup, &events).await?;
+    let (_, found) = query::collect(setup, &events).await?;
     if found.iter().all(|batch| batch.num_rows() == 0) {
-        println!("nothing waits here; --all shows what was resolved");
+        println!("no unresolved events; --all lists the resolved ones, too");
         return Ok(());
     }
     query::print(
@@ -122,26 +123,26 @@ async fn list(setup: &Setup, args: ListArgs) -> anyhow::Result<()> {
 
 async fn show(setup: &Setup, id: &str) -> anyhow::Result<()> {
     let parts: Vec<&str> = id.split('/').collect();
-    let place = match parts[..] {
+    let position = match parts[..] {
         [table, partition, offset] => {
-            partition.parse::<i32>().ok().zip(offset.parse::<i64>().ok()).map(|at| (table, at))
+            partition.parse::<i32>().ok().zip(offset.parse::<i64>().ok()).map(|position| (table, position))
         }
         _ => None,
     };
-    let Some((table, (partition, offset))) = place else {
+    let Some((table, (partition, offset))) = position else {
         bail!(
-            "`{id}` is no id: expected table/partition/offset, such as page_view/0/123. `silverd quarantine list` shows them"
+            "`{id}` is not an id: expected table/partition/offset, such as page_view/0/123. `silverd quarantine list` shows ids"
         );
     };
     setup.table(table)?;
-    if !is_there(setup) {
-        bail!("nothing was ever rejected: there is no quarantine yet");
+    if !exists(setup) {
+        bail!("no event was ever rejected: there is no quarantine yet");
     }
     let sql = format!(
         "select * from quarantine where \"table\" = '{table}' and partition = {partition} and \"offset\" = {offset} order \
          by quarantined_at desc"
     );
-    let (_, batches) = query::answer(setup, &sql).await?;
+    let (_, batches) = query::collect(setup, &sql).await?;
     let mut found = false;
     for batch in &batches {
         for row in 0..batch.num_rows() {
@@ -150,9 +151,9 @@ async fn show(setup: &Setup, id: &str) -> anyhow::Result<()> {
         }
     }
     if !found {
-        bail!("the quarantine has no event {id}; `silverd quarantine list --all` shows what it has");
+        bail!("the quarantine has no event {id}; `silverd quarantine list --all` lists its events");
     }
-    println!("once the plugin takes it: silverd quarantine replay --table {table}");
+    println!("once the plugin accepts it, run: silverd quarantine replay --table {table}");
     Ok(())
 }
 
@@ -172,7 +173,7 @@ fn print_event(batch: &RecordBatch, row: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// JSON is laid out; what is no text is shown with its bytes escaped.
+/// JSON is indented; bytes that are not text are escaped.
 fn readable(bytes: &[u8]) -> String {
     if let Ok(json) = serde_json::from_slice::<serde_json::Value>(bytes)
         && let Ok(pretty) = serde_json::to_string_pretty(&json)
@@ -183,45 +184,45 @@ fn readable(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
 }
 
-fn is_there(setup: &Setup) -> bool {
-    setup.base.join(&*setup.pipeline.quarantine.path).join("_delta_log").is_dir()
+fn exists(setup: &Setup) -> bool {
+    is_table(&setup.base_dir.join(&*setup.pipeline.quarantine.path))
 }
 
 async fn replay(setup: &Setup, args: ReplayArgs, stop: CancellationToken) -> anyhow::Result<()> {
     let tables = setup.tables(args.table.as_deref())?;
-    if !is_there(setup) {
-        println!("nothing was ever rejected");
+    if !exists(setup) {
+        println!("no event was ever rejected");
         return Ok(());
     }
     for index in tables {
         let name = &setup.pipeline.silver[index].name;
         tokio::select! {
-            done = undisturbed(name, async || replay_table(setup, index, args.code).await) => done?,
-            () = stop.cancelled() => bail!("stopped: what was not told as done waits in the quarantine as before"),
+            done = retry_on_conflict(name, async || replay_table(setup, index, args.code).await) => done?,
+            () = stop.cancelled() => bail!(INTERRUPTED),
         }
     }
     Ok(())
 }
 
-async fn replay_table(setup: &Setup, index: usize, code: Option<Code>) -> anyhow::Result<()> {
+async fn replay_table(setup: &Setup, index: usize, code: Option<Code>) -> Result<(), CorrectionError> {
     let name = &setup.pipeline.silver[index].name;
-    let path = setup.base.join(&*setup.pipeline.quarantine.path);
-    let side = SideTable::open(&KIND, path).await?;
-    let waiting = waiting(&side, name, code.map(Code::as_str)).await.context("read the quarantine")?;
-    let events = waiting.places.len();
+    let path = setup.base_dir.join(&*setup.pipeline.quarantine.path);
+    let quarantine = SideOutput::open(&KIND, path).await?;
+    let quarantined = QuarantinedEvents::read(&quarantine, name, code).await.context("read the quarantine")?;
+    let events = quarantined.len();
     if events == 0 {
-        println!("{name}: nothing waits");
+        println!("{name}: no unresolved events");
         return Ok(());
     }
     let plugin = load(setup, index).await?;
-    let correction = Correction::open(&setup.pipeline, &setup.base, index, plugin).await?;
+    let correction = Correction::open(&setup.pipeline, &setup.base_dir, index, plugin).await?;
     let progress = Progress::new(name);
-    let result = correction.replay(waiting, &mut |done, total| progress.show(done, total)).await;
+    let result = correction.replay(quarantined, &mut |done, total| progress.show(done, total)).await;
     progress.clear();
-    let outcome = result?;
+    let summary = result?;
     println!(
         "{name}: {} of {events} events resolved ({} rows), {} rejected again",
-        outcome.resolved, outcome.counts.rows, outcome.counts.rejected
+        summary.resolved, summary.counts.rows, summary.counts.rejected
     );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `silverd run`: the pipeline, against the brokers of pipeline.toml.
+//! `silverd run`: the pipeline, against the brokers in pipeline.toml.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,43 +6,43 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::beside::{self, PageArgs};
-use super::follow::Follow;
-use super::setup::Setup;
-use crate::flow::Run;
-use crate::reload::Watch;
-use crate::silver::Loaded;
+use crate::app::config_watch::ConfigWatch;
+use crate::app::services::{self, DashboardArgs};
+use crate::app::setup::Setup;
+use crate::pipeline::RunOptions;
+use crate::plugin::Loaded;
+use crate::runtime::file_watch::FileWatch;
 
 #[derive(clap::Args, Debug)]
-pub struct RunArgs {
-    /// End when everything that is in the topic now is in the tables
+pub(super) struct RunArgs {
+    /// Stop when everything that is in the topic now is in the tables
     #[arg(long)]
     drain: bool,
     #[command(flatten)]
-    page: PageArgs,
+    dashboard: DashboardArgs,
 }
 
-pub async fn run(file: &Path, args: RunArgs, stop: CancellationToken) -> anyhow::Result<()> {
-    let setup = Setup::read(file)?;
+pub(super) async fn run(config: &Path, args: RunArgs, stop: CancellationToken) -> anyhow::Result<()> {
+    let setup = Setup::read(config)?;
     let host = setup.host()?;
-    // A drain is one piece of work, with what lies there when it begins.
-    let watch = (!args.drain).then(Watch::start);
+    // A drain uses one version of pipeline.toml and of each plugin from start to end.
+    let watch = (!args.drain).then(FileWatch::start);
     let pipeline = match &watch {
-        Some(watch) => Follow::start(file, host.clone(), watch.clone(), setup.pipeline, setup.print),
+        Some(watch) => ConfigWatch::start(config, host.clone(), watch.clone(), setup.pipeline, setup.file_stamp),
         None => watch::channel(Arc::new(setup.pipeline)).1,
     };
-    let (sender, shown) = watch::channel(None);
-    let run = Run {
+    let (sender, status) = watch::channel(None);
+    let options = RunOptions {
         pipeline,
         broker: None,
-        base: setup.base,
+        base_dir: setup.base_dir,
         host,
         loaded: Loaded::new(),
         watch,
         drain: args.drain,
-        taken: Arc::default(),
-        fresh: Arc::default(),
+        bytes_read: Arc::default(),
+        recent_rows: Arc::default(),
         status: sender,
     };
-    beside::run(run, args.page, shown, stop).await
+    services::run(options, args.dashboard, status, stop).await
 }

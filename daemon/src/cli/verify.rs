@@ -1,4 +1,4 @@
-//! `silverd verify`: proves from the logs that every event is accounted for, and compares the rows, if it is asked to.
+//! `silverd verify`: checks from the logs that every event is accounted for; on request, compares every row.
 
 use std::path::Path;
 
@@ -6,21 +6,21 @@ use anyhow::bail;
 use tokio_util::sync::CancellationToken;
 
 use super::progress::Progress;
-use super::setup::Setup;
-use crate::verify::{self, Report, Wanted};
+use crate::app::setup::Setup;
+use crate::verify::{self, Report, SelectedTables, Verified};
 
 #[derive(clap::Args, Debug)]
 pub struct VerifyArgs {
-    /// Silver tables [default: all of pipeline.toml]
+    /// Silver tables [default: all tables of pipeline.toml]
     #[arg(value_name = "TABLE")]
     tables: Vec<String>,
-    /// Judge what Bronze has again, and compare every row
+    /// Transform the events of Bronze again, and compare every row
     #[arg(long)]
     deep: bool,
-    /// With --deep: rows that cannot be compared, since their plugin is not here, are an error
+    /// With --deep: fail if rows cannot be compared because their plugin is not available
     #[arg(long, requires = "deep")]
     strict: bool,
-    /// One JSON object instead of a table
+    /// Print a JSON object instead of a table
     #[arg(long)]
     json: bool,
 }
@@ -30,17 +30,17 @@ pub async fn verify(file: &Path, args: VerifyArgs, stop: CancellationToken) -> a
     for table in &args.tables {
         setup.table(table)?;
     }
-    let wanted = Wanted((!args.tables.is_empty()).then_some(args.tables));
+    let selected = SelectedTables((!args.tables.is_empty()).then_some(args.tables));
     let work = async {
-        let mut proven = verify::logs(&setup.pipeline, &setup.base, &wanted).await?;
+        let mut verified = verify::verify_logs(&setup.pipeline, &setup.base_dir, &selected).await?;
         if args.deep {
-            compare(&setup, &mut proven).await?;
+            compare_rows(&setup, &mut verified).await?;
         }
-        anyhow::Ok(Report::of(&proven))
+        anyhow::Ok(Report::new(&verified))
     };
     let report = tokio::select! {
         report = work => report?,
-        () = stop.cancelled() => bail!("stopped before the end: nothing is proven"),
+        () = stop.cancelled() => bail!("interrupted: the verification is incomplete"),
     };
     if args.json {
         println!("{}", report.json());
@@ -49,21 +49,22 @@ pub async fn verify(file: &Path, args: VerifyArgs, stop: CancellationToken) -> a
     }
     match report.errors() + if args.strict { report.not_compared() } else { 0 } {
         0 => Ok(()),
-        1 => bail!("the tables do not hold what their logs promise: 1 error"),
-        errors => bail!("the tables do not hold what their logs promise: {errors} errors"),
+        1 => bail!("verification failed: 1 error"),
+        errors => bail!("verification failed: {errors} errors"),
     }
 }
 
-async fn compare(setup: &Setup, proven: &mut verify::Proven) -> anyhow::Result<()> {
+async fn compare_rows(setup: &Setup, verified: &mut Verified) -> anyhow::Result<()> {
     let mut bar: Option<(String, Progress)> = None;
-    let mut show = |table: &str, done: u64, all: u64| {
-        if bar.as_ref().is_none_or(|(of, _)| of != table) {
+    let mut show = |table: &str, done: u64, total: u64| {
+        if bar.as_ref().is_none_or(|(shown, _)| shown != table) {
             bar.iter().for_each(|(_, bar)| bar.clear());
             bar = Some((table.to_owned(), Progress::new(table)));
         }
-        bar.iter().for_each(|(_, bar)| bar.show(done, all));
+        bar.iter().for_each(|(_, bar)| bar.show(done, total));
     };
-    let compared = verify::compare_rows(&setup.pipeline, &setup.base, &setup.host()?, proven, &mut show).await;
+    let host = setup.host()?;
+    let compared = verify::compare_rows(&setup.pipeline, &setup.base_dir, &host, verified, &mut show).await;
     bar.iter().for_each(|(_, bar)| bar.clear());
     compared
 }

@@ -1,4 +1,4 @@
-//! Which plugin has written which offsets of a table, by the table's log alone.
+//! Which plugin wrote which offsets of a table, from the commit info in the table's log.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,16 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
-use silverd_core::account::Counts;
+use silverd_core::counts::Counts;
 
-use super::log::{LOG, newest_version, version_of_commit};
+use super::log::{LOG_FOLDER, newest_version, version_of_commit};
 
-/// Commits that follow one another and are of the same plugin.
+/// Commits that are searched for the last plugin.
+const COMMITS_MAX: u64 = 1_000;
+
+/// Consecutive commits of the same plugin.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Span {
+pub(crate) struct PluginSpan {
     /// SHA-256 of the plugin's file.
     pub digest: String,
     pub interface: String,
@@ -24,65 +27,32 @@ pub struct Span {
     /// Milliseconds since the epoch.
     pub first_at_ms: i64,
     pub last_at_ms: i64,
-    /// Of each log partition `cluster:topic:partition`, the offsets from the first to the last, end exclusive.
+    /// The first and the last offset of each log partition `cluster:topic:partition`, end exclusive.
     pub ranges: BTreeMap<String, [i64; 2]>,
     pub counts: Counts,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Line {
-    commit_info: Option<Info>,
-}
-
-#[derive(Deserialize)]
-struct Info {
-    #[serde(default)]
-    timestamp: i64,
-    silverd: Option<Ours>,
-}
-
-/// What a worker leaves in a commit's info; see "Commit info" in docs/ARCHITECTURE.md.
-#[derive(Deserialize)]
-struct Ours {
-    #[serde(default)]
-    ranges: BTreeMap<String, [i64; 2]>,
-    #[serde(default)]
-    counts: Counts,
-    plugin: Option<By>,
-}
-
-#[derive(Deserialize)]
-struct By {
-    digest: String,
-    #[serde(default)]
-    interface: String,
-}
-
-/// The spans of a table, the oldest first, as far back as its log goes.
-pub async fn history(store: &dyn ObjectStore) -> anyhow::Result<Vec<Span>> {
-    let files: Vec<_> = store.list(Some(&Path::from(LOG))).map_ok(|meta| meta.location).try_collect().await?;
+/// The spans of a table, oldest first, as far back as its log reaches.
+pub(crate) async fn plugin_history(store: &dyn ObjectStore) -> anyhow::Result<Vec<PluginSpan>> {
+    let files: Vec<_> = store.list(Some(&Path::from(LOG_FOLDER))).map_ok(|meta| meta.location).try_collect().await?;
     let mut commits: Vec<_> = files.into_iter().filter_map(|path| Some((version_of_commit(&path)?, path))).collect();
     commits.sort();
     let mut spans = Vec::new();
     for (version, path) in commits {
         let bytes = store.get(&path).await?.bytes().await?;
-        add(&mut spans, version, &bytes).with_context(|| format!("read commit {path}"))?;
+        add_commit(&mut spans, version, &bytes).with_context(|| format!("read commit {path}"))?;
     }
     Ok(spans)
 }
 
-/// How far back the last plugin is looked for.
-const COMMITS_MAX: u64 = 1_000;
-
-/// The digest of the plugin that made a table's newest progress; `None` if the log does not tell, or not any more.
-pub async fn last_plugin(log: &LogStoreRef) -> anyhow::Result<Option<String>> {
+/// The digest of the plugin that made a table's newest progress; `None` if the log does not say, or no longer does.
+pub(crate) async fn last_plugin(log: &LogStoreRef) -> anyhow::Result<Option<String>> {
     let newest = newest_version(log.object_store(None).as_ref()).await?.unwrap_or(0);
     for version in (newest.saturating_sub(COMMITS_MAX)..=newest).rev() {
         let Some(bytes) = log.read_commit_entry(version).await? else { return Ok(None) };
         let mut spans = Vec::new();
-        add(&mut spans, version, &bytes).with_context(|| format!("read commit {version}"))?;
-        // A correction makes no progress, and says nothing of what comes next.
+        add_commit(&mut spans, version, &bytes).with_context(|| format!("read commit {version}"))?;
+        // A correction makes no progress, and its plugin need not be the active one.
         if let Some(span) = spans.pop().filter(|span| !span.ranges.is_empty()) {
             return Ok(Some(span.digest));
         }
@@ -90,21 +60,51 @@ pub async fn last_plugin(log: &LogStoreRef) -> anyhow::Result<Option<String>> {
     Ok(None)
 }
 
-fn add(spans: &mut Vec<Span>, version: u64, commit: &[u8]) -> anyhow::Result<()> {
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Line {
+    commit_info: Option<CommitInfo>,
+}
+
+#[derive(Deserialize)]
+struct CommitInfo {
+    #[serde(default)]
+    timestamp: i64,
+    silverd: Option<SilverdInfo>,
+}
+
+/// What a worker writes into a commit's info; see "Commit info" in docs/ARCHITECTURE.md.
+#[derive(Deserialize)]
+struct SilverdInfo {
+    #[serde(default)]
+    ranges: BTreeMap<String, [i64; 2]>,
+    #[serde(default)]
+    counts: Counts,
+    plugin: Option<PluginInfo>,
+}
+
+#[derive(Deserialize)]
+struct PluginInfo {
+    digest: String,
+    #[serde(default)]
+    interface: String,
+}
+
+fn add_commit(spans: &mut Vec<PluginSpan>, version: u64, commit: &[u8]) -> anyhow::Result<()> {
     let needle = memchr::memmem::Finder::new(b"\"commitInfo\"");
     for line in commit.split(|byte| *byte == b'\n').filter(|line| needle.find(line).is_some()) {
-        let Some(Info { timestamp, silverd: Some(Ours { ranges, counts, plugin: Some(by) }) }) =
+        let Some(CommitInfo { timestamp, silverd: Some(SilverdInfo { ranges, counts, plugin: Some(plugin) }) }) =
             serde_json::from_slice::<Line>(line)?.commit_info
         else {
             continue;
         };
-        let same = spans.last_mut().filter(|span| span.digest == by.digest && span.interface == by.interface);
+        let same = spans.last_mut().filter(|span| span.digest == plugin.digest && span.interface == plugin.interface);
         let span = match same {
             Some(span) => span,
             None => {
-                spans.push(Span {
-                    digest: by.digest,
-                    interface: by.interface,
+                spans.push(PluginSpan {
+                    digest: plugin.digest,
+                    interface: plugin.interface,
                     first_version: version,
                     last_version: version,
                     commits: 0,
@@ -131,7 +131,7 @@ fn add(spans: &mut Vec<Span>, version: u64, commit: &[u8]) -> anyhow::Result<()>
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
     use super::*;
 
     fn commit(digest: &str, start: i64, end: i64, rows: u64) -> String {
@@ -143,13 +143,13 @@ mod tests {
     }
 
     #[test]
-    fn commits_of_one_plugin_make_one_span() {
+    fn consecutive_commits_of_a_plugin_are_one_span() {
         let mut spans = Vec::new();
         let optimize = "{\"commitInfo\":{\"timestamp\":9,\"operation\":\"OPTIMIZE\"}}\n".to_owned();
         let commits =
             [commit("a", 0, 10, 9), commit("a", 10, 20, 1), optimize, commit("b", 20, 25, 5), commit("a", 25, 30, 5)];
         for (version, text) in commits.iter().enumerate() {
-            add(&mut spans, version as u64, text.as_bytes()).unwrap();
+            add_commit(&mut spans, version as u64, text.as_bytes()).unwrap();
         }
         let shown: Vec<_> = spans
             .iter()

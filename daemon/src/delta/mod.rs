@@ -1,30 +1,48 @@
-//! Delta tables, as silverd writes them: progress is a `txn` action in the commit that holds the rows.
+//! Delta tables as silverd reads and writes them: a commit stores the rows and, as `txn` actions, the progress they
+//! stand for.
 
+mod checkpoint;
 mod commit;
 mod conform;
+mod create;
+mod data_file;
+mod day;
+mod definition;
 mod file;
+mod file_writer;
 mod history;
-mod lease;
-mod lister;
+mod local_store;
+mod location;
 mod log;
-mod read;
+mod parquet_reader;
 mod reader;
 mod schema;
-mod state;
-mod stream;
+mod stats;
 mod table;
+mod table_files;
+mod table_lock;
+mod transactions;
 mod widen;
 
+pub(crate) use checkpoint::{action_texts, verify_checkpoint};
 pub use commit::{Change, CommitError, Committed, checkpoints_done};
-pub use conform::conform;
-pub use file::{Encoder, NewFile, ROW_GROUP_ROWS_MAX, writer_properties};
-pub use history::{Span, history, last_plugin};
-pub use lease::Lease;
-pub use log::{LogFiles, entry_path, list, read_whole_checkpoint, texts, transactions};
-pub use read::{RowGroups, columns};
-pub use reader::Reader;
-pub use state::Files;
-pub use stream::FileWriter;
-pub use table::{
-    DataFile, LOG_FOLDER, OPENINGS_MAX, Spec, Table, days_of, files_at, files_of, info_in, log_at, offsets_of, url_of,
-};
+pub(crate) use conform::conform;
+pub use create::TableSpec;
+pub use data_file::DataFile;
+pub(crate) use data_file::{list_days, list_files, list_files_at};
+pub(crate) use day::EVENT_DATE;
+pub(crate) use file::ROW_GROUP_ROWS_MAX;
+pub use file::{Encoder, NewFile, writer_properties};
+pub(crate) use file_writer::FileWriter;
+pub(crate) use history::{PluginSpan, last_plugin, plugin_history};
+pub(crate) use location::{open_log, table_url};
+pub use log::{LOG_FOLDER, is_table, log_dir};
+pub(crate) use log::{LogFiles, entry_path, list_log};
+pub(crate) use parquet_reader::RowGroups;
+pub use parquet_reader::read_columns;
+pub use reader::TableReader;
+pub use table::Table;
+pub(crate) use table::silverd_info;
+pub use table_files::TableFiles;
+pub use table_lock::TableLock;
+pub(crate) use transactions::read_offsets;

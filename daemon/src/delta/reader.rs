@@ -1,5 +1,5 @@
-//! Reading a table that somebody else may write at this moment: its newest version, a view of it, and the days that
-//! changed since.
+//! Reading a table while another process may write it: its newest version, its rows, and the days that changed since a
+//! version.
 
 use std::collections::BTreeSet;
 use std::path::Path as FilePath;
@@ -13,52 +13,55 @@ use deltalake_core::kernel::Action;
 use deltalake_core::logstore::{LogStoreRef, get_actions};
 use sha2::{Digest as _, Sha256};
 
+use super::data_file::list_days;
+use super::day::{EVENT_DATE, parse_day};
+use super::location::open_log;
 use super::log::newest_version;
-use super::table::{days_of, log_at};
 
 /// A table that is only read.
-pub struct Reader {
+pub struct TableReader {
     log: LogStoreRef,
 }
 
-impl Reader {
-    /// `None` where there is no table.
+impl TableReader {
+    /// `None` if there is no table.
     pub fn open(path: &FilePath) -> anyhow::Result<Option<Self>> {
-        Ok(log_at(path)?.map(|log| Self { log }))
+        Ok(open_log(path)?.map(|log| Self { log }))
     }
 
     pub fn log(&self) -> &LogStoreRef {
         &self.log
     }
 
-    /// `None` while the table is being made.
+    /// The newest version; `None` while the table is being created.
     pub async fn version(&self) -> anyhow::Result<Option<u64>> {
         newest_version(self.log.object_store(None).as_ref()).await
     }
 
-    /// The table as of a version, for DataFusion. Its files are looked up anew at every query, and held by nobody.
-    pub async fn at(&self, version: u64) -> anyhow::Result<Arc<dyn TableProvider>> {
+    /// The table at a version, for DataFusion, which lists the files again for every query.
+    pub(crate) async fn provider_at(&self, version: u64) -> anyhow::Result<Arc<dyn TableProvider>> {
         let table = DeltaTable::new(self.log.clone());
         Ok(table.table_provider().with_table_version(version).await?)
     }
 
-    /// What a log's entry looks like: the log of a table that was made anew has another one at the same version. `None` if
-    /// the entry has been cleaned away.
-    pub async fn mark(&self, version: u64) -> anyhow::Result<Option<String>> {
+    /// A digest of a version's commit, which differs if the table was deleted and created again. `None` if the commit
+    /// has been cleaned up.
+    pub(crate) async fn entry_digest(&self, version: u64) -> anyhow::Result<Option<String>> {
         let bytes = self.log.read_commit_entry(version).await?;
         Ok(bytes.map(|bytes| Sha256::digest(&bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect()))
     }
 
-    /// The days whose rows changed behind `since`, up to `version`; `None` if the log does not tell any more.
-    pub async fn days_changed(&self, since: u64, version: u64) -> anyhow::Result<Option<BTreeSet<NaiveDate>>> {
+    /// The days whose rows changed after version `since`, up to `version`; `None` if the log no longer has these
+    /// commits.
+    pub(crate) async fn days_changed(&self, since: u64, version: u64) -> anyhow::Result<Option<BTreeSet<NaiveDate>>> {
         let mut days = BTreeSet::new();
         for version in since + 1..=version {
             let Some(bytes) = self.log.read_commit_entry(version).await? else { return Ok(None) };
             for action in get_actions(version, &bytes).with_context(|| format!("read commit {version}"))? {
                 let day = match &action {
-                    Action::Add(add) if add.data_change => add.partition_values.get("event_date"),
-                    Action::Remove(gone) if gone.data_change => match &gone.partition_values {
-                        Some(values) => values.get("event_date"),
+                    Action::Add(add) if add.data_change => add.partition_values.get(EVENT_DATE),
+                    Action::Remove(remove) if remove.data_change => match &remove.partition_values {
+                        Some(values) => values.get(EVENT_DATE),
                         None => return Ok(None),
                     },
                     _ => continue,
@@ -70,12 +73,7 @@ impl Reader {
     }
 
     /// Every day of which the table has rows.
-    pub async fn days(&self) -> anyhow::Result<BTreeSet<NaiveDate>> {
-        days_of(&self.log).await
+    pub(crate) async fn days(&self) -> anyhow::Result<BTreeSet<NaiveDate>> {
+        list_days(&self.log).await
     }
-}
-
-/// A day as Delta writes it.
-pub fn parse_day(text: &str) -> Option<NaiveDate> {
-    text.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! Arrow schemas as Delta schemas; whether a table that stands there can take what is to be written; and how it grows.
+//! Conversions between Arrow schemas, Delta schemas and the column descriptions that schema evolution works with.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use deltalake_core::kernel::{ArrayType, DataType, MetadataValue, PrimitiveType, 
 use silverd_core::schema::evolve::{DeltaType, TableColumn};
 use silverd_core::schema::{COMMENT, ENUM};
 
-/// The Delta columns of an Arrow schema. Comments come along, and the cases of enums.
-pub fn columns(schema: &Schema) -> anyhow::Result<Vec<StructField>> {
+/// The Delta columns of an Arrow schema, with their comments and the cases of enums.
+pub(super) fn columns(schema: &Schema) -> anyhow::Result<Vec<StructField>> {
     schema.fields().iter().map(|field| column(field)).collect()
 }
 
@@ -45,26 +45,26 @@ fn data_type(arrow: &Arrow) -> anyhow::Result<DataType> {
     }))
 }
 
-/// Delta columns, as the rules of evolution see them.
-pub fn known<'a>(columns: impl IntoIterator<Item = &'a StructField>) -> Vec<TableColumn> {
-    columns.into_iter().map(known_column).collect()
+/// Delta columns as schema evolution describes them.
+pub(super) fn table_columns<'a>(columns: impl IntoIterator<Item = &'a StructField>) -> Vec<TableColumn> {
+    columns.into_iter().map(table_column).collect()
 }
 
-fn known_column(field: &StructField) -> TableColumn {
+fn table_column(field: &StructField) -> TableColumn {
     let text = |key: &str| match field.metadata.get(key) {
         Some(MetadataValue::String(text)) => Some(text.clone()),
         _ => None,
     };
     TableColumn {
         name: field.name().clone(),
-        ty: known_type(field.data_type()),
+        ty: delta_type(field.data_type()),
         nullable: field.is_nullable(),
         comment: text(COMMENT),
         cases: text(ENUM).map(|cases| cases.split(',').map(str::to_owned).collect()),
     }
 }
 
-fn known_type(ty: &DataType) -> DeltaType {
+fn delta_type(ty: &DataType) -> DeltaType {
     match ty {
         DataType::Primitive(primitive) => match primitive {
             PrimitiveType::Boolean => DeltaType::Boolean,
@@ -83,26 +83,25 @@ fn known_type(ty: &DataType) -> DeltaType {
         },
         DataType::Array(array) => DeltaType::Array(Box::new(TableColumn {
             name: "element".to_owned(),
-            ty: known_type(array.element_type()),
+            ty: delta_type(array.element_type()),
             nullable: array.contains_null(),
             comment: None,
             cases: None,
         })),
-        DataType::Struct(fields) => DeltaType::Struct(known(fields.fields())),
+        DataType::Struct(fields) => DeltaType::Struct(table_columns(fields.fields())),
         other => DeltaType::Other(other.to_string()),
     }
 }
 
-/// The table's schema once it has grown to these columns. What is said there of a column that silverd knows nothing of
-/// stays.
-pub fn grown(table: &StructType, columns: &[TableColumn]) -> anyhow::Result<StructType> {
-    let fields = columns.iter().map(|column| grown_column(table.field(&column.name), column));
+/// The table's schema after it has evolved to these columns. Column metadata that silverd does not know are kept.
+pub(super) fn evolved_schema(table: &StructType, columns: &[TableColumn]) -> anyhow::Result<StructType> {
+    let fields = columns.iter().map(|column| evolved_column(table.field(&column.name), column));
     Ok(StructType::try_new(fields.collect::<anyhow::Result<Vec<_>>>()?)?)
 }
 
-fn grown_column(has: Option<&StructField>, column: &TableColumn) -> anyhow::Result<StructField> {
-    let ty = grown_type(has.map(StructField::data_type), &column.ty)?;
-    let mut metadata = has.map(|has| has.metadata.clone()).unwrap_or_default();
+fn evolved_column(existing: Option<&StructField>, column: &TableColumn) -> anyhow::Result<StructField> {
+    let ty = evolved_type(existing.map(StructField::data_type), &column.ty)?;
+    let mut metadata = existing.map(|field| field.metadata.clone()).unwrap_or_default();
     let cases = column.cases.as_ref().map(|cases| cases.join(","));
     for (key, value) in [(COMMENT, column.comment.clone()), (ENUM, cases)] {
         metadata.extend(value.map(|value| (key.to_owned(), MetadataValue::String(value))));
@@ -110,21 +109,21 @@ fn grown_column(has: Option<&StructField>, column: &TableColumn) -> anyhow::Resu
     Ok(StructField::new(&column.name, ty, column.nullable).with_metadata(metadata))
 }
 
-fn grown_type(has: Option<&DataType>, ty: &DeltaType) -> anyhow::Result<DataType> {
-    match (has, ty) {
-        (Some(DataType::Struct(table)), DeltaType::Struct(columns)) => Ok(grown(table, columns)?.into()),
+fn evolved_type(existing: Option<&DataType>, ty: &DeltaType) -> anyhow::Result<DataType> {
+    match (existing, ty) {
+        (Some(DataType::Struct(table)), DeltaType::Struct(columns)) => Ok(evolved_schema(table, columns)?.into()),
         (Some(DataType::Array(array)), DeltaType::Array(item)) => {
-            Ok(ArrayType::new(grown_type(Some(array.element_type()), &item.ty)?, array.contains_null()).into())
+            Ok(ArrayType::new(evolved_type(Some(array.element_type()), &item.ty)?, array.contains_null()).into())
         }
-        (Some(has), ty) if known_type(has) == *ty => Ok(has.clone()),
+        (Some(existing), ty) if delta_type(existing) == *ty => Ok(existing.clone()),
         (_, ty) => data_type(&arrow(ty, None)?),
     }
 }
 
-/// The Arrow schema of the files of a table with these columns, for rows that come as `rows`: where both agree on a
-/// column, it is written as it comes.
-pub fn layout(columns: &[TableColumn], rows: &SchemaRef) -> anyhow::Result<SchemaRef> {
-    let wanted = known(&self::columns(rows)?);
+/// The Arrow schema of the files of a table with these columns, for rows of the schema `rows`. A column on which both
+/// agree keeps its type in `rows`.
+pub(super) fn layout(columns: &[TableColumn], rows: &SchemaRef) -> anyhow::Result<SchemaRef> {
+    let wanted = table_columns(&self::columns(rows)?);
     let mut fields: Vec<FieldRef> = Vec::with_capacity(columns.len());
     for column in columns {
         let found = rows.fields().iter().zip(&wanted).find(|(_, wanted)| wanted.name == column.name);
@@ -136,11 +135,11 @@ pub fn layout(columns: &[TableColumn], rows: &SchemaRef) -> anyhow::Result<Schem
             }
         });
     }
-    let as_they_come = fields.len() == rows.fields().len() && fields.iter().zip(rows.fields()).all(|(a, b)| a == b);
-    Ok(if as_they_come { rows.clone() } else { Arc::new(Schema::new(fields)) })
+    let unchanged = fields.len() == rows.fields().len() && fields.iter().zip(rows.fields()).all(|(a, b)| a == b);
+    Ok(if unchanged { rows.clone() } else { Arc::new(Schema::new(fields)) })
 }
 
-/// The Arrow type of a Delta type; what comes as a dictionary of strings stays one.
+/// The Arrow type of a Delta type. Strings that are dictionary-encoded in `like` stay so.
 fn arrow(ty: &DeltaType, like: Option<&Arrow>) -> anyhow::Result<Arrow> {
     Ok(match ty {
         DeltaType::Boolean => Arrow::Boolean,
@@ -175,6 +174,6 @@ fn arrow(ty: &DeltaType, like: Option<&Arrow>) -> anyhow::Result<Arrow> {
             };
             Arrow::Struct(columns.iter().map(field).collect::<anyhow::Result<Fields>>()?)
         }
-        DeltaType::Other(name) => bail!("silverd does not write columns of type {name}"),
+        DeltaType::Other(name) => bail!("silverd cannot write columns of type {name}"),
     })
 }

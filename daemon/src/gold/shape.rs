@@ -1,4 +1,4 @@
-//! What SQL gives, in the columns and files of a Gold table.
+//! Converts the result of a Gold table's SQL to the columns and days of the table's files.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,33 +8,33 @@ use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{cast, take_record_batch};
 use arrow::datatypes::{DataType, Date32Type, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 
-const EVENT_DATE: &str = "event_date";
+use crate::delta::EVENT_DATE;
 
-/// The columns of the table's files: those of the SQL in types that Delta has. `event_date` stands in the path.
-pub fn file_schema(answer: &Schema) -> anyhow::Result<SchemaRef> {
-    let Ok(date) = answer.field_with_name(EVENT_DATE) else {
-        let names: Vec<_> = answer.fields().iter().map(|field| field.name().as_str()).collect();
+/// The columns of the table's files: those of the SQL, in types that Delta has. `event_date` is in the files' paths.
+pub(super) fn file_schema(result: &Schema) -> anyhow::Result<SchemaRef> {
+    let Ok(date) = result.field_with_name(EVENT_DATE) else {
+        let names: Vec<_> = result.fields().iter().map(|field| field.name().as_str()).collect();
         bail!(
-            "its SQL gives no column `event_date`, by whose days the table is made; it gives {}. Add it to the SELECT, and to \
-             the GROUP BY where there is one",
+            "its SQL gives no column `event_date`, by which silverd updates the table; it gives {}. Add it to the \
+             SELECT, and to the GROUP BY if there is one",
             names.join(", ")
         );
     };
-    if plain(date.data_type()) != DataType::Date32 {
-        bail!("its SQL gives an `event_date` that is no date: write CAST(… AS DATE) AS event_date");
+    if delta_type(date.data_type()) != DataType::Date32 {
+        bail!("its SQL gives an `event_date` that is not a date: write CAST(… AS DATE) AS event_date");
     }
     let mut fields: Vec<FieldRef> = Vec::new();
-    for field in answer.fields().iter().filter(|field| field.name() != EVENT_DATE) {
+    for field in result.fields().iter().filter(|field| field.name() != EVENT_DATE) {
         if fields.iter().any(|other| other.name().eq_ignore_ascii_case(field.name())) {
-            bail!("its SQL gives the column `{}` twice: name one of them otherwise, with AS", field.name());
+            bail!("its SQL gives the column `{}` twice: rename one of them with AS", field.name());
         }
-        fields.push(Arc::new(Field::new(field.name(), plain(field.data_type()), true)));
+        fields.push(Arc::new(Field::new(field.name(), delta_type(field.data_type()), true)));
     }
     Ok(Arc::new(Schema::new(fields)))
 }
 
-/// The type of Delta's that holds the values of an Arrow type.
-fn plain(ty: &DataType) -> DataType {
+/// A type that Delta has, for the values of an Arrow type.
+fn delta_type(ty: &DataType) -> DataType {
     match ty {
         DataType::Utf8View | DataType::LargeUtf8 | DataType::Null => DataType::Utf8,
         DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
@@ -44,12 +44,12 @@ fn plain(ty: &DataType) -> DataType {
         DataType::Float16 => DataType::Float32,
         DataType::Date64 => DataType::Date32,
         DataType::Timestamp(..) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-        DataType::Dictionary(_, value) => plain(value),
+        DataType::Dictionary(_, value) => delta_type(value),
         DataType::List(item) | DataType::LargeList(item) => {
-            DataType::List(Arc::new(Field::new("item", plain(item.data_type()), true)))
+            DataType::List(Arc::new(Field::new("item", delta_type(item.data_type()), true)))
         }
         DataType::Struct(fields) => {
-            let fields = fields.iter().map(|field| Field::new(field.name(), plain(field.data_type()), true));
+            let fields = fields.iter().map(|field| Field::new(field.name(), delta_type(field.data_type()), true));
             DataType::Struct(fields.collect())
         }
         other => other.clone(),
@@ -57,7 +57,10 @@ fn plain(ty: &DataType) -> DataType {
 }
 
 /// The rows of each day (days since the epoch), with the columns of the table's files.
-pub fn by_day(batches: &[RecordBatch], schema: &SchemaRef) -> anyhow::Result<BTreeMap<i32, Vec<RecordBatch>>> {
+pub(super) fn split_by_day(
+    batches: &[RecordBatch],
+    schema: &SchemaRef,
+) -> anyhow::Result<BTreeMap<i32, Vec<RecordBatch>>> {
     let mut days = BTreeMap::<i32, Vec<RecordBatch>>::new();
     for batch in batches {
         let dates = cast(batch.column_by_name(EVENT_DATE).context("no column event_date")?, &DataType::Date32)?;

@@ -1,4 +1,4 @@
-//! The rejects that a plugin gives now, and those of the quarantine: the same events, for the same kind of reason.
+//! Compares the events that a plugin rejects now with those in the quarantine.
 
 use std::collections::BTreeMap;
 
@@ -8,26 +8,26 @@ use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::DataType;
 use futures::TryStreamExt;
 use silverd_core::chunk::column;
-use silverd_core::verdict::Code;
-use silverd_core::verify::{Problem, Proof, Side, SideKind, Silver};
+use silverd_core::outcome::Code;
+use silverd_core::verify::{Problem, SideOutputKind, SideOutputVerifier, SilverVerifier, Verifier};
 
-use super::Table;
-use crate::correct::{Coordinates, OF_RECORDS, Places};
-use crate::delta::{columns, files_at};
-use crate::transform::Rejected;
+use super::verified::VerifiedTable;
+use crate::delta::{list_files_at, read_columns};
+use crate::plugin::Rejected;
+use crate::tables::event_set::{Coordinates, EventSet, RECORD_COORDINATES};
 
-/// Rejected events, as sets.
+/// The events that the plugins reject.
 #[derive(Default)]
-pub struct Rejects {
-    all: Places,
-    by_code: BTreeMap<&'static str, Places>,
+pub(super) struct Rejects {
+    all: EventSet,
+    by_code: BTreeMap<&'static str, EventSet>,
 }
 
-/// Rejects that are shown.
+/// The most rejects that are shown.
 const EXAMPLES_MAX: usize = 10;
 
 impl Rejects {
-    pub fn add(&mut self, records: &Coordinates, rejected: &[Rejected]) {
+    pub(super) fn add(&mut self, records: &Coordinates, rejected: &[Rejected]) {
         for code in Code::ALL {
             let mut mask = vec![false; records.rows()];
             let of_code = rejected.iter().filter(|reject| reject.code == code);
@@ -40,50 +40,50 @@ impl Rejects {
         }
     }
 
-    pub fn all(&self) -> &Places {
+    pub(super) fn all(&self) -> &EventSet {
         &self.all
     }
 
-    pub fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         self.all.len()
     }
 }
 
-/// What the quarantine has of a table.
+/// The rejects of a table in the quarantine.
 #[derive(Default)]
 struct Quarantined {
-    any: Places,
-    unresolved: Places,
-    by_code: BTreeMap<String, Places>,
+    any: EventSet,
+    unresolved: EventSet,
+    by_code: BTreeMap<String, EventSet>,
 }
 
-/// Holds the rejects of some offsets against the quarantine; the second of `places` are those without a replay, in which
-/// no event may wait that is not rejected.
-pub async fn compare(
+/// Compares the rejects of a table with the quarantine. Of the events `without_replay`, no unresolved event may be in
+/// the quarantine that the plugin does not reject.
+pub(super) async fn compare_rejects(
     expected: &Rejects,
-    places: &[Places; 2],
-    silver: &Silver,
+    without_replay: &EventSet,
+    silver: &SilverVerifier,
     name: &str,
-    quarantine: &Table<Side>,
+    quarantine: &VerifiedTable<SideOutputVerifier>,
 ) -> anyhow::Result<Option<Problem>> {
     let found = match &quarantine.log {
         Some(_) => quarantined(name, quarantine).await.context("read the quarantine")?,
         None => Quarantined::default(),
     };
     let mut missing = expected.all.without(&found.any);
-    let announced = silver.announcements(&SideKind::QUARANTINE);
-    let waits = !quarantine.proof.has_all(silver.id(), announced);
-    if announced.last.as_ref().is_some_and(|file| waits && missing.len() <= file.rows) {
-        // They were announced, and wait for their commit; whether their file is there was looked after.
-        missing = Places::default();
+    let announcements = silver.announcements(&SideOutputKind::QUARANTINE);
+    let is_pending = !quarantine.verifier.has_all(silver.id(), announcements);
+    if announcements.last.as_ref().is_some_and(|file| is_pending && missing.len() <= file.rows) {
+        // They were announced but not published yet; the verification of the logs has checked that their file exists.
+        missing = EventSet::default();
     }
-    let waiting = found.unresolved.without(&found.unresolved.without(&places[1]));
-    // A table that was made anew has left its rejects under the same name.
-    let alone = !quarantine.proof.has_others_named(name, silver.id());
-    let unexpected = if alone { waiting.without(&expected.all) } else { Places::default() };
-    let mut other_code = Places::default();
-    if alone && silver.corrections().commits == 0 {
-        let none = Places::default();
+    let unresolved = found.unresolved.without(&found.unresolved.without(without_replay));
+    // A table that was replaced by a new one has left its rejects under the same name.
+    let is_only_table = !quarantine.verifier.has_rows_of_former(name, silver.id());
+    let unexpected = if is_only_table { unresolved.without(&expected.all) } else { EventSet::default() };
+    let mut other_code = EventSet::default();
+    if is_only_table && silver.corrections().commits == 0 {
+        let none = EventSet::default();
         for (code, of) in &expected.by_code {
             other_code.merge(of.without(found.by_code.get(*code).unwrap_or(&none)).without(&missing));
         }
@@ -97,29 +97,29 @@ pub async fn compare(
     Ok((!examples.is_empty()).then_some(Problem::Rejects { missing, unexpected, other_code, examples }))
 }
 
-async fn quarantined(name: &str, quarantine: &Table<Side>) -> anyhow::Result<Quarantined> {
+async fn quarantined(name: &str, quarantine: &VerifiedTable<SideOutputVerifier>) -> anyhow::Result<Quarantined> {
     let Some(log) = &quarantine.log else { return Ok(Quarantined::default()) };
     let names = ["table", "code", "resolved_at", column::CLUSTER_ID, column::TOPIC, column::PARTITION, column::OFFSET];
     let mut found = Quarantined::default();
-    for file in files_at(log, quarantine.proof.version()).await? {
-        let mut read = columns(log.object_store(None), file.path.clone(), file.size, Some(&names)).await?;
+    for file in list_files_at(log, quarantine.verifier.version()).await? {
+        let mut read = read_columns(log.object_store(None), file.path.clone(), file.size, Some(&names)).await?;
         while let Some(batch) = read.batches.try_next().await? {
             let tables = text(&batch, "table")?;
             let mask: BooleanArray = tables.as_string::<i32>().iter().map(|table| Some(table == Some(name))).collect();
             let batch = filter_record_batch(&batch, &mask)?;
-            let places = Coordinates::of(&batch, OF_RECORDS)?;
-            found.any.insert(&places);
-            let waits: BooleanArray = match batch.column_by_name("resolved_at") {
+            let events = Coordinates::of(&batch, RECORD_COORDINATES)?;
+            found.any.insert(&events);
+            let unresolved: BooleanArray = match batch.column_by_name("resolved_at") {
                 Some(resolved) => (0..batch.num_rows()).map(|row| Some(resolved.is_null(row))).collect(),
                 None => vec![true; batch.num_rows()].into(),
             };
-            found.unresolved.insert_some(&places, &waits);
+            found.unresolved.insert_some(&events, &unresolved);
             let codes = text(&batch, "code")?;
             let codes = codes.as_string::<i32>();
             for code in Code::ALL {
                 let mask: BooleanArray = codes.iter().map(|of| Some(of == Some(code.as_str()))).collect();
                 if mask.true_count() > 0 {
-                    found.by_code.entry(code.as_str().to_owned()).or_default().insert_some(&places, &mask);
+                    found.by_code.entry(code.as_str().to_owned()).or_default().insert_some(&events, &mask);
                 }
             }
         }

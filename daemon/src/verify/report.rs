@@ -1,28 +1,27 @@
-//! What was proven, for people and for machines.
+//! The report of a verification, as text and as JSON.
 
 use std::fmt::Write;
 
 use serde_json::{Value, json};
 use silverd_core::offsets::Offsets;
-use silverd_core::verify::{Finding, Findings, Problem, Proof, Severity};
+use silverd_core::verify::{Finding, Findings, Problem, Severity, Verifier};
 
-use super::{Proven, Table};
+use super::verified::{Verified, VerifiedTable};
 
-/// Rows of the table, and the findings below it.
 pub struct Report {
     rows: Vec<Row>,
     findings: Vec<Findings>,
-    /// What is told below the table.
+    /// Lines below the table.
     notes: Vec<String>,
     compared: Value,
 }
 
-/// A line of the table.
+/// A row of the table.
 struct Row {
     table: String,
-    /// Empty where the table has no log yet.
+    /// `None` if the table has no log yet.
     version: Option<u64>,
-    proven_from: u64,
+    checked_from: u64,
     errors: usize,
     notices: usize,
     numbers: Vec<(&'static str, Option<i64>)>,
@@ -32,11 +31,11 @@ const COLUMNS: [&str; 9] =
     ["offsets", "events", "with rows", "rows", "dropped", "duplicates", "quarantined", "late", "lag"];
 
 impl Report {
-    pub fn of(proven: &Proven) -> Self {
-        let bronze = &proven.bronze.proof;
+    pub fn new(verified: &Verified) -> Self {
+        let bronze = &verified.bronze.verifier;
         let number = |number: u64| i64::try_from(number).ok();
-        let mut rows = vec![Row::of(
-            &proven.bronze,
+        let mut rows = vec![Row::new(
+            &verified.bronze,
             vec![
                 ("offsets", Some(covered(bronze.first(), bronze.next()))),
                 ("events", number(bronze.events())),
@@ -44,46 +43,46 @@ impl Report {
             ],
         )];
         let mut notes = Vec::new();
-        for table in &proven.silver {
-            let (proof, counts) = (&table.proof, table.proof.counts());
-            let corrected = proof.corrections();
-            rows.push(Row::of(
+        for table in &verified.silver {
+            let (verifier, counts) = (&table.verifier, table.verifier.counts());
+            let corrections = verifier.corrections();
+            rows.push(Row::new(
                 table,
                 vec![
-                    ("offsets", Some(covered(proof.first(), proof.next()))),
+                    ("offsets", Some(covered(verifier.first(), verifier.next()))),
                     ("events", number(counts.events)),
                     ("with rows", number(counts.with_rows)),
-                    ("rows", number(proof.rows())),
+                    ("rows", number(verifier.rows())),
                     ("dropped", number(counts.dropped)),
                     ("duplicates", number(counts.duplicates)),
-                    ("quarantined", number(counts.rejected + corrected.quarantined)),
-                    ("late", number(counts.late + corrected.counts.late)),
-                    ("lag", Some(proof.lag(bronze))),
+                    ("quarantined", number(counts.rejected + corrections.quarantined)),
+                    ("late", number(counts.late + corrections.counts.late)),
+                    ("lag", Some(verifier.lag(bronze))),
                 ],
             ));
-            if corrected.commits > 0 {
+            if corrections.commits > 0 {
                 notes.push(format!(
-                    "{}: {} corrections judged {} events anew: {} rows added, {} removed; the fates above are those at \
-                     first, the rows those of now",
-                    table.name, corrected.commits, corrected.counts.events, corrected.added, corrected.removed
+                    "{}: {} corrections processed {} events again, added {} rows and removed {}; above are the \
+                     outcomes when the events arrived, and the current rows",
+                    table.name, corrections.commits, corrections.counts.events, corrections.added, corrections.removed
                 ));
             }
         }
-        for table in &proven.sides {
+        for table in &verified.side_outputs {
             if table.log.is_some() {
-                rows.push(Row::of(table, vec![("rows", number(table.proof.rows()))]));
+                rows.push(Row::new(table, vec![("rows", number(table.verifier.rows()))]));
             }
         }
-        let findings = std::iter::once(proven.bronze.proof.findings())
-            .chain(proven.silver.iter().map(|table| table.proof.findings()))
-            .chain(proven.sides.iter().map(|table| table.proof.findings()));
-        for (table, compared) in &proven.compared {
+        let findings = std::iter::once(verified.bronze.verifier.findings())
+            .chain(verified.silver.iter().map(|table| table.verifier.findings()))
+            .chain(verified.side_outputs.iter().map(|table| table.verifier.findings()));
+        for (table, compared) in &verified.compared {
             notes.push(format!(
-                "{table}: {} events of Bronze judged again: {} rows and {} rejects compared",
+                "{table}: transformed {} events of Bronze again, and compared {} rows and {} rejects",
                 compared.events, compared.rows, compared.rejects
             ));
         }
-        let compared = proven.compared.iter().map(|(table, compared)| {
+        let compared = verified.compared.iter().map(|(table, compared)| {
             let counts = json!({ "events": compared.events, "rows": compared.rows, "rejects": compared.rejects });
             (table.clone(), counts)
         });
@@ -94,15 +93,15 @@ impl Report {
         self.findings.iter().map(|findings| findings.errors).sum()
     }
 
-    /// How many plugins' events could not be compared.
+    /// How many plugins have events that could not be compared.
     pub fn not_compared(&self) -> usize {
         let findings = self.findings.iter().flat_map(|findings| &findings.list);
         findings.filter(|finding| matches!(finding.problem, Problem::NotCompared { .. })).count()
     }
 
-    /// The table, then each finding on lines of its own.
+    /// A table, followed by the findings.
     pub fn text(&self) -> String {
-        let header = ["table", "versions"].into_iter().chain(COLUMNS).chain(["verdict"]);
+        let header = ["table", "versions"].into_iter().chain(COLUMNS).chain(["result"]);
         let mut lines = vec![header.map(str::to_owned).collect::<Vec<_>>()];
         lines.extend(self.rows.iter().map(Row::cells));
         let widths: Vec<usize> = (0..COLUMNS.len() + 2)
@@ -123,7 +122,7 @@ impl Report {
             let _ = writeln!(text, "{line}");
         }
         for findings in &self.findings {
-            findings.list.iter().for_each(|finding| text += &told(finding));
+            findings.list.iter().for_each(|finding| text += &finding_text(finding));
             if findings.left_out() > 0 {
                 let _ = writeln!(text, "\n{}: and {} more findings", findings.table, findings.left_out());
             }
@@ -133,10 +132,10 @@ impl Report {
 
     pub fn json(&self) -> Value {
         let tables = self.rows.iter().map(Row::json);
-        let findings = self.findings.iter().flat_map(|findings| &findings.list).map(of_finding);
+        let findings = self.findings.iter().flat_map(|findings| &findings.list).map(finding_json);
         let left_out: usize = self.findings.iter().map(Findings::left_out).sum();
         json!({
-            "holds": self.errors() == 0,
+            "ok": self.errors() == 0,
             "tables": tables.collect::<Vec<_>>(),
             "compared": self.compared,
             "findings": findings.collect::<Vec<_>>(),
@@ -146,12 +145,12 @@ impl Report {
 }
 
 impl Row {
-    fn of<P: Proof>(table: &Table<P>, numbers: Vec<(&'static str, Option<i64>)>) -> Self {
-        let findings = table.proof.findings();
+    fn new<V: Verifier>(table: &VerifiedTable<V>, numbers: Vec<(&'static str, Option<i64>)>) -> Self {
+        let findings = table.verifier.findings();
         Self {
             table: table.name.clone(),
-            version: table.log.as_ref().map(|_| table.proof.version()),
-            proven_from: table.proof.proven_from().unwrap_or(0),
+            version: table.log.as_ref().map(|_| table.verifier.version()),
+            checked_from: table.verifier.checked_from().unwrap_or(0),
             errors: findings.errors,
             notices: findings.notices,
             numbers,
@@ -163,31 +162,31 @@ impl Row {
     }
 
     fn versions(&self) -> String {
-        self.version.map_or_else(|| "-".to_owned(), |version| format!("{}..{version}", self.proven_from))
+        self.version.map_or_else(|| "-".to_owned(), |version| format!("{}..{version}", self.checked_from))
     }
 
-    fn verdict(&self) -> String {
+    fn result(&self) -> String {
         let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
         match (self.errors, self.notices) {
             (0, _) if self.version.is_none() => "nothing written yet".to_owned(),
-            (0, 0) => "holds".to_owned(),
-            (0, notices) => format!("holds, {}", plural(notices, "notice")),
+            (0, 0) => "ok".to_owned(),
+            (0, notices) => format!("ok, {}", plural(notices, "notice")),
             (errors, _) => plural(errors, "error"),
         }
     }
 
     fn cells(&self) -> Vec<String> {
         let numbers = COLUMNS.map(|column| self.number(column).map_or_else(|| "-".to_owned(), |n| n.to_string()));
-        [self.table.clone(), self.versions()].into_iter().chain(numbers).chain([self.verdict()]).collect()
+        [self.table.clone(), self.versions()].into_iter().chain(numbers).chain([self.result()]).collect()
     }
 
     fn json(&self) -> Value {
         let mut row = json!({
             "table": self.table,
             "version": self.version,
-            "proven_from": self.proven_from,
-            "holds": self.errors == 0,
-            "verdict": self.verdict(),
+            "checked_from": self.checked_from,
+            "ok": self.errors == 0,
+            "result": self.result(),
         });
         for (name, number) in &self.numbers {
             row[name.replace(' ', "_")] = json!(number);
@@ -196,39 +195,39 @@ impl Row {
     }
 }
 
-/// Offsets from the first one that is proven to the last.
+/// The number of offsets from the first checked one to the last.
 fn covered(first: &Offsets, next: &Offsets) -> i64 {
     next.iter().map(|(log, next)| next - first.get(log).copied().unwrap_or(0)).sum()
 }
 
-fn told(finding: &Finding) -> String {
-    let told = finding.problem.tell();
+fn finding_text(finding: &Finding) -> String {
+    let explanation = finding.problem.explain();
     let severity = match finding.problem.severity() {
         Severity::Error => "error",
         Severity::Notice => "notice",
     };
     let mut text = format!(
         "\n{severity}: {}{}\n  found     {}\n  expected  {}\n",
-        finding.table, finding.place, told.found, told.expected
+        finding.table, finding.position, explanation.found, explanation.expected
     );
-    for (at, example) in told.examples.iter().enumerate() {
+    for (at, example) in explanation.examples.iter().enumerate() {
         let _ = writeln!(text, "  {:<8}  {example}", if at == 0 { "rows" } else { "" });
     }
-    let _ = writeln!(text, "  help      {}", told.help);
+    let _ = writeln!(text, "  help      {}", explanation.help);
     text
 }
 
-fn of_finding(finding: &Finding) -> Value {
-    let (told, place) = (finding.problem.tell(), &finding.place);
+fn finding_json(finding: &Finding) -> Value {
+    let (explanation, position) = (finding.problem.explain(), &finding.position);
     json!({
         "severity": finding.problem.severity(),
         "table": finding.table,
-        "version": place.version,
-        "log": place.log.as_ref().map(ToString::to_string),
-        "offsets": place.offsets.map(|range| [range.start, range.end]),
+        "version": position.version,
+        "partition": position.partition.as_ref().map(ToString::to_string),
+        "offsets": position.offsets.map(|range| [range.start, range.end]),
         "problem": finding.problem,
-        "found": told.found,
-        "expected": told.expected,
-        "help": told.help,
+        "found": explanation.found,
+        "expected": explanation.expected,
+        "help": explanation.help,
     })
 }

@@ -1,19 +1,213 @@
-//! An author's session, with the commands that the README gives: a plugin is made, tested, tried, and fills a table.
+//! A plugin author's session with the commands of the README: create, test, try, change, and deploy a plugin.
 
 use std::path::Path;
-use std::process::{Output, Stdio};
-use std::time::Duration;
+use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::harness::{Project, root, wait};
-use crate::reload::{Daemon, Load};
-use crate::truth;
-use crate::verify::verify;
+use crate::harness::{BUILD_TIMEOUT, Daemon, Generator, Project, SILVER, root, rows, verify, wait_for_exit};
 
-/// A project with a workspace of plugins of its own, as a clone of the repository has it.
+const COMMIT: &str = "interval = \"100ms\"";
+
+const EVENTS: [&str; 3] = [
+    r#"{"event_type": "sign_up", "event_id": "s1", "user_id": "ann", "ts": "2025-08-16T14:50:49Z", "plan": "pro"}"#,
+    r#"{"event_type": "sign_up", "event_id": "s2", "ts": "2025-08-16T16:51:02+02:00"}"#,
+    r#"{"event_type": "sign_up", "event_id": "s3", "ts": "yesterday"}"#,
+];
+
+#[test]
+fn new_plugin_passes_its_cases_and_fills_a_table() {
+    let project = project("author");
+    let output = project.silverd(&["plugin", "new", "sign_up", "--add"]);
+    assert!(output.contains("created  wit/silver/sign-up.wit"), "{output}");
+    assert!(output.contains("changed  pipeline.toml: [silver.sign_up] is added"), "{output}");
+    let error = project.silverd_fails(&["plugin", "new", "sign_up"], 1);
+    assert!(error.contains("plugins/sign_up/Cargo.toml already exists"), "{error}");
+
+    build_first(&project);
+    let output = project.silverd(&["plugin", "test", "plugins/sign_up"]);
+    for case in ["ok     an event becomes a row", "ok     an event without a valid time is rejected"] {
+        assert!(output.contains(case), "{case} in\n{output}");
+    }
+    for limit in ["of limits.transform_time_max", "of limits.memory_bytes_max"] {
+        assert!(output.contains(limit), "{limit} in\n{output}");
+    }
+    let output = project.silverd(&["plugin", "inspect", "plugins/sign_up"]);
+    for part in [
+        "exports  silverd:pipeline/plugin@0.1.0, shop:silver/sign-up@0.1.0",
+        "imports  wasi:logging/logging",
+        "Table sign_up does not exist yet: the first rows create it in ",
+    ] {
+        assert!(output.contains(part), "{part} in\n{output}");
+    }
+    let error = project.silverd_fails(&["plugin", "try", "sign_up"], 1);
+    assert!(error.contains("bronze is empty"), "{error}");
+
+    send(&project);
+    project.silverd(&["run", "--drain"]);
+    assert_eq!(rows(&project.path("sign_up")).len(), 2);
+    let output = project.silverd(&["plugin", "try", "plugins/sign_up", "--last", "20"]);
+    assert!(output.contains("| s1 ") && output.contains("| malformed | ts: \"yesterday\""), "{output}");
+    let summary = "3 events: 2 rows of 2 events, 0 dropped, 1 rejected. Nothing was written.\n";
+    assert!(output.ends_with(summary), "{output}");
+    let output = project.silverd(&["plugin", "try", "sign_up", "--last", "1", "--json"]);
+    let output: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(output["counts"]["events"], 1);
+    assert_eq!(rows(&project.path("sign_up")).len(), 2);
+
+    failing_case_shows_expected_and_found(&project);
+    table_grows_with_its_plugin(&project);
+    deploy_serves_an_earlier_version_and_the_newest_build(&project);
+    incompatible_row_is_refused(&project);
+}
+
+/// A running daemon adds the table of the new section, builds the plugin, fills the table from the beginning of Bronze, and
+/// swaps to the next build.
+#[test]
+fn running_daemon_takes_a_new_plugin_and_its_next_version() {
+    let project = project("live");
+    project.generate(&["--count", "400", "--seed", "3"]);
+    let mut daemon = Daemon::start(&project);
+    daemon.until("rows", |_| project.has_table("page_view"));
+    project.silverd(&["plugin", "new", "visits", "--event-type", "page_view", "--add"]);
+    daemon.until_within(BUILD_TIMEOUT, "rows of the new table", |_| {
+        project.has_table("visits") && rows(&project.path("visits")).len() == rows(&project.path("page_view")).len()
+    });
+    daemon.until_logged("and is applied: table visits added", 1);
+
+    edit(
+        &project,
+        "plugins/visits/src/lib.rs",
+        &[("optional().map(str::to_owned)", "optional().map(str::to_uppercase)")],
+    );
+    let generator = Generator::start(&project, 100);
+    let output = project.silverd(&["plugin", "dev", "plugins/visits", "--once"]);
+    drop(generator);
+    for part in [
+        "1 case failed",
+        "compared with the current version: ",
+        "`user_id` differs in ",
+        "table visits is now written by version ",
+    ] {
+        assert!(output.contains(part), "{part} in\n{output}");
+    }
+    daemon.stop();
+    assert_eq!(history(&project, "visits").len(), 2);
+    let (report, code) = verify(project.folder.path(), &[]);
+    assert_eq!(code, Some(0), "{report:#}");
+}
+
+#[test]
+fn cases_of_the_demo_plugins_pass() {
+    let project = Project::new("cases", COMMIT);
+    let output = project.silverd(&["plugin", "test"]);
+    for table in SILVER {
+        assert!(output.contains(&format!("{table}: shop:silver/")), "{output}");
+    }
+}
+
+#[test]
+fn errors_say_what_a_plugin_command_needs() {
+    let project = Project::new("needs", COMMIT);
+    let check = |args: &[&str], part: &str| {
+        let error = project.silverd_fails(args, 1);
+        assert!(error.contains(part), "{part} in\n{error}");
+    };
+    check(&["plugin", "new", "sign_up"], "needs silverd's workspace of plugins in the folder of pipeline.toml");
+    check(&["plugin", "new", "Sign-Up"], "`Sign-Up` is not a valid table name");
+    check(&["plugin", "test", "plugins/none"], "there is no plugin plugins/none");
+    check(&["plugin", "history", "none"], "pipeline.toml has no [silver.none]; its Silver tables are page_view");
+    check(&["plugin", "deploy", "page_view", "--digest", "xyz"], "--digest xyz: no version of table page_view begins");
+}
+
+fn failing_case_shows_expected_and_found(project: &Project) {
+    let cases = "plugins/sign_up/cases/first.json";
+    edit(project, cases, &[("\"user_id\": \"ann\"", "\"user_id\": \"bob\"")]);
+    let output = project.output(&["plugin", "test", "plugins/sign_up"]);
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{stdout}{stderr}");
+    assert!(stdout.contains("`user_id` expected \"bob\"\n                   found    \"ann\""), "{stdout}");
+    assert!(stderr.contains("1 of 2 cases failed"), "{stderr}");
+    project.silverd(&["plugin", "test", "sign_up", "--update"]);
+    let text = std::fs::read_to_string(project.folder.path().join(cases)).unwrap();
+    assert!(text.contains("\"user_id\": \"ann\""), "{text}");
+    project.silverd(&["plugin", "test", "sign_up"]);
+    edit(project, cases, &[("\"rows\"", "\"row\"")]);
+    let error = project.silverd_fails(&["plugin", "test", "sign_up"], 1);
+    assert!(error.contains("first.json:5:7: unknown field `row`"), "{error}");
+    edit(project, cases, &[("\"row\"", "\"rows\"")]);
+}
+
+fn table_grows_with_its_plugin(project: &Project) {
+    edit(
+        project,
+        "wit/silver/sign-up.wit",
+        &[("    user-id: option<string>,", "    user-id: option<string>,\n    /// Plan.\n    plan: option<string>,")],
+    );
+    edit(
+        project,
+        "plugins/sign_up/src/lib.rs",
+        &[
+            ("    ts: Text<'a>,", "    ts: Text<'a>,\n    #[serde(borrow)]\n    plan: Text<'a>,"),
+            (
+                ".map(str::to_owned),",
+                ".map(str::to_owned),\n            plan: input.plan.optional().map(str::to_owned),",
+            ),
+        ],
+    );
+    let output = project.silverd(&["plugin", "inspect", "sign_up"]);
+    assert!(output.contains("the next rows change the table: field `plan`: added, string or null"), "{output}");
+    send(project);
+    project.silverd(&["run", "--drain"]);
+    let rows = rows(&project.path("sign_up"));
+    let plans: Vec<_> = rows.iter().filter(|row| row["event_id"] == "s1").map(|row| row["plan"].clone()).collect();
+    assert_eq!(rows.len(), 4);
+    assert!(plans.contains(&Value::Null) && plans.contains(&Value::from("pro")), "{plans:?}");
+
+    let [before, after] = &history(project, "sign_up")[..] else { panic!("expected two versions") };
+    assert_ne!(before["digest"], after["digest"]);
+    assert_eq!((&before["counts"]["rows"], &after["counts"]["rows"]), (&Value::from(2), &Value::from(2)));
+    for (log, range) in after["ranges"].as_object().unwrap() {
+        let start = before["ranges"].get(log).map_or(Value::from(0), |range| range[1].clone());
+        assert_eq!(range[0], start, "{log}: no gap and no overlap");
+    }
+    let output = project.silverd(&["plugin", "history", "sign_up"]);
+    for span in [before, after] {
+        let line = format!("plugin {}  shop:silver/sign-up@0.1.0\n", short(span));
+        assert!(output.contains(&line), "{line} in\n{output}");
+    }
+}
+
+fn deploy_serves_an_earlier_version_and_the_newest_build(project: &Project) {
+    let [first, newest] = &history(project, "sign_up")[..] else { panic!("expected two versions") };
+    let (first, newest) = (short(first), short(newest));
+    let deploy = |args: &[&str]| project.silverd(&[&["plugin", "deploy", "sign_up"], args].concat());
+    let output = deploy(&["--digest", &newest]);
+    assert!(output.contains("the newest build serves already"), "{output}");
+    // The first version lacks a column of the table, which stays null then.
+    let output = deploy(&["--digest", &first]);
+    assert!(output.contains(&format!("version {first} serves instead of {newest}")), "{output}");
+    assert!(output.contains(&format!("`silverd rebuild sign_up --written-by {newest}`")), "{output}");
+    let output = deploy(&[]);
+    assert!(output.contains(&format!("version {newest} is no longer blocked")), "{output}");
+}
+
+fn incompatible_row_is_refused(project: &Project) {
+    edit(project, "wit/silver/sign-up.wit", &[("    event-id: string,", "    event-id: option<string>,")]);
+    edit(
+        project,
+        "plugins/sign_up/src/lib.rs",
+        &[("event_id: input.event_id.required(\"event_id\")?.to_owned()", "event_id: None")],
+    );
+    let error = project.silverd_fails(&["plugin", "inspect", "sign_up"], 1);
+    assert!(error.contains("field `event_id`: the table has string, the plugin declares string or null;"), "{error}");
+    let error = project.silverd_fails(&["check"], 2);
+    assert!(error.contains("pipeline.toml:") && error.contains("field `event_id`: the table has string"), "{error}");
+}
+
+/// A project with its own workspace of plugins, like a clone of the repository.
 fn project(name: &str) -> Project {
-    let project = Project::new(name, "interval_ms = 100");
+    let project = Project::new(name, COMMIT);
     let folder = project.folder.path();
     for part in ["plugins/sdk", "wit"] {
         copy(&root().join(part), &folder.join(part));
@@ -26,7 +220,7 @@ fn project(name: &str) -> Project {
     let manifest: String = manifest.lines().map(own).collect();
     std::fs::write(folder.join("plugins/Cargo.toml"), manifest).unwrap();
     std::fs::copy(root().join("plugins/Cargo.lock"), folder.join("plugins/Cargo.lock")).unwrap();
-    // What it depends on is compiled once for all sessions.
+    // The target folder stays, so that the dependencies are compiled once and not at every run.
     std::fs::create_dir_all(folder.join("plugins/.cargo")).unwrap();
     let target = root().join("plugins/target/sessions").join(name);
     std::fs::write(
@@ -50,20 +244,11 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The first build compiles what the plugin depends on, and may take its time.
+/// Builds the new plugin, with the longer timeout for its dependencies.
 fn build_first(project: &Project) {
     let mut child = project.command(&["plugin", "inspect", "sign_up"]).stdout(Stdio::null()).spawn().unwrap();
-    let status = wait(&mut child, Duration::from_secs(900));
+    let status = wait_for_exit(&mut child, BUILD_TIMEOUT);
     assert!(status.is_some_and(|status| status.success()), "the new plugin builds");
-}
-
-/// What a command that must fail has said.
-#[track_caller]
-fn failure(project: &Project, args: &[&str], code: i32) -> String {
-    let Output { status, stdout, stderr } = project.output(args);
-    let told = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-    assert_eq!(status.code(), Some(code), "silverd {args:?}\n{told}");
-    told
 }
 
 #[track_caller]
@@ -77,186 +262,16 @@ fn edit(project: &Project, file: &str, pairs: &[(&str, &str)]) {
     std::fs::write(path, text).unwrap();
 }
 
-fn send(project: &Project, lines: &[&str]) {
-    let file = project.folder.path().join("events.jsonl");
-    std::fs::write(&file, lines.join("\n") + "\n").unwrap();
-    project.generate(&["--file", file.to_str().unwrap()]);
+fn send(project: &Project) {
+    project.send_lines(EVENTS.map(str::to_owned));
 }
 
-const EVENTS: [&str; 3] = [
-    r#"{"event_type": "sign_up", "event_id": "s1", "user_id": "ann", "ts": "2025-08-16T14:50:49Z", "plan": "pro"}"#,
-    r#"{"event_type": "sign_up", "event_id": "s2", "ts": "2025-08-16T16:51:02+02:00"}"#,
-    r#"{"event_type": "sign_up", "event_id": "s3", "ts": "yesterday"}"#,
-];
-
-#[test]
-fn a_plugin_is_made_and_fills_a_table() {
-    let project = project("author");
-    let told = project.silverd(&["plugin", "new", "sign_up", "--add"]);
-    assert!(told.contains("made     wit/silver/sign-up.wit"), "{told}");
-    assert!(told.contains("changed  pipeline.toml: [silver.sign_up] is added"), "{told}");
-    let again = failure(&project, &["plugin", "new", "sign_up"], 1);
-    assert!(again.contains("plugins/sign_up/Cargo.toml is there already"), "{again}");
-
-    build_first(&project);
-    let told = project.silverd(&["plugin", "test", "plugins/sign_up"]);
-    assert!(told.contains("ok     an event becomes a row") && told.contains("ok     a time is needed"), "{told}");
-    assert!(told.contains("of limits.transform_ms_max") && told.contains("of limits.memory_bytes_max"), "{told}");
-    let told = project.silverd(&["plugin", "inspect", "plugins/sign_up"]);
-    assert!(told.contains("exports  silverd:pipeline/plugin@0.1.0, shop:silver/sign-up@0.1.0"), "{told}");
-    assert!(
-        told.contains("imports  wasi:logging/logging") && told.contains("which is made when the first rows come"),
-        "{told}"
-    );
-    let untried = failure(&project, &["plugin", "try", "sign_up"], 1);
-    assert!(untried.contains("bronze is empty"), "{untried}");
-
-    send(&project, &EVENTS);
-    project.silverd(&["run", "--drain"]);
-    assert_eq!(truth::rows(&project.path("sign_up")).len(), 2);
-    let told = project.silverd(&["plugin", "try", "plugins/sign_up", "--last", "20"]);
-    assert!(told.contains("| s1 ") && told.contains("| malformed | ts: \"yesterday\""), "{told}");
-    assert!(told.ends_with("3 events: 2 rows of 2 events, 0 dropped, 1 rejected. Nothing was written.\n"), "{told}");
-    let last: Value =
-        serde_json::from_str(&project.silverd(&["plugin", "try", "sign_up", "--last", "1", "--json"])).unwrap();
-    assert_eq!(last["counts"]["events"], 1);
-    assert_eq!(truth::rows(&project.path("sign_up")).len(), 2);
-
-    a_failing_case_is_told(&project);
-    the_table_grows(&project);
-    a_row_that_does_not_fit_is_refused(&project);
+/// What `plugin history` prints as JSON.
+fn history(project: &Project, table: &str) -> Vec<Value> {
+    serde_json::from_str(&project.silverd(&["plugin", "history", table, "--json"])).unwrap()
 }
 
-/// The same beside a running daemon: the new section is taken up, the plugin is built and fills its table from Bronze's
-/// beginning, and a change of it is compared and taken up, too.
-#[test]
-fn a_plugin_is_made_beside_a_running_daemon() {
-    let project = project("live");
-    project.generate(&["--count", "400", "--seed", "3"]);
-    let mut daemon = Daemon::start(&project);
-    daemon.until_within(Duration::from_secs(60), "rows", |_| project.path("page_view").join("_delta_log").is_dir());
-    project.silverd(&["plugin", "new", "visits", "--event-type", "page_view", "--add"]);
-    // The first build compiles what the plugin depends on.
-    daemon.until_within(Duration::from_secs(900), "rows of the new table", |_| {
-        let (old, new) = (project.path("page_view"), project.path("visits"));
-        new.join("_delta_log").is_dir() && truth::rows(&new).len() == truth::rows(&old).len()
-    });
-    let told = std::fs::read_to_string(&daemon.log).unwrap();
-    assert!(told.contains("and is applied: table visits added"), "{told}");
-
-    edit(
-        &project,
-        "plugins/visits/src/lib.rs",
-        &[("optional().map(str::to_owned)", "optional().map(str::to_uppercase)")],
-    );
-    let load = Load::start(&project, 100);
-    let told = project.silverd(&["plugin", "dev", "plugins/visits", "--once"]);
-    drop(load);
-    for part in [
-        "1 case failed",
-        "against the version that fills the table: ",
-        "`user_id` differs in ",
-        "table visits is filled by version ",
-    ] {
-        assert!(told.contains(part), "{part} in\n{told}");
-    }
-    daemon.stop();
-    let spans: Vec<Value> = serde_json::from_str(&project.silverd(&["plugin", "history", "visits", "--json"])).unwrap();
-    assert_eq!(spans.len(), 2, "{spans:#?}");
-    let (report, code) = verify(project.folder.path(), &[]);
-    assert_eq!(code, Some(0), "{report:#}");
-}
-
-fn a_failing_case_is_told(project: &Project) {
-    let cases = "plugins/sign_up/cases/first.json";
-    edit(project, cases, &[("\"user_id\": \"ann\"", "\"user_id\": \"bob\"")]);
-    let told = failure(project, &["plugin", "test", "plugins/sign_up"], 1);
-    assert!(told.contains("`user_id` expected \"bob\"\n                   found    \"ann\""), "{told}");
-    assert!(told.contains("1 of 2 cases failed"), "{told}");
-    project.silverd(&["plugin", "test", "sign_up", "--update"]);
-    let text = std::fs::read_to_string(project.folder.path().join(cases)).unwrap();
-    assert!(text.contains("\"user_id\": \"ann\""), "{text}");
-    project.silverd(&["plugin", "test", "sign_up"]);
-    edit(project, cases, &[("\"rows\"", "\"row\"")]);
-    let told = failure(project, &["plugin", "test", "sign_up"], 1);
-    assert!(told.contains("first.json:5:7: unknown field `row`"), "{told}");
-    edit(project, cases, &[("\"row\"", "\"rows\"")]);
-}
-
-fn the_table_grows(project: &Project) {
-    let wit = "wit/silver/sign-up.wit";
-    edit(
-        project,
-        wit,
-        &[("    user-id: option<string>,", "    user-id: option<string>,\n    /// Plan.\n    plan: option<string>,")],
-    );
-    edit(
-        project,
-        "plugins/sign_up/src/lib.rs",
-        &[
-            ("    ts: Text<'a>,", "    ts: Text<'a>,\n    #[serde(borrow)]\n    plan: Text<'a>,"),
-            (
-                ".map(str::to_owned),",
-                ".map(str::to_owned),\n            plan: input.plan.optional().map(str::to_owned),",
-            ),
-        ],
-    );
-    let told = project.silverd(&["plugin", "inspect", "sign_up"]);
-    assert!(told.contains("with the first rows, field `plan`: added, string or null"), "{told}");
-    send(project, &EVENTS);
-    project.silverd(&["run", "--drain"]);
-    let rows = truth::rows(&project.path("sign_up"));
-    let plans: Vec<_> = rows.iter().filter(|row| row["event_id"] == "s1").map(|row| row["plan"].clone()).collect();
-    assert_eq!(rows.len(), 4);
-    assert!(plans.contains(&Value::Null) && plans.contains(&Value::from("pro")), "{plans:?}");
-
-    let spans: Value = serde_json::from_str(&project.silverd(&["plugin", "history", "sign_up", "--json"])).unwrap();
-    let [before, after] = &spans.as_array().unwrap()[..] else { panic!("two plugins: {spans}") };
-    assert_ne!(before["digest"], after["digest"]);
-    assert_eq!((&before["counts"]["rows"], &after["counts"]["rows"]), (&Value::from(2), &Value::from(2)));
-    for (log, range) in after["ranges"].as_object().unwrap() {
-        let start = before["ranges"].get(log).map_or(Value::from(0), |range| range[1].clone());
-        assert_eq!(range[0], start, "{log}: no gap and no overlap");
-    }
-    let told = project.silverd(&["plugin", "history", "sign_up"]);
-    for span in [before, after] {
-        let digest = &span["digest"].as_str().unwrap()[..12];
-        assert!(told.contains(&format!("plugin {digest}  shop:silver/sign-up@0.1.0\n")), "{told}");
-    }
-}
-
-fn a_row_that_does_not_fit_is_refused(project: &Project) {
-    edit(project, "wit/silver/sign-up.wit", &[("    event-id: string,", "    event-id: option<string>,")]);
-    edit(
-        project,
-        "plugins/sign_up/src/lib.rs",
-        &[("event_id: input.event_id.required(\"event_id\")?.to_owned()", "event_id: None")],
-    );
-    let told = failure(project, &["plugin", "inspect", "sign_up"], 1);
-    assert!(told.contains("field `event_id`: the table has string, the plugin declares string or null;"), "{told}");
-    let told = failure(project, &["check"], 2);
-    assert!(told.contains("pipeline.toml:") && told.contains("field `event_id`: the table has string"), "{told}");
-}
-
-/// The shop's own plugins keep their cases.
-#[test]
-fn the_shops_cases_hold() {
-    let project = Project::new("cases", "interval_ms = 100");
-    let told = project.silverd(&["plugin", "test"]);
-    for table in truth::SILVER {
-        assert!(told.contains(&format!("{table}: shop:silver/")), "{told}");
-    }
-}
-
-#[test]
-fn what_a_new_plugin_needs_is_told() {
-    let project = Project::new("needs", "interval_ms = 100");
-    let told = failure(&project, &["plugin", "new", "sign_up"], 1);
-    assert!(told.contains("needs silverd's workspace of plugins beside pipeline.toml"), "{told}");
-    let told = failure(&project, &["plugin", "new", "Sign-Up"], 1);
-    assert!(told.contains("`Sign-Up` cannot be the name of a table"), "{told}");
-    let told = failure(&project, &["plugin", "test", "plugins/none"], 1);
-    assert!(told.contains("there is no plugin plugins/none"), "{told}");
-    let told = failure(&project, &["plugin", "history", "none"], 1);
-    assert!(told.contains("pipeline.toml has no [silver.none]; its Silver tables are page_view"), "{told}");
+/// The first characters of the digest of a span.
+fn short(span: &Value) -> String {
+    span["digest"].as_str().unwrap()[..12].to_owned()
 }

@@ -1,7 +1,6 @@
 //! Tables that grow with their plugins, read back by two implementations of Delta.
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -11,13 +10,12 @@ use arrow::array::{
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Int8Type, SchemaRef};
 use serde_json::{Value, json};
-use silverd::delta::{CommitError, Encoder, Spec, Table, writer_properties};
+use silverd::delta::{CommitError, Encoder, Table, TableSpec, writer_properties};
 use silverd_core::config::Compression;
 use silverd_core::rows::file_schema;
 use silverd_core::schema::{Column, Kind, TableSchema};
 
-use crate::harness::root;
-use crate::truth;
+use crate::harness::{self, python};
 
 fn column(name: &str, kind: Kind, nullable: bool, doc: &str) -> Column {
     Column { name: name.to_owned(), kind, nullable, doc: Some(doc.to_owned()) }
@@ -91,7 +89,7 @@ fn rows(schema: &SchemaRef, id: i64) -> RecordBatch {
 }
 
 async fn open(path: &Path, schema: &TableSchema) -> anyhow::Result<Table> {
-    let spec = Spec { name: "hits".to_owned(), path: path.to_path_buf(), schema: file_schema(schema), doc: None };
+    let spec = TableSpec { name: "hits".to_owned(), path: path.to_path_buf(), schema: file_schema(schema), doc: None };
     Table::open(&spec).await
 }
 
@@ -105,7 +103,7 @@ async fn append(table: &mut Table, schema: &TableSchema, id: i64) -> Result<u64,
     Ok(table.append(vec![file], &[("x".to_owned(), id)], json!({})).await?.version)
 }
 
-/// What kinds of actions a commit has.
+/// The kinds of actions in a commit.
 fn actions(path: &Path, version: u64) -> Vec<String> {
     let text = std::fs::read_to_string(path.join(format!("_delta_log/{version:020}.json"))).unwrap();
     let kind = |line: &str| serde_json::from_str::<Value>(line).unwrap().as_object().unwrap().keys().next().cloned();
@@ -137,7 +135,7 @@ fn expected() -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_grows_and_goes_back() {
+async fn table_evolves_and_accepts_the_earlier_plugin() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let mut table = open(path, &first()).await.unwrap();
@@ -146,38 +144,38 @@ async fn a_table_grows_and_goes_back() {
 
     let mut table = open(path, &second()).await.unwrap();
     let fit = table.fit();
-    let told = fit.changes.iter().map(ToString::to_string).chain(fit.notices.iter().map(ToString::to_string));
+    let reported = fit.changes.iter().map(ToString::to_string).chain(fit.notices.iter().map(ToString::to_string));
     assert_eq!(
-        told.collect::<Vec<_>>(),
+        reported.collect::<Vec<_>>(),
         [
-            "field `kind`: another comment",
-            "field `kind`: takes the cases c",
+            "field `kind`: comment changed",
+            "field `kind`: cases added: c",
             "field `items[].qty`: added, integer or null",
             "field `plan`: added, string or null",
             "field `id`: the plugin's integer is written as the table's long",
-            "field `note`: the plugin no longer gives it; it stays in the table, null in new rows",
+            "field `note`: the plugin no longer returns it; the column stays, and is null in new rows",
         ]
     );
-    // Progress alone changes nothing; the rows come with the change, in one entry of the log.
+    // A commit of progress alone does not change the schema; the first rows and the change are one log entry.
     table.append(Vec::new(), &[("x".to_owned(), 1)], json!({})).await.unwrap();
     assert_eq!(actions(path, 2), ["txn"]);
-    let mut beside = open(path, &second()).await.unwrap();
+    let mut concurrent = open(path, &second()).await.unwrap();
     append(&mut table, &second(), 2).await.unwrap();
     let mut kinds = actions(path, 3);
     kinds.sort();
     assert_eq!(kinds, ["add", "metaData", "txn"]);
     table.append(Vec::new(), &[("x".to_owned(), 3)], json!({})).await.unwrap();
 
-    // Who had the table open before sees that it is another one, and goes on with it once it has read the log.
-    for (late, schema) in [(&mut stale, first()), (&mut beside, second())] {
+    // A writer that opened the table before notices the change, and can write again after it has read the log.
+    for (late, schema) in [(&mut stale, first()), (&mut concurrent, second())] {
         let found = append(late, &schema, 9).await.unwrap_err();
-        assert!(matches!(found, CommitError::Fenced { .. } | CommitError::Changed(3)), "{found}");
+        assert!(matches!(found, CommitError::Fenced { .. } | CommitError::MetadataChanged(3)), "{found}");
         late.reload().await.unwrap();
     }
-    assert!(beside.fit().changes.is_empty());
+    assert!(concurrent.fit().changes.is_empty());
     append(&mut stale, &first(), 4).await.unwrap();
 
-    // The plugin of before fits; the table stays as it has grown.
+    // The earlier plugin still fits; the table keeps its new columns.
     let mut table = open(path, &first()).await.unwrap();
     let version = append(&mut table, &first(), 6).await.unwrap();
     assert!(!actions(path, version).contains(&"metaData".to_owned()));
@@ -191,38 +189,29 @@ fn read_back(path: &Path) {
     let of = |row: &serde_json::Map<String, Value>| -> Value {
         columns.iter().map(|name| ((*name).to_owned(), row[*name].clone())).collect()
     };
-    let mut ours: Vec<_> = truth::rows(path).iter().map(of).collect();
+    let mut ours: Vec<_> = harness::rows(path).iter().map(of).collect();
     ours.sort_by_key(|row| row["id"].as_i64());
     assert_eq!(ours, expected());
 
-    let Ok(python) = std::env::var("SILVERD_TEST_PYTHON") else {
-        eprintln!("SILVERD_TEST_PYTHON is not set: no second implementation of Delta reads the table");
-        return;
-    };
     let dump = path.join("rows.jsonl");
-    let output = Command::new(&python)
-        .arg(root().join(".ci/check_delta.py"))
-        .arg(path)
-        .args(["--columns", &columns.join(","), "--sort-by", "id", "--rows-json", dump.to_str().unwrap()])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let names = columns.join(",");
+    let args = ["--columns", &names, "--sort-by", "id", "--rows-json", dump.to_str().unwrap()];
+    let Some(report) = python::check_delta(path, &args) else { return };
     let theirs: Vec<Value> =
         std::fs::read_to_string(&dump).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(theirs, expected());
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let column = |name: &str| {
         let schema = report["schema"].as_array().unwrap();
         schema.iter().find(|column| column["name"] == name).unwrap_or_else(|| panic!("no {name}")).clone()
     };
     assert_eq!(column("id"), json!({ "name": "id", "type": "long", "nullable": false, "comment": "Id." }));
     assert_eq!(column("plan"), json!({ "name": "plan", "type": "string", "nullable": true, "comment": "Plan." }));
-    assert_eq!(column("kind")["comment"], "Kind.", "the plugin of before has the last word on its comments");
+    assert_eq!(column("kind")["comment"], "Kind.", "the comment is that of the plugin that wrote last");
 }
 
-/// What cannot be is refused before anything is written, with a plan.
+/// An incompatible schema is rejected before anything is written, with instructions.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_cannot_grow() {
+async fn incompatible_schema_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let mut table = open(path, &first()).await.unwrap();
@@ -232,32 +221,32 @@ async fn a_table_that_cannot_grow() {
     bad.columns[1].kind = cases(&["a", "z"]);
     bad.columns[2].nullable = false;
     bad.columns[3] = column("more", Kind::Bool, false, "More.");
-    let refused = open(path, &bad).await.err().unwrap();
+    let error = open(path, &bad).await.err().unwrap();
     assert_eq!(
-        format!("{refused:#}"),
+        format!("{error:#}"),
         format!(
-            "open table hits in {}: the plugin's row does not fit the table that stands there:\n  \
-             field `id`: the table has long, the plugin declares string; a column keeps its type: declare it as `s64`, or \
-             name the new field otherwise\n  \
-             field `kind`: the table has enum a, b, the plugin declares enum a, z; a renamed case would part its rows in \
-             two: keep the old cases beside the new ones\n  \
-             field `note`: the table has string or null, the plugin declares string; there may be nulls in it already: \
+            "open table hits in {}: the plugin's row does not fit the existing table:\n  \
+             field `id`: the table has long, the plugin declares string; the type of a column cannot change: declare it as `s64`, or \
+             give the new field another name\n  \
+             field `kind`: the table has enum a, b, the plugin declares enum a, z; renaming a case would \
+             split the rows in two: keep the old cases and add the new ones\n  \
+             field `note`: the table has string or null, the plugin declares string; existing rows may be null: \
              declare it as `option<…>`\n  \
-             field `items`: the table has array<struct<sku: string>>, the plugin declares nothing; a column that is never \
-             null cannot be left out: keep the field\n  \
-             field `more`: the table has nothing, the plugin declares boolean; the rows that stand there have no value for \
-             it: declare it as `option<…>`\n\
-             Change the plugin as said, or let the table be made anew from Bronze: under another `path` in pipeline.toml, \
-             beside the old one, or in its place, by removing its folder while silverd is stopped",
+             field `items`: the table has array<struct<sku: string>>, the plugin declares nothing; a non-null column \
+             cannot be omitted: keep the field\n  \
+             field `more`: the table has nothing, the plugin declares boolean; existing rows have no value for it: \
+             declare it as `option<…>`\n\
+             Change the plugin as described, or let silverd rebuild the table from Bronze: set another `path` in \
+             pipeline.toml, or remove the table's folder while silverd is stopped",
             path.display()
         )
     );
     assert_eq!(std::fs::read_dir(path.join("_delta_log")).unwrap().count(), 2);
 }
 
-/// A wider type writes the table's files anew, in one commit; a writer of before notices, and goes on.
+/// One commit rewrites the table's files with the wider type; an earlier writer notices it, and can write again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_column_becomes_wider() {
+async fn column_is_widened() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let mut narrow = first();
@@ -267,11 +256,11 @@ async fn a_column_becomes_wider() {
     append(&mut table, &narrow, 2).await.unwrap();
 
     let mut wide = open(path, &first()).await.unwrap();
-    let told: Vec<_> = wide.fit().changes.iter().map(ToString::to_string).collect();
-    assert_eq!(told, ["field `id`: widened from integer to long; the table's files are written anew"]);
+    let reported: Vec<_> = wide.fit().changes.iter().map(ToString::to_string).collect();
+    assert_eq!(reported, ["field `id`: widened from integer to long; the table's files are rewritten"]);
     let early = append(&mut wide, &first(), 9).await.unwrap_err();
     assert!(early.to_string().contains("columns must be widened before rows of their type are added"), "{early}");
-    // Rows of the narrow type come in between, and are widened with the others.
+    // Rows of the narrow type that are committed in between are widened, too.
     append(&mut table, &narrow, 4).await.unwrap();
     let encoder = Encoder::new(
         wide.layout().unwrap(),
@@ -285,28 +274,20 @@ async fn a_column_becomes_wider() {
     assert!(kinds.contains(&"metaData".to_owned()), "{kinds:?}");
     append(&mut wide, &first(), 6).await.unwrap();
     let late = append(&mut table, &narrow, 9).await.unwrap_err();
-    assert!(matches!(late, CommitError::Changed(_) | CommitError::Fenced { .. }), "{late}");
+    assert!(matches!(late, CommitError::MetadataChanged(_) | CommitError::Fenced { .. }), "{late}");
     table.reload().await.unwrap();
     append(&mut table, &narrow, 8).await.unwrap();
 
     let path = path.to_path_buf();
-    tokio::task::spawn_blocking(move || widened(&path)).await.unwrap();
+    tokio::task::spawn_blocking(move || check_widened(&path)).await.unwrap();
 }
 
-fn widened(path: &Path) {
+fn check_widened(path: &Path) {
     let ids = |path: &Path| {
-        let mut ids: Vec<_> = truth::rows(path).iter().map(|row| row["id"].as_i64().unwrap()).collect();
+        let mut ids: Vec<_> = harness::rows(path).iter().map(|row| row["id"].as_i64().unwrap()).collect();
         ids.sort_unstable();
         ids
     };
     assert_eq!(ids(path), (0..10).collect::<Vec<_>>());
-    let Ok(python) = std::env::var("SILVERD_TEST_PYTHON") else { return };
-    let script = "import sys, deltalake\n\
-                  rows = lambda **at: sorted((r, str(t.type)) for t in [deltalake.DeltaTable(sys.argv[1], **at).to_pyarrow_table()['id']] for r in t.to_pylist())\n\
-                  assert rows() == [(i, 'int64') for i in range(10)], rows()\n\
-                  assert rows(version=2) == [(i, 'int32') for i in range(4)], rows(version=2)\n\
-                  # Arrow's threads may abort an interpreter that ends in order.\n\
-                  import os; os._exit(0)\n";
-    let output = Command::new(&python).args(["-c", script]).arg(path).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    python::run("check_widened.py", &[path.to_str().unwrap()]);
 }

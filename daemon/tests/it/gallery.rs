@@ -1,9 +1,8 @@
-//! The gallery of hostile plugins, from end to end by the real binary: for each way to misbehave, exactly the chosen events
-//! end in the quarantine, with the right code and what the guest said of it; every other event is in Silver, in order; and
-//! Bronze is whole.
+//! Hostile plugins end to end, with the real binary: whatever a plugin does wrong, exactly the events on which it does
+//! so are in the quarantine, with a code and a reason; every other event is in Silver, in order; and Bronze is
+//! complete.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::path::Path;
 
 use arrow::array::AsArray;
@@ -11,79 +10,79 @@ use arrow::datatypes::{Int32Type, Int64Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
-use super::harness::{Project, root};
-use super::truth::{self, Place};
+use super::harness::tables::{LogPosition, Row, position, record, topic};
+use super::harness::{Project, expected, root, rows};
 
 const EVENTS: u64 = 20_000;
-const LIMITS: &str = "[limits]\ntransform_ms_max = 500\nbatch_rows_max = 1000\nmemory_bytes_max = \"32MiB\"\n\
+const LIMITS: &str = "[limits]\ntransform_time_max = \"500ms\"\nbatch_rows_max = 1000\nmemory_bytes_max = \"32MiB\"\n\
                       output_bytes_max = \"1MiB\"\nlog_lines_per_second = 20\n";
 
-/// A table whose plugin commits one fault.
-struct Exhibit {
+/// A table with a plugin that has one fault.
+struct FaultyTable {
     fault: &'static str,
-    /// One event of so many.
+    /// The plugin fails on one event of this many.
     every: u64,
     code: &'static str,
-    /// What the reason holds, in this order.
+    /// Parts of the reason, in this order.
     reason: &'static [&'static str],
 }
 
-const fn exhibit(fault: &'static str, every: u64, code: &'static str, reason: &'static [&'static str]) -> Exhibit {
-    Exhibit { fault, every, code, reason }
+const fn faulty(fault: &'static str, every: u64, code: &'static str, reason: &'static [&'static str]) -> FaultyTable {
+    FaultyTable { fault, every, code, reason }
 }
 
-const GALLERY: [Exhibit; 9] = [
-    exhibit(
+const TABLES: [FaultyTable; 9] = [
+    faulty(
         "panic",
         10_000,
         "trap",
         &["panicked at fixtures/hostile/src/faults.rs:", "index out of bounds: the len is 2", " in ", "third"],
     ),
-    exhibit("loop", 10_000, "timeout", &["limits.transform_ms_max"]),
-    exhibit("memory", 5_000, "memory", &["limits.memory_bytes_max allows 33554432"]),
-    exhibit("output", 5_000, "invalid-output", &["limits.output_bytes_max, 1048576 bytes"]),
-    exhibit("stack", 5_000, "trap", &["it trapped: out of bounds memory access in ", "descend < "]),
-    exhibit("counts", 700, "invalid-output", &["it gave 1 rows and 0 row-events"]),
-    exhibit("indices", 700, "invalid-output", &["it named event 4294967295 of a batch of 1"]),
-    exhibit("log-flood", 20_000, "timeout", &["limits.transform_ms_max"]),
-    exhibit("late-trap", 3_000, "trap", &["panicked at fixtures/hostile/src/faults.rs:", "all 1 rows in vain"]),
+    faulty("loop", 10_000, "timeout", &["limits.transform_time_max"]),
+    faulty("memory", 5_000, "memory", &["limits.memory_bytes_max allows 33554432"]),
+    faulty("output", 5_000, "invalid-output", &["limits.output_bytes_max, 1048576 bytes"]),
+    faulty("stack", 5_000, "trap", &["it trapped: out of bounds memory access in ", "descend < "]),
+    faulty("counts", 700, "invalid-output", &["the plugin returned 1 rows and 0 row-events"]),
+    faulty("indices", 700, "invalid-output", &["the plugin named event 4294967295 of a batch of 1"]),
+    faulty("log-flood", 20_000, "timeout", &["limits.transform_time_max"]),
+    faulty("late-trap", 3_000, "trap", &["panicked at fixtures/hostile/src/faults.rs:", "lost all 1 rows"]),
 ];
 
-impl Exhibit {
-    fn table(&self) -> String {
+impl FaultyTable {
+    fn name(&self) -> String {
         self.fault.replace('-', "_")
     }
 
     fn section(&self) -> String {
-        let (root, table) = (root().display(), self.table());
+        let (root, table) = (root().display(), self.name());
         format!(
             "[silver.{table}]\nplugin = \"{root}/plugins/fixtures/hostile\"\n\
-             match = {{ field = \"event_type\", equals = \"hit\" }}\nevent_date = \"ts\"\n\
+             match = {{ field = \"event_type\", equals = \"hit\" }}\nevent_time = \"ts\"\n\
              settings = {{ fault = \"{}\", every = {} }}\n\n",
             self.fault, self.every
         )
     }
 
-    fn chooses(&self, event: &Value) -> bool {
+    fn fails_on(&self, event: &Value) -> bool {
         event["number"].as_u64().unwrap() % self.every == self.every - 1
     }
 
-    /// Holds the table and its rejects against the topic's events.
-    fn check(&self, project: &Project, events: &BTreeMap<Place, Value>, quarantine: &[serde_json::Map<String, Value>]) {
-        let table = self.table();
-        let chosen = || events.iter().filter(|(_, event)| self.chooses(event)).map(|(place, _)| *place);
-        let found = truth::rows(&project.path(&table));
-        let rows: BTreeSet<Place> = found.iter().map(|row| truth::place(row, "_")).collect();
-        assert_eq!(found.len(), rows.len(), "{table} has an event twice");
-        let innocent: BTreeSet<Place> =
-            events.iter().filter(|(_, event)| !self.chooses(event)).map(|(place, _)| *place).collect();
-        assert!(rows == innocent, "{table} has {} rows of {} innocent events", rows.len(), innocent.len());
-        assert!(found.iter().all(|row| row["event_id"] == events[&truth::place(row, "_")]["event_id"]), "{table}");
-        in_order(&table, &project.path(&table));
+    /// Compares the table and its rejects with the events of the topic.
+    fn check(&self, project: &Project, events: &BTreeMap<LogPosition, Value>, quarantine: &[Row]) {
+        let table = self.name();
+        let positions = |fails: bool| -> BTreeSet<LogPosition> {
+            events.iter().filter(|(_, event)| self.fails_on(event) == fails).map(|(position, _)| *position).collect()
+        };
+        let found = rows(&project.path(&table));
+        let with_row: BTreeSet<LogPosition> = found.iter().map(|row| position(row, "_")).collect();
+        assert_eq!(found.len(), with_row.len(), "{table} has an event twice");
+        assert!(with_row == positions(false), "{table} has {} rows", with_row.len());
+        assert!(found.iter().all(|row| row["event_id"] == events[&position(row, "_")]["event_id"]), "{table}");
+        check_order(&table, &project.path(&table));
 
         let rejects: Vec<_> = quarantine.iter().filter(|row| row["table"] == table).collect();
-        let places: BTreeSet<Place> = rejects.iter().map(|row| truth::place(row, "")).collect();
-        assert_eq!(places, chosen().collect(), "rejects of {table}");
+        let rejected: BTreeSet<LogPosition> = rejects.iter().map(|row| position(row, "")).collect();
+        assert_eq!(rejected, positions(true), "rejects of {table}");
         assert_eq!(rejects.len(), (EVENTS / self.every) as usize, "rejects of {table}");
         for reject in rejects {
             assert_eq!(reject["code"], self.code, "{table}: {reject:?}");
@@ -96,8 +95,8 @@ impl Exhibit {
     }
 }
 
-/// Within each file, a partition's events stand as they stand in Kafka.
-fn in_order(table: &str, path: &Path) {
+/// Each file has the events of a partition in the order of their offsets.
+fn check_order(table: &str, path: &Path) {
     let days = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
     for day in days.filter(|path| path.is_dir() && !path.ends_with("_delta_log")) {
         for file in std::fs::read_dir(day).unwrap().map(|entry| entry.unwrap().path()) {
@@ -116,56 +115,50 @@ fn in_order(table: &str, path: &Path) {
 }
 
 #[test]
-fn each_hostile_plugin_costs_the_events_that_it_fails_on_and_nothing_else() {
-    let tables: String = GALLERY.iter().map(Exhibit::section).collect();
-    let project = Project::with("gallery", &format!("[commit]\ninterval_ms = 200\n\n{LIMITS}\n{tables}"));
+fn only_events_on_which_a_plugin_fails_are_quarantined() {
+    let tables: String = TABLES.iter().map(FaultyTable::section).collect();
+    let project = Project::with_sections("gallery", &format!("[commit]\ninterval = \"200ms\"\n\n{LIMITS}\n{tables}"));
     project.build_plugins();
-    let lines = (0..EVENTS).fold(String::new(), |mut lines, number| {
+    project.send_lines((0..EVENTS).map(|number| {
         let (minute, second) = (number / 60 % 60, number % 60);
-        let _ = writeln!(
-            lines,
+        format!(
             r#"{{"event_type": "hit", "event_id": "h-{number:05}", "number": {number}, "ts": "2025-08-16T14:{minute:02}:{second:02}Z"}}"#
-        );
-        lines
-    });
-    let file = project.folder.path().join("events.jsonl");
-    std::fs::write(&file, lines).unwrap();
-    project.generate(&["--file", file.to_str().unwrap()]);
+        )
+    }));
 
     let output = project.output(&["run", "--drain"]);
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{log}");
 
-    let topic = truth::topic(&project);
-    let bronze = truth::rows(&project.path("bronze"));
-    let stored: BTreeMap<_, _> = bronze.iter().map(|row| (truth::place(row, ""), truth::produced(row))).collect();
+    let topic = topic(&project);
+    let bronze = rows(&project.path("bronze"));
     assert_eq!(bronze.len(), EVENTS as usize);
-    assert!(stored == topic, "bronze holds every byte of the topic");
+    expected::check_bronze(&bronze, &topic);
 
-    let events: BTreeMap<Place, Value> = topic
-        .iter()
-        .map(|(place, record)| (*place, serde_json::from_slice(record.value.as_deref().unwrap()).unwrap()))
-        .collect();
-    let quarantine = truth::rows(&project.path("quarantine"));
+    let event = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
+    let events: BTreeMap<LogPosition, Value> =
+        topic.iter().map(|(position, record)| (*position, event(record.value.as_deref().unwrap()))).collect();
+    let quarantine = rows(&project.path("quarantine"));
     for reject in &quarantine {
-        assert_eq!(Some(&truth::produced(reject)), topic.get(&truth::place(reject, "")), "the bytes are kept");
+        let bytes = Some(&record(reject));
+        assert_eq!(bytes, topic.get(&position(reject, "")), "the quarantine has the bytes of the event");
     }
-    for exhibit in &GALLERY {
-        exhibit.check(&project, &events, &quarantine);
+    for table in &TABLES {
+        table.check(&project, &events, &quarantine);
     }
-    check_log(&told);
+    check_log(&log);
 }
 
-/// A flood of log lines is told in part, under its plugin's name, and forges nothing.
-fn check_log(told: &str) {
-    let flood: Vec<&str> = told.lines().filter(|line| line.contains("never enough of event h-19999")).collect();
-    // About ten calls of 100 to 500 ms flood the log.
-    assert!((1..=200).contains(&flood.len()), "{} lines of the flood were told", flood.len());
+/// A part of a flood of lines is logged, with the plugin's name, and cannot forge a log line.
+fn check_log(log: &str) {
+    let flood: Vec<&str> = log.lines().filter(|line| line.contains("never enough of event h-19999")).collect();
+    // There are about ten calls of 100 to 500 ms that log without end.
+    assert!((1..=200).contains(&flood.len()), "{} lines of the flood were logged", flood.len());
     for line in flood {
         assert!(line.contains("INFO") && line.contains("\\u{1b}[2J\\nERROR forged"), "{line}");
         assert!(line.contains("table=log_flood") && line.contains("fixture:hostile/hits@0.1.0"), "{line}");
         assert!(line.contains(" digest="), "{line}");
     }
-    assert!(!told.contains("\u{1b}[2J") && !told.lines().any(|line| line.starts_with("ERROR")), "{told}");
-    assert!(told.contains("more lines were not told: limits.log_lines_per_second is 20"), "{told}");
+    assert!(!log.contains("\u{1b}[2J") && !log.lines().any(|line| line.starts_with("ERROR")), "{log}");
+    assert!(log.contains("more lines were suppressed: limits.log_lines_per_second is 20"), "{log}");
 }

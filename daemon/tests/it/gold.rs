@@ -1,57 +1,51 @@
-//! The Gold tables of the repository's pipeline.toml: the same as an independent computation, day by day, whatever comes
-//! late, twice or over midnight.
+//! The Gold tables of the repository's pipeline.toml equal an independent computation for every day, with late events,
+//! duplicates, and sessions over midnight.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::harness::{Project, root};
-use super::truth;
+use super::harness::{Project, fixture, python, root, rows};
 
-/// The `[gold.…]` sections as they are shipped.
-fn shipped() -> String {
+/// The `[gold.…]` sections of the repository's pipeline.toml.
+fn gold_sections() -> String {
     let pipeline = std::fs::read_to_string(root().join("pipeline.toml")).unwrap();
     let from = pipeline.find("[gold.").unwrap();
-    let to = pipeline.find("# The page.").unwrap();
+    let to = pipeline.find("\n[panel.").unwrap();
     pipeline[from..to].to_owned()
 }
 
-fn project(name: &str, more: &str) -> Project {
-    let project = Project::new(name, "interval_ms = 100\nrows_max = 2000");
-    let file = project.folder.path().join("pipeline.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, format!("{text}\n{}\n{more}", shipped())).unwrap();
+/// The shop with its Gold tables, and more sections.
+fn project(name: &str, sections: &str) -> Project {
+    let project = Project::new(name, "interval = \"100ms\"\nrows_max = 2000");
+    project.append_to_pipeline(&format!("{}\n{sections}", gold_sections()));
     project
 }
 
-fn send(project: &Project, events: &[String]) {
-    let file = project.folder.path().join("events.jsonl");
-    std::fs::write(&file, events.join("\n")).unwrap();
-    project.generate(&["--file", file.to_str().unwrap()]);
-}
-
 fn view(user: &str, ts: &str) -> String {
-    format!(
-        r#"{{"event_type": "page_view", "event_id": "{user}-{ts}", "user_id": "{user}", "ts": "{ts}", "url": "/a"}}"#
-    )
+    json!({ "event_type": "page_view", "event_id": format!("{user}-{ts}"), "user_id": user, "ts": ts, "url": "/a" })
+        .to_string()
 }
 
 fn order(user: &str, ts: &str) -> String {
-    format!(
-        r#"{{"event_type": "order_placed", "event_id": "{user}-{ts}", "order_id": "{user}-{ts}", "user_id": "{user}", "ts": "{ts}", "total": 10.5, "line_items": [{{"sku": "SKU-00001", "qty": 1, "price": 10.5}}]}}"#
-    )
+    let items = json!([{ "sku": "SKU-00001", "qty": 1, "price": 10.5 }]);
+    let id = format!("{user}-{ts}");
+    json!({
+        "event_type": "order_placed", "event_id": id, "order_id": id, "user_id": user, "ts": ts, "total": 10.5,
+        "line_items": items,
+    })
+    .to_string()
 }
 
 /// The files of each day of a Gold table, by the log.
 fn files(project: &Project, table: &str) -> BTreeMap<String, BTreeSet<String>> {
     let log = project.folder.path().join(format!("data/gold/{table}/_delta_log"));
-    let mut names: Vec<_> = std::fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path()).collect();
-    names.retain(|name| name.extension().is_some_and(|extension| extension == "json"));
-    names.sort();
+    let mut entries: Vec<_> = std::fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.retain(|entry| entry.extension().is_some_and(|extension| extension == "json"));
+    entries.sort();
     let mut days = BTreeMap::<String, BTreeSet<String>>::new();
-    for name in names {
-        for line in std::fs::read_to_string(name).unwrap().lines() {
+    for entry in entries {
+        for line in std::fs::read_to_string(entry).unwrap().lines() {
             let action: Value = serde_json::from_str(line).unwrap();
             for (kind, added) in [("add", true), ("remove", false)] {
                 let Some(path) = action[kind]["path"].as_str() else { continue };
@@ -65,83 +59,57 @@ fn files(project: &Project, table: &str) -> BTreeMap<String, BTreeSet<String>> {
     days
 }
 
-fn python_agrees(project: &Project) {
-    let Ok(python) = std::env::var("SILVERD_TEST_PYTHON") else {
-        eprintln!("SILVERD_TEST_PYTHON is not set: nobody works the Gold tables out anew");
-        return;
-    };
-    let check =
-        Command::new(python).arg(root().join(".ci/check_gold.py")).arg(project.folder.path().join("data")).output();
-    let check = check.unwrap();
-    let told = String::from_utf8_lossy(&check.stderr);
-    assert!(check.status.success(), "{told}{}", String::from_utf8_lossy(&check.stdout));
-}
-
 fn sessions(project: &Project, user: &str) -> Vec<Value> {
-    let sql = format!(
+    project.query(&format!(
         "SELECT CAST(event_date AS VARCHAR) AS day, session, pages, orders, converted, continued FROM gold.sessions \
          WHERE user_id = '{user}' ORDER BY event_date, session"
-    );
-    serde_json::from_str::<Vec<Value>>(&project.silverd(&["query", "--json", &sql])).unwrap()
+    ))
 }
 
 #[test]
-fn gold_is_what_silver_says() {
+fn gold_equals_an_independent_computation() {
     let project = project("gold", "");
-    let sample = root().join("../shared/data/sample-events.jsonl");
-    if sample.is_file() {
-        project.generate(&["--file", sample.to_str().unwrap()]);
-    }
+    project.send_file(&fixture("shop-events.jsonl"));
     project.generate(&["--count", "3000", "--seed", "11", "--backdate", "2025-08-17"]);
-    send(
-        &project,
-        &[
-            // 23:50, then 00:10: one visit over midnight, a row of either day. 00:45 is another visit.
-            view("night", "2025-03-01T23:50:00Z"),
-            order("night", "2025-03-02T00:10:00Z"),
-            view("night", "2025-03-02T00:45:00Z"),
-            // Exactly thirty minutes go on, a microsecond more does not.
-            view("edge", "2025-03-03T10:00:00Z"),
-            view("edge", "2025-03-03T10:30:00Z"),
-            view("edge", "2025-03-03T11:00:00.000001Z"),
-            // Twice at the same time, on the first moment of a session.
-            view("twin", "2025-03-03T10:00:00Z"),
-            order("twin", "2025-03-03T10:00:00Z"),
-        ],
-    );
+    project.send_lines([
+        // 23:50, then 00:10: one session over midnight, with a row on each day. 00:45 is another session.
+        view("night", "2025-03-01T23:50:00Z"),
+        order("night", "2025-03-02T00:10:00Z"),
+        view("night", "2025-03-02T00:45:00Z"),
+        // A pause of exactly thirty minutes continues the session; a microsecond more ends it.
+        view("edge", "2025-03-03T10:00:00Z"),
+        view("edge", "2025-03-03T10:30:00Z"),
+        view("edge", "2025-03-03T11:00:00.000001Z"),
+        // Two events at the same time, at the start of a session.
+        view("twin", "2025-03-03T10:00:00Z"),
+        order("twin", "2025-03-03T10:00:00Z"),
+    ]);
     project.silverd(&["run", "--drain"]);
-    python_agrees(&project);
-    let row = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    python::check_gold(&project);
     assert_eq!(
-        sessions(&project, "night"),
-        [
-            row(
-                r#"{"day": "2025-03-01", "session": 1, "pages": 1, "orders": 0, "converted": false, "continued": false}"#
-            ),
-            row(
-                r#"{"day": "2025-03-02", "session": 1, "pages": 0, "orders": 1, "converted": true, "continued": true}"#
-            ),
-            row(
-                r#"{"day": "2025-03-02", "session": 2, "pages": 1, "orders": 0, "converted": false, "continued": false}"#
-            ),
-        ]
+        Value::from(sessions(&project, "night")),
+        json!([
+            { "day": "2025-03-01", "session": 1, "pages": 1, "orders": 0, "converted": false, "continued": false },
+            { "day": "2025-03-02", "session": 1, "pages": 0, "orders": 1, "converted": true, "continued": true },
+            { "day": "2025-03-02", "session": 2, "pages": 1, "orders": 0, "converted": false, "continued": false },
+        ])
     );
     assert_eq!(sessions(&project, "edge").len(), 2);
     assert_eq!(sessions(&project, "twin").len(), 1);
-    only_days_that_changed_are_made_anew(&project);
-    a_source_that_is_made_anew_is_read_anew(&project);
+    only_changed_days_are_recomputed(&project);
+    recreated_source_is_read_again(&project);
 }
 
-/// A late event changes its own day, and of the sessions the next, and no other file.
-fn only_days_that_changed_are_made_anew(project: &Project) {
+/// A late event changes its own day, for sessions also the next day, and no other file.
+fn only_changed_days_are_recomputed(project: &Project) {
     let before: BTreeMap<_, _> = ["daily_metrics", "sessions"].map(|table| (table, files(project, table))).into();
     project.silverd(&["run", "--drain"]);
     for (table, files_before) in &before {
-        assert_eq!(&files(project, table), files_before, "nothing came, and {table} was made anew");
+        assert_eq!(&files(project, table), files_before, "{table} was recomputed although no event came");
     }
-    send(project, &[view("night", "2025-03-01T23:45:00Z"), view("late", "2025-03-01T12:00:00Z")]);
+    project.send_lines([view("night", "2025-03-01T23:45:00Z"), view("late", "2025-03-01T12:00:00Z")]);
     project.silverd(&["run", "--drain"]);
-    python_agrees(project);
+    python::check_gold(project);
     let changed = |table: &str| {
         let (before, after) = (&before[table], files(project, table));
         let days: BTreeSet<_> = before.keys().chain(after.keys()).cloned().collect();
@@ -154,16 +122,16 @@ fn only_days_that_changed_are_made_anew(project: &Project) {
     }
 }
 
-/// A Silver table that was removed fills itself from Bronze, with versions that begin anew.
-fn a_source_that_is_made_anew_is_read_anew(project: &Project) {
+/// A deleted Silver table is filled again from Bronze, with versions from 0.
+fn recreated_source_is_read_again(project: &Project) {
     std::fs::remove_dir_all(project.path("order_placed")).unwrap();
     project.silverd(&["run", "--drain"]);
-    truth::rows(&project.path("order_placed"));
-    python_agrees(project);
+    assert!(!rows(&project.path("order_placed")).is_empty());
+    python::check_gold(project);
 }
 
 #[test]
-fn a_bad_model_is_told_and_costs_nothing_else() {
+fn failing_gold_table_is_reported_and_does_not_stop_the_others() {
     let bad = r#"
 [gold.no_date]
 sql = "SELECT count(*) AS n FROM page_view"
@@ -175,29 +143,29 @@ sql = "SELECT event_date, nonsense FROM page_view GROUP BY 1, 2"
 sql = "SELECT event_date FROM gold.daily_metrics"
 "#;
     let project = project("badgold", bad);
-    let checked = project.output(&["check"]);
-    let told = String::from_utf8_lossy(&checked.stderr);
-    assert_eq!(checked.status.code(), Some(2), "{told}");
-    assert!(told.contains("[gold.of_gold] it cannot be made of `gold.daily_metrics`"), "{told}");
+    let errors = project.silverd_fails(&["check"], 2);
+    assert!(errors.contains("[gold.of_gold] a Gold table cannot read `gold.daily_metrics`"), "{errors}");
     project.generate(&["--count", "500", "--seed", "3"]);
     let output = project.output(&["run", "--drain"]);
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
-    for words in ["gives no column `event_date`", "nonsense", "cannot be made of `gold.daily_metrics`"] {
-        assert!(told.contains(words), "{words}: {told}");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    for words in ["gives no column `event_date`", "nonsense", "cannot read `gold.daily_metrics`"] {
+        assert!(log.contains(words), "{words}: {log}");
     }
-    python_agrees(&project);
+    python::check_gold(&project);
+}
 
-    // Another SQL for the same table makes it anew, without the days that it has no rows for.
-    let file = project.folder.path().join("pipeline.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    let other = text.replace(
+#[test]
+fn changed_gold_sql_recomputes_all_days() {
+    let project = project("goldsql", "");
+    project.generate(&["--count", "500", "--seed", "3"]);
+    project.silverd(&["run", "--drain"]);
+    assert!(project.query("SELECT count(*) AS n FROM gold.daily_metrics")[0]["n"].as_u64().unwrap() > 0);
+    project.replace_in_pipeline(
         "FROM events GROUP BY event_date\"\"\"\n\n[gold.product",
         "FROM events WHERE views > 1 GROUP BY event_date\"\"\"\n\n[gold.product",
     );
-    assert_ne!(text, other);
-    std::fs::write(&file, other).unwrap();
     project.silverd(&["run", "--drain"]);
-    let answer = project.silverd(&["query", "--json", "SELECT count(*) AS n FROM gold.daily_metrics"]);
-    assert_eq!(answer.trim(), "[{\"n\":0}]");
+    // Days without rows are removed.
+    assert_eq!(project.query("SELECT count(*) AS n FROM gold.daily_metrics")[0]["n"], 0);
 }

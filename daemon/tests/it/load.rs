@@ -1,14 +1,14 @@
-//! Files that are no plugins, and plugins that cannot be used: each is refused when it is loaded, and told why.
+//! Files that are no plugins, and plugins that cannot be used: loading them fails with a reason.
 
 use std::path::Path;
 
-use silverd::transform::{Config, Limits, Plugin};
+use silverd::plugin::{Config, Limits, Plugin};
 use wit_component::StringEncoding;
 
-use crate::guest::{self, ALLOCATOR, REALLOC, TYPES, limits};
-use crate::hostile::{HOST, component, module};
+use crate::harness::guest::{self, ALLOCATOR, REALLOC, TYPES, limits};
+use crate::harness::hostile_guest::{HOST, component, module};
 
-/// The plugin is refused, with this message.
+/// Loading the plugin fails with this message.
 #[track_caller]
 fn check(plugin: &[u8], expected: &str) {
     check_with(plugin, Config::default(), limits(), expected);
@@ -17,11 +17,11 @@ fn check(plugin: &[u8], expected: &str) {
 #[track_caller]
 fn check_with(plugin: &[u8], config: Config, limits: Limits, expected: &str) {
     let error = Plugin::compile(HOST.clone(), "hits", plugin, config, limits).err();
-    assert_eq!(format!("{:#}", error.expect("it is refused")), expected);
+    assert_eq!(format!("{:#}", error.expect("an error")), expected);
 }
 
 #[test]
-fn files_that_are_no_plugins() {
+fn files_that_are_no_plugins_are_rejected() {
     check(b"", "it is no WebAssembly file: its first bytes are not `\\0asm`");
     check(b"# pipeline.toml", "it is no WebAssembly file: its first bytes are not `\\0asm`");
     check(b"\0asm", "parse it: unexpected end-of-file (at offset 0x4)");
@@ -35,14 +35,15 @@ fn files_that_are_no_plugins() {
     );
     check(
         &guest::core(""),
-        "it exports no interface with a `transform` function; its world exports nothing. Expected a world such as \
-         `world page-view-plugin { export silverd:pipeline/plugin@0.1.0; export page-view; }` (see wit/silver/)",
+        "the component exports no interface with a `transform` function; its world exports nothing. Expected a world \
+         such as `world page-view-plugin { export silverd:pipeline/plugin@0.1.0; export page-view; }` (see \
+         wit/silver/)",
     );
 }
 
-/// Whatever happens to a file, the daemon says what it thinks of it and lives.
+/// However a file is damaged, loading it does not panic.
 #[test]
-fn damaged_files() {
+fn damaged_files_cause_no_panic() {
     let good = component("", "", "table");
     for end in (0..good.len()).step_by(29) {
         let _ = Plugin::compile(HOST.clone(), "hits", &good[..end], Config::default(), limits());
@@ -55,7 +56,7 @@ fn damaged_files() {
 }
 
 #[test]
-fn a_file_that_is_not_there() {
+fn missing_file_is_reported() {
     let loaded = Plugin::load(HOST.clone(), "hits", Path::new("no/such.wasm"), Config::default(), limits());
     assert_eq!(
         format!("{:#}", loaded.err().unwrap()),
@@ -64,7 +65,7 @@ fn a_file_that_is_not_there() {
 }
 
 #[test]
-fn a_component_that_imports_more_than_wasi() {
+fn imports_other_than_wasi_and_logging_are_rejected() {
     let wit =
         table("record row { n: u32 }").replace("export hits", "import env: interface { get: func(); } export hits");
     let core = format!("(import \"env\" \"get\" (func)) {}", transform(SIGNATURE));
@@ -77,11 +78,12 @@ fn a_component_that_imports_more_than_wasi() {
     check(
         &guest::component(&module),
         "link it: a plugin may import WASI 0.2 and wasi:logging 0.1.0-draft, and nothing else: component imports \
-         instance `env`, but a matching implementation was not found in the linker: instance export `get` has the wrong type: function implementation is missing",
+         instance `env`, but a matching implementation was not found in the linker: instance export `get` has the \
+         wrong type: function implementation is missing",
     );
 }
 
-/// A table's package, with the types of its interface.
+/// The WIT package of a table, with these types in its interface.
 fn table(types: &str) -> String {
     let used = "use silverd:pipeline/types@0.1.0.{batch, reject, timestamp};";
     let output = if types.contains("record output") {
@@ -116,7 +118,7 @@ fn check_function(types: &str, signature: &str, expected: &str) {
 }
 
 #[test]
-fn rows_that_no_table_can_hold() {
+fn types_without_a_column_type_are_rejected() {
     check_table(
         "variant v { a, b(u32) } record row { price: v }",
         "field `price` of the row has type `variant`, which has no column type; use an enum for the case and an \
@@ -137,13 +139,13 @@ fn rows_that_no_table_can_hold() {
     );
     check_table(
         "record row { twice: option<option<u32>> }",
-        "field `twice` of the row has type `option<option<…>>`, which has no column type; a column is null or it is \
-         not: use one option",
+        "field `twice` of the row has type `option<option<…>>`, which has no column type; a column is either nullable \
+         or not: use one option",
     );
     check_table(
         "type maybe = option<u32>; record row { twice: option<maybe> }",
-        "field `twice` of the row has type `option<option<…>>`, which has no column type; a column is null or it is \
-         not: use one option",
+        "field `twice` of the row has type `option<option<…>>`, which has no column type; a column is either nullable \
+         or not: use one option",
     );
     check_table(
         "record deep { pairs: list<tuple<u32>> } record item { deep: option<deep> } record row { items: list<item> }",
@@ -152,30 +154,30 @@ fn rows_that_no_table_can_hold() {
     );
     check_table(
         "record row { ingested-at: timestamp }",
-        "the row has a field `ingested_at`, a name that silverd keeps for its own columns",
+        "the row has a field `ingested_at`, a name that silverd reserves for its own columns",
     );
     check_table(
         "record row { event-date: s32 }",
-        "the row has a field `event_date`, a name that silverd keeps for its own columns",
+        "the row has a field `event_date`, a name that silverd reserves for its own columns",
     );
 }
 
-/// What is said of a `transform` that the contract does not know.
-fn departs(interface: &str, field: &str, expected: &str, found: &str) -> String {
+/// The message for an interface that differs from the contract.
+fn contract_error(interface: &str, field: &str, expected: &str, found: &str) -> String {
     format!(
-        "`{interface}` does not keep the contract: `{field}`: expected {expected}, found {found}. Take silverd's own \
-         wit/types.wit and the SDK that lies with it, leave `output` and `transform` of the table's WIT file as in \
-         wit/silver/page-view.wit, and build the plugin anew: `cargo build --release --target wasm32-unknown-unknown`"
+        "`{interface}` does not match the contract: `{field}`: expected {expected}, found {found}. Use wit/types.wit \
+         and the SDK of this silverd, keep `output` and `transform` of the table's WIT file as in \
+         wit/silver/page-view.wit, and build the plugin again: `cargo build --release --target wasm32-unknown-unknown`"
     )
 }
 
-/// A departure of the table's interface.
+/// The message for the table's interface.
 fn hits(field: &str, expected: &str, found: &str) -> String {
-    departs("test:hostile/hits@0.1.0", field, expected, found)
+    contract_error("test:hostile/hits@0.1.0", field, expected, found)
 }
 
 #[test]
-fn another_signature() {
+fn other_signatures_of_transform_are_rejected() {
     let row = "record row { n: u32 }";
     let output = |fields: &str| format!("{row} record output {{ {fields} }}");
     let three = "record { rows, row-events, rejects }";
@@ -234,15 +236,15 @@ fn another_signature() {
 }
 
 #[test]
-fn another_world() {
+fn worlds_without_exactly_one_transform_are_rejected() {
     let other = "(func (export \"test:hostile/hits@0.1.0#other\"))";
     let module =
         guest::module(other, TYPES, &table("record row { n: u32 } other: func();"), "table", StringEncoding::UTF8);
     check(
         &guest::component(&module),
-        "it exports no interface with a `transform` function; its world exports `test:hostile/hits@0.1.0`. Expected a \
-         world such as `world page-view-plugin { export silverd:pipeline/plugin@0.1.0; export page-view; }` (see \
-         wit/silver/)",
+        "the component exports no interface with a `transform` function; its world exports `test:hostile/hits@0.1.0`. \
+         Expected a world such as `world page-view-plugin { export silverd:pipeline/plugin@0.1.0; export page-view; \
+         }` (see wit/silver/)",
     );
 
     let one = table("record row { n: u32 }");
@@ -253,13 +255,13 @@ fn another_world() {
     let module = guest::module(&more, TYPES, &two, "table", StringEncoding::UTF8);
     check(
         &guest::component(&module),
-        "it exports `transform` in more than one interface (test:hostile/hits@0.1.0, test:hostile/more@0.1.0); a \
-         plugin fills one table",
+        "the component exports `transform` in more than one interface (test:hostile/hits@0.1.0, \
+         test:hostile/more@0.1.0); a plugin fills one table",
     );
 }
 
 #[test]
-fn guests_that_fail_before_their_first_event() {
+fn faults_at_the_start_are_reported() {
     let start = |body: &str| component("", &format!("(start $start) (func $start {body})"), "table");
     check(&start("unreachable"), "instantiate it: it trapped: wasm `unreachable` instruction executed in start");
     check(&start("(call $start)"), "instantiate it: it trapped: call stack exhausted in start < start < start < start");
@@ -269,7 +271,7 @@ fn guests_that_fail_before_their_first_event() {
         &endless,
         Config::default(),
         limits(200, 16 << 20),
-        "instantiate it: it ran for longer than limits.transform_ms_max, 200 ms",
+        "instantiate it: it ran for longer than limits.transform_time_max, 200 ms",
     );
     check_with(
         &component("", "", "table"),
@@ -292,9 +294,9 @@ fn configured(body: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_configuration_that_fails() {
+fn faults_in_configure_are_reported() {
     check(&configured("unreachable"), "call its `configure`: it trapped: wasm `unreachable` instruction executed");
-    // At 32 stands the answer: an error, of the three bytes at 100.
+    // The result at 32 is an error with the three bytes at 100.
     let refuse = |text: u32| {
         configured(&format!(
             "(i32.store (i32.const 32) (i32.const 1)) (i32.store (i32.const 36) (i32.const {text}))
@@ -317,7 +319,7 @@ fn a_configuration_that_fails() {
         &endless,
         Config::default(),
         short,
-        "call its `configure`: it ran for longer than limits.transform_ms_max, 200 ms",
+        "call its `configure`: it ran for longer than limits.transform_time_max, 200 ms",
     );
     let hog = "(loop $again (br_if $again (i32.ge_s (memory.grow (i32.const 16)) (i32.const 0)))) unreachable";
     check(
@@ -327,7 +329,7 @@ fn a_configuration_that_fails() {
 }
 
 #[test]
-fn settings_for_a_plugin_that_takes_none() {
+fn settings_need_a_plugin_with_configure() {
     let config = Config { settings: vec![("currency".to_owned(), "EUR".to_owned())], ..Config::default() };
     check_with(
         &component("", "", "table"),
@@ -339,7 +341,7 @@ fn settings_for_a_plugin_that_takes_none() {
 }
 
 #[test]
-fn another_configure() {
+fn other_signatures_of_configure_are_rejected() {
     let types = TYPES.replace("configure: func(config: config) -> result<_, string>", "configure: func() -> u32");
     let wit =
         table("record row { n: u32 }").replace("{ export hits", "{ export silverd:pipeline/plugin@0.1.0; export hits");
@@ -347,7 +349,7 @@ fn another_configure() {
     let module = guest::module(&(transform(SIGNATURE) + configure), &types, &wit, "table", StringEncoding::UTF8);
     check(
         &guest::component(&module),
-        &departs(
+        &contract_error(
             "silverd:pipeline/plugin",
             "configure",
             "func(record { settings, reference }) -> result<_, string>",
@@ -357,8 +359,8 @@ fn another_configure() {
 }
 
 #[test]
-fn guests_that_are_fine() {
-    // This one wants to be given one setting: the answer's discriminant is 0 if the list has one item.
+fn valid_guests_are_loaded() {
+    // Accepts exactly one setting: the discriminant of its result is 0 if the list has one item.
     let takes_one = configured("(i32.store (i32.const 32) (i32.ne (local.get 1) (i32.const 1))) (i32.const 32)");
     let config = Config { settings: vec![("currency".to_owned(), "EUR".to_owned())], ..Config::default() };
     let module = module("", "", "table", StringEncoding::UTF8);

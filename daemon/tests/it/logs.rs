@@ -1,24 +1,26 @@
-//! Guests that say something: lines by `wasi:logging` reach the daemon's log under the plugin's name, escaped and limited;
-//! the last words before a trap reach the quarantine.
+//! Log lines of guests: they reach the daemon's log with the plugin's name, escaped and limited, and the last line
+//! before a trap becomes the reason of the rejected event.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::time::Instant;
 
-use silverd::transform::{Config, Limits, Plugin, Transformer};
-use silverd_core::verdict::Code;
-use wit_component::StringEncoding;
+use parking_lot::Mutex;
+use silverd::plugin::{Config, Limits, Plugin, Transformer};
+use silverd_core::outcome::Code;
 
-use crate::guest::{self, ALLOCATOR, REALLOC, limits};
-use crate::hostile::{self, HOST};
+use crate::harness::allocation::largest;
+use crate::harness::guest::{self, limits};
+use crate::harness::hostile_guest::{HOST, WIT, chunk, module_with_imports, transform};
 
-const IMPORT: &str = r#"(import "wasi:logging/logging@0.1.0-draft" "log" (func $log (param i32 i32 i32 i32 i32)))"#;
+const LOGGING: &str = r#"(import "wasi:logging/logging@0.1.0-draft" "log" (func $log (param i32 i32 i32 i32 i32)))"#;
 
 const STDERR: &str = r#"
   (import "wasi:cli/stderr@0.2.0" "get-stderr" (func $stderr (result i32)))
   (import "wasi:io/streams@0.2.0" "[method]output-stream.blocking-write-and-flush"
     (func $write (param i32 i32 i32 i32)))
 "#;
-/// As much of WASI as these take.
+/// The part of WASI that these imports are from.
 const WASI: &str = "
   package wasi:io@0.2.0 {
     interface error { resource error; }
@@ -33,25 +35,19 @@ const WASI: &str = "
   }
 ";
 
-/// The guest of `hostile.wat` that may log, as a core module.
+/// The hostile guest with `wasi:logging`, as a core module.
 fn logger(misbehave: &str) -> Vec<u8> {
-    let wit = hostile::WIT.replace("world table {", "world table { import wasi:logging/logging@0.1.0-draft;");
-    module(IMPORT, &wit, misbehave)
+    let wit = WIT.replace("world table {", "world table { import wasi:logging/logging@0.1.0-draft;");
+    module_with_imports(LOGGING, &wit, misbehave)
 }
 
-/// One that may write to standard error, as a component.
+/// The hostile guest with standard error, as a component.
 fn writer(misbehave: &str) -> Vec<u8> {
     let world = "world table { import wasi:cli/stderr@0.2.0; import wasi:io/streams@0.2.0;";
-    guest::component(&module(STDERR, &(hostile::WIT.replace("world table {", world) + WASI), misbehave))
+    guest::component(&module_with_imports(STDERR, &(WIT.replace("world table {", world) + WASI), misbehave))
 }
 
-fn module(imports: &str, wit: &str, misbehave: &str) -> Vec<u8> {
-    let hook = format!("(func $misbehave (param $row i32) (param $event i32) (param $output i32) {misbehave})");
-    let code = [imports, ALLOCATOR, REALLOC, include_str!("fixtures/hostile.wat"), &hook].concat();
-    guest::module(&code, guest::TYPES, wit, "table", StringEncoding::UTF8)
-}
-
-/// Logs the text, of level 0 (trace) to 5 (critical), in no context.
+/// Logs a text with a level from 0 (trace) to 5 (critical) and an empty context.
 fn log(level: u32, text: &str) -> String {
     let stores = store(text);
     let call = format!(
@@ -61,23 +57,23 @@ fn log(level: u32, text: &str) -> String {
     stores + &call
 }
 
-/// Writes the text to standard error, whose handle is kept at 40.
+/// Writes a text to standard error, whose handle is stored at 40.
 fn write(text: &str) -> String {
     let open = "(if (i32.eqz (i32.load (i32.const 40))) (then (i32.store (i32.const 40) (call $stderr))))";
     let (handle, len) = ("(i32.load (i32.const 40))", text.len());
     format!("{open} {} (call $write {handle} (i32.const 100) (i32.const {len}) (i32.const 48))", store(text))
 }
 
-/// Puts the text where the guest keeps nothing.
+/// Stores a text in the scratch space, at 100.
 fn store(text: &str) -> String {
     let store = |(at, byte)| format!("(i32.store8 (i32.const {}) (i32.const {byte}))", 100 + at);
     text.bytes().enumerate().map(store).collect()
 }
 
-/// What the log holds, and what became of the only event.
+/// Transforms one event. Returns what was logged, and the reject.
 fn run(plugin: &[u8], limits: Limits) -> (String, Option<(Code, String)>) {
-    let told = Told::default();
-    let writer = told.clone();
+    let log = LogBuffer::default();
+    let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
         .without_time()
         .with_ansi(false)
@@ -86,20 +82,20 @@ fn run(plugin: &[u8], limits: Limits) -> (String, Option<(Code, String)>) {
         .finish();
     let rejected = tracing::subscriber::with_default(subscriber, || {
         let plugin = Plugin::compile(HOST.clone(), "hits", plugin, Config::default(), limits).unwrap();
-        let mut transformer = Transformer::new(Arc::new(plugin));
-        let verdicts = hostile::transform(&mut transformer, &hostile::chunk(["poison".to_owned()]));
-        verdicts.rejected.into_iter().next().map(|reject| (reject.code, reject.reason))
+        let mut guest = Transformer::new(Arc::new(plugin));
+        let output = transform(&mut guest, &chunk(["poison".to_owned()]));
+        output.rejected.into_iter().next().map(|reject| (reject.code, reject.reason))
     });
-    let told = String::from_utf8(told.0.lock().unwrap().clone()).unwrap();
-    (told, rejected)
+    let log = String::from_utf8(log.0.lock().clone()).unwrap();
+    (log, rejected)
 }
 
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<u8>>>);
+struct LogBuffer(Arc<Mutex<Vec<u8>>>);
 
-impl io::Write for Told {
+impl io::Write for LogBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        self.0.lock().extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -109,13 +105,13 @@ impl io::Write for Told {
 }
 
 #[test]
-fn a_line_is_told_with_its_plugin_and_its_level() {
+fn lines_are_logged_with_plugin_and_level() {
     let check = |level, expected: &str| {
-        let (told, rejected) = run(&logger(&log(level, "a line\n\u{1b}[2J")), limits());
+        let (log, rejected) = run(&logger(&log(level, "a line\n\u{1b}[2J")), limits());
         assert_eq!(rejected, None);
-        let (head, digest) = told.split_once(" digest=").unwrap_or((&told, ""));
+        let (head, digest) = log.split_once(" digest=").unwrap_or((&log, ""));
         assert_eq!(head.trim(), expected);
-        assert_eq!(digest.trim().len(), if expected.is_empty() { 0 } else { 12 }, "{told}");
+        assert_eq!(digest.trim().len(), if expected.is_empty() { 0 } else { 12 }, "{log}");
     };
     let line = |level: &str| {
         format!("{level} silverd::plugin: a line\\n\\u{{1b}}[2J table=hits plugin=test:hostile/hits@0.1.0")
@@ -125,24 +121,24 @@ fn a_line_is_told_with_its_plugin_and_its_level() {
     check(2, &line("INFO"));
     check(3, &line("WARN"));
     check(4, &line("ERROR"));
-    // The guest has survived it.
+    // The guest did not trap after its critical line.
     check(5, &line("ERROR"));
 }
 
 #[test]
-fn the_last_words_before_a_trap_are_its_reason() {
+fn critical_line_before_a_trap_is_the_reason() {
     let check = |misbehave: String, code, expected: &str| {
-        let (told, rejected) = run(&logger(&misbehave), limits());
+        let (log, rejected) = run(&logger(&misbehave), limits());
         assert_eq!(rejected, Some((code, expected.to_owned())));
         assert!(
-            told.contains(&format!("no verdict on partition 0, offset 0: {}: {expected}", code.as_str())),
-            "{told}"
+            log.contains(&format!("the plugin failed on partition 0, offset 0: {}: {expected}", code.as_str())),
+            "{log}"
         );
     };
-    let words = log(5, "panicked at src/lib.rs:41:9: oh\nno");
-    check(words.clone() + "unreachable", Code::Trap, "panicked at src/lib.rs:41:9: oh\\nno; in misbehave");
+    let panic = log(5, "panicked at src/lib.rs:41:9: oh\nno");
+    check(panic.clone() + "unreachable", Code::Trap, "panicked at src/lib.rs:41:9: oh\\nno; in misbehave");
     check(
-        words + "(drop (i32.div_u (i32.const 1) (i32.const 0)))",
+        panic + "(drop (i32.div_u (i32.const 1) (i32.const 0)))",
         Code::Trap,
         "panicked at src/lib.rs:41:9: oh\\nno; it trapped: integer divide by zero in misbehave",
     );
@@ -153,29 +149,29 @@ fn the_last_words_before_a_trap_are_its_reason() {
     );
 }
 
-/// It costs its deadline and no more, and only the first lines of a second are told.
+/// A guest that logs without end is stopped at its deadline, and only the first lines of each second are logged.
 #[test]
-fn a_guest_that_logs_without_end() {
+fn flood_of_lines_is_limited() {
     let flood = format!("(loop $again {} (br $again))", log(2, "again"));
     let limits = Limits { transform_ms_max: 300, log_lines_per_second: 3, ..limits() };
-    let begun = std::time::Instant::now();
-    let ((told, rejected), bytes) = crate::allocation::largest(|| run(&logger(&flood), limits));
+    let started = Instant::now();
+    let ((log, rejected), bytes) = largest(|| run(&logger(&flood), limits));
     assert_eq!(rejected.unwrap().0, Code::Timeout);
-    let lines = told.lines().filter(|line| line.contains(" again table")).count() as u64;
-    assert!((1..=3 * (begun.elapsed().as_secs() + 2)).contains(&lines), "{lines} lines in {:?}", begun.elapsed());
-    assert!(told.contains("more lines were not told: limits.log_lines_per_second is 3"), "{told}");
+    let lines = log.lines().filter(|line| line.contains(" again table")).count() as u64;
+    assert!((1..=3 * (started.elapsed().as_secs() + 2)).contains(&lines), "{lines} lines in {:?}", started.elapsed());
+    assert!(log.contains("more lines were suppressed: limits.log_lines_per_second is 3"), "{log}");
     assert!(bytes < 16 << 20, "a block of {bytes} bytes");
 }
 
 #[test]
-fn a_line_that_is_no_text_costs_the_line_or_the_event() {
+fn invalid_utf8_is_replaced_and_an_invalid_pointer_rejects_the_event() {
     let at = |at: u32, len: u32| {
         format!("(call $log (i32.const 2) (i32.const 0) (i32.const 0) (i32.const {at}) (i32.const {len}))")
     };
-    // At 16 the guest keeps a byte that begins no character.
-    let (told, rejected) = run(&logger(&at(16, 1)), limits());
+    // The byte at 16 is no valid UTF-8.
+    let (log, rejected) = run(&logger(&at(16, 1)), limits());
     assert_eq!(rejected, None);
-    assert!(told.contains("INFO silverd::plugin: (a line that is not UTF-8) table="), "{told}");
+    assert!(log.contains("INFO silverd::plugin: (a line that is not UTF-8) table="), "{log}");
     let (_, rejected) = run(&logger(&at(0x7fff_fff0, 100)), limits());
     assert_eq!(
         rejected,
@@ -186,13 +182,13 @@ fn a_line_that_is_no_text_costs_the_line_or_the_event() {
     );
 }
 
-/// As Rust and others do it that were not built with the SDK.
+/// Guests that were not built with the SDK write their panics there.
 #[test]
-fn what_is_written_to_standard_error() {
-    let (told, rejected) = run(&writer(&write("one\ntwo \u{1b}[31m\nthr")), limits());
+fn standard_error_is_logged_and_the_reason_of_a_trap() {
+    let (log, rejected) = run(&writer(&write("one\ntwo \u{1b}[31m\nthr")), limits());
     assert_eq!(rejected, None);
     for line in ["WARN silverd::plugin: one table=hits", ": two \\u{1b}[31m table=hits", ": thr table=hits"] {
-        assert!(told.contains(line), "{told}");
+        assert!(log.contains(line), "{log}");
     }
     let panic =
         "thread '<unnamed>' (1) panicked at src/lib.rs:4:1:\nout of bounds\nnote: run with `RUST_BACKTRACE=1` ...\n";
@@ -202,10 +198,10 @@ fn what_is_written_to_standard_error() {
 }
 
 #[test]
-fn a_guest_that_writes_without_end() {
-    let flood = format!("(loop $again {} (br $again))", write("never a line's end"));
+fn standard_error_without_line_ends_is_bounded() {
+    let flood = format!("(loop $again {} (br $again))", write("a line without an end"));
     let limits = Limits { transform_ms_max: 300, ..limits() };
-    let ((_, rejected), bytes) = crate::allocation::largest(|| run(&writer(&flood), limits));
+    let ((_, rejected), bytes) = largest(|| run(&writer(&flood), limits));
     assert_eq!(rejected.unwrap().0, Code::Timeout);
     assert!(bytes < 16 << 20, "a block of {bytes} bytes");
 }

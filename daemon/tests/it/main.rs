@@ -1,29 +1,26 @@
 //! The integration tests of the daemon, as one binary.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-mod allocation;
 mod author;
-mod bench;
 mod cache;
-mod correct;
+mod corrections;
 mod deep;
 mod evolve;
 mod gallery;
 mod gold;
-mod guest;
 mod harness;
 mod hostile;
-mod http;
 mod kill;
 mod lift;
 mod load;
 mod logs;
+mod made_before;
 mod maintenance;
 #[cfg(feature = "otel")]
 mod otel;
 mod pipeline;
 mod reload;
-mod truth;
 mod verify;
+mod vocabulary;
 mod web;

@@ -1,22 +1,23 @@
-//! Traces: a run's spans come to an OTLP receiver, under their names, and hang together.
+//! Traces: an OTLP collector receives the spans of a run, with their names and parents.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::routing::post;
+use parking_lot::Mutex;
 
-use super::harness::{Project, wait};
+use super::harness::{Project, wait_for_exit};
 
 const GOLD: &str = "[gold.views]\nsql = \"SELECT event_date, count(*) AS views FROM page_view GROUP BY event_date\"\n";
 
 #[test]
-fn a_run_is_seen_by_a_collector() {
-    let project = Project::new("otel", &format!("interval_ms = 100\n\n{GOLD}"));
+fn collector_receives_the_spans_of_a_run() {
+    let project = Project::new("otel", &format!("interval = \"100ms\"\n\n{GOLD}"));
     project.generate(&["--count", "500"]);
     let collector = Collector::start();
     let mut daemon = project
@@ -26,21 +27,21 @@ fn a_run_is_seen_by_a_collector() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    assert!(wait(&mut daemon, Duration::from_secs(120)).is_some_and(|status| status.success()));
+    assert!(wait_for_exit(&mut daemon, Duration::from_secs(120)).is_some_and(|status| status.success()));
 
-    let bodies = collector.bodies.lock().unwrap().clone();
+    let requests = collector.requests.lock().clone();
     let service = b"silverd-under-test";
-    assert!(bodies.iter().all(|body| body.windows(service.len()).any(|window| window == service)));
-    let spans: BTreeMap<Vec<u8>, Span> = bodies.iter().flat_map(|body| spans(body)).collect();
-    // Which span is a part of which; none is the beginning of a trace.
+    assert!(requests.iter().all(|request| request.windows(service.len()).any(|window| window == service)));
+    let spans: BTreeMap<Vec<u8>, Span> = requests.iter().flat_map(|request| spans(request)).collect();
+    // The possible parents of each span. A span without a parent starts a trace.
     let expected: [(&str, &[Option<&str>]); 8] = [
         ("chunk", &[None]),
         ("route", &[Some("chunk")]),
         ("bronze append", &[Some("chunk")]),
-        ("silver turn", &[Some("chunk"), None]),
-        ("transform", &[Some("silver turn")]),
-        ("encode", &[Some("bronze append"), Some("silver turn")]),
-        ("commit", &[Some("bronze append"), Some("silver turn")]),
+        ("silver step", &[Some("chunk"), None]),
+        ("transform", &[Some("silver step")]),
+        ("encode", &[Some("bronze append"), Some("silver step")]),
+        ("commit", &[Some("bronze append"), Some("silver step")]),
         ("gold refresh", &[None]),
     ];
     for (name, parents) in expected {
@@ -48,34 +49,35 @@ fn a_run_is_seen_by_a_collector() {
         assert!(!named.is_empty(), "no span `{name}`");
         for span in named {
             let parent = spans.get(&span.parent);
-            // A worker's last commit, of progress alone, is a part of nothing.
-            let of = parent.map(|parent| &*parent.name);
-            assert!(parents.contains(&of) || (name == "commit" && of.is_none()), "`{name}` is a part of {of:?}");
+            let parent_name = parent.map(|parent| &*parent.name);
+            // The last commit of a worker, of progress alone, has no parent.
+            let is_last_commit = name == "commit" && parent_name.is_none();
+            assert!(parents.contains(&parent_name) || is_last_commit, "the parent of `{name}` is {parent_name:?}");
             assert!(parent.is_none_or(|parent| parent.trace == span.trace));
         }
     }
 }
 
-/// What takes OTLP over HTTP.
+/// A receiver of OTLP over HTTP.
 struct Collector {
     url: String,
-    bodies: Arc<Mutex<Vec<Bytes>>>,
+    requests: Arc<Mutex<Vec<Bytes>>>,
     _runtime: tokio::runtime::Runtime,
 }
 
 impl Collector {
     fn start() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let bodies = Arc::<Mutex<Vec<Bytes>>>::default();
-        let taken = bodies.clone();
-        let take = async move |body: Bytes| {
-            taken.lock().unwrap().push(body);
+        let requests = Arc::<Mutex<Vec<Bytes>>>::default();
+        let received = requests.clone();
+        let receive = async move |request: Bytes| {
+            received.lock().push(request);
             StatusCode::OK
         };
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        runtime.spawn(async move { axum::serve(listener, Router::new().route("/v1/traces", post(take))).await });
-        Self { url, bodies, _runtime: runtime }
+        runtime.spawn(async move { axum::serve(listener, Router::new().route("/v1/traces", post(receive))).await });
+        Self { url, requests, _runtime: runtime }
     }
 }
 
@@ -86,7 +88,7 @@ struct Span {
     name: String,
 }
 
-/// The spans of a request, by their ids: opentelemetry/proto/trace/v1/trace.proto.
+/// The spans of a request, by their ids, as in opentelemetry/proto/trace/v1/trace.proto.
 fn spans(request: &[u8]) -> Vec<(Vec<u8>, Span)> {
     let scopes = fields(request, 1).into_iter().flat_map(|resource| fields(resource, 2));
     let spans = scopes.flat_map(|scope| fields(scope, 2));
@@ -98,7 +100,7 @@ fn spans(request: &[u8]) -> Vec<(Vec<u8>, Span)> {
     spans.map(span).collect()
 }
 
-/// What a protobuf message has under a field of a length, each time it is there.
+/// The values of a length-delimited field of a protobuf message.
 fn fields(mut message: &[u8], wanted: u64) -> Vec<&[u8]> {
     let mut found = Vec::new();
     while !message.is_empty() {

@@ -1,13 +1,11 @@
-//! The page, the API and the metrics, asked of the real binary.
+//! The dashboard, the API and the metrics of the real binary.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::harness::{Project, root};
-use super::http::{Answer, Served, until};
-use super::pipeline::send_odd_ones;
+use super::harness::{Daemon, Project, Response, root, until, wait_for};
 
 const PASSWORD: &str = "hunter2-of-kafka";
 const PANELS: &str = r#"
@@ -26,112 +24,112 @@ sql = "COPY (SELECT 1) TO 'written.csv'"
 
 [panel.kinds]
 sql = """
-SELECT ts, channel, referrer, length(url) > 0 AS long, event_date, CAST(1.5 AS DECIMAL(18, 2)) AS price, 1.0 / 0.0 AS odd,
+SELECT ts, channel, referrer, length(url) > 0 AS long, event_date, CAST(1.5 AS DECIMAL(18, 2)) AS price,
+    1.0 / 0.0 AS odd,
     CAST('bytes' AS BYTEA) AS raw FROM live.page_view JOIN (SELECT DATE '2025-01-02' AS event_date) ON true LIMIT 1"""
 "#;
 
-/// A project with panels, and a password that must not show.
-fn project(name: &str, more: &str) -> Project {
-    let project = Project::new(name, "interval_ms = 100");
-    let file = project.folder.path().join("pipeline.toml");
-    let text = std::fs::read_to_string(&file).unwrap().replace("[http]\nlisten = \"off\"\n", "");
+/// A project with these sections, and a password that no response may contain.
+fn project(name: &str, sections: &str) -> Project {
+    let project = Project::new(name, "interval = \"100ms\"");
+    project.replace_in_pipeline("[http]\nlisten = \"off\"\n", "");
     let kafka = "[source.kafka]\n\"sasl.password\" = \"${KAFKA_SECRET:-x}\"\n";
-    std::fs::write(&file, format!("{text}\n{kafka}{more}")).unwrap();
+    project.append_to_pipeline(&format!("{kafka}{sections}"));
     project
 }
 
 #[test]
-fn the_page_shows_what_happens() {
-    let project = project("page", PANELS);
+fn dashboard_api_and_metrics_show_the_pipeline() {
+    let project = project("dashboard", PANELS);
     project.generate(&["--count", "600", "--seed", "5", "--dup-pct", "0"]);
     let args = ["run", "--listen", "127.0.0.1:0", "--log", "debug"];
-    let served = Served::start(&project, &args, &[("KAFKA_SECRET", PASSWORD)]);
-    the_page_is_whole(&served);
-    the_api_is_as_described(&served);
-    panels_are_answered(&served);
-    figures_are_right(&served);
-    rejects_appear(&project, &served);
-    the_log_is_changed(&served);
-    other_sites_are_refused(&served);
-    nothing_tells_a_secret(&served, PASSWORD);
+    let daemon = Daemon::start_with(&project, &args, &[("KAFKA_SECRET", PASSWORD)]);
+    assets_are_complete(&daemon);
+    api_matches_its_description(&daemon);
+    panels_have_results(&daemon);
+    status_and_metrics_are_right(&daemon);
+    rejects_are_streamed(&project, &daemon);
+    log_filter_can_be_changed(&daemon);
+    other_sites_are_rejected(&daemon);
+    no_response_contains(&daemon, PASSWORD);
 }
 
-/// Everything that the page names is there, and nothing in it needs a policy looser than ours.
-fn the_page_is_whole(served: &Served) {
-    let page = served.get("/");
-    assert_eq!(page.status, 200);
-    let policy = page.header("content-security-policy");
+/// All files that the dashboard uses exist, and none needs a looser content security policy.
+fn assets_are_complete(daemon: &Daemon) {
+    let dashboard = daemon.get("/");
+    assert_eq!(dashboard.status, 200);
+    let policy = dashboard.header("content-security-policy");
     assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'self';"), "{policy}");
     assert!(!policy.contains("unsafe"), "{policy}");
-    assert_eq!(page.header("x-content-type-options"), "nosniff");
+    assert_eq!(dashboard.header("x-content-type-options"), "nosniff");
     for inline in ["style=", "onclick=", "javascript:", "<style", "<script>", "http://", "https://"] {
-        assert!(!page.body.contains(inline), "the page has {inline}");
+        assert!(!dashboard.body.contains(inline), "the dashboard contains {inline}");
     }
-    let named = page.body.split('"').filter(|text| text.starts_with("/assets/"));
-    let named: BTreeSet<_> = named.collect();
-    assert!(named.len() >= 5, "{named:?}");
-    for file in named {
-        let answer = served.get(file);
-        assert_eq!(answer.status, 200, "{file}");
-        assert!(answer.body.len() > 100, "{file}");
-        let again = served.ask("GET", file, &[("If-None-Match", answer.header("etag"))], "");
+    let files = dashboard.body.split('"').filter(|text| text.starts_with("/assets/"));
+    let files: BTreeSet<_> = files.collect();
+    assert!(files.len() >= 5, "{files:?}");
+    for file in files {
+        let response = daemon.get(file);
+        assert_eq!(response.status, 200, "{file}");
+        assert!(response.body.len() > 100, "{file}");
+        let again = daemon.request("GET", file, &[("If-None-Match", response.header("etag"))], "");
         assert_eq!((again.status, again.body.as_str()), (304, ""), "{file}");
     }
-    assert!(served.get("/assets/chart.license.md").body.contains("MIT"));
-    assert_eq!(served.get("/assets/../Cargo.toml").status, 404);
-    assert_eq!(served.get("/nothing").status, 404);
+    assert!(daemon.get("/assets/chart.license.md").body.contains("MIT"));
+    assert_eq!(daemon.get("/assets/../Cargo.toml").status, 404);
+    assert_eq!(daemon.get("/nothing").status, 404);
 }
 
-fn the_api_is_as_described(served: &Served) {
-    let described = served.json("/api/openapi.json");
+fn api_matches_its_description(daemon: &Daemon) {
+    let described = daemon.json("/api/openapi.json");
     let paths = described["paths"].as_object().unwrap();
-    let page = served.get("/assets/app.js").body;
-    for path in page.split('"').filter(|text| text.starts_with("/api/") || text.starts_with("/metrics")) {
-        assert!(paths.contains_key(path), "the page uses {path}, and nobody described it");
+    let script = daemon.get("/assets/app.js").body;
+    for path in script.split('"').filter(|text| text.starts_with("/api/") || text.starts_with("/metrics")) {
+        assert!(paths.contains_key(path), "app.js uses {path}, which openapi.json does not describe");
     }
     for path in paths.keys().filter(|path| !path.contains("/stream")) {
-        let asked = path.replace("{name}", "views");
-        assert_eq!(served.get(&asked).status, 200, "{asked}");
+        let path = path.replace("{name}", "views");
+        assert_eq!(daemon.get(&path).status, 200, "{path}");
     }
-    let status = until("a status", || {
-        let status = served.json("/api/status");
+    let status = wait_for("a status", || {
+        let status = daemon.json("/api/status");
         (status["tables"].as_array()?.len() == 5).then_some(status)
     });
     let known = &described["components"]["schemas"]["Status"]["properties"];
     for field in status.as_object().unwrap().keys() {
-        assert!(known.get(field).is_some(), "{field} is not described");
+        assert!(known.get(field).is_some(), "openapi.json does not describe {field}");
     }
     for (list, schema) in [("tables", "Table"), ("plugins", "Plugin"), ("maintenance", "Maintenance")] {
         let known = &described["components"]["schemas"][schema]["properties"];
         for field in status[list][0].as_object().unwrap().keys() {
-            assert!(known.get(field).is_some(), "{list}: {field} is not described");
+            assert!(known.get(field).is_some(), "openapi.json does not describe {list}: {field}");
         }
     }
 }
 
-fn panels_are_answered(served: &Served) {
-    let panel = |name: &str| served.json(&format!("/api/panels/{name}"));
-    let rows = until("rows in memory", || {
+fn panels_have_results(daemon: &Daemon) {
+    let panel = |name: &str| daemon.json(&format!("/api/panels/{name}"));
+    let rows = wait_for("rows in memory", || {
         let rows = panel("two_lines")["rows"].clone();
         (rows[0][0].as_i64()? > 0).then_some(rows)
     });
     let title = panel("two_lines");
     assert_eq!((title["title"].as_str(), title["chart"].as_str()), (Some("Two lines"), Some("number")), "{rows}");
 
-    let asked = |name: &str| {
+    let result_of = |name: &str| {
         let panel = panel(name);
         (panel["state"] != "waiting").then_some(panel)
     };
-    let bad = until("an answer to the bad panel", || asked("bad"));
+    let bad = wait_for("a result of the failing panel", || result_of("bad"));
     assert_eq!(bad["state"], "failing");
     assert!(bad["reason"].as_str().unwrap().contains("nonsense"), "{bad}");
-    let writes = until("an answer to the panel that writes", || asked("writes"));
-    assert_eq!(writes["state"], "failing", "a panel can read, and nothing else: {writes}");
-    until("two refreshes of a good panel, beside the bad one", || (panel("views")["state"] == "ok").then_some(()));
-    assert_eq!(served.log().matches("ask the question of [panel.bad]").count(), 1, "{}", served.log());
-    assert_eq!(served.get("/api/panels/none").status, 404);
+    let writes = wait_for("a result of the panel that writes", || result_of("writes"));
+    assert_eq!(writes["state"], "failing", "a panel can only read: {writes}");
+    until("a result of the panel that works", || panel("views")["state"] == "ok");
+    assert_eq!(daemon.log().matches("query of [panel.bad]").count(), 1, "{}", daemon.log());
+    assert_eq!(daemon.get("/api/panels/none").status, 404);
 
-    let kinds = until("a page view in memory", || {
+    let kinds = wait_for("a page view in memory", || {
         let kinds = panel("kinds");
         assert_eq!(kinds["state"], "ok", "{kinds}");
         (kinds["rows"].as_array()?.len() == 1).then_some(kinds)
@@ -144,148 +142,157 @@ fn panels_are_answered(served: &Served) {
     assert_eq!(json!([row[3], row[4], row[5], row[6], row[7]]), json!([true, "2025-01-02", 1.5, null, "bytes"]));
 }
 
-fn figures_are_right(served: &Served) {
+fn status_and_metrics_are_right(daemon: &Daemon) {
     let table = |name: &str| {
-        let status = served.json("/api/status");
+        let status = daemon.json("/api/status");
         status["tables"].as_array().unwrap().iter().find(|table| table["name"] == name).unwrap().clone()
     };
-    until("all events", || (table("bronze")["rows"] == 600).then_some(()));
+    until("all events in Bronze", || table("bronze")["rows"] == 600);
     let rows = |name: &str| table(name)["rows"].as_i64().unwrap();
-    until("all rows", || (rows("page_view") + rows("add_to_cart") + rows("order_placed") == 600).then_some(()));
-    let status = served.json("/api/status");
+    let silver_rows = || rows("page_view") + rows("add_to_cart") + rows("order_placed");
+    until("all Silver rows", || silver_rows() == 600);
+    let status = daemon.json("/api/status");
     assert_eq!(status["partitions"].as_array().unwrap().len(), 4, "{status}");
     for plugin in status["plugins"].as_array().unwrap() {
         assert_eq!(plugin["digest"].as_str().unwrap().len(), 64, "{plugin}");
         assert!(plugin["ns_per_event"].as_f64().unwrap() > 0.0, "{plugin}");
     }
-    assert!(table("page_view")["delay_ms"].as_i64().is_some() && table("page_view")["newest_at_ms"].as_i64().is_some());
+    let page_view = wait_for("a live table", || Some(table("page_view")).filter(|table| table["state"] == "live"));
+    assert!(page_view["ingest_latency_ms"].as_i64().is_some() && page_view["newest_at_ms"].as_i64().is_some());
+    assert_eq!(page_view["is_writing"], true, "{page_view}");
     assert!(status["memory_bytes"].as_u64().unwrap() > 1 << 20);
-    assert_eq!(served.get("/health/live").status, 200);
-    assert!(served.get("/health/ready").body.starts_with("ready"));
+    assert_eq!(daemon.get("/health/live").status, 200);
+    assert!(daemon.get("/health/ready").body.starts_with("ready"));
+    metrics_are_right(daemon);
+}
 
-    let metrics = served.get("/metrics").body;
+/// Every sample belongs to a family with a type, and docs/metrics.md describes every family.
+fn metrics_are_right(daemon: &Daemon) {
+    let metrics = daemon.get("/metrics").body;
     assert!(metrics.contains("silverd_rows_total{table=\"bronze\"} 600\n"), "{metrics}");
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let mut families = BTreeSet::new();
+    let mut types = BTreeMap::new();
     for line in metrics.lines() {
-        match line.strip_prefix("# TYPE ") {
-            Some(family) => assert!(families.insert(family.split(' ').next().unwrap()), "{line} stands there twice"),
-            None if line.starts_with('#') => {}
-            None => {
-                let (name, value) = line.rsplit_once(' ').unwrap();
-                let name = name.split('{').next().unwrap();
-                assert!(families.contains(name) && value.parse::<f64>().is_ok(), "{line}");
-            }
+        if let Some((family, kind)) = line.strip_prefix("# TYPE ").and_then(|family| family.split_once(' ')) {
+            assert!(types.insert(family, kind).is_none(), "{family} has two types");
+        } else if !line.starts_with('#') {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let name = series.split('{').next().unwrap();
+            let is_histogram = |family: &str| types.get(family) == Some(&"histogram");
+            let of_histogram = |suffix: &str| name.strip_suffix(suffix).is_some_and(is_histogram);
+            let is_known = types.contains_key(name) || ["_bucket", "_sum", "_count"].into_iter().any(of_histogram);
+            assert!(is_known && value.parse::<f64>().is_ok(), "{line}");
         }
     }
-    for family in families {
-        assert!(
-            family.starts_with("silverd_") && readme.contains(&format!("`{family}`")),
-            "{family} is not in README.md"
-        );
+    assert_eq!(types.get("silverd_commit_duration_seconds"), Some(&"histogram"), "{metrics}");
+    let bucket = "silverd_commit_duration_seconds_bucket{table=\"bronze\",le=\"+Inf\"} ";
+    assert!(metrics.contains(bucket), "{metrics}");
+    let docs = std::fs::read_to_string(root().join("docs/metrics.md")).unwrap();
+    for family in types.keys() {
+        let has_prefix = family.starts_with("silverd_") || family.starts_with("process_");
+        assert!(has_prefix && docs.contains(&format!("`{family}`")), "docs/metrics.md does not describe {family}");
     }
 }
 
-/// A bad event comes to those who watch by itself, whole, with the command that replays it.
-fn rejects_appear(project: &Project, served: &Served) {
-    let stream = served.send("GET", "/api/stream", &[], "");
-    send_odd_ones(project);
-    let rejects = Served::until_event(stream, |event, data| event == "rejects" && data["total"] == 3);
+/// A client of the stream receives a rejected event, with the command that replays it.
+fn rejects_are_streamed(project: &Project, daemon: &Daemon) {
+    let stream = daemon.send("GET", "/api/stream", &[], "");
+    project.send_odd_events();
+    let rejects = Daemon::wait_for_event(stream, |event, data| event == "rejects" && data["total"] == 3);
     let newest = rejects["newest"].as_array().unwrap();
     assert!(newest.iter().any(|reject| reject["value"].as_str().unwrap().contains("\"ts\": \"never\"")), "{rejects}");
     let command = rejects["counts"][0]["replay"].as_str().unwrap();
     assert!(command.starts_with("silverd quarantine replay --table "), "{command}");
-    assert_eq!(served.json("/api/rejects")["total"], 3);
+    assert_eq!(daemon.json("/api/rejects")["total"], 3);
     let counted: i64 =
         rejects["counts"].as_array().unwrap().iter().map(|count| count["events"].as_i64().unwrap()).sum();
     assert_eq!(counted, 3);
 }
 
-fn the_log_is_changed(served: &Served) {
-    let put = |body: &str| served.ask("PUT", "/api/log", &[("Content-Type", "application/json")], body);
-    assert_eq!(served.json("/api/log")["filter"], "debug");
+fn log_filter_can_be_changed(daemon: &Daemon) {
+    let put = |body: &str| daemon.request("PUT", "/api/log", &[("Content-Type", "application/json")], body);
+    assert_eq!(daemon.json("/api/log")["filter"], "debug");
     assert_eq!(put(r#"{"filter": "warn"}"#).status, 200);
-    assert_eq!(served.json("/api/log")["filter"], "warn");
-    let answer = put(r#"{"filter": "silverd=nonsense"}"#);
-    assert_eq!(answer.status, 400, "{}", answer.body);
-    assert!(answer.body.contains("nonsense"), "{}", answer.body);
-    assert_eq!(served.json("/api/log")["filter"], "warn");
+    assert_eq!(daemon.json("/api/log")["filter"], "warn");
+    let response = put(r#"{"filter": "silverd=nonsense"}"#);
+    assert_eq!(response.status, 400, "{}", response.body);
+    assert!(response.body.contains("nonsense"), "{}", response.body);
+    assert_eq!(daemon.json("/api/log")["filter"], "warn");
 }
 
-fn other_sites_are_refused(served: &Served) {
+fn other_sites_are_rejected(daemon: &Daemon) {
     for host in ["example.org", "192.168.0.7:8080", "localhost.example.org"] {
-        assert_eq!(served.ask("GET", "/api/status", &[("Host", host)], "").status, 403, "{host}");
+        assert_eq!(daemon.request("GET", "/api/status", &[("Host", host)], "").status, 403, "{host}");
     }
-    assert_eq!(served.ask("GET", "/api/status", &[("Host", "127.0.0.1")], "").status, 200);
+    assert_eq!(daemon.request("GET", "/api/status", &[("Host", "127.0.0.1")], "").status, 200);
     let json = ("Content-Type", "application/json");
     for foreign in [("Origin", "http://example.org"), ("Sec-Fetch-Site", "cross-site"), ("Origin", "null")] {
-        let answer = served.ask("PUT", "/api/log", &[json, foreign], r#"{"filter": "trace"}"#);
-        assert_eq!(answer.status, 403, "{foreign:?}");
+        let response = daemon.request("PUT", "/api/log", &[json, foreign], r#"{"filter": "trace"}"#);
+        assert_eq!(response.status, 403, "{foreign:?}");
     }
-    let answer = served.ask("PUT", "/api/log", &[("Content-Type", "text/plain")], r#"{"filter": "trace"}"#);
-    assert_eq!(answer.status, 415, "a form of another site cannot send JSON");
-    assert_eq!(served.json("/api/log")["filter"], "warn");
+    let response = daemon.request("PUT", "/api/log", &[("Content-Type", "text/plain")], r#"{"filter": "trace"}"#);
+    assert_eq!(response.status, 415, "a form of another site cannot send JSON");
+    assert_eq!(daemon.json("/api/log")["filter"], "warn");
 }
 
 #[track_caller]
-fn nothing_tells_a_secret(served: &Served, secret: &str) {
+fn no_response_contains(daemon: &Daemon, secret: &str) {
     for path in ["/", "/api/status", "/api/panels", "/api/rejects", "/api/log", "/metrics", "/health/ready", "/login"] {
-        let Answer { body, headers, .. } = served.get(path);
-        assert!(!body.contains(secret) && !format!("{headers:?}").contains(secret), "{path} tells the secret");
+        let Response { body, headers, .. } = daemon.get(path);
+        assert!(!body.contains(secret) && !format!("{headers:?}").contains(secret), "{path} contains the secret");
     }
-    assert!(!served.log().contains(secret), "the log tells the secret:\n{}", served.log());
+    assert!(!daemon.log().contains(secret), "the log contains the secret:\n{}", daemon.log());
 }
 
 #[test]
-fn others_need_the_token() {
+fn other_hosts_need_the_token() {
     let token = "a-token-that-nobody-guesses";
-    let project = project("token", "[http]\nlisten = \"0.0.0.0:0\"\ntoken = \"${PAGE_TOKEN:-0123456789abcdef}\"\n");
-    let served = Served::start(&project, &["run"], &[("PAGE_TOKEN", token), ("SILVERD_LOG", "debug")]);
-    let with = |headers: &[(&str, &str)], path: &str| served.ask("GET", path, headers, "").status;
+    let http = "[http]\nlisten = \"0.0.0.0:0\"\ntoken = \"${DASHBOARD_TOKEN:-0123456789abcdef}\"\n";
+    let project = project("token", http);
+    let daemon = Daemon::start_with(&project, &["run"], &[("DASHBOARD_TOKEN", token), ("SILVERD_LOG", "debug")]);
+    let status_of = |headers: &[(&str, &str)], path: &str| daemon.request("GET", path, headers, "").status;
     for path in ["/api/status", "/api/stream", "/metrics", "/api/log", "/assets/app.js", "/api/openapi.json"] {
-        assert_eq!(with(&[], path), 401, "{path}");
-        assert_eq!(with(&[("Authorization", "Bearer a-token-that-nobody-guesse")], path), 401, "{path}");
+        assert_eq!(status_of(&[], path), 401, "{path}");
+        assert_eq!(status_of(&[("Authorization", "Bearer a-token-that-nobody-guesse")], path), 401, "{path}");
     }
-    assert_eq!(with(&[], "/health/live"), 200);
+    assert_eq!(status_of(&[], "/health/live"), 200);
     assert_eq!(
-        with(&[("Authorization", &format!("Bearer {token}")), ("Host", "silverd.example.org")], "/api/status"),
+        status_of(&[("Authorization", &format!("Bearer {token}")), ("Host", "silverd.example.org")], "/api/status"),
         200
     );
-    let to_login = served.get("/");
+    let to_login = daemon.get("/");
     assert_eq!((to_login.status, to_login.header("location")), (303, "/login"));
-    assert!(served.get("/login").body.contains("<form"));
+    assert!(daemon.get("/login").body.contains("<form"));
 
     let form = ("Content-Type", "application/x-www-form-urlencoded");
-    let wrong = served.ask("POST", "/login", &[form], "token=wrong");
+    let wrong = daemon.request("POST", "/login", &[form], "token=wrong");
     assert!(wrong.header("set-cookie").is_empty() && wrong.status == 303);
-    let right = served.ask("POST", "/login", &[form], &format!("token={token}"));
+    let right = daemon.request("POST", "/login", &[form], &format!("token={token}"));
     let cookie = right.header("set-cookie");
     assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict") && !cookie.contains(token), "{cookie}");
     let cookie = cookie.split(';').next().unwrap();
-    assert_eq!(with(&[("Cookie", cookie)], "/"), 200);
-    assert_eq!(with(&[("Cookie", cookie)], "/api/status"), 200);
+    assert_eq!(status_of(&[("Cookie", cookie)], "/"), 200);
+    assert_eq!(status_of(&[("Cookie", cookie)], "/api/status"), 200);
     let foreign = [form, ("Sec-Fetch-Site", "cross-site")];
-    assert_eq!(served.ask("POST", "/login", &foreign, &format!("token={token}")).status, 403);
-    nothing_tells_a_secret(&served, token);
+    assert_eq!(daemon.request("POST", "/login", &foreign, &format!("token={token}")).status, 403);
+    no_response_contains(&daemon, token);
 }
 
 #[test]
-fn an_open_address_is_refused_and_a_taken_port_costs_the_page_alone() {
-    let project = project("taken", "");
+fn public_address_needs_a_token_and_pipeline_runs_without_dashboard_if_the_port_is_in_use() {
+    let project = project("port-in-use", "");
     let output = project.output(&["run", "--listen", "0.0.0.0:0"]);
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && told.contains("has no token") && told.contains("--no-token"), "{told}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && errors.contains("has no token") && errors.contains("--no-token"), "{errors}");
     let output = project.output(&["run", "--listen", "here"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("expected an IP address"));
 
     project.generate(&["--count", "50", "--seed", "5"]);
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
     let output = project.output(&["run", "--drain", "--listen", &address]);
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
-    assert!(told.contains("the page is not served") && told.contains(&address), "{told}");
-    let answer: Value =
-        serde_json::from_str(&project.silverd(&["query", "--json", "SELECT count(*) AS n FROM bronze"])).unwrap();
-    assert!(answer[0]["n"].as_i64().unwrap() >= 50, "{answer}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    assert!(errors.contains("the dashboard is off") && errors.contains(&address), "{errors}");
+    let rows = project.query("SELECT count(*) AS n FROM bronze");
+    assert!(rows[0]["n"].as_i64().unwrap() >= 50, "{rows:?}");
 }

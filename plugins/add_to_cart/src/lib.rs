@@ -1,4 +1,4 @@
-//! Fills the Silver table `add_to_cart`: the product's one name, its category, the price of all pieces.
+//! Fills the Silver table `add_to_cart`: normalizes the SKU, adds the category and the line total.
 
 #[cfg(test)]
 mod tests;
@@ -15,7 +15,7 @@ silverd_plugin::export! {
     interface: shop::silver::add_to_cart::{Row},
 }
 
-/// The event, as the shop's tracker writes it.
+/// The fields of the raw event.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Input<'a> {
@@ -25,14 +25,14 @@ struct Input<'a> {
     user_id: Text<'a>,
     #[serde(borrow)]
     ts: Text<'a>,
-    // The fields of a `RawItem`, written out: serde's `flatten` would put the whole event into a buffer first.
+    // The fields of a `RawItem`. serde's `flatten` would buffer the whole event first.
     #[serde(borrow)]
     sku: Text<'a>,
     qty: Option<u32>,
     price: Option<Money>,
 }
 
-/// The plugin. Its reference file `products` tells the products' categories.
+/// The plugin. Its reference file `products` has the categories of the products.
 pub struct AddToCart {
     products: Products,
 }

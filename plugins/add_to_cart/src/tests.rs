@@ -1,4 +1,4 @@
-//! Events, and the rows that they must give.
+//! Events and the expected rows.
 
 use silverd_plugin::{Config, Transform, testing};
 
@@ -12,7 +12,7 @@ fn check(json: &str, expected: Result<Row, &str>) {
     assert_eq!(found, expected.map(|row| vec![row]).map_err(str::to_owned), "{json}");
 }
 
-/// An event with those fields beside the ones that every event has.
+/// An event with these fields and the fields that every event has.
 fn event(fields: &str) -> String {
     format!(r#"{{"event_id": "e1", "user_id": "user-1", "ts": "2025-08-16T14:50:49.401333", {fields}}}"#)
 }
@@ -31,7 +31,7 @@ fn row(sku: &str, category: Option<&str>, qty: u32, price: i64, line_total: i64)
 }
 
 #[test]
-fn a_product_in_the_cart_is_cleaned_and_enriched() {
+fn cart_event_is_cleaned_and_enriched() {
     let known = row("SKU-00412", Some("garden"), 2, 17_859, 35_718);
     check(&event(r#""sku": "SKU-00412", "qty": 2, "price": 178.59"#), Ok(known.clone()));
     check(&event(r#""sku": " sku-412 ", "qty": 2, "price": 178.59, "coupon": {"x": []}"#), Ok(known));
@@ -39,7 +39,7 @@ fn a_product_in_the_cart_is_cleaned_and_enriched() {
 }
 
 #[test]
-fn what_makes_no_sense_is_rejected() {
+fn invalid_events_are_rejected() {
     let rejects = [
         (r#""qty": 1, "price": 5.0"#, "missing-field: sku: absent or empty"),
         (r#""sku": "SKU-1", "qty": null, "price": 5.0"#, "missing-field: qty: absent or empty"),
@@ -67,7 +67,7 @@ fn what_makes_no_sense_is_rejected() {
 }
 
 #[test]
-fn the_products_are_needed() {
+fn configure_requires_the_products_file() {
     let error = AddToCart::configure(&Config::new()).map(|_| ()).expect_err("no products");
     assert!(error.contains("add `reference = { products = \"data/reference/products.csv\" }`"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! Fills the Silver table `order_placed`: one row for each order, its items inside, its total checked against them.
+//! Fills the Silver table `order_placed`: one row per order with its items; checks the total against the items.
 
 #[cfg(test)]
 mod tests;
@@ -15,13 +15,14 @@ silverd_plugin::export! {
     interface: shop::silver::order_placed::{Row, LineItem},
 }
 
-/// More items are a fault of the event, not an order. So many of the dearest items still fit a `decimal(18,2)`.
+/// An event with more items is an error, not an order. The total of this many items of the highest price still fits a
+/// `decimal(18,2)`.
 const ITEMS_MAX: usize = 10_000;
 
-/// Carts add rounded prices up in floating point, so that a total may be this far off, in cents.
+/// Carts add rounded prices in floating point, so a total may differ from the sum by this many cents.
 const TOTAL_SLACK_CENTS: u64 = 1;
 
-/// The event, as the shop's tracker writes it.
+/// The fields of the raw event.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Input<'a> {
@@ -38,7 +39,7 @@ struct Input<'a> {
     line_items: Option<Vec<RawItem<'a>>>,
 }
 
-/// The plugin. Its reference file `products` tells the products' categories.
+/// The plugin. Its reference file `products` has the categories of the products.
 pub struct OrderPlaced {
     products: Products,
 }

@@ -1,4 +1,4 @@
-//! Events, and the rows that they must give.
+//! Events and the expected rows.
 
 use silverd_plugin::{Config, Transform, testing};
 
@@ -12,7 +12,7 @@ fn check(json: &str, expected: Result<Row, &str>) {
     assert_eq!(found, expected.map(|row| vec![row]).map_err(str::to_owned), "{json}");
 }
 
-/// An order of that total, of those items.
+/// An order with this total and these items.
 fn event(total: &str, line_items: &str) -> String {
     format!(
         r#"{{"event_id": "e1", "user_id": "user-1", "order_id": "o1", "ts": "2025-08-16T14:50:49.401333",
@@ -46,12 +46,12 @@ const ITEMS: &str =
     r#"[{"sku": "sku-454", "qty": 2, "price": 140.73}, {"sku": "SKU-00059", "qty": 1, "price": 37.06}]"#;
 
 #[test]
-fn an_order_is_cleaned_and_enriched() {
+fn order_is_cleaned_and_enriched() {
     check(&event("318.52", ITEMS), Ok(row(31_852)));
 }
 
 #[test]
-fn a_total_may_be_a_cent_off_and_no_more() {
+fn total_may_differ_from_the_sum_by_one_cent() {
     check(&event("318.53", ITEMS), Ok(row(31_853)));
     check(&event("318.51", ITEMS), Ok(row(31_851)));
     check(&event("318.54", ITEMS), Err("out-of-range: total: 318.54 is not the sum of the items, 318.52"));
@@ -59,7 +59,7 @@ fn a_total_may_be_a_cent_off_and_no_more() {
 }
 
 #[test]
-fn what_makes_no_sense_is_rejected() {
+fn invalid_events_are_rejected() {
     let rejects = [
         ("null", ITEMS, "missing-field: total: absent or empty"),
         ("0", "[]", "missing-field: line_items: absent or empty"),
@@ -85,13 +85,13 @@ fn what_makes_no_sense_is_rejected() {
 }
 
 #[test]
-fn an_order_of_too_many_items_is_rejected() {
+fn order_with_too_many_items_is_rejected() {
     let items = format!("[{}]", vec![r#"{"sku": "SKU-1", "qty": 1, "price": 1}"#; 10_001].join(","));
     check(&event("10001", &items), Err("out-of-range: line_items: 10001 items are more than 10000"));
 }
 
 #[test]
-fn the_products_are_needed() {
+fn configure_requires_the_products_file() {
     let error = OrderPlaced::configure(&Config::new()).map(|_| ()).expect_err("no products");
     assert!(error.contains("add `reference = { products = \"data/reference/products.csv\" }`"), "{error}");
 }

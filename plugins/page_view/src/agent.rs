@@ -1,9 +1,9 @@
-//! Browser, operating system and device, by the user agent.
+//! Detects the browser, the operating system and the device from the user agent.
 //!
-//! The woothee parser looks for some fifty texts in every user agent, one after the other; in WebAssembly that takes
-//! five times as long as all else that this plugin does. User agents differ in little but versions and languages,
-//! though, which say nothing about the browser's name: so these are evened out first, and what woothee says about the
-//! outcome is remembered. It sees nothing but the outcome, hence what was remembered before cannot change a row.
+//! The woothee parser searches every user agent for some fifty texts, one after the other; in WebAssembly this takes five
+//! times as long as the rest of the plugin. User agents differ mostly in versions and languages, which do not affect the
+//! browser's name. So this module replaces these with placeholders first (the outline), and caches woothee's result per
+//! outline. woothee sees only the outline, so the cache cannot change a row.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,13 +14,13 @@ use woothee::woothee::VALUE_UNKNOWN;
 
 use crate::Device;
 
-/// A longer user agent is cut here: parsing takes time for every byte.
+/// A longer user agent is cut, because parsing takes time for every byte.
 const AGENT_BYTES_MAX: usize = 512;
 
-/// So many outlines are remembered; then it begins anew. A shop's visitors have a few hundred.
+/// The cache is cleared when it has this many outlines. A shop's visitors have a few hundred.
 const OUTLINES_MAX: usize = 4_096;
 
-/// What a user agent tells.
+/// The properties that a user agent reveals.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Agent {
     pub(crate) browser: Option<String>,
@@ -31,26 +31,26 @@ pub(crate) struct Agent {
 #[derive(Default)]
 pub(crate) struct Parser {
     woothee: woothee::parser::Parser,
-    memory: RefCell<Memory>,
+    cache: RefCell<Cache>,
 }
 
-struct Memory {
-    /// By the hash of their outlines; of two with the same hash, the later one.
-    agents: HashMap<u64, (Box<[u8]>, Agent), BuildHasherDefault<Hashed>>,
+struct Cache {
+    /// Keyed by the hash of the outline. On a collision the later outline replaces the earlier one.
+    agents: HashMap<u64, (Box<[u8]>, Agent), BuildHasherDefault<IdentityHasher>>,
     outline: [u8; AGENT_BYTES_MAX],
 }
 
-impl Default for Memory {
+impl Default for Cache {
     fn default() -> Self {
         Self { agents: HashMap::default(), outline: [0; AGENT_BYTES_MAX] }
     }
 }
 
-/// Takes a hash for what it is.
+/// Passes a key that is already a hash through unchanged.
 #[derive(Default)]
-struct Hashed(u64);
+struct IdentityHasher(u64);
 
-impl Hasher for Hashed {
+impl Hasher for IdentityHasher {
     fn write(&mut self, bytes: &[u8]) {
         self.0 = hash(bytes);
     }
@@ -64,8 +64,8 @@ impl Hasher for Hashed {
     }
 }
 
-/// Hashes eight bytes at a time. The standard hasher takes several times as long, to withstand keys that are chosen to
-/// collide: here such a one costs a look by the parser, as one that was never seen does.
+/// Hashes eight bytes at a time. The standard hasher takes several times as long, because it resists keys that are chosen
+/// to collide. Here a collision only costs one call of the parser, like a new outline.
 fn hash(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
     let mut last = [0; 8];
@@ -87,7 +87,7 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 impl Parser {
     pub(crate) fn parse(&self, agent: &str) -> Agent {
         let agent = &agent[..agent.floor_char_boundary(AGENT_BYTES_MAX)];
-        let Memory { agents, outline } = &mut *self.memory.borrow_mut();
+        let Cache { agents, outline } = &mut *self.cache.borrow_mut();
         let len = write_outline(agent.as_bytes(), outline);
         let outline = &outline[..len];
         let hash = hash(outline);
@@ -111,7 +111,7 @@ impl Parser {
     }
 }
 
-/// The kind of device of woothee's category, which does not tell tablets from telephones.
+/// The kind of device for woothee's category. woothee does not distinguish tablets from phones.
 fn device(category: &str, os: &str, agent: &str) -> Device {
     match category {
         "crawler" => Device::Bot,
@@ -122,12 +122,13 @@ fn device(category: &str, os: &str, agent: &str) -> Device {
     }
 }
 
-/// Browsers on Android say `Mobile` on telephones, and leave it out on tablets or say `Tablet`.
+/// Browsers on Android write `Mobile` on phones; on tablets they omit it or write `Tablet`.
 fn is_tablet(os: &str, agent: &str) -> bool {
     os == "iPad" || (os == "Android" && (agent.contains("Tablet") || !agent.contains("Mobile")))
 }
 
-/// Writes the user agent without what tells versions and languages apart, and gives the length, which is its own at most:
+/// Writes the outline: the user agent with placeholders for versions and languages. Returns the outline's length, which is
+/// at most that of the user agent:
 ///
 /// | in the user agent | in the outline |
 /// |---|---|
@@ -135,19 +136,19 @@ fn is_tablet(os: &str, agent: &str) -> bool {
 /// | `OS 17_1_2`, `7582-11-04` | `OS 17_0_0`, `7582-0-0` |
 /// | `Mobile/28J829`, `FxiOS/18.9x77` | `Mobile/0`, `FxiOS/0.0` |
 /// | `; fr-CH)` | `; xx-XX)` |
-/// | `Windows NT 10.0`, `PlayStation 4`, `BB10`, `Win98` | the same: here the number is the name |
+/// | `Windows NT 10.0`, `PlayStation 4`, `BB10`, `Win98` | unchanged: the number is part of the name |
 ///
-/// Of the user agents that woothee is tested with and of ten thousand others, one loses its name by this: the crawler
-/// `rogerbot/1.0`, which is then told as some crawler.
+/// Of woothee's own test agents and of ten thousand others, one loses its name: the crawler `rogerbot/1.0`, which is then
+/// reported as an unnamed crawler.
 fn write_outline(agent: &[u8], outline: &mut [u8; AGENT_BYTES_MAX]) -> usize {
     let (mut at, mut len) = (0, 0);
     while at < agent.len() && len < AGENT_BYTES_MAX {
-        // Eight bytes at a time, as long as there is nothing to even out. What comes along from behind is written over.
-        while let (Some(word), Some(room)) = (agent[at..].first_chunk::<8>(), outline[len..].first_chunk_mut::<8>()) {
-            *room = *word;
-            let plain = plain(*word);
-            (at, len) = (at + plain, len + plain);
-            if plain < word.len() {
+        // Copies eight bytes at a time while there is nothing to replace. Later writes overwrite the surplus bytes.
+        while let (Some(word), Some(target)) = (agent[at..].first_chunk::<8>(), outline[len..].first_chunk_mut::<8>()) {
+            *target = *word;
+            let copied = plain_bytes(*word);
+            (at, len) = (at + copied, len + copied);
+            if copied < word.len() {
                 break;
             }
         }
@@ -162,8 +163,8 @@ fn write_outline(agent: &[u8], outline: &mut [u8; AGENT_BYTES_MAX]) -> usize {
             Some(letters) => {
                 let start = len - 1 - letters;
                 len = start + b"xx-XX".len();
-                let Some(room) = outline.get_mut(start..len) else { return start };
-                room.copy_from_slice(b"xx-XX");
+                let Some(target) = outline.get_mut(start..len) else { return start };
+                target.copy_from_slice(b"xx-XX");
                 at += 2;
             }
             None => (at, len) = write_version(agent, at, outline, len),
@@ -172,21 +173,21 @@ fn write_outline(agent: &[u8], outline: &mut [u8; AGENT_BYTES_MAX]) -> usize {
     len
 }
 
-/// How many bytes stand before the first that may begin something to even out: `/`, `-`, `:` or `_`.
-fn plain(word: [u8; 8]) -> usize {
+/// The number of bytes before the first `/`, `-`, `:` or `_`, after which a version or a language may follow.
+fn plain_bytes(word: [u8; 8]) -> usize {
     const fn all(byte: u8) -> u64 {
         u64::from_le_bytes([byte; 8])
     }
-    // The highest bit of each byte that is zero; behind the first such byte, of some others too.
+    // Sets the highest bit of the first byte that is zero; bits of later bytes may be set as well.
     let zero = |word: u64| word.wrapping_sub(all(0x01)) & !word & all(0x80);
     let word = u64::from_le_bytes(word);
-    // `-` is `/` but for one bit.
+    // `-` and `/` differ in one bit.
     let found = zero((word | all(b'-' ^ b'/')) ^ all(b'/')) | zero(word ^ all(b':')) | zero(word ^ all(b'_'));
     found.trailing_zeros() as usize / 8
 }
 
-/// Writes every number of the version that begins there as `0`, and gives the places where it ends. Letters inside a
-/// number belong to it; those after it may be a name.
+/// Writes each number of the version at `at` as `0`. Returns the positions after the version. Letters inside a number
+/// belong to it; letters after it may be a name.
 fn write_version(agent: &[u8], mut at: usize, outline: &mut [u8], mut len: usize) -> (usize, usize) {
     let is_digit = |at: usize| agent.get(at).is_some_and(u8::is_ascii_digit);
     while is_digit(at) && len + 1 < outline.len() {
@@ -204,7 +205,7 @@ fn write_version(agent: &[u8], mut at: usize, outline: &mut [u8], mut len: usize
     (at, len)
 }
 
-/// How many letters stand before a hyphen, the one that `before` ends with, if it is that of a language such as `fr-CH` or
+/// The number of letters before the hyphen at the end of `before`, if the hyphen is part of a language such as `fr-CH` or
 /// `sat-IN`.
 fn language(before: &[u8], after: &[u8]) -> Option<usize> {
     let [before @ .., b'-'] = before else { return None };
@@ -222,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outline_keeps_names_alone() {
+    fn outline_keeps_names_and_replaces_versions() {
         let check = |agent: &str, expected: &str| {
             let mut outline = [0; AGENT_BYTES_MAX];
             let len = write_outline(agent.as_bytes(), &mut outline);
@@ -238,15 +239,15 @@ mod tests {
         check("fr-CH; frfr-CH; fr-CHE; é-CH; -", "fr-CH; frfr-CH; fr-CHE; é-CH; -");
     }
 
-    /// The outline must say what the user agent itself says.
+    /// woothee must return the same for the outline as for the user agent.
     #[test]
-    fn agents_are_told_by_their_outlines() {
+    fn outline_identifies_the_agent() {
         let parser = Parser::default();
         let check = |agent: &str, browser: Option<&str>, os: Option<&str>, device: Device| {
             let expected = Agent { browser: browser.map(str::to_owned), os: os.map(str::to_owned), device };
             assert_eq!(parser.parse_outline(agent), expected, "{agent}");
-            assert_eq!(parser.parse(agent), expected, "the outline of {agent}");
-            assert_eq!(parser.parse(agent), expected, "once more, {agent}");
+            assert_eq!(parser.parse(agent), expected, "outline of {agent}");
+            assert_eq!(parser.parse(agent), expected, "cached, {agent}");
         };
         check(
             "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36",
@@ -308,13 +309,13 @@ mod tests {
     }
 
     #[test]
-    fn a_long_agent_is_cut_and_memory_is_bounded() {
+    fn long_agent_is_cut_and_cache_is_bounded() {
         let parser = Parser::default();
         let long = format!("é{}Googlebot", "é".repeat(1_000_000));
         assert_eq!(parser.parse(&long), Agent { browser: None, os: None, device: Device::Other });
         for number in 0..=OUTLINES_MAX {
             parser.parse(&format!("agent {number}"));
         }
-        assert!(parser.memory.borrow().agents.len() <= OUTLINES_MAX);
+        assert!(parser.cache.borrow().agents.len() <= OUTLINES_MAX);
     }
 }

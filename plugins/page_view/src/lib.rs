@@ -1,4 +1,4 @@
-//! Fills the Silver table `page_view`: the page's path, the visit's channel, the visitor's browser and device.
+//! Fills the Silver table `page_view`: normalizes the path, and adds the channel, the browser and the device.
 
 mod agent;
 mod url;
@@ -17,7 +17,7 @@ silverd_plugin::export! {
     interface: shop::silver::page_view::{Row, Channel, Device},
 }
 
-/// The event, as the shop's tracker writes it.
+/// The fields of the raw event.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Input<'a> {
@@ -27,7 +27,7 @@ struct Input<'a> {
     user_id: Text<'a>,
     #[serde(borrow)]
     ts: Text<'a>,
-    // An empty path is the shop's front page; only an absent one is a fault.
+    // An empty path is the front page; an absent path is an error.
     #[serde(borrow)]
     url: Option<Text<'a>>,
     #[serde(borrow)]
@@ -73,7 +73,7 @@ impl Transform for PageView {
     }
 }
 
-/// The channel of a referrer, whose names the tracker writes in any case.
+/// The channel of a referrer. Letter case does not matter.
 fn channel(referrer: Option<&str>) -> Channel {
     const CHANNELS: [(Channel, &[&str]); 5] = [
         (Channel::Search, &["google", "bing", "yahoo", "duckduckgo", "ecosia", "baidu", "yandex"]),

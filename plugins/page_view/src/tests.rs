@@ -1,4 +1,4 @@
-//! Events, and the rows that they must give.
+//! Events and the expected rows.
 
 use silverd_plugin::{Config, testing};
 
@@ -13,7 +13,7 @@ fn check(json: &str, expected: Result<Row, &str>) {
     assert_eq!(found, expected.map(|row| vec![row]).map_err(str::to_owned), "{json}");
 }
 
-/// The row of an event with nothing but what it must have.
+/// The row of an event that has only the required fields.
 fn bare_row() -> Row {
     Row {
         event_id: "e1".to_owned(),
@@ -30,7 +30,7 @@ fn bare_row() -> Row {
 }
 
 #[test]
-fn a_page_view_is_cleaned_and_enriched() {
+fn page_view_is_cleaned_and_enriched() {
     let json = format!(
         r#"{{"event_type": "page_view", "event_id": "e1", "user_id": "user-1", "ts": "2025-08-16T16:50:49.401333+02:00",
             "url": "Posts/?page=2", "referrer": " Google ", "ua": "{CHROME}", "session_hint": "s1"}}"#
@@ -48,7 +48,7 @@ fn a_page_view_is_cleaned_and_enriched() {
 }
 
 #[test]
-fn what_is_not_needed_may_be_absent_null_or_empty() {
+fn optional_fields_may_be_absent_null_or_empty() {
     let needed = r#""event_id": " e1 ", "user_id": "user-1", "ts": "2025-08-16T14:50:49.401333""#;
     check(&format!(r#"{{{needed}, "url": "posts"}}"#), Ok(bare_row()));
     let empty = r#""referrer": "", "ua": " ", "session_hint": """#;
@@ -59,7 +59,7 @@ fn what_is_not_needed_may_be_absent_null_or_empty() {
 }
 
 #[test]
-fn what_is_needed_must_be_there_and_make_sense() {
+fn missing_or_invalid_required_fields_are_rejected() {
     let rejects = [
         (r#"{"user_id": "u", "ts": "2025-08-16T14:50:49Z", "url": "/"}"#, "missing-field: event_id: absent or empty"),
         (r#"{"event_id": " ", "user_id": "u", "url": "/"}"#, "missing-field: event_id: absent or empty"),
@@ -84,7 +84,7 @@ fn what_is_needed_must_be_there_and_make_sense() {
 }
 
 #[test]
-fn referrers_are_sorted_into_channels() {
+fn referrers_are_mapped_to_channels() {
     let check = |referrer: Option<&str>, expected: Channel| assert_eq!(channel(referrer), expected, "{referrer:?}");
     for (names, expected) in [
         ("google Bing YAHOO duckduckgo", Channel::Search),

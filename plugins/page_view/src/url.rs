@@ -1,4 +1,4 @@
-//! Paths of pages, brought into one form, so that one page has one name.
+//! Normalization of page paths: one page has one path.
 
 /// The path of a page: lower case, with one leading slash, without scheme and host, query and fragment, doubled
 /// slashes and a slash at the end.
@@ -22,10 +22,10 @@ pub(crate) fn normalize(url: &str) -> String {
     if normal.is_ascii() { normal } else { normal.to_lowercase() }
 }
 
-/// What follows `https://shop.example`, if it begins like that. `//` alone does not make a host of what follows it: the
-/// tracker writes paths, and such a one is a path with a slash too many.
+/// The part after `https://shop.example`, if the URL has a scheme. A leading `//` alone does not start a host: the tracker
+/// writes paths, and such a path has a doubled slash.
 fn without_host(url: &str) -> &str {
-    // Most paths have no colon, and are too short for a search that makes itself ready.
+    // Fast path: most paths have no colon, and `split_once` is slow on short texts.
     if !url.bytes().any(|byte| byte == b':') {
         return url;
     }
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_page_has_one_path() {
+    fn urls_of_one_page_have_one_path() {
         let check = |url: &str, expected: &str| assert_eq!(normalize(url), expected, "{url:?}");
         check("posts/category", "/posts/category");
         check("/posts/category/", "/posts/category");

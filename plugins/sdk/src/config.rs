@@ -1,15 +1,25 @@
-//! What `pipeline.toml` gives to a plugin when it is loaded.
+//! Settings and reference files, which `pipeline.toml` passes to a plugin.
 
 use crate::wit::types;
 
 /// The settings and the reference files of one Silver table.
+///
+/// silverd builds it from `settings` and `reference` in `[silver.<name>]` of `pipeline.toml`. Tests build it by hand:
+///
+/// ```
+/// use silverd_plugin::Config;
+///
+/// let config = Config::new().with_setting("currency", "EUR").with_reference("products", b"sku,category\n");
+/// assert_eq!(config.setting("currency"), Some("EUR"));
+/// assert_eq!(config.setting("rate"), None);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Config {
     inner: types::Config,
 }
 
 impl Config {
-    /// A config with nothing in it; tests fill it by [`with_setting`](Self::with_setting) and
+    /// An empty config. Tests fill it with [`with_setting`](Self::with_setting) and
     /// [`with_reference`](Self::with_reference).
     pub fn new() -> Self {
         Self { inner: types::Config { settings: Vec::new(), reference: Vec::new() } }
@@ -27,12 +37,12 @@ impl Config {
         self
     }
 
-    /// The setting that `pipeline.toml` has as `settings = { name = "value" }`.
+    /// The value of `settings = { name = "value" }`; `None` if `pipeline.toml` does not set it.
     pub fn setting(&self, name: &str) -> Option<&str> {
         self.inner.settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The bytes of the file that `pipeline.toml` names by `reference = { name = "path" }`.
+    /// The bytes of the file of `reference = { name = "path" }`; `None` if `pipeline.toml` does not name it.
     pub fn reference(&self, name: &str) -> Option<&[u8]> {
         self.inner.reference.iter().find(|file| file.name == name).map(|file| file.contents.as_slice())
     }

@@ -1,40 +1,55 @@
-//! One raw event, as it came from Kafka.
+//! One raw Kafka record.
 
 use serde::Deserialize;
 use serde_json::error::Category;
 
 use crate::{Reject, RejectCode};
 
-/// One raw event, as it came from Kafka.
+/// One raw Kafka record: an unparsed key and value, and the record's position.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Event<'a> {
     /// The record's value.
     pub value: &'a [u8],
-    /// The record's key; empty if it has none.
+    /// The record's key; empty if the record has no key.
     pub key: &'a [u8],
-    /// The Kafka partition that it came from.
+    /// The Kafka partition of the record.
     pub partition: i32,
-    /// Its offset in that partition.
+    /// The record's offset in its partition.
     pub offset: i64,
-    /// The timestamp that Kafka has for it, in microseconds since the Unix epoch.
+    /// The record's Kafka timestamp, in microseconds since the Unix epoch.
     pub timestamp: i64,
 }
 
 impl<'a> Event<'a> {
-    /// Reads the value as a JSON object. Strings can be borrowed from the event; see [`Text`](crate::Text).
+    /// Parses the value as a JSON object. Strings can be borrowed from the event; see [`Text`](crate::Text).
+    ///
+    /// ```
+    /// use silverd_plugin::{Text, testing};
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Input<'a> {
+    ///     #[serde(borrow, default)]
+    ///     user_id: Text<'a>,
+    ///     qty: u32,
+    /// }
+    ///
+    /// let input: Input = testing::event(r#"{"user_id": "ann", "qty": 2}"#).json()?;
+    /// assert_eq!((input.user_id.required("user_id")?, input.qty), ("ann", 2));
+    /// # Ok::<(), silverd_plugin::Reject>(())
+    /// ```
     ///
     /// # Errors
-    /// | code | if |
+    /// | code | condition |
     /// |---|---|
-    /// | `missing-field` | a field is absent that the struct has no default for |
-    /// | `out-of-range` | a value is of the right type and does not fit, such as -1 into a `u32` |
-    /// | `malformed` | anything else: broken JSON, a wrong type, a field that stands twice |
+    /// | `missing-field` | a field is absent and the struct has no default for it |
+    /// | `out-of-range` | a value has the right type and does not fit, such as -1 into a `u32` |
+    /// | `malformed` | anything else: broken JSON, a wrong type, a duplicate field |
     pub fn json<T: Deserialize<'a>>(&self) -> Result<T, Reject> {
-        // serde takes a list for a struct too, its fields in order: a row could come from values without names.
+        // serde also reads a struct from a JSON array, field by field in order. An event is an object.
         if self.value.trim_ascii_start().first() == Some(&b'[') {
             return Err(Reject::malformed("not a JSON object"));
         }
-        // Text that is UTF-8 as a whole need not be looked at again, string by string.
+        // Checks UTF-8 once for the whole value; `from_slice` checks every string.
         let read = match std::str::from_utf8(self.value) {
             Ok(text) => serde_json::from_str(text),
             Err(_) => serde_json::from_slice(self.value),
@@ -43,14 +58,14 @@ impl<'a> Event<'a> {
     }
 }
 
-/// Reads the value once more, now keeping track of where in it the reader is: that costs too much for every event.
+/// Parses the value again and tracks the path of the error. Tracking costs too much to do it for every event.
 #[cold]
 fn explain<'a, T: Deserialize<'a>>(value: &'a [u8], error: &serde_json::Error) -> Reject {
     let message = error.to_string();
     if error.classify() != Category::Data {
         return Reject::malformed(format!("not JSON: {message}"));
     }
-    // serde's errors are text; these two beginnings are how `serde::de::Error` words its kinds.
+    // `serde_json::Error` has no public kind for these; the prefixes are those of `serde::de::Error`'s constructors.
     let code = if message.starts_with("missing field") {
         RejectCode::MissingField
     } else if message.starts_with("invalid value") {
@@ -86,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_cannot_be_read_is_told_with_its_place() {
+    fn json_error_names_path_and_position() {
         let check = |json: &[u8], expected: &str| {
             let reject = Event { value: json, ..Event::default() }.json::<Cart<'_>>().map(|cart| format!("{cart:?}"));
             assert_eq!(reject.map_err(|reject| reject.to_string()), Err(expected.to_owned()));

@@ -1,21 +1,23 @@
-//! The macro that makes a component of a plugin.
+//! The macro that exports a plugin as a WebAssembly component.
 
-/// Makes a component of a type that implements [`Transform`](crate::Transform).
+/// Exports a type that implements [`Transform`](crate::Transform) as a WebAssembly component.
 ///
 /// | key | value |
 /// |---|---|
-/// | `plugin` | the type, which stands in the same module |
-/// | `types` | path of silverd's `types.wit`, from the folder of the plugin's `Cargo.toml` |
-/// | `table` | path of the table's WIT file, from there too |
+/// | `plugin` | the type; it is in the same module |
+/// | `types` | path of silverd's `types.wit`, relative to the folder of the plugin's `Cargo.toml` |
+/// | `table` | path of the table's WIT file, relative to the same folder |
 /// | `world` | the world in that file, with its package: `"shop:silver/page-view-plugin"` |
-/// | `interface` | the interface in that file, and its types that the plugin fills: `shop::silver::page_view::{Row}` |
+/// | `interface` | the interface in that file, and the types to import from it: `shop::silver::page_view::{Row}` |
 ///
-/// It brings these types into the module. They implement `Debug`, `Clone`, `PartialEq` and `serde::Serialize`, and are
-/// the same natively and in WebAssembly.
+/// The macro imports these types into the module. They implement `Debug`, `Clone`, `PartialEq` and `serde::Serialize`,
+/// and are the same on the host and in WebAssembly.
 ///
-/// On WebAssembly alone it also exports the component's functions, lets the daemon know why the plugin panics, and puts the text of the table's WIT file into the
-/// custom section `silverd:wit`: comments do not survive in a component's types, and the daemon makes the columns'
-/// comments of them. Natively nothing is exported, so that several plugins can be linked into one program.
+/// On WebAssembly, the macro also exports the component's functions, reports panics to the daemon, and copies the table's
+/// WIT file into the custom section `silverd:wit`. A component's types do not keep doc comments; the daemon reads the
+/// column comments from this section. On the host the macro exports nothing, so one program can link several plugins.
+///
+/// See the [crate documentation](crate) for a complete plugin.
 #[macro_export]
 macro_rules! export {
     (
@@ -41,7 +43,7 @@ macro_rules! export {
             use $crate::wit::types;
 
             ::std::thread_local! {
-                // An instance has one thread and one plugin, from `configure` on.
+                // A component instance has one thread and one plugin; `configure` sets it.
                 static PLUGIN: ::std::cell::OnceCell<super::$plugin> = const { ::std::cell::OnceCell::new() };
             }
 
@@ -49,9 +51,9 @@ macro_rules! export {
 
             impl plugin::Guest for Component {
                 fn configure(config: types::Config) -> Result<(), String> {
-                    $crate::log::tell_panics();
+                    $crate::log::report_panics();
                     let plugin = <super::$plugin as $crate::Transform>::configure(&config.into())?;
-                    PLUGIN.with(|cell| cell.set(plugin)).map_err(|_| "the plugin is configured already".to_owned())
+                    PLUGIN.with(|cell| cell.set(plugin)).map_err(|_| "`configure` was called twice".to_owned())
                 }
             }
 
@@ -59,7 +61,7 @@ macro_rules! export {
                 fn transform(events: types::Batch) -> table::Output {
                     PLUGIN.with(|cell| {
                         let plugin = cell.get().expect("`configure` is called before `transform`");
-                        let $crate::Verdicts { rows, row_events, rejects } = $crate::transform_batch(plugin, &events);
+                        let $crate::TransformOutput { rows, row_events, rejects } = $crate::transform_batch(plugin, &events);
                         table::Output { rows, row_events, rejects }
                     })
                 }

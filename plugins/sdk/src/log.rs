@@ -1,67 +1,68 @@
-//! Lines for the daemon's log, where they stand with the plugin's table, name and version:
+//! Lines for the daemon's log. The daemon adds the plugin's table, name and digest:
 //!
-//! ```ignore
+//! ```
 //! use silverd_plugin::log;
 //!
+//! let sku = "SKU-00012";
 //! log::warn!("no product {sku} in the reference file");
 //! ```
 //!
-//! The daemon tells as many lines a second as `limits.log_lines_per_second` in `pipeline.toml` allows, and counts the
-//! rest. Natively, in tests, lines go to standard error.
+//! The daemon writes at most `limits.log_lines_per_second` lines per second (see `pipeline.toml`), and counts the rest.
+//! On the host, in tests, lines go to standard error.
 
 use std::fmt;
 
 pub use crate::{debug, error, info, trace, warn};
 
-/// How much a line matters.
+/// Severity of a line, lowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// What happens, step by step. The daemon shows it under `--log trace`.
+    /// Step-by-step detail. The daemon shows it with `--log trace`.
     Trace,
-    /// What helps to find a mistake. The daemon shows it under `--log debug`.
+    /// Helps to find an error. The daemon shows it with `--log debug`.
     Debug,
-    /// What is worth knowing.
+    /// Normal operation.
     Info,
-    /// What may become a problem.
+    /// May become a problem.
     Warn,
-    /// What has gone wrong: somebody must look.
+    /// Something failed, and a person must look at it.
     Error,
-    /// What the plugin does not survive: its last words, which the daemon keeps with the event. Panics tell it.
+    /// The plugin cannot continue. Panics use this level; the line becomes the reason in the quarantine.
     Critical,
 }
 
-/// Tells a line of level trace, with the arguments of [`format!`].
+/// Writes a line of level trace, with the arguments of [`format!`].
 #[macro_export]
 macro_rules! trace {
-    ($($line:tt)+) => { $crate::log::tell($crate::log::Level::Trace, ::core::module_path!(), ::core::format_args!($($line)+)) };
+    ($($line:tt)+) => { $crate::log::write($crate::log::Level::Trace, ::core::module_path!(), ::core::format_args!($($line)+)) };
 }
 
-/// Tells a line of level debug, with the arguments of [`format!`].
+/// Writes a line of level debug, with the arguments of [`format!`].
 #[macro_export]
 macro_rules! debug {
-    ($($line:tt)+) => { $crate::log::tell($crate::log::Level::Debug, ::core::module_path!(), ::core::format_args!($($line)+)) };
+    ($($line:tt)+) => { $crate::log::write($crate::log::Level::Debug, ::core::module_path!(), ::core::format_args!($($line)+)) };
 }
 
-/// Tells a line of level info, with the arguments of [`format!`].
+/// Writes a line of level info, with the arguments of [`format!`].
 #[macro_export]
 macro_rules! info {
-    ($($line:tt)+) => { $crate::log::tell($crate::log::Level::Info, ::core::module_path!(), ::core::format_args!($($line)+)) };
+    ($($line:tt)+) => { $crate::log::write($crate::log::Level::Info, ::core::module_path!(), ::core::format_args!($($line)+)) };
 }
 
-/// Tells a line of level warn, with the arguments of [`format!`].
+/// Writes a line of level warn, with the arguments of [`format!`].
 #[macro_export]
 macro_rules! warn {
-    ($($line:tt)+) => { $crate::log::tell($crate::log::Level::Warn, ::core::module_path!(), ::core::format_args!($($line)+)) };
+    ($($line:tt)+) => { $crate::log::write($crate::log::Level::Warn, ::core::module_path!(), ::core::format_args!($($line)+)) };
 }
 
-/// Tells a line of level error, with the arguments of [`format!`].
+/// Writes a line of level error, with the arguments of [`format!`].
 #[macro_export]
 macro_rules! error {
-    ($($line:tt)+) => { $crate::log::tell($crate::log::Level::Error, ::core::module_path!(), ::core::format_args!($($line)+)) };
+    ($($line:tt)+) => { $crate::log::write($crate::log::Level::Error, ::core::module_path!(), ::core::format_args!($($line)+)) };
 }
 
-/// Tells a line. The context says who tells it: the macros name the module.
-pub fn tell(level: Level, context: &str, line: fmt::Arguments<'_>) {
+/// Writes a line. `context` names the source of the line; the macros pass the module path.
+pub fn write(level: Level, context: &str, line: fmt::Arguments<'_>) {
     #[cfg(target_arch = "wasm32")]
     match line.as_str() {
         Some(line) => guest::log(level, context, line),
@@ -71,16 +72,16 @@ pub fn tell(level: Level, context: &str, line: fmt::Arguments<'_>) {
     eprintln!("{level:?} {context}: {line}");
 }
 
-/// From here on a panic's text and place reach the daemon, before the guest is gone. Natively the test harness tells
-/// them.
+/// Installs a panic hook that sends the panic's message and location to the daemon before the guest traps. On the host,
+/// the test harness prints them.
 #[doc(hidden)]
-pub fn tell_panics() {
+pub fn report_panics() {
     #[cfg(target_arch = "wasm32")]
     std::panic::set_hook(Box::new(|panic| {
-        let text = panic.payload_as_str().unwrap_or("for no reason that is text");
+        let text = panic.payload_as_str().unwrap_or("the panic has no text");
         match panic.location() {
-            Some(place) => tell(Level::Critical, "panic", format_args!("panicked at {place}: {text}")),
-            None => tell(Level::Critical, "panic", format_args!("panicked: {text}")),
+            Some(location) => write(Level::Critical, "panic", format_args!("panicked at {location}: {text}")),
+            None => write(Level::Critical, "panic", format_args!("panicked: {text}")),
         }
     }));
 }

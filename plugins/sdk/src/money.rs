@@ -1,29 +1,38 @@
-//! Amounts of money, in hundredths, from JSON numbers.
+//! Amounts of money in hundredths, parsed from JSON numbers.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 
-/// Hundredths of the currency's unit: `wit/types.wit`'s `money`, a Delta `decimal(18,2)`.
+/// An amount in hundredths of the currency's unit: the `money` of `wit/types.wit`, a Delta `decimal(18,2)`.
 ///
-/// From a JSON number it is read as the nearest hundredth. That is exact for every number with up to two decimals,
-/// since below [`Money::MAX`] a hundredth is many times what an `f64` can tell apart. Of a third decimal that is
-/// exactly a five, the number's binary form decides: `1.005`, just below that in binary, is read as 1.00.
+/// A JSON number is rounded to the nearest hundredth. The result is exact for every number with at most two decimals,
+/// because below [`Money::MAX`] an `f64` is far more precise than a hundredth. If the third decimal is a five, the
+/// binary value decides: `1.005` is slightly less than 1.005 in binary, and becomes 1.00.
+///
+/// ```
+/// use silverd_plugin::{Money, testing};
+///
+/// let price: Money = testing::event("178.59").json()?;
+/// assert_eq!(price.cents(), 17_859);
+/// assert_eq!(price.to_string(), "178.59");
+/// # Ok::<(), silverd_plugin::Reject>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Money {
     cents: i64,
 }
 
 impl Money {
-    /// The largest amount that is read, ten million million; so is its negative.
+    /// The largest amount that is accepted, 10^13; `-MAX` is the smallest.
     pub const MAX: Money = Money { cents: 1_000_000_000_000_000 };
 
-    /// An amount of that many hundredths.
+    /// An amount of `cents` hundredths.
     pub const fn from_cents(cents: i64) -> Self {
         Self { cents }
     }
 
-    /// The amount in hundredths, as rows hold it.
+    /// The amount in hundredths; a row's field of type `money` takes this number.
     pub const fn cents(self) -> i64 {
         self.cents
     }
@@ -74,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_read_to_the_hundredth() {
+    fn numbers_are_rounded_to_hundredths() {
         let check = |json: &str, expected: Option<&str>| {
             let found = serde_json::from_str::<Money>(json).ok().map(|money| money.to_string());
             assert_eq!(found.as_deref(), expected, "{json}");
@@ -97,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn every_hundredth_up_to_a_thousand_survives() {
+    fn every_hundredth_up_to_a_thousand_round_trips() {
         for cents in 0..100_000 {
             let money = Money::from_cents(cents);
             assert_eq!(serde_json::from_str::<Money>(&money.to_string()).ok(), Some(money));

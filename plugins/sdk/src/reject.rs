@@ -1,21 +1,30 @@
-//! Why an event cannot become a row.
+//! The reason why an event cannot become a row.
 
 use std::fmt;
 
 pub use crate::wit::types::RejectCode;
 
-/// A reason is cut here, in bytes, so that no event can fill the quarantine with its own text.
+/// A longer reason is cut, so that an event cannot fill the quarantine with its own text.
 const REASON_BYTES_MAX: usize = 400;
 
-/// Text of an event is cut here, in characters, where a reason quotes it.
+/// A longer text of an event is cut where a reason quotes it.
 const QUOTE_CHARS_MAX: usize = 60;
 
-/// The verdict on an event that cannot become a row: it goes to the quarantine, whole, with this reason.
+/// The outcome of an event that cannot become a row. The daemon writes the whole event to the quarantine, with this
+/// reason.
+///
+/// ```
+/// use silverd_plugin::Reject;
+///
+/// let reject = Reject::out_of_range("qty: 0 is not between 1 and 100").within("line_items[2]");
+/// assert_eq!(reject.to_string(), "out-of-range: line_items[2]: qty: 0 is not between 1 and 100");
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reject {
-    /// The kind of fault.
+    /// The kind of error.
     pub code: RejectCode,
-    /// What is wrong, for the engineer: which field, what it holds, what was expected.
+    /// What is wrong, for the engineer: the field, its value, the expected value. Cut after 400 bytes by the
+    /// constructors.
     pub reason: String,
 }
 
@@ -30,7 +39,7 @@ impl Reject {
         Self::new(RejectCode::MissingField, format!("{field}: absent or empty"))
     }
 
-    /// A value is of the right type and makes no sense.
+    /// A value has the right type but is not valid.
     pub fn out_of_range(reason: impl Into<String>) -> Self {
         Self::new(RejectCode::OutOfRange, reason.into())
     }
@@ -40,9 +49,9 @@ impl Reject {
         Self::new(RejectCode::Other, reason.into())
     }
 
-    /// Says where in the event the fault is: `line_items[2]: qty: absent or empty`.
-    pub fn within(self, place: impl fmt::Display) -> Self {
-        Self::new(self.code, format!("{place}: {}", self.reason))
+    /// Adds the position in the event before the reason: `line_items[2]: qty: absent or empty`.
+    pub fn within(self, position: impl fmt::Display) -> Self {
+        Self::new(self.code, format!("{position}: {}", self.reason))
     }
 
     pub(crate) fn new(code: RejectCode, mut reason: String) -> Self {
@@ -66,15 +75,26 @@ impl fmt::Display for Reject {
     }
 }
 
-/// The value of a field that the table needs.
+/// The value of a required field.
+///
+/// ```
+/// use silverd_plugin::{RejectCode, required};
+///
+/// assert_eq!(required("qty", Some(3)), Ok(3));
+/// assert_eq!(required::<u32>("qty", None).map_err(|reject| reject.code), Err(RejectCode::MissingField));
+/// ```
 ///
 /// # Errors
-/// [`RejectCode::MissingField`] if there is none.
+/// [`RejectCode::MissingField`] if `value` is `None`.
 pub fn required<T>(field: &str, value: Option<T>) -> Result<T, Reject> {
     value.ok_or_else(|| Reject::missing_field(field))
 }
 
-/// Text of an event as a reason shows it: in quotes, control characters escaped, cut to a bearable length.
+/// Quotes an event's text for a reason: in double quotes, with control characters escaped, cut after 60 characters.
+///
+/// ```
+/// assert_eq!(silverd_plugin::quoted("a\nb"), r#""a\nb""#);
+/// ```
 pub fn quoted(text: &str) -> String {
     match text.char_indices().nth(QUOTE_CHARS_MAX) {
         Some((end, _)) => format!("{:?}…", &text[..end]),
@@ -87,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reject_reads_as_a_sentence() {
+    fn reject_displays_code_and_reason() {
         let check = |reject: Reject, expected: &str| assert_eq!(reject.to_string(), expected);
         check(Reject::malformed("ts: no timestamp"), "malformed: ts: no timestamp");
         check(Reject::missing_field("user_id"), "missing-field: user_id: absent or empty");
@@ -100,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn an_events_text_is_cut_at_a_character() {
+    fn quotes_and_reasons_are_cut_at_a_character_boundary() {
         assert_eq!(quoted("a\n\"b\""), r#""a\n\"b\"""#);
         assert_eq!(quoted(&"é".repeat(61)), format!("\"{}\"…", "é".repeat(60)));
         let reason = Reject::other("é".repeat(300)).reason;

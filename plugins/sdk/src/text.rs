@@ -7,42 +7,50 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 use crate::{Reject, quoted, timestamp};
 
-/// A JSON string, borrowed from the event's bytes wherever it has no escapes in it.
+/// A JSON string, borrowed from the event's bytes unless it contains escapes.
 ///
-/// With `#[serde(default)]` on the struct, a field of this type takes an absent field, `null` and `""` for the same:
-/// nothing. Reads are trimmed. (An `Option<Cow<str>>` would make serde copy every string.)
+/// With `#[serde(default)]` on the struct, an absent field, `null` and `""` are the same: no text. All methods trim white
+/// space. (serde copies every string into an `Option<Cow<str>>`; this type avoids the copy.)
+///
+/// ```
+/// use silverd_plugin::Text;
+///
+/// let text = Text::from(" ann ");
+/// assert_eq!(text.required("user_id"), Ok("ann"));
+/// assert_eq!(Text::from(" ").optional(), None);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Text<'a> {
     raw: Cow<'a, str>,
 }
 
 impl<'a> Text<'a> {
-    /// The text without the white space around it, which may be empty.
+    /// The trimmed text; it may be empty.
     pub fn trimmed(&self) -> &str {
-        // Most text needs no trimming, and `str::trim` decodes characters to find that out.
+        // Fast path: `str::trim` decodes characters even if there is nothing to trim.
         match self.raw.as_bytes() {
             [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => &self.raw,
             _ => self.raw.trim(),
         }
     }
 
-    /// The trimmed text, unless it is empty.
+    /// The trimmed text; `None` if it is empty.
     pub fn optional(&self) -> Option<&str> {
         Some(self.trimmed()).filter(|text| !text.is_empty())
     }
 
-    /// The trimmed text of a field that the table needs.
+    /// The trimmed text of a required field.
     ///
     /// # Errors
-    /// `missing-field` if it is absent, `null`, empty or blank.
+    /// `missing-field` if the text is absent, `null`, empty or blank.
     pub fn required(&self, field: &str) -> Result<&str, Reject> {
         self.optional().ok_or_else(|| Reject::missing_field(field))
     }
 
-    /// The ISO 8601 timestamp of a field that the table needs, in microseconds; see [`timestamp::parse_iso_8601`].
+    /// The ISO 8601 timestamp of a required field, in microseconds; see [`timestamp::parse_iso_8601`].
     ///
     /// # Errors
-    /// `missing-field` as [`required`](Self::required), `malformed` if it is no timestamp.
+    /// `missing-field` like [`required`](Self::required); `malformed` if the text is not a timestamp.
     pub fn timestamp(&self, field: &str) -> Result<i64, Reject> {
         let text = self.required(field)?;
         timestamp::parse_iso_8601(text).ok_or_else(|| {
@@ -106,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_needed_field_must_be_there() {
+    fn required_rejects_absent_and_blank_text() {
         let check = |text: &str, expected: Result<&str, &str>| {
             let found = Text::from(text);
             let found = found.required("user_id").map_err(|reject| reject.to_string());
@@ -118,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timestamp_that_is_none_is_told_with_what_was_expected() {
+    fn invalid_timestamp_is_rejected_with_the_expected_form() {
         let check = |text: &str, expected: Result<i64, &str>| {
             let found = Text::from(text).timestamp("ts").map_err(|reject| reject.to_string());
             assert_eq!(found, expected.map_err(str::to_owned));

@@ -1,22 +1,30 @@
-//! ISO 8601 timestamps, read by hand: they stand in every event, and general parsers take several times as long.
+//! A parser for ISO 8601 timestamps. Every event has one, and general parsers take several times as long.
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
 
-/// 0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999999Z: what Delta readers agree on.
+/// 0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999999Z: the range that all Delta readers support.
 const MICROS_MIN: i64 = -62_135_596_800_000_000;
 const MICROS_MAX: i64 = 253_402_300_799_999_999;
 
-/// Microseconds since 1970-01-01T00:00:00 UTC of `2025-08-16T14:50:49.401333+02:00` and its like.
+/// Parses an ISO 8601 timestamp such as `2025-08-16T14:50:49.401333+02:00` into microseconds since 1970-01-01T00:00:00
+/// UTC.
 ///
 /// | part | accepted |
 /// |---|---|
 /// | date | `YYYY-MM-DD`, a day of the calendar, years 0001 to 9999 |
 /// | separator | `T`, `t` or one space |
-/// | time | `HH:MM`, `HH:MM:SS`, and a fraction of any length after `.` or `,`, cut to microseconds |
-/// | offset | `Z`, `z`, `±HH`, `±HHMM`, `±HH:MM`; none means UTC |
+/// | time | `HH:MM`, `HH:MM:SS`, and a fraction of any length after `.` or `,`, truncated to microseconds |
+/// | offset | `Z`, `z`, `±HH`, `±HHMM`, `±HH:MM`; UTC if absent |
 ///
-/// `None` for anything else. So is a leap second, `:60`, which a Unix timestamp has no number for.
+/// `None` for anything else, and for a leap second (`:60`), which a Unix timestamp cannot represent.
+///
+/// ```
+/// use silverd_plugin::timestamp::parse_iso_8601;
+///
+/// assert_eq!(parse_iso_8601("1970-01-01T01:00:01+01:00"), Some(1_000_000));
+/// assert_eq!(parse_iso_8601("yesterday"), None);
+/// ```
 pub fn parse_iso_8601(text: &str) -> Option<i64> {
     let mut scan = Scan { rest: text.as_bytes() };
     let year = scan.number(4)?;
@@ -47,17 +55,17 @@ pub fn parse_iso_8601(text: &str) -> Option<i64> {
     }
     let seconds =
         days_since_epoch(year, month, day) * SECONDS_PER_DAY + hour * 3600 + (minute - offset_minutes) * 60 + second;
-    // An offset may carry the first and the last day out of the years that are told apart.
+    // An offset can move the first or the last day out of the supported years.
     Some(seconds * MICROS_PER_SECOND + micros).filter(|micros| (MICROS_MIN..=MICROS_MAX).contains(micros))
 }
 
-/// The text that is not read yet.
+/// The text that is not parsed yet.
 struct Scan<'a> {
     rest: &'a [u8],
 }
 
 impl Scan<'_> {
-    /// Takes exactly that many digits.
+    /// Consumes exactly `digits` digits.
     #[inline]
     fn number(&mut self, digits: usize) -> Option<i64> {
         let (head, rest) = self.rest.split_at_checked(digits)?;
@@ -73,7 +81,7 @@ impl Scan<'_> {
         Some(number)
     }
 
-    /// Takes one byte, if it is one of those.
+    /// Consumes one byte if it is one of `accepted`.
     #[inline]
     fn one_of(&mut self, accepted: &[u8]) -> Option<u8> {
         let (first, rest) = self.rest.split_first()?;
@@ -84,7 +92,7 @@ impl Scan<'_> {
         Some(*first)
     }
 
-    /// Takes one digit or more, of which six count.
+    /// Consumes one or more digits, of which the first six count.
     fn fraction_micros(&mut self) -> Option<i64> {
         let digits = self.rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         if digits == 0 {
@@ -98,7 +106,7 @@ impl Scan<'_> {
         Some(micros)
     }
 
-    /// Takes the offset, which may be absent.
+    /// Consumes the offset, which may be absent.
     fn offset_minutes(&mut self) -> Option<i64> {
         let Some(sign) = self.one_of(b"Zz+-") else { return Some(0) };
         if matches!(sign, b'Z' | b'z') {
@@ -123,10 +131,10 @@ fn days_in_month(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days since 1970-01-01 of a day in the Gregorian calendar, of a year from 1 on.
+/// Days since 1970-01-01 of a day in the Gregorian calendar, from year 1.
 ///
-/// The year starts in March here, so that the leap day is its last and months follow a line of 153 days in five; see
-/// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`.
+/// The year starts in March here, so that the leap day is its last day and every five months have 153 days; see Howard
+/// Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`.
 fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let day_of_year = (153 * month + 2) / 5 + day - 1;
@@ -138,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timestamps_with_and_without_offset() {
+    fn timestamps_with_and_without_offset_are_parsed() {
         let check = |text: &str, expected: i64| assert_eq!(parse_iso_8601(text), Some(expected), "{text}");
         check("1970-01-01T00:00:00Z", 0);
         check("1969-12-31T23:59:59.999999Z", -1);
@@ -160,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_no_timestamp() {
+    fn invalid_text_is_not_parsed() {
         let check = |text: &str| assert_eq!(parse_iso_8601(text), None, "{text}");
         for text in [
             "",
@@ -202,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn every_day_of_the_calendar_follows_the_one_before() {
+    fn every_day_is_one_day_after_the_previous_day() {
         let mut expected = MICROS_MIN / MICROS_PER_SECOND / SECONDS_PER_DAY;
         for year in 1..=9999 {
             for month in 1..=12 {

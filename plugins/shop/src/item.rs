@@ -1,37 +1,37 @@
-//! So many pieces of a product, at a price: what carts and orders are made of.
+//! An item of a cart or an order: a product, a quantity and a price.
 
 use serde::Deserialize;
 use silverd_plugin::{Money, Reject, Text, quoted, required};
 
 use crate::{Products, Sku};
 
-/// More pieces of one product are a fault of the event, not a purchase.
+/// A larger quantity is an error in the event, not a purchase.
 const QTY_MAX: u32 = 100_000;
 
-/// A higher price of one piece is a fault of the event. With [`QTY_MAX`], a line stays far below an `i64`'s end.
+/// A higher price is an error in the event. Together with [`QTY_MAX`] it keeps a line total far below `i64::MAX`.
 const PRICE_MAX: Money = Money::from_cents(100_000_000);
 
-/// The fields of an item, as the shop's tracker writes them.
+/// The raw fields of an item.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct RawItem<'a> {
-    /// Stock keeping unit, in any of its forms.
+    /// Stock keeping unit, in any form that [`Sku`] parses.
     #[serde(borrow)]
     pub sku: Text<'a>,
-    /// How many pieces.
+    /// Number of pieces.
     pub qty: Option<u32>,
     /// Price of one piece.
     pub price: Option<Money>,
 }
 
-/// An item that makes sense.
+/// A checked item.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
-    /// Stock keeping unit, in its one form.
+    /// Stock keeping unit in its normal form.
     pub sku: String,
     /// The product's category, if the product is known.
     pub category: Option<String>,
-    /// How many pieces, at least 1.
+    /// Number of pieces, at least 1.
     pub qty: u32,
     /// Price of one piece, in cents.
     pub price: i64,
@@ -40,10 +40,10 @@ pub struct Item {
 }
 
 impl RawItem<'_> {
-    /// Checks the item, and looks its category up.
+    /// Checks the item and looks up its category.
     ///
     /// # Errors
-    /// The field that is missing or makes no sense.
+    /// The field that is missing or invalid.
     pub fn check(&self, products: &Products) -> Result<Item, Reject> {
         let text = self.sku.required("sku")?;
         let sku: Sku = text.parse().map_err(|()| {
@@ -69,7 +69,7 @@ mod tests {
     use silverd_plugin::Config;
 
     #[test]
-    fn an_item_makes_sense_or_is_rejected() {
+    fn valid_items_pass_and_invalid_items_are_rejected() {
         let csv = b"sku,category\nSKU-00012,books\n";
         let products = Products::from_config(&Config::new().with_reference("products", csv)).expect("products");
         let check = |sku: &str, qty: Option<u32>, cents: Option<i64>, expected: Result<Item, &str>| {
@@ -82,8 +82,8 @@ mod tests {
         };
         check("sku-12", Some(3), Some(1999), item("SKU-00012", Some("books"), 3, 1999, 5997));
         check("SKU-00013", Some(1), Some(0), item("SKU-00013", None, 1, 0, 0));
-        let dear = item("SKU-00013", None, 100_000, 100_000_000, 10_000_000_000_000);
-        check("SKU-00013", Some(100_000), Some(100_000_000), dear);
+        let highest = item("SKU-00013", None, 100_000, 100_000_000, 10_000_000_000_000);
+        check("SKU-00013", Some(100_000), Some(100_000_000), highest);
         check(" ", Some(1), Some(1), Err("missing-field: sku: absent or empty"));
         check("SKU-1", None, Some(1), Err("missing-field: qty: absent or empty"));
         check("SKU-1", Some(1), None, Err("missing-field: price: absent or empty"));
@@ -92,7 +92,7 @@ mod tests {
         check("SKU-1", Some(0), Some(1), Err("out-of-range: qty: 0 is not between 1 and 100000"));
         check("SKU-1", Some(100_001), Some(1), Err("out-of-range: qty: 100001 is not between 1 and 100000"));
         check("SKU-1", Some(1), Some(-1), Err("out-of-range: price: -0.01 is not between 0 and 1000000.00"));
-        let dear = "out-of-range: price: 1000000.01 is not between 0 and 1000000.00";
-        check("SKU-1", Some(1), Some(100_000_001), Err(dear));
+        let too_high = "out-of-range: price: 1000000.01 is not between 0 and 1000000.00";
+        check("SKU-1", Some(1), Some(100_000_001), Err(too_high));
     }
 }

@@ -1,4 +1,4 @@
-//! What the shop's plugins share: products, quantities, prices.
+//! Shared code of the shop's plugins: products, quantities, prices.
 
 mod item;
 mod products;

@@ -1,4 +1,4 @@
-//! Stock keeping units, and the table of the products that bear them.
+//! Stock keeping units, and the table of products.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use silverd_plugin::Config;
 /// The largest number of a stock keeping unit: it has five digits.
 const SKU_MAX: u32 = 99_999;
 
-/// A stock keeping unit, whose one form is `SKU-` and five digits: `sku-12` and ` SKU-00012 ` are `SKU-00012`.
+/// A stock keeping unit. Its normal form is `SKU-` and five digits; `sku-12` and ` SKU-00012 ` become `SKU-00012`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sku {
     number: u32,
@@ -42,61 +42,61 @@ pub struct Products {
 }
 
 impl Products {
-    /// Reads the reference file `products`, a CSV with the columns `sku` and `category`; others are passed over.
+    /// Reads the reference file `products`, a CSV with the columns `sku` and `category`; it ignores other columns.
     ///
     /// # Errors
-    /// A sentence for the engineer: the line that is wrong, or the edit of `pipeline.toml` that is missing.
+    /// A sentence for the engineer: the wrong line, or the missing edit in `pipeline.toml`.
     pub fn from_config(config: &Config) -> Result<Self, String> {
         let csv = config.reference("products").ok_or(
             "this plugin needs the reference file `products`: add \
              `reference = { products = \"data/reference/products.csv\" }` to this table in pipeline.toml",
         )?;
-        Self::from_csv(csv).map_err(|fault| {
-            let Fault { position, message } = fault;
+        Self::from_csv(csv).map_err(|error| {
+            let CsvError { position, message } = error;
             format!("reference file `products`, line {}: {message}", line(csv, position))
         })
     }
 
-    /// The product's category, if the product is known.
+    /// The product's category; `None` if the file does not have the product.
     pub fn category(&self, sku: Sku) -> Option<&str> {
         self.categories.get(&sku).map(String::as_str)
     }
 
-    fn from_csv(csv: &[u8]) -> Result<Self, Fault> {
+    fn from_csv(csv: &[u8]) -> Result<Self, CsvError> {
         let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(csv);
         let headers = reader.headers()?.clone();
         let column = |name: &str| {
             let message = format!("no column `{name}`; expected the header `sku,category,name`");
             let found = headers.iter().position(|header| header.eq_ignore_ascii_case(name));
-            found.ok_or(Fault { position: 0, message })
+            found.ok_or(CsvError { position: 0, message })
         };
         let (sku_column, category_column) = (column("sku")?, column("category")?);
 
         let mut categories = HashMap::new();
         let mut record = StringRecord::new();
         while reader.read_record(&mut record)? {
-            let fault = |message| Fault { position: record.position().map_or(0, csv::Position::byte), message };
+            let error = |message| CsvError { position: record.position().map_or(0, csv::Position::byte), message };
             let (text, category) = (&record[sku_column], &record[category_column]);
             let sku: Sku =
-                text.parse().map_err(|()| fault(format!("{text:?} is not a SKU; expected one such as SKU-00012")))?;
+                text.parse().map_err(|()| error(format!("{text:?} is not a SKU; expected one such as SKU-00012")))?;
             if category.is_empty() {
-                return Err(fault(format!("{sku} has no category")));
+                return Err(error(format!("{sku} has no category")));
             }
             if categories.insert(sku, category.to_owned()).is_some() {
-                return Err(fault(format!("{sku} stands twice")));
+                return Err(error(format!("{sku} is listed twice")));
             }
         }
         Ok(Self { categories })
     }
 }
 
-/// What is wrong with the table, and in the record from which byte on.
-struct Fault {
+/// An error in the file, and the byte position of its record.
+struct CsvError {
     position: u64,
     message: String,
 }
 
-impl From<csv::Error> for Fault {
+impl From<csv::Error> for CsvError {
     fn from(error: csv::Error) -> Self {
         let message = match error.kind() {
             csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
@@ -109,8 +109,8 @@ impl From<csv::Error> for Fault {
     }
 }
 
-/// The line on which the record at that byte begins. The reader's own count is off after empty lines and after
-/// `\r\n`, which it takes for the beginning of the next record.
+/// The number of the line on which the record at this byte position starts. The reader's own line number is wrong after
+/// empty lines and after `\r\n`, because it counts these as part of the next record.
 fn line(csv: &[u8], position: u64) -> usize {
     let (before, record) = csv.split_at(csv.len().min(position as usize));
     let breaks = record.iter().take_while(|byte| b"\r\n".contains(byte));
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sku_has_one_form() {
+    fn skus_are_normalized() {
         let check = |text: &str, expected: Option<&str>| {
             let found = text.parse::<Sku>().ok().map(|sku| sku.to_string());
             assert_eq!(found.as_deref(), expected, "{text:?}");
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn products_have_categories() {
+    fn products_are_read_from_csv() {
         let csv = "sku,category,name\nSKU-00001, books ,\"Atlas, large\"\r\n\nsku-2,toys,Ball\n";
         let products = Products::from_config(&Config::new().with_reference("products", csv.as_bytes()));
         let products = products.expect("a table of products");
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_table_is_told_with_its_line() {
+    fn invalid_csv_is_reported_with_its_line() {
         let check = |csv: &[u8], expected: &str| {
             let found = Products::from_config(&Config::new().with_reference("products", csv));
             assert_eq!(found.map(|_| ()), Err(format!("reference file `products`, line {expected}")));
@@ -166,14 +166,14 @@ mod tests {
         check(b"sku,name\n", "1: no column `category`; expected the header `sku,category,name`");
         check(b"sku,category\nSKU-00001,books\nX1,toys\n", "3: \"X1\" is not a SKU; expected one such as SKU-00012");
         check(b"sku,category\nSKU-00001,\n", "2: SKU-00001 has no category");
-        check(b"sku,category\nSKU-00001,books\nsku-1,toys\n", "3: SKU-00001 stands twice");
+        check(b"sku,category\nSKU-00001,books\nsku-1,toys\n", "3: SKU-00001 is listed twice");
         check(b"sku,category\nSKU-00001,books\n\nSKU-00002\n", "4: 1 fields; expected 2, as in the header");
         check(b"sku,category\r\nSKU-00001,books\r\n\r\nSKU-00002,\r\n", "4: SKU-00002 has no category");
         check(b"sku,category\nSKU-00001,b\xffks\n", "2: not UTF-8");
     }
 
     #[test]
-    fn a_missing_table_is_told_with_the_edit_that_helps() {
+    fn missing_file_is_reported_with_the_edit_that_helps() {
         let error = Products::from_config(&Config::new()).expect_err("no table");
         assert_eq!(
             error,

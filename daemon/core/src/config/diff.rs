@@ -1,41 +1,42 @@
-//! What differs between two pipelines, and how much of a running daemon that concerns.
+//! The difference between two pipelines, and the parts of a running daemon that it affects.
 //!
-//! | changed                                                        | what is done                                     |
-//! |----------------------------------------------------------------|--------------------------------------------------|
-//! | `[silver.x]`: `plugin`, `settings`, `reference`, `max_new_rejects` | the plugin is proven and swapped as a new version |
-//! | anything else of `[silver.x]`, `[limits]`                      | the table's worker ends and begins anew          |
-//! | a table more, a table less                                     | its worker begins, and catches up; or ends       |
-//! | `[source]`, `[commit]`                                         | the Kafka consumer begins anew                   |
-//! | `[gold]`, `[panel]`, `[http]`, and the tables that they ask     | Gold, the page and the care for files begin anew |
-//! | `[maintenance]`                                                | so do these                                      |
-//! | `[bronze]`, `[quarantine]`, `[late]`                           | everything begins anew, after a last commit      |
-//! | `[state]`                                                      | it counts from the next start                    |
+//! | changed | effect |
+//! |---|---|
+//! | `plugin`, `settings`, `reference`, `max_new_rejects` of `[silver.x]` | the plugin is validated and swapped |
+//! | any other key of `[silver.x]`, `[limits]` | the table's worker restarts |
+//! | a table is added or removed | its worker starts and catches up, or stops |
+//! | `[source]`, `[commit]` | the Kafka consumer restarts |
+//! | `[gold]`, `[panel]`, `[http]`, `[maintenance]`; names and paths of Silver tables | the services restart |
+//! | `[bronze]`, `[quarantine]`, `[late]` | the pipeline restarts after a last commit |
+//! | `[reload]` | applies from the next plugin version |
+//! | `[state]` | applies from the next start |
 
 use std::fmt;
 
 use super::pipeline::{Pipeline, SilverTable, TableName};
 
-/// What a running daemon must do to become another pipeline.
+/// What a running daemon must do to apply another pipeline.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Everything begins anew.
+    /// The pipeline restarts.
     pub all: bool,
     pub source: bool,
-    pub beside: bool,
-    /// `[reload]`, which counts from the next version of a plugin.
+    /// Gold, the dashboard and table maintenance.
+    pub services: bool,
+    /// `[reload]`, which applies from the next version of a plugin.
     pub reload: bool,
     pub tables: Vec<(TableName, TableChange)>,
-    /// What to tell, such as `[commit]` or `[silver.page_view] settings`.
-    told: Vec<String>,
+    /// What changed, such as `[commit]` or `[silver.page_view] settings`.
+    descriptions: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableChange {
     Added,
     Removed,
-    /// Its worker begins anew.
+    /// Its worker restarts.
     Restarted,
-    /// A new version of its plugin, or of what is handed over to it.
+    /// A new version of its plugin, or of the settings and files that are passed to it.
     Swapped,
 }
 
@@ -47,10 +48,10 @@ impl Changes {
 
     pub fn between(old: &Pipeline, new: &Pipeline) -> Self {
         let mut changes = Self::default();
-        let mut told = Vec::new();
+        let mut descriptions = Vec::new();
         let mut differs = |name: &str, differs: bool| {
             if differs {
-                told.push(match name.split_once(' ') {
+                descriptions.push(match name.split_once(' ') {
                     Some((name, when)) => format!("[{name}] {when}"),
                     None => format!("[{name}]"),
                 });
@@ -69,9 +70,9 @@ impl Changes {
         changes.reload = differs("reload", old.reload != new.reload);
         let gold = differs("gold", old.gold != new.gold);
         let maintenance = differs("maintenance", old.maintenance != new.maintenance);
-        changes.beside =
+        changes.services =
             gold | maintenance | differs("panel", old.panels != new.panels) | differs("http", old.http != new.http);
-        changes.told = told;
+        changes.descriptions = descriptions;
         changes.tables_between(old, new, limits);
         changes
     }
@@ -80,22 +81,22 @@ impl Changes {
         let of =
             |pipeline: &Pipeline, name: &TableName| pipeline.silver.iter().find(|table| table.name == *name).cloned();
         for table in old.silver.iter().filter(|table| of(new, &table.name).is_none()) {
-            self.told.push(format!("table {} removed", table.name));
+            self.descriptions.push(format!("table {} removed", table.name));
             self.tables.push((table.name.clone(), TableChange::Removed));
         }
         for table in &new.silver {
             let change = match of(old, &table.name) {
                 None => {
-                    self.told.push(format!("table {} added", table.name));
+                    self.descriptions.push(format!("table {} added", table.name));
                     TableChange::Added
                 }
                 Some(before) => {
                     let keys = keys_that_differ(&before, table);
                     if !keys.is_empty() {
-                        self.told.push(format!("[silver.{}] {}", table.name, keys.join(", ")));
+                        self.descriptions.push(format!("[silver.{}] {}", table.name, keys.join(", ")));
                     }
                     match () {
-                        () if limits || !before.is_same_but_for_its_plugin(table) => TableChange::Restarted,
+                        () if limits || !before.is_same_except_for_its_plugin(table) => TableChange::Restarted,
                         () if before != *table => TableChange::Swapped,
                         () => continue,
                     }
@@ -104,30 +105,30 @@ impl Changes {
             self.tables.push((table.name.clone(), change));
         }
         let names = |pipeline: &Pipeline| pipeline.silver.iter().map(|table| table.name.clone()).collect::<Vec<_>>();
-        // What Gold and the page ask: the tables by name, and where they stand.
-        let places = self.tables.iter().any(|(_, change)| *change != TableChange::Swapped);
-        self.beside |= places || names(old) != names(new);
+        // Gold and the dashboard query the tables by name and path.
+        let paths = self.tables.iter().any(|(_, change)| *change != TableChange::Swapped);
+        self.services |= paths || names(old) != names(new);
     }
 
-    /// Whether the pipelines are the same but for comments and the like.
+    /// Whether the pipelines are the same except for comments and formatting.
     pub fn is_empty(&self) -> bool {
-        let Self { all, source, beside, reload, tables, told: _ } = self;
-        !all && !source && !beside && !reload && tables.is_empty()
+        let Self { all, source, services, reload, tables, descriptions: _ } = self;
+        !all && !source && !services && !reload && tables.is_empty()
     }
 }
 
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self.told.is_empty() {
-            true => f.write_str("nothing that silverd acts on"),
-            false => f.write_str(&self.told.join(", ")),
+        match self.descriptions.is_empty() {
+            true => f.write_str("nothing changed"),
+            false => f.write_str(&self.descriptions.join(", ")),
         }
     }
 }
 
 impl SilverTable {
-    /// Whether a worker can go on with this table as with that one, given another plugin at most.
-    fn is_same_but_for_its_plugin(&self, other: &Self) -> bool {
+    /// Whether the tables are the same except for the plugin and what is passed to it.
+    fn is_same_except_for_its_plugin(&self, other: &Self) -> bool {
         let Self { plugin, settings, reference, max_new_rejects, .. } = other.clone();
         Self { plugin, settings, reference, max_new_rejects, ..self.clone() } == *other
     }
@@ -138,7 +139,7 @@ fn keys_that_differ(old: &SilverTable, new: &SilverTable) -> Vec<&'static str> {
         ("plugin", old.plugin != new.plugin),
         ("path", old.path != new.path),
         ("match", old.matches != new.matches),
-        ("event_date", old.event_date != new.event_date),
+        ("event_time", old.event_time != new.event_time),
         ("settings", old.settings != new.settings),
         ("reference", old.reference != new.reference),
         ("compression", old.compression != new.compression),
@@ -151,7 +152,7 @@ fn keys_that_differ(old: &SilverTable, new: &SilverTable) -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
     use super::super::check;
     use super::*;
 
@@ -162,12 +163,12 @@ mod tests {
         [silver.a]
         plugin = "plugins/a"
         match = { field = "t", equals = "a" }
-        event_date = "ts"
+        event_time = "ts"
         settings = { limit = 5 }
         [silver.b]
         plugin = "plugins/b"
         match = { field = "t", equals = "b" }
-        event_date = "ts"
+        event_time = "ts"
         [gold.g]
         sql = "SELECT event_date FROM a"
     "#;
@@ -192,12 +193,12 @@ mod tests {
     fn a_comment_changes_nothing() {
         let changes = changes("[silver.a]", "# a comment\n\n[silver.a]");
         assert!(changes.is_empty());
-        assert_eq!(changes.to_string(), "nothing that silverd acts on");
+        assert_eq!(changes.to_string(), "nothing changed");
     }
 
     #[test]
-    fn a_plugin_and_what_it_is_given_are_swapped() {
-        for (from, to, told) in [
+    fn a_new_plugin_version_is_swapped() {
+        for (from, to, description) in [
             ("limit = 5", "limit = 6", "[silver.a] settings"),
             ("plugins/a", "plugins/c", "[silver.a] plugin"),
             ("settings = {", "reference = { x = \"x.csv\" }\nsettings = {", "[silver.a] reference"),
@@ -205,46 +206,46 @@ mod tests {
         ] {
             let changes = changes(from, to);
             check_tables(&changes, &[("a", TableChange::Swapped)]);
-            assert_eq!(changes.to_string(), told);
-            assert!(!changes.all && !changes.source && !changes.beside, "{changes:?}");
+            assert_eq!(changes.to_string(), description);
+            assert!(!changes.all && !changes.source && !changes.services, "{changes:?}");
         }
     }
 
     #[test]
-    fn what_a_worker_is_built_on_restarts_it_and_those_who_ask() {
+    fn other_keys_restart_the_worker_and_the_services() {
         for (from, to) in [
             ("equals = \"a\"", "equals = \"c\""),
-            ("event_date = \"ts\"", "event_date = \"at\""),
+            ("event_time = \"ts\"", "event_time = \"at\""),
             ("settings = {", "path = \"elsewhere\"\nsettings = {"),
             ("settings = {", "late_after = \"1h\"\nsettings = {"),
         ] {
             let changes = changes(from, to);
             check_tables(&changes, &[("a", TableChange::Restarted)]);
-            assert!(changes.beside && !changes.source && !changes.all, "{changes:?}");
+            assert!(changes.services && !changes.source && !changes.all, "{changes:?}");
         }
-        let all = changes("[gold.g]", "[limits]\ntransform_ms_max = 5\n[gold.g]");
+        let all = changes("[gold.g]", "[limits]\ntransform_time_max = \"5ms\"\n[gold.g]");
         check_tables(&all, &[("a", TableChange::Restarted), ("b", TableChange::Restarted)]);
         assert_eq!(all.to_string(), "[limits]");
     }
 
     #[test]
-    fn tables_come_and_go() {
+    fn a_renamed_table_is_removed_and_added() {
         let renamed = changes("[silver.b]", "[silver.c]");
         check_tables(&renamed, &[("b", TableChange::Removed), ("c", TableChange::Added)]);
         assert_eq!(renamed.to_string(), "table b removed, table c added");
-        assert!(renamed.beside);
+        assert!(renamed.services);
     }
 
     #[test]
-    fn sections_concern_those_who_use_them() {
+    fn a_section_affects_only_what_uses_it() {
         let source = changes("events.raw", "other.raw");
-        assert!(source.source && !source.beside && !source.all && source.tables.is_empty());
-        let cadence = changes("[gold.g]", "[commit]\ninterval_ms = 50\n[gold.g]");
-        assert!(cadence.source && !cadence.all);
-        let page = changes("[gold.g]", "[http]\nlisten = \"127.0.0.1:1\"\n[gold.g]");
-        assert!(page.beside && !page.source && !page.all);
+        assert!(source.source && !source.services && !source.all && source.tables.is_empty());
+        let commit = changes("[gold.g]", "[commit]\ninterval = \"50ms\"\n[gold.g]");
+        assert!(commit.source && !commit.all);
+        let http = changes("[gold.g]", "[http]\nlisten = \"127.0.0.1:1\"\n[gold.g]");
+        assert!(http.services && !http.source && !http.all);
         let gold = changes("FROM a", "FROM b");
-        assert!(gold.beside && !gold.all);
+        assert!(gold.services && !gold.all);
         for section in ["bronze", "quarantine", "late"] {
             let changes = changes("[gold.g]", &format!("[{section}]\npath = \"elsewhere\"\n[gold.g]"));
             assert!(changes.all, "{section}");

@@ -1,4 +1,4 @@
-//! `${NAME}` and `${NAME:-default}` in a string; `$${` stands for `${` itself.
+//! Replaces `${NAME}` and `${NAME:-default}` in a string; `$${` gives `${`.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ pub(super) struct Fault {
     pub(super) help: String,
 }
 
-/// Puts the variables' values in; as in a shell, `:-` covers a variable that is unset or empty.
+/// Replaces the variables by their values; as in a shell, `:-` is for a variable that is unset or empty.
 pub(super) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, Vec<Fault>> {
     let mut expanded = String::with_capacity(text.len());
     let mut faults = Vec::new();
@@ -27,9 +27,9 @@ pub(super) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result
         let Some(end) = text[found..].find('}').map(|end| found + end) else {
             faults.push(Fault {
                 at: found..text.len(),
-                message: "a `${` without its `}`".to_owned(),
-                label: "begins here",
-                help: "close it with `}`, or write `$${` for the two characters themselves".to_owned(),
+                message: "`${` without a closing `}`".to_owned(),
+                label: "starts here",
+                help: "close it with `}`, or write `$${` for the text `${`".to_owned(),
             });
             at = text.len();
             break;
@@ -44,7 +44,7 @@ pub(super) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result
     if faults.is_empty() { Ok(expanded) } else { Err(faults) }
 }
 
-/// Whether the text is nothing but a variable's name, so that showing it gives nothing away.
+/// Whether the text is only a reference to a variable, so that it can be shown.
 pub(super) fn is_reference(text: &str) -> bool {
     text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).is_some_and(is_name)
 }
@@ -55,8 +55,12 @@ fn variable(inner: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String,
         None => (inner, None),
     };
     if !is_name(name) {
-        let help = "write `${NAME}` or `${NAME:-default}`, or `$${` for the two characters themselves";
-        return Err(("not the name of a variable".to_owned(), "expected letters, digits and `_`", help.to_owned()));
+        let help = "write `${NAME}` or `${NAME:-default}`, or `$${` for the text `${`";
+        return Err((
+            "this is not the name of an environment variable".to_owned(),
+            "expected letters, digits and `_`",
+            help.to_owned(),
+        ));
     }
     match (env(name), default) {
         (Some(value), None) => Ok(value),
@@ -86,13 +90,13 @@ mod tests {
             _ => None,
         };
         let expanded = expand(text, &env);
-        let told = expanded.as_ref().map(String::as_str);
-        let told = told.map_err(|faults| faults.iter().map(|fault| &text[fault.at.clone()]).collect());
-        assert_eq!(told, expected, "{text}");
+        let found = expanded.as_ref().map(String::as_str);
+        let found = found.map_err(|faults| faults.iter().map(|fault| &text[fault.at.clone()]).collect());
+        assert_eq!(found, expected, "{text}");
     }
 
     #[test]
-    fn expands_variables() {
+    fn variables_are_replaced_by_their_values() {
         check("plain $ {} text", Ok("plain $ {} text"));
         check("${HOST}:9092", Ok("kafka:9092"));
         check("${HOST:-localhost}", Ok("kafka"));
@@ -102,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_every_fault_and_its_place() {
+    fn every_fault_is_reported_with_its_place() {
         check("ä${NONE} ${HOST} ${OTHER}", Err(vec!["${NONE}", "${OTHER}"]));
         check("${}${9}${A B}", Err(vec!["${}", "${9}", "${A B}"]));
         check("${HOST} ${HOST", Err(vec!["${HOST"]));

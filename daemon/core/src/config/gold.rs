@@ -1,4 +1,4 @@
-//! `[gold.<name>]`: tables that SQL makes of the others, a day at a time.
+//! `[gold.<name>]`: tables that SQL computes from other tables, one day at a time.
 
 use super::pipeline::{Gold, Located, TableName};
 use super::read;
@@ -33,7 +33,7 @@ fn gold_table(walk: &mut Walk, name: Option<TableName>, key: &str, section: &Sec
     let sql = section.required(walk, "sql", example, read::located);
     let path = section.path_or(walk, "path", &format!("data/gold/{key}"));
     let refresh = section.optional(walk, "refresh", read::duration(SECOND_MS..=DAY_MS));
-    let days_before = section.optional(walk, "days_before", read::count(0..=31));
+    let lookback_days = section.optional(walk, "lookback_days", read::count(0..=31));
     let located = path.clone();
     let checked = || {
         Some(Gold {
@@ -41,7 +41,7 @@ fn gold_table(walk: &mut Walk, name: Option<TableName>, key: &str, section: &Sec
             sql: sql?,
             path,
             refresh_ms: refresh.unwrap_or(Gold::REFRESH_MS),
-            days_before: days_before.unwrap_or(0) as u32,
+            lookback_days: lookback_days.unwrap_or(0) as u32,
         })
     };
     GoldSection { title: section.title().to_owned(), path: located, checked: checked() }

@@ -1,11 +1,11 @@
-//! The small languages inside strings: sizes, compressions, brokers, topics, one of a few words.
+//! Parsers for the values that are written as text: sizes, durations, percentages, compressions, brokers, topics.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::nearest;
 use super::pipeline::Compression;
+use super::{nearest, renamed};
 
-/// What is wrong with a literal; its place is that of the whole value.
+/// What is wrong with a value; its place is that of the whole value.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Fault {
     pub(super) message: String,
@@ -19,6 +19,13 @@ impl Fault {
     }
 }
 
+pub(super) const A_SIZE: &str = "a size such as \"64MiB\"";
+pub(super) const SIZE_HELP: &str = "write a whole number and one of B, KiB, MiB and GiB";
+pub(super) const A_DURATION: &str = "a duration such as \"10m\"";
+pub(super) const DURATION_HELP: &str = "write a whole number and one of ms, s, m, h and d";
+pub(super) const A_PERCENTAGE: &str = "a percentage such as \"5%\"";
+pub(super) const PERCENTAGE_HELP: &str = "write a number from 0 to 100, and %";
+
 const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 /// `"64MiB"`: a whole number and a unit of 1024.
@@ -26,67 +33,77 @@ pub(super) fn size(text: &str) -> Result<u64, Fault> {
     let text = text.trim();
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = (&text[..digits], text[digits..].trim());
-    let factor = match unit {
-        "" => Some(1),
-        _ => UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor),
-    };
-    let broken = digits == 0 || unit.starts_with(['.', ',', '_']);
-    // Too much is out of every bound, and the caller tells the bounds.
-    match ((!broken).then(|| number.parse().unwrap_or(u64::MAX)), factor) {
-        (Some(number), Some(factor)) => Ok(number.saturating_mul(factor)),
-        (Some(number), None) => {
-            let initial = unit.chars().next().unwrap_or('B').to_ascii_uppercase();
-            let near = UNITS.iter().map(|(name, _)| *name).find(|name| name.starts_with(initial)).unwrap_or("MiB");
-            let help = format!("the units are B, KiB, MiB and GiB, each 1024 of the former: write \"{number}{near}\"");
-            Err(Fault::new(format!("`{unit}` is not a unit of size"), "expected a size such as \"64MiB\"", help))
-        }
-        (None, _) => {
-            let help = "write a whole number and one of B, KiB, MiB and GiB";
-            Err(Fault::new(format!("`{text}` is not a size"), "expected a size such as \"64MiB\"", help))
-        }
+    if digits == 0 || unit.starts_with(['.', ',', '_']) {
+        return Err(Fault::new(format!("`{text}` is not a size"), format!("expected {A_SIZE}"), SIZE_HELP));
     }
+    // A number that is too large for the type is out of every bound, and the caller reports the bounds.
+    let bytes = number.parse().unwrap_or(u64::MAX);
+    if unit.is_empty() {
+        return Err(size_without_unit(bytes));
+    }
+    let Some((_, factor)) = UNITS.iter().find(|(name, _)| *name == unit) else {
+        let initial = unit.chars().next().unwrap_or('B').to_ascii_uppercase();
+        let near = UNITS.iter().map(|(name, _)| *name).find(|name| name.starts_with(initial)).unwrap_or("MiB");
+        let help = format!("the units are B, KiB, MiB and GiB (1 KiB is 1024 B): write \"{number}{near}\"");
+        return Err(Fault::new(format!("`{unit}` is not a unit of size"), format!("expected {A_SIZE}"), help));
+    };
+    Ok(bytes.saturating_mul(*factor))
 }
 
-/// The largest unit that leaves a whole number.
+/// A bare number of bytes, which silverd accepted before every size had a unit.
+pub(super) fn size_without_unit(bytes: u64) -> Fault {
+    let help = format!("write \"{}\"; `silverd check --fix` rewrites the file", format_size(bytes));
+    Fault::new("this size has no unit", format!("expected {A_SIZE}"), help)
+}
+
+/// In the largest unit that gives a whole number.
 pub(super) fn format_size(bytes: u64) -> String {
     let whole = UNITS.iter().find(|(_, factor)| bytes != 0 && bytes.is_multiple_of(*factor));
     let (unit, factor) = whole.unwrap_or(&("B", 1));
     format!("{}{unit}", bytes / factor)
 }
 
-const SPANS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const DURATIONS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// `"10m"`: a whole number and a unit of time, in milliseconds.
 pub(super) fn duration(text: &str) -> Result<u64, Fault> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = (&text[..digits], text[digits..].trim());
-    let factor = SPANS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
+    let factor = DURATIONS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
     match (digits > 0, factor) {
-        // Too much is out of every bound, and the caller tells the bounds.
+        // A number that is too large for the type is out of every bound, and the caller reports the bounds.
         (true, Some(factor)) => Ok(number.parse().unwrap_or(u64::MAX).saturating_mul(factor)),
-        _ => {
-            let help = "write a whole number and one of ms, s, m, h and d";
-            Err(Fault::new(format!("`{text}` is not a span of time"), "expected a span such as \"10m\"", help))
-        }
+        (true, None) if unit.is_empty() => Err(duration_without_unit(number)),
+        _ => Err(Fault::new(format!("`{text}` is not a duration"), format!("expected {A_DURATION}"), DURATION_HELP)),
     }
 }
 
-/// `"5%"`, as a share of one.
+/// A bare number: it could be seconds or anything else.
+pub(super) fn duration_without_unit(number: &str) -> Fault {
+    let help = format!("write \"{number}s\" for seconds; the units are ms, s, m, h and d");
+    Fault::new("this duration has no unit", format!("expected {A_DURATION}"), help)
+}
+
+/// `"5%"`, as a number from 0 to 1.
 pub(super) fn percent(text: &str) -> Result<f64, Fault> {
     let number = text.strip_suffix('%').and_then(|number| number.trim_end().parse::<f64>().ok());
     match number {
         Some(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
-        Some(_) => Err(Fault::new("this share is out of bounds", "expected 0% to 100%", "100% allows everything")),
+        Some(_) => Err(Fault {
+            message: "this percentage is out of bounds".to_owned(),
+            label: "expected \"0%\" to \"100%\"".to_owned(),
+            help: None,
+        }),
         None => {
-            let help = "write a number from 0 to 100, and %";
-            Err(Fault::new(format!("`{text}` is not a share"), "expected a share such as \"5%\"", help))
+            let what = format!("`{text}` is not a percentage");
+            Err(Fault::new(what, format!("expected {A_PERCENTAGE}"), PERCENTAGE_HELP))
         }
     }
 }
 
-/// The largest unit that leaves a whole number.
+/// In the largest unit that gives a whole number.
 pub(super) fn format_duration(ms: u64) -> String {
-    let whole = SPANS.iter().find(|(_, factor)| ms != 0 && ms.is_multiple_of(*factor));
+    let whole = DURATIONS.iter().find(|(_, factor)| ms != 0 && ms.is_multiple_of(*factor));
     let (unit, factor) = whole.unwrap_or(&("ms", 1));
     format!("{}{unit}", ms / factor)
 }
@@ -113,34 +130,41 @@ pub(super) fn compression(text: &str) -> Result<Compression, Fault> {
     }
 }
 
+/// One of a few words.
 pub(super) fn choice<T: Copy>(key: &str, text: &str, choices: &[(&str, T)]) -> Result<T, Fault> {
     let found = choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice);
     let words = || choices.iter().map(|(word, _)| *word).collect::<Vec<_>>();
-    found.ok_or_else(|| not_among(text, format!("`{key}` cannot be `{text}`"), &words()))
+    found.ok_or_else(|| {
+        let mut fault = not_among(text, format!("`{key}` cannot be `{text}`"), &words());
+        if let Some(word) = renamed::current_word(key, text) {
+            fault.help = Some(format!("`{text}` was renamed to `{word}`"));
+        }
+        fault
+    })
 }
 
-/// Kafka's own rule for the names of topics.
+/// Kafka's rule for the names of topics.
 pub(super) fn topic(text: &str) -> Result<String, Fault> {
-    let what = || format!("`{text}` cannot be the name of a Kafka topic");
+    let what = || format!("`{text}` is not a valid Kafka topic name");
     let odd = text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')));
     if let Some(odd) = odd {
         let help = match odd {
             ',' => "silverd reads one topic: run a second silverd for a second one".to_owned(),
-            _ => format!("take out the {odd:?}; silverd reads one topic, by its exact name"),
+            _ => format!("remove the {odd:?}; silverd reads one topic, by its exact name"),
         };
         return Err(Fault::new(what(), "expected letters, digits, `.`, `_` and `-`", help));
     }
     match text {
-        "." | ".." => Err(Fault::new(what(), "Kafka refuses this name", "take the name that the producers write to")),
+        "." | ".." => Err(Fault::new(what(), "Kafka refuses this name", "use the name that the producers write to")),
         _ if text.len() > 249 => {
-            let label = format!("expected 249 characters at most, found {}", text.len());
-            Err(Fault::new("this name is too long for a Kafka topic", label, "take a shorter name"))
+            let label = format!("expected at most 249 characters, found {}", text.len());
+            Err(Fault::new("this name is too long for a Kafka topic", label, "use a shorter name"))
         }
         _ => Ok(text.to_owned()),
     }
 }
 
-/// A list of `host`, `host:port` or `[ipv6]:port`, parted by commas.
+/// A list of `host`, `host:port` or `[ipv6]:port`, separated by commas.
 pub(super) fn brokers(text: &str) -> Result<String, Fault> {
     let brokers: Vec<_> = text.split(',').map(str::trim).collect();
     for broker in &brokers {
@@ -150,16 +174,16 @@ pub(super) fn brokers(text: &str) -> Result<String, Fault> {
 }
 
 fn broker_fault(broker: &str) -> Option<Fault> {
-    const LABEL: &str = "expected host:port, parted by commas";
+    const LABEL: &str = "expected host:port, separated by commas";
     if broker.is_empty() {
-        return Some(Fault::new("an empty place in the list of brokers", LABEL, "take out the comma too many"));
+        return Some(Fault::new("an empty entry in the list of brokers", LABEL, "remove the extra comma"));
     }
-    // Someone may have put a password before the host: do not repeat it.
+    // The text may contain a password before the host: do not repeat it.
     let shown = if broker.contains('@') { "this".to_owned() } else { format!("`{broker}`") };
     let fault = |help: &str| Some(Fault::new(format!("{shown} is not the address of a broker"), LABEL, help));
     if let Some((protocol, _)) = broker.split_once("://") {
         let protocol = if shown == "this" { "protocol" } else { protocol };
-        return fault(&format!("take out `{protocol}://`, and set \"security.protocol\" in [source.kafka]"));
+        return fault(&format!("remove `{protocol}://`, and set \"security.protocol\" in [source.kafka]"));
     }
     let (host, port) = match (broker.strip_prefix('['), broker.split_once(':')) {
         (Some(rest), _) => match rest.split_once(']') {
@@ -189,7 +213,7 @@ fn broker_fault(broker: &str) -> Option<Fault> {
     }
 }
 
-/// `"127.0.0.1:8080"`, or `"off"` for no page at all.
+/// `"127.0.0.1:8080"`, or `"off"` for no dashboard.
 pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, Fault> {
     if text == "off" {
         return Ok(None);
@@ -200,12 +224,12 @@ pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, Fault> {
     }
     text.parse().map(Some).map_err(|_| {
         let what = format!("`{text}` is not an address to listen on");
-        let help = "write \"127.0.0.1:8080\" for this machine alone, \"0.0.0.0:8080\" for others, too, or \"off\"";
+        let help = "write \"127.0.0.1:8080\" for this machine only, \"0.0.0.0:8080\" for all interfaces, or \"off\"";
         Fault::new(what, "expected an IP address and a port", help)
     })
 }
 
-/// What was meant, as far as the letters allow, in the form of a table's name.
+/// The valid table name that is closest to the text.
 pub(super) fn as_table_name(text: &str) -> String {
     let small = text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' });
     let name: String = small.skip_while(|c| !c.is_ascii_lowercase()).take(63).collect();
@@ -224,9 +248,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes() {
+    fn sizes_need_a_whole_number_and_a_unit() {
         for (text, bytes) in [
-            ("0", 0),
+            ("0B", 0),
             ("7B", 7),
             ("64KiB", 65_536),
             (" 1 GiB", 1 << 30),
@@ -235,16 +259,33 @@ mod tests {
         ] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        for text in ["", "MiB", "-1MiB", "1.5MiB", "64MB", "64mib", "1 2", "１MiB"] {
+        for text in ["", "MiB", "-1MiB", "1.5MiB", "64MB", "64mib", "1 2", "１MiB", "0", "65536"] {
             assert!(size(text).is_err(), "{text}");
         }
         for (bytes, text) in [(0, "0B"), (1 << 30, "1GiB"), (65_536, "64KiB"), (1_025, "1025B")] {
             assert_eq!(format_size(bytes), text);
         }
+        let help = size("65536").expect_err("a size without a unit").help;
+        assert!(help.is_some_and(|help| help.contains("\"64KiB\"")));
     }
 
     #[test]
-    fn addresses_of_brokers() {
+    fn durations_need_a_whole_number_and_a_unit() {
+        for (text, ms) in
+            [("0ms", 0), ("250ms", 250), ("1s", 1_000), ("10 m", 600_000), ("99999999999999999999d", u64::MAX)]
+        {
+            assert_eq!(duration(text), Ok(ms), "{text}");
+        }
+        for text in ["", "s", "-1s", "1.5s", "10 minutes", "1S", "1000"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        for (ms, text) in [(0, "0ms"), (250, "250ms"), (1_000, "1s"), (90_000, "90s"), (86_400_000, "1d")] {
+            assert_eq!(format_duration(ms), text);
+        }
+    }
+
+    #[test]
+    fn broker_addresses_are_checked() {
         let good =
             ["a", "a:1", "a.b-c_d:65535", "10.0.0.1:9092", "a:1, b:2", "[::1]:9092", "[fe80::1%eth0]:1", "[::1]"];
         for text in good {
@@ -276,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_to_listen_on() {
+    fn listen_addresses_are_checked() {
         for (text, loopback) in
             [("127.0.0.1:8080", true), ("[::1]:0", true), ("localhost:80", true), ("0.0.0.0:1", false)]
         {
@@ -293,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_topics() {
+    fn topic_names_are_checked() {
         let longest = "x".repeat(249);
         for text in ["events.raw", "a_b-C9", "...", &longest] {
             assert_eq!(topic(text), Ok(text.to_owned()), "{text}");
@@ -304,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn proposed_names_are_names() {
+    fn suggested_table_names_are_valid() {
         for text in ["Page-View", "9 lives", "", "___", "ü", &"X9".repeat(99)] {
             let name = as_table_name(text);
             assert!(super::super::TableName::new(&name).is_some(), "{text} gave {name}");

@@ -1,6 +1,6 @@
-//! `[maintenance]`: what silverd does for the files and logs of its tables.
+//! `[maintenance]`: compaction, vacuum and log cleanup.
 
-use super::mistake::Mistake;
+use super::error::ConfigError;
 use super::pipeline::{Located, Maintenance};
 use super::read::{self, Value};
 use super::section::Root;
@@ -9,7 +9,7 @@ use super::{GIB, KIB, MIB};
 
 const MINUTE_MS: u64 = 60_000;
 const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
-/// Far more than any disk: with it, small files stay as they are.
+/// Far more than any disk: with it, nothing is compacted.
 const FREE_BYTES_MAX: u64 = 1 << 50;
 
 pub(super) fn maintenance(walk: &mut Walk, root: &Root) -> Maintenance {
@@ -20,13 +20,15 @@ pub(super) fn maintenance(walk: &mut Walk, root: &Root) -> Maintenance {
     let retention = section.optional(walk, "retention", located(MINUTE_MS..=3650 * DAY_MS));
     let log_retention = section.optional(walk, "log_retention", located(MINUTE_MS..=3650 * DAY_MS));
     let free_bytes_min = section.optional(walk, "free_bytes_min", read::size(KIB..=FREE_BYTES_MAX));
-    let retention_ms = retention.as_ref().map_or(default.retention_ms, |span| span.value);
-    let log_retention_ms = log_retention.as_ref().map_or(default.log_retention_ms.max(retention_ms), |span| span.value);
+    let retention_ms = retention.as_ref().map_or(default.retention_ms, |duration| duration.value);
+    let log_retention_ms =
+        log_retention.as_ref().map_or(default.log_retention_ms.max(retention_ms), |duration| duration.value);
     if let Some(written) = log_retention.filter(|log| log.value < retention_ms) {
-        let what = "the log is to be kept for a shorter time than the files that it tells of";
-        let label = "shorter than `retention`";
-        let help = "an older version is read by its files and its log: give `log_retention` the longer span of the two";
-        walk.tell(Mistake::new(written.span, what, label, Some(help.to_owned())));
+        let what = "`log_retention` is shorter than `retention`";
+        let label = "expected at least `retention`";
+        let help =
+            "an older version is read with its files and its log: keep the log for at least as long as the files";
+        walk.report(ConfigError::new(written.span, what, label, Some(help.to_owned())));
     }
     Maintenance {
         enabled: enabled.unwrap_or(default.enabled),
@@ -37,7 +39,7 @@ pub(super) fn maintenance(walk: &mut Walk, root: &Root) -> Maintenance {
     }
 }
 
-/// A span of time, with its place.
+/// A duration, with its place.
 fn located(bounds: std::ops::RangeInclusive<u64>) -> impl FnOnce(&mut Walk, Value<'_>) -> Option<Located<u64>> {
     move |walk, value| Some(Located::new(read::duration(bounds)(walk, value)?, value.span()))
 }

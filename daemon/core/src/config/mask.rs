@@ -7,12 +7,12 @@ use toml::de::{DeTable, DeValue};
 
 use super::env;
 
-/// A key whose name holds one of these is taken for that of a secret.
+/// A key whose name contains one of these words is treated as that of a secret.
 const WORDS: [&str; 8] = ["password", "secret", "token", "key", "passphrase", "credential", "jaas", "oauthbearer"];
 
 const STARS: &str = "***";
 
-/// A text with the same lines as another, in which every secret is shown as `***`.
+/// A copy of a text with the same lines, in which every secret is `***`.
 pub(super) struct Masked {
     text: String,
     masks: Vec<Mask>,
@@ -23,7 +23,7 @@ struct Mask {
     secret: Range<usize>,
     /// Bytes of the masked text.
     stars: Range<usize>,
-    /// Where the masked text goes on with the original.
+    /// Where the masked text continues with the original.
     end: usize,
 }
 
@@ -48,7 +48,7 @@ impl Masked {
         &self.text
     }
 
-    /// The place in the masked text; whatever the span, it is one that can be shown.
+    /// The place in the masked text; valid for every span.
     pub(super) fn map(&self, span: &Range<usize>) -> Range<usize> {
         let start = match self.masks.iter().rfind(|mask| mask.secret.start <= span.start) {
             Some(mask) if span.start < mask.secret.end => mask.stars.start,
@@ -69,8 +69,8 @@ impl Masked {
     }
 }
 
-/// Keeps the count of lines, and the columns of what follows the secret on its line.
-/// Where nothing follows, not even the secret's length is shown.
+/// Keeps the number of lines, and the columns of the text that follows the secret on its line.
+/// If nothing follows, not even the secret's length is shown.
 fn filling(secret: &str, after: &str) -> String {
     let rest = after.lines().next().unwrap_or("").trim_start();
     match secret.matches('\n').count() {
@@ -80,13 +80,13 @@ fn filling(secret: &str, after: &str) -> String {
     }
 }
 
-/// The places of all secrets, in order and apart from each other.
+/// The places of all secrets, in order and without overlaps.
 pub(super) fn secrets(text: &str) -> Vec<Range<usize>> {
     let (tree, errors) = DeTable::parse_recoverable(text);
     let mut found = Vec::new();
     in_table(tree.get_ref(), Parent::Root, false, &mut found);
     if !errors.is_empty() {
-        // The tree lacks what the parser threw away, which is just what a syntax error shows.
+        // The tree does not have the text that the parser dropped, and a syntax error shows just that.
         in_lines(text, &mut found);
     }
     found.sort_by_key(|secret| secret.start);
@@ -100,7 +100,7 @@ pub(super) fn secrets(text: &str) -> Vec<Range<usize>> {
     apart
 }
 
-/// What stands around a value: the names of tables and of reference files say nothing about what they hold.
+/// What contains a value: the names of tables and of reference files say nothing about their contents.
 #[derive(Clone, Copy, PartialEq)]
 enum Parent {
     Root,
@@ -137,7 +137,7 @@ fn in_value(value: &Spanned<DeValue>, below: Parent, hidden: bool, found: &mut V
     }
 }
 
-/// Finds secrets in what is no TOML: `password: x`, `password "x"`, `password = "x` and the like.
+/// Finds secrets in text that is not TOML: `password: x`, `password "x"`, `password = "x` and the like.
 fn in_lines(text: &str, found: &mut Vec<Range<usize>>) {
     let mut at = 0;
     let mut hidden_section = false;
@@ -160,7 +160,7 @@ fn in_lines(text: &str, found: &mut Vec<Range<usize>>) {
     }
 }
 
-/// The value behind a secret's key: to the end of its line, or of the lines that it may run over.
+/// The value after a secret's key: to the end of its line, or of the lines that it may continue on.
 fn unfinished_value(text: &str, from: usize) -> Option<Range<usize>> {
     let start = text.len() - text[from..].trim_start_matches([' ', '\t', '=', ':', '\r', '\n']).len();
     let line_end = |at: usize| text[at..].find('\n').map_or(text.len(), |end| at + end);
@@ -168,7 +168,7 @@ fn unfinished_value(text: &str, from: usize) -> Option<Range<usize>> {
     let quotes = ["\"\"\"", "'''"].iter().filter_map(|quotes| Some((start + line.find(quotes)? + 3, *quotes))).min();
     let end = match quotes {
         Some((opened, quotes)) => text[opened..].find(quotes).map_or(text.len(), |end| line_end(opened + end)),
-        // Nobody can tell where this was meant to end.
+        // The end is missing.
         None if line.starts_with(['[', '{']) && !line.contains([']', '}']) => text.len(),
         None => line_end(start),
     };
@@ -177,7 +177,7 @@ fn unfinished_value(text: &str, from: usize) -> Option<Range<usize>> {
     (!written.is_empty() && !shown).then_some(start..end)
 }
 
-/// Where the key ends, if a word of this line stands where a key does and is that of a secret.
+/// Where the key ends, if this line has a key that names a secret.
 fn value_of_secret_key(line: &str) -> Option<usize> {
     let lower = line.to_ascii_lowercase();
     let words = WORDS.iter().flat_map(|word| lower.match_indices(word).map(|(at, word)| (at, at + word.len())));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn hides_secrets_in_toml() {
+    fn secrets_in_toml_are_hidden() {
         check("[source.kafka]\n\"sasl.password\" = \"hunter2\" # x", "[source.kafka]\n\"sasl.password\" = *** # x");
         check("[source.kafka]\nsasl.password = 'hunter2'\na = 1", "[source.kafka]\nsasl.password = ***\na = 1");
         check("[source.kafka.ssl.key]\npem = '''\nhunter2\n'''\n", "[source.kafka.ssl.key]\npem = ***\n\n\n");
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn shows_what_is_no_secret() {
+    fn other_values_are_shown() {
         for text in [
             "[source.kafka]\n\"sasl.password\" = \"${PASSWORD}\"",
             "[source.kafka]\n\"sasl.username\" = \"me\"\n\"sasl.password\" = \"\"",
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn hides_secrets_in_what_is_no_toml() {
+    fn secrets_in_invalid_toml_are_hidden() {
         check("sasl.password: hunter2\nx = 1", "sasl.password: ***\nx = 1");
         check("\"sasl.password\" \"hunter2\"\n", "\"sasl.password\" ***\n");
         check("\"sasl.password\" = \"hunter2\nx = 1", "\"sasl.password\" = ***\nx = 1");
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn maps_places() {
+    fn places_are_mapped_to_the_masked_text() {
         let text = "source = { password = \"hunter2\", a = 1 }";
         let masked = Masked::new(text);
         for place in ["source", "a = 1", "a = 1 }"] {

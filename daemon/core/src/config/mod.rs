@@ -1,30 +1,32 @@
-//! From the text of `pipeline.toml` to a checked [`Pipeline`], or to every mistake in it at once.
+//! Checks the text of `pipeline.toml`: the result is a [`Pipeline`], or all errors at once.
 //!
-//! Nothing here reads a file, the environment or the clock: the text and a look-up for `${NAME}` are handed in, so
-//! the same text and variables always give the same answer.
+//! Nothing here reads a file, the environment or the clock: the text and a look-up for `${NAME}` are passed in, so the
+//! same text and variables always give the same result.
 
 pub mod diff;
 mod env;
+mod error;
 mod gold;
 mod literal;
 mod maintenance;
 mod mask;
-mod mistake;
 mod nearest;
 mod paths;
 mod pipeline;
 mod read;
+mod renamed;
 mod section;
 mod silver;
 mod source;
 mod walk;
 mod web;
 
-pub use mistake::{Mistake, Mistakes};
+pub use error::{ConfigError, ConfigErrors};
 pub use pipeline::{
-    Bronze, Chart, Commit, Compression, Dedup, Expired, Gold, Http, Late, Limits, Located, Maintenance, Match, Panel,
-    Pipeline, Quarantine, Reload, Secret, SilverTable, Source, Start, State, TableName, WhenFull,
+    Bronze, Chart, Commit, Compression, Dedup, Gold, Http, Late, Limits, Located, Maintenance, Match, OnDataLoss,
+    Panel, Pipeline, Quarantine, Reload, Secret, SilverTable, Source, Start, State, TableName, WhenFull,
 };
+pub use renamed::{Fixed, Note, fix};
 
 use section::Root;
 use toml::de::DeTable;
@@ -34,23 +36,23 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// Checks the text of a `pipeline.toml`; `env` answers for the variables that it names.
+/// Checks the text of a `pipeline.toml`; `env` gives the values of the variables in it.
 ///
-/// Text that is not TOML is told too, and what could be read around the damage is checked as far as that makes sense.
-pub fn check(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Pipeline, Mistakes> {
+/// Syntax errors are among the errors; the rest of such a text is checked as far as it could be read.
+pub fn check(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Pipeline, ConfigErrors> {
     let (tree, errors) = DeTable::parse_recoverable(text);
     let mut walk = Walk::new(text, env, &errors);
     let pipeline = pipeline(&mut walk, &Root::new(tree.get_ref()));
-    let mistakes = walk.finish();
+    let errors = walk.finish();
     match pipeline {
-        Some(pipeline) if mistakes.is_empty() => Ok(pipeline),
-        _ => Err(mistakes),
+        Some(pipeline) if errors.is_empty() => Ok(pipeline),
+        _ => Err(errors),
     }
 }
 
-/// Every section is walked before the first missing piece may end the walk: so all mistakes are told in one go.
+/// Reads every section before the first `?`, so that all errors are reported at once.
 fn pipeline(walk: &mut Walk, root: &Root) -> Option<Pipeline> {
-    root.tell_unknown(walk);
+    root.report_unknown(walk);
     let source = source::source(walk, root);
     let bronze = bronze(walk, root);
     let silver = silver::silver(walk, root);
@@ -63,7 +65,7 @@ fn pipeline(walk: &mut Walk, root: &Root) -> Option<Pipeline> {
     let reload = reload(walk, root);
     let gold = gold::gold(walk, root);
     let (http, panels) = (web::http(walk, root), web::panels(walk, root));
-    paths::tell_overlaps(walk, &bronze, &silver, &quarantine, &late, &state, &gold);
+    paths::report_overlaps(walk, &bronze, &silver, &quarantine, &late, &state, &gold);
     let silver = silver.into_iter().map(|table| table.checked).collect::<Option<Vec<_>>>()?;
     let gold = gold.into_iter().map(|table| table.checked).collect::<Option<Vec<_>>>()?;
     let panels = panels.into_iter().collect::<Option<Vec<_>>>()?;
@@ -111,9 +113,7 @@ fn commit(walk: &mut Walk, root: &Root) -> Commit {
     let section = root.section(walk, "commit");
     let default = Commit::default();
     Commit {
-        interval_ms: section
-            .optional(walk, "interval_ms", read::milliseconds(10..=600_000))
-            .unwrap_or(default.interval_ms),
+        interval_ms: section.optional(walk, "interval", read::duration(10..=600_000)).unwrap_or(default.interval_ms),
         rows_max: section.optional(walk, "rows_max", read::count(1..=5_000_000)).unwrap_or(default.rows_max),
         bytes_max: section.optional(walk, "bytes_max", read::size(64 * KIB..=GIB)).unwrap_or(default.bytes_max),
     }
@@ -129,7 +129,7 @@ fn limits(walk: &mut Walk, root: &Root) -> Limits {
             .optional(walk, "memory_bytes_max", read::size(memory))
             .unwrap_or(default.memory_bytes_max),
         transform_ms_max: section
-            .optional(walk, "transform_ms_max", read::milliseconds(1..=600_000))
+            .optional(walk, "transform_time_max", read::duration(1..=600_000))
             .unwrap_or(default.transform_ms_max),
         output_bytes_max: section
             .optional(walk, "output_bytes_max", read::size(64 * KIB..=2 * GIB))

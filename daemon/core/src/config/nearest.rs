@@ -1,13 +1,13 @@
 //! "Did you mean": the known word that is nearest to what was written.
 
-/// The nearest of `known`, if it is near enough to be a slip of the finger.
+/// The nearest of `known`, if it is near enough to be a typing error.
 pub(super) fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
     let written = written.to_lowercase().replace('-', "_");
     let (distance, word) = known.iter().map(|word| (distance(&written, word), *word)).min()?;
     (distance <= word.len().max(3) / 3).then_some(word)
 }
 
-/// A question after the nearest word, or else the whole list of them.
+/// Suggests the nearest word, or else lists all of them.
 pub(super) fn help(written: &str, known: &[&str], plural: &str) -> String {
     match nearest(written, known) {
         Some(word) => format!("did you mean `{word}`?"),
@@ -23,9 +23,9 @@ pub(super) fn list(words: &[&str]) -> String {
     }
 }
 
-/// The edits from one word to the other, two letters changing places being one (optimal string alignment).
+/// The number of edits from one word to the other; two swapped letters are one edit (optimal string alignment).
 fn distance(a: &str, b: &str) -> usize {
-    // Nobody misses a key by this much, and the work below grows with the product of the lengths.
+    // A longer word is not a typing error, and the work below grows with the product of the lengths.
     if a.len() > 64 {
         return usize::MAX;
     }
@@ -52,15 +52,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_slips_and_nothing_else() {
-        let known = ["brokers", "topic", "path", "event_date"];
+    fn only_typing_errors_are_corrected() {
+        let known = ["brokers", "topic", "path", "event_time"];
         let cases = [
             ("broker", Some("brokers")),
             ("Topic", Some("topic")),
             ("pth", Some("path")),
             ("tpoic", Some("topic")),
-            ("event-date", Some("event_date")),
-            ("evnet_date", Some("event_date")),
+            ("event-time", Some("event_time")),
+            ("evnet_time", Some("event_time")),
             ("bootstrap", None),
             ("", None),
         ];

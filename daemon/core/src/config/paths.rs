@@ -1,12 +1,12 @@
-//! No two tables may share a folder: each would take the other's files for its own.
+//! Reports tables that share a folder: each would use the other's files as its own.
 
+use super::error::ConfigError;
 use super::gold::GoldSection;
-use super::mistake::Mistake;
 use super::pipeline::{Bronze, Late, Located, Quarantine, State};
 use super::silver::SilverSection;
 use super::walk::Walk;
 
-pub(super) fn tell_overlaps(
+pub(super) fn report_overlaps(
     walk: &mut Walk,
     bronze: &Bronze,
     silver: &[SilverSection],
@@ -15,7 +15,7 @@ pub(super) fn tell_overlaps(
     state: &State,
     gold: &[GoldSection],
 ) {
-    // Where a section could not be read its path is a guess.
+    // The path of a section that could not be read is a guess.
     if walk.is_damaged() {
         return;
     }
@@ -25,43 +25,43 @@ pub(super) fn tell_overlaps(
     if silver.iter().any(|table| table.late) {
         owners.push(("late", &late.path));
     }
-    // The other way round does no harm: Delta passes over a hidden folder inside of a table's.
+    // The state folder may be inside a table's folder: Delta ignores hidden folders there.
     let of_state = ("state", &state.path);
     for (title, path) in &owners {
         if parts(path).starts_with(&parts(&state.path))
-            && let Some(mistake) = overlap(title, path, &of_state)
+            && let Some(error) = overlap(title, path, &of_state)
         {
-            walk.tell(mistake);
+            walk.report(error);
         }
     }
     owners.sort_by_key(|(_, path)| path.span.start);
     for (at, (title, path)) in owners.iter().enumerate() {
-        // One reason to move is enough, and the first is the one that stands highest in the file.
-        if let Some(mistake) = owners[..at].iter().find_map(|other| overlap(title, path, other)) {
-            walk.tell(mistake);
+        // One reason to move a table is enough: the first in the file.
+        if let Some(error) = owners[..at].iter().find_map(|other| overlap(title, path, other)) {
+            walk.report(error);
         }
     }
 }
 
-fn overlap(title: &str, path: &Located<String>, other: &(&str, &Located<String>)) -> Option<Mistake> {
+fn overlap(title: &str, path: &Located<String>, other: &(&str, &Located<String>)) -> Option<ConfigError> {
     let (other_title, other_path) = other;
     let (mine, theirs) = (parts(path), parts(other_path));
     let (what, label) = if mine == theirs {
-        (format!("[{title}] and [{other_title}] have the same path"), format!("[{other_title}] writes here already"))
+        (format!("[{title}] and [{other_title}] have the same path"), format!("already the path of [{other_title}]"))
     } else if mine.starts_with(&theirs) {
-        let what = format!("the path of [{title}] lies inside that of [{other_title}]");
+        let what = format!("the path of [{title}] is inside the path of [{other_title}]");
         (what, format!("inside `{}`", other_path.value))
     } else if theirs.starts_with(&mine) {
-        let what = format!("the path of [{other_title}] lies inside that of [{title}]");
-        (what, format!("holds `{}`", other_path.value))
+        let what = format!("the path of [{other_title}] is inside the path of [{title}]");
+        (what, format!("contains `{}`", other_path.value))
     } else {
         return None;
     };
     let help = "give every table a folder of its own, such as \"data/silver/page_view\"".to_owned();
-    Some(Mistake::new(path.span.clone(), what, label, Some(help)))
+    Some(ConfigError::new(path.span.clone(), what, label, Some(help)))
 }
 
-/// The folders of a path, without what leads nowhere: `./`, `//`, a `/` at the end, and `..` after a folder.
+/// The folders of a path, without redundant parts: `./`, `//`, a `/` at the end, and `..` after a folder.
 fn parts(path: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     if path.starts_with('/') {

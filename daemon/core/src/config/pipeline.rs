@@ -1,16 +1,16 @@
-//! The checked pipeline: what the rest of silverd may rely on without looking again.
+//! The checked pipeline: the rest of silverd relies on it without checking again.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::{Deref, Range};
 
-/// Everything that `pipeline.toml` says, with the defaults filled in.
+/// The contents of `pipeline.toml`, with the defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pipeline {
     pub source: Source,
     pub bronze: Bronze,
-    /// In the order of the file. May be empty: then only Bronze is written.
+    /// In the order of the file. If it is empty, only Bronze is written.
     pub silver: Vec<SilverTable>,
     pub quarantine: Quarantine,
     pub late: Late,
@@ -21,7 +21,7 @@ pub struct Pipeline {
     pub maintenance: Maintenance,
     /// In the order of the file.
     pub gold: Vec<Gold>,
-    /// In the order of the file, which is that of the page.
+    /// In the order of the file, which is that of the dashboard.
     pub panels: Vec<Panel>,
     pub http: Http,
 }
@@ -34,12 +34,12 @@ pub struct Source {
     pub topic: String,
     pub group: String,
     pub start: Start,
-    pub expired: Expired,
+    pub on_data_loss: OnDataLoss,
     /// `[source.kafka]`: librdkafka properties that silverd does not set itself.
     pub kafka: BTreeMap<String, Secret>,
 }
 
-/// Where a partition begins that no table has an offset of.
+/// Where silverd starts a partition that Bronze has no offset of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Start {
     #[default]
@@ -47,13 +47,13 @@ pub enum Start {
     Latest,
 }
 
-/// What to do when Kafka no longer holds the offset to resume from.
+/// What to do if Kafka has deleted the offset to resume from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Expired {
-    /// Events are lost, and a human shall decide.
+pub enum OnDataLoss {
+    /// Stop reading the partition until a person decides.
     #[default]
-    Stop,
-    /// Go on with the oldest event that is left.
+    Fail,
+    /// Resume at the oldest record that is left.
     Skip,
 }
 
@@ -64,34 +64,35 @@ pub struct Bronze {
     pub compression: Compression,
 }
 
-/// `[silver.<name>]`: one table, and the plugin that makes its rows.
+/// `[silver.<name>]`: one table, and the plugin that transforms its events into rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SilverTable {
     pub name: TableName,
     pub plugin: Located<String>,
     pub path: Located<String>,
     pub matches: Match,
-    /// The timestamp field of the row from which the partition column `event_date` is derived.
-    pub event_date: Located<String>,
-    /// Handed to the plugin when it is loaded.
+    /// The timestamp column with the event time of a row. Its day in UTC is the partition column `event_date`.
+    pub event_time: Located<String>,
+    /// Passed to the plugin when it is loaded.
     pub settings: BTreeMap<String, String>,
-    /// Files handed to the plugin when it is loaded, by the name that the plugin knows them by.
+    /// Files that are passed to the plugin when it is loaded, by the name that the plugin has for them.
     pub reference: BTreeMap<String, Located<String>>,
     pub compression: Compression,
     pub dedup: Option<Dedup>,
-    /// Events older than this when they arrive are listed in the table of late events, too.
+    /// Events that are older than this on arrival are also listed in the table of late events.
     pub late_after_ms: Option<u64>,
-    /// Instead of that of `[reload]`.
+    /// Overrides that of `[reload]`.
     pub max_new_rejects: Option<f64>,
 }
 
-/// `dedup`: a row whose `by` columns the table has already, within so much event time of it, is a duplicate.
+/// `dedup`: an event is a duplicate if the table already has a row with the same `by` columns and an event time at most
+/// `within_ms` apart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dedup {
-    /// The columns that together name an event.
+    /// The columns that together identify an event.
     pub by: Located<Vec<String>>,
     pub within_ms: u64,
-    /// For the keys that are held in memory.
+    /// Memory for the keys.
     pub memory_bytes_max: usize,
     pub when_full: WhenFull,
 }
@@ -100,13 +101,13 @@ impl Dedup {
     pub const MEMORY_BYTES_MAX: usize = 64 << 20;
 }
 
-/// What becomes of the keys that memory has no room for.
+/// What to do with the keys that do not fit into memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WhenFull {
-    /// They are read from the table again when an event needs them: slower, and exact.
+    /// Read them from the table again when an event needs them: slower, and exact.
     #[default]
     Reload,
-    /// They are forgotten: an event that comes so late may be in the table twice.
+    /// Forget them: an event that arrives so late can be in the table twice.
     Forget,
 }
 
@@ -129,13 +130,13 @@ pub struct Late {
     pub path: Located<String>,
 }
 
-/// `[state]`: the daemon's own folder. What is in it can be made anew, but for the plugins of the past.
+/// `[state]`: silverd's own folder. Its contents can be rebuilt, except for old plugin versions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
     pub path: Located<String>,
 }
 
-/// `[commit]`: a table commits when the first of these is reached.
+/// `[commit]`: silverd commits a chunk when it reaches the first of these limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
     pub interval_ms: u64,
@@ -155,10 +156,10 @@ pub struct Limits {
     pub memory_bytes_max: usize,
     pub transform_ms_max: u64,
     pub output_bytes_max: usize,
-    /// Events handed to a plugin in one call.
+    /// Events that are passed to a plugin in one call.
     pub batch_rows_max: usize,
     pub batch_bytes_max: usize,
-    /// Lines of its own that a plugin may put into the log.
+    /// Log lines of a plugin that silverd logs; it counts the rest.
     pub log_lines_per_second: usize,
 }
 
@@ -175,12 +176,12 @@ impl Default for Limits {
     }
 }
 
-/// `[reload]`: what a new version of a plugin must show before it takes the place of the old one.
+/// `[reload]`: what a new version of a plugin must pass before it replaces the current one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reload {
-    /// So many of the table's newest events are given to both versions. 0: none.
+    /// The number of the table's newest events on which both versions are compared. 0: none.
     pub shadow_events: usize,
-    /// The share of them that the new version may reject while the old one does not.
+    /// The share of them that the new version may reject while the current one does not.
     pub max_new_rejects: f64,
 }
 
@@ -190,17 +191,17 @@ impl Default for Reload {
     }
 }
 
-/// `[maintenance]`: how the files and logs of all tables are kept small.
+/// `[maintenance]`: compaction, vacuum and log cleanup of all tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Maintenance {
     pub enabled: bool,
-    /// Small files are merged into files of up to this size.
+    /// Small files are compacted into files of up to this size.
     pub file_bytes_max: u64,
-    /// Files that no version since so long has are removed: within it, older versions can be read.
+    /// Files are removed this long after the last version that has them: within it, older versions can be read.
     pub retention_ms: u64,
-    /// Entries of the log that are older are removed, where a checkpoint holds what they said. No less than the above.
+    /// Older log entries are removed once a checkpoint includes them. At least `retention_ms`.
     pub log_retention_ms: u64,
-    /// With less room than this on the disk, no files are merged.
+    /// With less free space than this on the disk, nothing is compacted.
     pub free_bytes_min: u64,
 }
 
@@ -217,23 +218,23 @@ impl Default for Maintenance {
     }
 }
 
-/// `[gold.<name>]`: a table that SQL makes of the others, a day at a time.
+/// `[gold.<name>]`: a table that SQL computes from other tables, one day at a time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gold {
     pub name: TableName,
-    /// Gives a column `event_date`; the rows of a day are made of the sources' rows of that day, and of `days_before`.
+    /// Its result has a column `event_date`. The rows of a day depend on the sources' rows of that day and of the
+    /// `lookback_days` before it.
     pub sql: Located<String>,
     pub path: Located<String>,
     pub refresh_ms: u64,
-    /// How many days before its own a day's rows depend on.
-    pub days_before: u32,
+    pub lookback_days: u32,
 }
 
 impl Gold {
     pub(super) const REFRESH_MS: u64 = 10_000;
 }
 
-/// `[panel.<name>]`: a question that the page shows the answer to.
+/// `[panel.<name>]`: a query whose result the dashboard shows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Panel {
     pub name: String,
@@ -241,9 +242,9 @@ pub struct Panel {
     pub sql: Located<String>,
     pub chart: Chart,
     pub refresh_ms: u64,
-    /// Stands behind the numbers.
+    /// Text after the numbers.
     pub unit: Option<String>,
-    /// Columns of the page, of four; the chart's own if there is none.
+    /// In columns of the dashboard, of four. If there is none, that of the chart.
     pub width: Option<usize>,
 }
 
@@ -254,7 +255,7 @@ impl Panel {
 /// How a panel shows its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Chart {
-    /// As the columns suggest.
+    /// Decided by the columns.
     #[default]
     Auto,
     Number,
@@ -265,12 +266,12 @@ pub enum Chart {
     Ticker,
 }
 
-/// `[http]`: where the page and the API are served.
+/// `[http]`: where the dashboard and the API are served.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Http {
     /// `None`: nowhere.
     pub listen: Option<SocketAddr>,
-    /// There if the address is not a loopback one.
+    /// Always present if the address is not a loopback address.
     pub token: Option<Secret>,
 }
 
@@ -294,7 +295,7 @@ impl Default for Compression {
     }
 }
 
-/// The name of a Silver table: `[a-z][a-z0-9_]{0,62}`, and none of silverd's own.
+/// The name of a Silver table: `[a-z][a-z0-9_]{0,62}`, and not a reserved one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableName(String);
 
@@ -306,7 +307,7 @@ impl TableName {
         (Self::is_name(name) && !Self::RESERVED.contains(&name)).then(|| TableName(name.to_owned()))
     }
 
-    /// Whether the letters are those of a name, reserved or not.
+    /// Whether the text has the form of a name, reserved or not.
     pub(super) fn is_name(name: &str) -> bool {
         let first = name.starts_with(|c: char| c.is_ascii_lowercase());
         let rest = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
@@ -333,7 +334,7 @@ impl AsRef<str> for TableName {
     }
 }
 
-/// A value that may be a password: it shows itself only to who asks for it.
+/// A value that may be a password: `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -353,10 +354,10 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A value and the bytes of the text that it was read from, for mistakes that are found later.
+/// A value and the bytes of the text that it was read from, for errors that are found later.
 ///
 /// Two are equal if their values are: a comment added above a section does not change the pipeline.
-/// The span of a default is that of its section's header, or empty where there is no section.
+/// The span of a default is that of its section's header, or empty if there is no section.
 #[derive(Clone)]
 pub struct Located<T> {
     pub value: T,

@@ -1,21 +1,21 @@
-//! One table of the tree, the keys that it may hold, and the mistakes of a key that is absent or unknown.
+//! One section of the file, the keys that it can have, and the errors about a key that is missing, unknown or renamed.
 
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::mistake::Mistake;
-use super::nearest;
+use super::error::ConfigError;
 use super::pipeline::Located;
 use super::read::{self, Value};
 use super::walk::Walk;
+use super::{nearest, renamed};
 
 pub(super) const SILVER_TABLE: &[&str] = &[
     "plugin",
     "path",
     "match",
-    "event_date",
+    "event_time",
     "settings",
     "reference",
     "compression",
@@ -26,22 +26,22 @@ pub(super) const SILVER_TABLE: &[&str] = &[
 pub(super) const MATCH: &[&str] = &["field", "equals"];
 pub(super) const DEDUP: &[&str] = &["by", "within", "memory_bytes_max", "when_full"];
 
-pub(super) const GOLD: &[&str] = &["sql", "path", "refresh", "days_before"];
+pub(super) const GOLD: &[&str] = &["sql", "path", "refresh", "lookback_days"];
 pub(super) const PANEL: &[&str] = &["title", "sql", "chart", "refresh", "unit", "width"];
 
 const SECTIONS: [(&str, &[&str]); 13] = [
-    ("source", &["brokers", "topic", "group", "start", "expired", "kafka"]),
+    ("source", &["brokers", "topic", "group", "start", "on_data_loss", "kafka"]),
     ("bronze", &["path", "compression"]),
     ("silver", SILVER_TABLE),
     ("quarantine", &["path"]),
     ("late", &["path"]),
     ("state", &["path"]),
-    ("commit", &["interval_ms", "rows_max", "bytes_max"]),
+    ("commit", &["interval", "rows_max", "bytes_max"]),
     (
         "limits",
         &[
             "memory_bytes_max",
-            "transform_ms_max",
+            "transform_time_max",
             "output_bytes_max",
             "batch_rows_max",
             "batch_bytes_max",
@@ -65,7 +65,7 @@ impl<'t> Root<'t> {
         Root(table)
     }
 
-    pub(super) fn tell_unknown(&self, walk: &mut Walk) {
+    pub(super) fn report_unknown(&self, walk: &mut Walk) {
         for (key, value) in in_file_order(self.0) {
             if SECTIONS.iter().any(|(name, _)| name == key.get_ref()) {
                 continue;
@@ -78,7 +78,7 @@ impl<'t> Root<'t> {
                 true => (format!("unknown section [{}]", key.get_ref()), "silverd has no such section"),
                 false => (format!("unknown key `{}` outside of any section", key.get_ref()), "in no section"),
             };
-            walk.tell(Mistake::new(key.span(), what, label, Some(help)));
+            walk.report(ConfigError::new(key.span(), what, label, Some(help)));
         }
     }
 
@@ -91,28 +91,28 @@ impl<'t> Root<'t> {
         if !self.0.contains_key("source") {
             let help = "write [source] with `brokers = \"localhost:9092\"` and `topic = \"events.raw\"`";
             let what = "missing section [source]";
-            walk.tell_absent(Mistake::new(0..0, what, "no [source] in this file", Some(help.to_owned())));
+            walk.report_missing(ConfigError::new(0..0, what, "no [source] in this file", Some(help.to_owned())));
         }
         self.find(walk, "source")
     }
 
-    /// What stands in [silver], in the order of the file.
+    /// The tables in [silver], in the order of the file.
     pub(super) fn silver(&self, walk: &mut Walk) -> Vec<(Key<'t>, Value<'t>)> {
         self.tables(walk, "silver", "write one section for every Silver table, such as [silver.page_view]")
     }
 
-    /// What stands in a section that holds sections, in the order of the file.
+    /// The tables in a section that contains sections, in the order of the file.
     pub(super) fn tables(&self, walk: &mut Walk, name: &'static str, help: &str) -> Vec<(Key<'t>, Value<'t>)> {
         let Some(value) = self.0.get(name) else { return Vec::new() };
         let DeValue::Table(tables) = value.get_ref() else {
-            walk.tell(read::wrong_type(name, "a table of tables", value).with_help(help));
+            walk.report(read::wrong_type(name, "a table of tables", value).with_help(help));
             return Vec::new();
         };
         let (tables, strays): (Vec<_>, Vec<_>) =
             in_file_order(tables).into_iter().partition(|(_, value)| value.get_ref().is_table());
         for (key, value) in strays {
-            let what = format!("[{name}] holds tables only, but `{}` is {}", key.get_ref(), read::kind(value));
-            walk.tell(Mistake::new(key.span(), what, format!("expected [{name}.<name>]"), Some(help.to_owned())));
+            let what = format!("[{name}] contains only tables, but `{}` is {}", key.get_ref(), read::kind(value));
+            walk.report(ConfigError::new(key.span(), what, format!("expected [{name}.<name>]"), Some(help.to_owned())));
         }
         tables
     }
@@ -130,7 +130,7 @@ pub(super) struct Section<'t> {
 }
 
 impl<'t> Section<'t> {
-    /// Tells the keys that are not among `keys`; `None` if the value is no table.
+    /// Reports the keys that are not among `keys`; `None` if the value is not a table.
     pub(super) fn open(
         walk: &mut Walk,
         title: &str,
@@ -144,17 +144,21 @@ impl<'t> Section<'t> {
                 _ if keys == DEDUP => "write dedup = { by = [\"event_id\"], within = \"10m\" }".to_owned(),
                 _ => format!("write [{title}] on a line of its own, and its keys below it"),
             };
-            walk.tell(read::wrong_type(title, "a table", value).with_help(help));
+            walk.report(read::wrong_type(title, "a table", value).with_help(help));
             return None;
         };
-        for (key, _) in in_file_order(table).iter().filter(|(key, _)| !keys.contains(&&**key.get_ref())) {
+        for (key, value) in in_file_order(table).into_iter().filter(|(key, _)| !keys.contains(&&**key.get_ref())) {
             let name = key.get_ref();
+            if let Some(row) = renamed::find(title, keys, name) {
+                walk.report(row.error(key, value, walk.text, table.contains_key(row.new)));
+                continue;
+            }
             let help = match home_of(name) {
                 Some(home) if nearest::nearest(name, keys).is_none() => format!("`{name}` belongs to [{home}]"),
                 _ => nearest::help(name, keys, "keys"),
             };
             let what = format!("unknown key `{name}` in [{title}]");
-            walk.tell(Mistake::new(key.span(), what, format!("not a key of [{title}]"), Some(help)));
+            walk.report(ConfigError::new(key.span(), what, format!("not a key of [{title}]"), Some(help)));
         }
         Some(Section { title: title.to_owned(), span: value.span(), table: Some(table) })
     }
@@ -167,7 +171,7 @@ impl<'t> Section<'t> {
         self.table.is_some_and(|table| table.contains_key(key))
     }
 
-    /// What `read` makes of the key's value; `None` if the key is absent or its value is wrong.
+    /// The key's value as `read` returns it; `None` if the key is absent or its value is wrong.
     pub(super) fn optional<T>(
         &self,
         walk: &mut Walk,
@@ -177,7 +181,7 @@ impl<'t> Section<'t> {
         read(walk, self.table?.get(key)?)
     }
 
-    /// Like `optional`, but an absent key is a mistake that `example` mends.
+    /// Like `optional`, but an absent key is an error, and `example` shows what to add.
     pub(super) fn required<T>(
         &self,
         walk: &mut Walk,
@@ -186,9 +190,13 @@ impl<'t> Section<'t> {
         read: impl FnOnce(&mut Walk, Value<'t>) -> Option<T>,
     ) -> Option<T> {
         let Some(value) = self.table?.get(key) else {
+            // Its old name was reported as such.
+            if renamed::old_name(&self.title, key).is_some_and(|old| self.has(old)) {
+                return None;
+            }
             let what = format!("missing key `{key}` in [{}]", self.title);
             let help = Some(format!("add `{example}` to [{}]", self.title));
-            walk.tell_absent(Mistake::new(self.span.clone(), what, format!("needs `{key}`"), help));
+            walk.report_missing(ConfigError::new(self.span.clone(), what, format!("needs `{key}`"), help));
             return None;
         };
         read(walk, value)
@@ -200,7 +208,7 @@ impl<'t> Section<'t> {
     }
 }
 
-/// The parser keeps keys sorted by name; people expect the order that they wrote.
+/// The parser sorts the keys by name; people expect the order of the file.
 pub(super) fn in_file_order<'t>(table: &'t DeTable<'t>) -> Vec<(Key<'t>, Value<'t>)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);

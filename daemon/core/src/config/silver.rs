@@ -1,4 +1,4 @@
-//! `[silver.<name>]`: the tables, and what each makes of its events.
+//! `[silver.<name>]`: the Silver tables, and how each gets its rows from its events.
 
 use super::pipeline::{Dedup, Located, Match, SilverTable, TableName, WhenFull};
 use super::read;
@@ -13,7 +13,7 @@ const DAY_MS: u64 = 24 * 60 * 60 * SECOND_MS;
 pub(super) struct SilverSection {
     pub(super) title: String,
     pub(super) path: Located<String>,
-    /// True where the table lists its late events.
+    /// Whether the table lists its late events.
     pub(super) late: bool,
     pub(super) checked: Option<SilverTable>,
 }
@@ -35,7 +35,7 @@ fn silver_table(walk: &mut Walk, name: Option<TableName>, key: &str, section: &S
     let path = section.path_or(walk, "path", &format!("data/silver/{key}"));
     let example = "match = { field = \"event_type\", equals = \"page_view\" }";
     let matches = section.required(walk, "match", example, |walk, value| matches(walk, section, value));
-    let event_date = section.required(walk, "event_date", "event_date = \"ts\"", read::located);
+    let event_time = section.required(walk, "event_time", "event_time = \"ts\"", read::located);
     let settings = section.optional(walk, "settings", read::settings).unwrap_or_default();
     let reference = section.optional(walk, "reference", read::references).unwrap_or_default();
     let compression = section.optional(walk, "compression", read::compression).unwrap_or_default();
@@ -49,7 +49,7 @@ fn silver_table(walk: &mut Walk, name: Option<TableName>, key: &str, section: &S
             plugin: plugin?,
             path,
             matches: matches?,
-            event_date: event_date?,
+            event_time: event_time?,
             settings,
             reference,
             compression,

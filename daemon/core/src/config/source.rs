@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use toml::de::DeValue;
 
+use super::error::ConfigError;
 use super::literal;
-use super::mistake::Mistake;
-use super::pipeline::{Expired, Secret, Source, Start};
+use super::pipeline::{OnDataLoss, Secret, Source, Start};
 use super::read::{self, Value};
 use super::section::{Key, Root, in_file_order};
 use super::walk::Walk;
 
-/// librdkafka's properties that the design leaves no choice about: why, and what to do instead.
+/// librdkafka properties that silverd sets: why, and what to do instead.
 const OWN: [(&[&str], &str, &str); 5] = [
     (
         &["bootstrap.servers", "metadata.broker.list"],
@@ -21,16 +21,16 @@ const OWN: [(&[&str], &str, &str); 5] = [
     (&["group.id"], "silverd sets it from `group`", "write the group as `group` in [source]"),
     (
         &["enable.auto.commit", "auto.commit.enable", "enable.auto.offset.store"],
-        "the offsets stand in the Delta tables, with the rows",
-        "take this line out: progress is committed with the data, never by a timer",
+        "silverd keeps the offsets in the Delta tables, with the rows",
+        "remove this line: progress is committed with the data, never by a timer",
     ),
     (
         &["auto.offset.reset"],
-        "silverd sets it: Kafka must not choose where to go on",
+        "silverd sets it: it decides itself where to resume",
         "write `start = \"earliest\"` or `start = \"latest\"` in [source] for new partitions, and \
-         `expired = \"stop\"` or `expired = \"skip\"` for offsets that Kafka no longer holds",
+         `on_data_loss = \"fail\"` or `on_data_loss = \"skip\"` for offsets that Kafka has deleted",
     ),
-    (&["enable.partition.eof"], "silverd sets it, to know when it has caught up", "take this line out"),
+    (&["enable.partition.eof"], "silverd sets it, to know when it has caught up", "remove this line"),
 ];
 
 pub(super) fn source(walk: &mut Walk, root: &Root) -> Option<Source> {
@@ -44,15 +44,15 @@ pub(super) fn source(walk: &mut Walk, root: &Root) -> Option<Source> {
         "start",
         read::choice("start", [("earliest", Start::Earliest), ("latest", Start::Latest)]),
     );
-    let expired =
-        section.optional(walk, "expired", read::choice("expired", [("stop", Expired::Stop), ("skip", Expired::Skip)]));
+    let choices = [("fail", OnDataLoss::Fail), ("skip", OnDataLoss::Skip)];
+    let on_data_loss = section.optional(walk, "on_data_loss", read::choice("on_data_loss", choices));
     let kafka = section.optional(walk, "kafka", kafka);
     Some(Source {
         brokers: brokers?,
         topic: topic?,
         group: group.unwrap_or_else(|| "silverd".to_owned()),
         start: start.unwrap_or_default(),
-        expired: expired.unwrap_or_default(),
+        on_data_loss: on_data_loss.unwrap_or_default(),
         kafka: kafka.unwrap_or_default(),
     })
 }
@@ -60,7 +60,7 @@ pub(super) fn source(walk: &mut Walk, root: &Root) -> Option<Source> {
 fn kafka(walk: &mut Walk, value: Value) -> Option<BTreeMap<String, Secret>> {
     if !value.get_ref().is_table() {
         let help = "write [source.kafka] on a line of its own, and the properties below it";
-        walk.tell(read::wrong_type("source.kafka", "a table", value).with_help(help));
+        walk.report(read::wrong_type("source.kafka", "a table", value).with_help(help));
         return None;
     }
     let mut properties = BTreeMap::new();
@@ -68,7 +68,7 @@ fn kafka(walk: &mut Walk, value: Value) -> Option<BTreeMap<String, Secret>> {
     Some(properties)
 }
 
-/// `security.protocol = "SSL"` without quotes is a table in TOML; the people who write it mean the property.
+/// In TOML, `security.protocol = "SSL"` without quotes is a table; here it is the property of that name.
 fn flatten(walk: &mut Walk, prefix: &str, value: Value, properties: &mut BTreeMap<String, Secret>) {
     let Some(table) = value.get_ref().as_table() else { return };
     for (key, value) in in_file_order(table) {
@@ -83,14 +83,14 @@ fn flatten(walk: &mut Walk, prefix: &str, value: Value, properties: &mut BTreeMa
 
 fn property(walk: &mut Walk, name: String, key: Key, value: Value, properties: &mut BTreeMap<String, Secret>) {
     if let Some((_, why, instead)) = OWN.iter().find(|(names, ..)| names.contains(&name.as_str())) {
-        let what = format!("the property `{name}` is not yours to set");
-        walk.tell(Mistake::new(key.span(), what, *why, Some((*instead).to_owned())));
+        let what = format!("the property `{name}` cannot be set here");
+        walk.report(ConfigError::new(key.span(), what, *why, Some((*instead).to_owned())));
         return;
     }
     let Some(text) = read::scalar(walk, value) else { return };
     if properties.insert(name.clone(), Secret::new(text)).is_some() {
-        let help = "keep one of the two; with and without quotes it is the same property".to_owned();
+        let help = "keep one of the two: with and without quotes, it is the same property".to_owned();
         let what = format!("the property `{name}` is set twice");
-        walk.tell(Mistake::new(key.span(), what, "stands here a second time", Some(help)));
+        walk.report(ConfigError::new(key.span(), what, "set a second time", Some(help)));
     }
 }

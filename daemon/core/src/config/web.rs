@@ -1,7 +1,7 @@
-//! `[http]` and `[panel.<name>]`: the page, and what it shows of the business.
+//! `[http]` and `[panel.<name>]`: the dashboard and its panels.
 
+use super::error::ConfigError;
 use super::literal;
-use super::mistake::Mistake;
 use super::pipeline::{Chart, Http, Located, Panel, Secret};
 use super::read::{self, Value};
 use super::section::{self, Root, Section};
@@ -9,7 +9,7 @@ use super::walk::Walk;
 
 const SECOND_MS: u64 = 1_000;
 const HOUR_MS: u64 = 60 * 60 * SECOND_MS;
-/// Short tokens are guessed.
+/// Shorter tokens can be guessed.
 const TOKEN_CHARACTERS_MIN: usize = 16;
 
 pub(super) fn http(walk: &mut Walk, root: &Root) -> Http {
@@ -24,10 +24,10 @@ pub(super) fn http(walk: &mut Walk, root: &Root) -> Http {
         && listen.value.is_some_and(|address| !address.ip().is_loopback())
         && !named
     {
-        let what = "others can reach this address, and [http] has no token";
-        let label = "is not a loopback address";
+        let what = "other machines can reach this address, but [http] has no token";
+        let label = "not a loopback address";
         let help = "add `token = \"${SILVERD_TOKEN}\"` to [http], or listen on \"127.0.0.1:8080\"";
-        walk.tell(Mistake::new(listen.span.clone(), what, label, Some(help.to_owned())));
+        walk.report(ConfigError::new(listen.span.clone(), what, label, Some(help.to_owned())));
     }
     Http { listen: listen.map_or(Some(Http::LISTEN), |listen| listen.value), token }
 }
@@ -37,11 +37,11 @@ fn token(walk: &mut Walk, value: Value) -> Option<Secret> {
     let graphic = token.bytes().all(|byte| byte.is_ascii_graphic());
     let label = match token.len() {
         TOKEN_CHARACTERS_MIN.. if graphic => return Some(Secret::new(token)),
-        TOKEN_CHARACTERS_MIN.. => "expected letters, digits and signs, without spaces".to_owned(),
-        _ => format!("expected {TOKEN_CHARACTERS_MIN} characters at least"),
+        TOKEN_CHARACTERS_MIN.. => "expected letters, digits and punctuation, without spaces".to_owned(),
+        _ => format!("expected at least {TOKEN_CHARACTERS_MIN} characters"),
     };
-    let help = "make one with `openssl rand -hex 16`, and hand it over as an environment variable";
-    walk.tell(Mistake::new(value.span(), "this token protects nothing", label, Some(help.to_owned())));
+    let help = "generate one with `openssl rand -hex 16`, and pass it in an environment variable";
+    walk.report(ConfigError::new(value.span(), "this token cannot be used", label, Some(help.to_owned())));
     None
 }
 
@@ -86,7 +86,7 @@ fn panel(walk: &mut Walk, name: Option<String>, section: &Section) -> Option<Pan
     })
 }
 
-/// `top_products` as people write it.
+/// `top_products` as a heading: `Top products`.
 fn as_title(name: &str) -> String {
     let words = name.replace('_', " ");
     let mut letters = words.chars();

@@ -1,4 +1,4 @@
-//! What the generator promises: the shapes, the shares, exact totals, the same events for the same seed.
+//! The generator gives the right shapes, shares and exact totals, and the same events for the same seed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,13 +41,13 @@ fn cents(event: &Generated, field: &str) -> Vec<u64> {
 }
 
 fn check_uuid(id: &str) {
-    let places = id.char_indices().all(|(i, c)| match i {
+    let matches = id.char_indices().all(|(i, c)| match i {
         8 | 13 | 18 | 23 => c == '-',
         14 => c == '4',
         19 => "89ab".contains(c),
         _ => c.is_ascii_digit() || ('a'..='f').contains(&c),
     });
-    assert!(places && id.len() == 36, "not a UUID of version 4: {id}");
+    assert!(matches && id.len() == 36, "not a UUID of version 4: {id}");
 }
 
 fn check_item(item: &Value) {
@@ -94,16 +94,16 @@ fn check_shape(event: &Generated, users: u32) {
 }
 
 fn shares(events: &[Generated]) -> BTreeMap<String, f64> {
-    let fresh: Vec<_> = events.iter().filter(|event| !event.duplicate).collect();
+    let originals: Vec<_> = events.iter().filter(|event| !event.duplicate).collect();
     let mut shares = BTreeMap::new();
-    for event in &fresh {
-        *shares.entry(text(&parse(event), "event_type").to_owned()).or_default() += 100.0 / fresh.len() as f64;
+    for event in &originals {
+        *shares.entry(text(&parse(event), "event_type").to_owned()).or_default() += 100.0 / originals.len() as f64;
     }
     shares
 }
 
 #[test]
-fn twenty_thousand_events_have_the_shapes_and_the_shares() {
+fn events_have_the_right_shapes_and_shares() {
     let events = events(&Options { seed: 7, ..Options::default() }, 20_000);
     events.iter().for_each(|event| check_shape(event, 200));
     for (event_type, expected, tolerance) in
@@ -118,7 +118,7 @@ fn twenty_thousand_events_have_the_shapes_and_the_shares() {
 }
 
 #[test]
-fn visitors_are_varied_and_keep_their_browser_during_a_visit() {
+fn visitors_vary_and_keep_their_browser_during_a_visit() {
     let events = events(&Options { seed: 7, ..Options::default() }, 20_000);
     let pages: Vec<_> = events.iter().map(parse).filter(|event| text(event, "event_type") == "page_view").collect();
     let mut visits = BTreeMap::new();
@@ -135,7 +135,7 @@ fn visitors_are_varied_and_keep_their_browser_during_a_visit() {
 }
 
 #[test]
-fn an_order_takes_what_its_user_put_into_the_cart() {
+fn an_order_has_the_items_of_its_cart() {
     let mut carts: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     let events = events(&Options { seed: 3, users: 20, ..Options::default() }, 20_000);
     for event in events.iter().filter(|event| !event.duplicate).map(parse) {
@@ -152,7 +152,7 @@ fn an_order_takes_what_its_user_put_into_the_cart() {
 }
 
 #[test]
-fn a_duplicate_repeats_the_bytes_of_an_event_shortly_before() {
+fn a_duplicate_repeats_a_recent_event() {
     let events = events(&Options { seed: 5, dup_pct: 30.0, ..Options::default() }, 5_000);
     for (i, event) in events.iter().enumerate() {
         let before = &events[i.saturating_sub(60)..i];
@@ -162,7 +162,7 @@ fn a_duplicate_repeats_the_bytes_of_an_event_shortly_before() {
 }
 
 #[test]
-fn the_times_lie_around_now_and_some_tell_their_offset() {
+fn times_are_around_now_and_some_have_an_offset() {
     let events = events(&Options { seed: 1, skew_seconds: 60, ..Options::default() }, 1_000);
     let times: Vec<_> = events.iter().map(|event| text(&parse(event), "ts").to_owned()).collect();
     for time in &times {
@@ -184,7 +184,7 @@ fn backdated_events_keep_the_time_of_day() {
 }
 
 #[test]
-fn dates_are_right() {
+fn times_are_formatted_as_iso_8601() {
     for (micros, expected) in [
         (0, "1970-01-01T00:00:00.000000"),
         (-1, "1969-12-31T23:59:59.999999"),
@@ -196,9 +196,9 @@ fn dates_are_right() {
     }
 }
 
-/// A backfill that is run again with its seed must give the same events after an upgrade, too.
+/// A backfill with the same seed must give the same events after an upgrade.
 #[test]
-fn a_seed_gives_these_events_for_ever() {
+fn a_seed_gives_the_same_events_in_every_version() {
     let events = events(&Options { seed: 42, ..Options::default() }, 100);
     let first = |event_type: &str| {
         let found = events.iter().find(|event| text(&parse(event), "event_type") == event_type);
@@ -210,7 +210,7 @@ fn a_seed_gives_these_events_for_ever() {
 }
 
 #[test]
-fn hostile_options_are_survived() {
+fn extreme_options_do_not_panic() {
     let options =
         Options { users: 0, dup_pct: f64::NAN, skew_seconds: u32::MAX, backdate: Some(i32::MAX), ..Options::default() };
     for now in [i64::MIN, -1, 0, i64::MAX] {
@@ -227,13 +227,13 @@ fn carts_stay_bounded() {
         generator.next(NOW + i);
     }
     assert_eq!(generator.carts.open.len(), OPEN_CARTS_MAX);
-    assert_eq!(generator.carts.place.len(), OPEN_CARTS_MAX);
+    assert_eq!(generator.carts.index.len(), OPEN_CARTS_MAX);
     assert!(generator.carts.open.iter().all(|cart| cart.items.len() <= CART_ITEMS_MAX));
 }
 
 proptest! {
     #[test]
-    fn any_seed_gives_well_shaped_events_twice_the_same(
+    fn any_seed_gives_valid_events_reproducibly(
         seed: u64,
         users in 1_u32..50,
         dup_pct in 0.0..=100.0,
@@ -247,7 +247,7 @@ proptest! {
     }
 
     #[test]
-    fn everything_sent_twice_stays_bounded(seed: u64) {
+    fn pending_duplicates_stay_bounded(seed: u64) {
         let mut generator = Generator::new(Options { seed, dup_pct: 100.0, ..Options::default() });
         for i in 0..1_000 {
             generator.next(NOW + i);

@@ -1,11 +1,11 @@
-//! User agents as browsers and bots send them, with version numbers drawn at random.
+//! User agents of browsers and bots, with random version numbers.
 
 use std::ops::RangeInclusive;
 
 use super::Random;
 
-/// How often a client comes, its main versions, and its template. In the template, `{v}` is the main version, `{m}` a
-/// minor one, `{b}` a build and `{p}` a patch number; `{webkit}` and `{safari}` are the engines' own words.
+/// The weight of a client, its major versions, and its template. In the template, `{v}` is the major version, `{m}` a
+/// minor version, `{b}` a build and `{p}` a patch number; `{webkit}` and `{safari}` are the names of the engines.
 type Client = (u64, RangeInclusive<u64>, &'static str);
 
 #[rustfmt::skip]
@@ -49,11 +49,11 @@ static CLIENTS: [Client; 29] = [
 const WEBKIT: &str = "AppleWebKit/537.36 (KHTML, like Gecko)";
 const SAFARI: &str = "AppleWebKit/605.1.15 (KHTML, like Gecko)";
 
-/// One user agent. None of them has a character that JSON would escape.
+/// A random user agent. None has a character that JSON must escape.
 pub(super) fn draw(random: &mut Random) -> String {
     let (_, versions, template) = client(random);
     let version = versions.start() + random.below(versions.end() - versions.start() + 1);
-    // A client that tells its version twice tells the same one.
+    // A client that names its version twice names the same one.
     let numbers =
         [("{v}", version), ("{m}", random.below(7)), ("{b}", 1_000 + random.below(6_000)), ("{p}", random.below(200))];
     let text = template.replace("{webkit}", WEBKIT).replace("{safari}", SAFARI);
@@ -67,6 +67,6 @@ fn client(random: &mut Random) -> &'static Client {
         left = left.saturating_sub(*share);
         here
     });
-    // The draw is below the sum of the shares, so there is always one.
+    // The draw is below the sum of the weights, so there is always one.
     found.unwrap_or(&CLIENTS[0])
 }

@@ -1,4 +1,4 @@
-//! Lifted arrays, and what the table makes of them.
+//! Lifted arrays are converted to the column types of the table.
 
 use arrow_array::types::{Date32Type, Decimal128Type};
 use arrow_array::{
@@ -12,7 +12,7 @@ fn column(kind: Kind) -> Column {
     Column { name: "price".to_owned(), kind, nullable: true, doc: None }
 }
 
-/// What was lifted becomes what the table has, of the type that the schema promises.
+/// A lifted array becomes the expected array, of the type in the schema.
 #[track_caller]
 fn check(kind: Kind, lifted: impl Array + 'static, expected: impl Array + 'static) {
     let column = column(kind);
@@ -34,7 +34,7 @@ fn decimals(values: &[Option<i128>], precision: u8, scale: i8) -> Decimal128Arra
 }
 
 #[test]
-fn what_needs_no_meaning_stays() {
+fn plain_values_are_unchanged() {
     check(Kind::Bool, BooleanArray::from(vec![None, Some(true)]), BooleanArray::from(vec![None, Some(true)]));
     check(Kind::Float64, Float64Array::from(vec![0.5, f64::MAX]), Float64Array::from(vec![0.5, f64::MAX]));
     check(Kind::Utf8, StringArray::from(vec!["é", ""]), StringArray::from(vec!["é", ""]));
@@ -55,7 +55,7 @@ fn unsigned_numbers_are_widened() {
 }
 
 #[test]
-fn times_and_dates() {
+fn timestamps_and_dates_are_reinterpreted() {
     let micros = vec![Some(i64::MIN), None, Some(0), Some(i64::MAX)];
     let expected = TimestampMicrosecondArray::from(micros.clone()).with_timezone("UTC");
     check(Kind::Timestamp, Int64Array::from(micros), expected);
@@ -64,35 +64,36 @@ fn times_and_dates() {
 }
 
 #[test]
-fn money_of_every_size() {
+fn money_out_of_range_is_refused() {
     let values = [Some(MONEY_MAX), None, Some(0), Some(-MONEY_MAX)];
     check(Kind::Money, Int64Array::from_iter(values), decimals(&values.map(|value| value.map(i128::from)), 18, 2));
     check_refused(
         Kind::Money,
         Int64Array::from(vec![1, MONEY_MAX + 1]),
-        "column `price` has 1000000000000000000, which is no decimal(18,2)",
+        "column `price` has 1000000000000000000, which is no valid decimal(18,2)",
     );
     check_refused(
         Kind::Money,
         Int64Array::from(vec![Some(i64::MIN), None]),
-        "column `price` has -9223372036854775808, which is no decimal(18,2)",
+        "column `price` has -9223372036854775808, which is no valid decimal(18,2)",
     );
 }
 
 #[test]
-fn characters() {
+fn invalid_characters_are_refused() {
     let codes = [Some(0x61), None, Some(0), Some(0x10_ffff)];
     check(
         Kind::Char,
         UInt32Array::from_iter(codes),
         StringArray::from(vec![Some("a"), None, Some("\0"), Some("\u{10ffff}")]),
     );
-    check_refused(Kind::Char, UInt32Array::from(vec![0xd800]), "column `price` has 55296, which is no character");
-    check_refused(Kind::Char, UInt32Array::from(vec![0x11_0000]), "column `price` has 1114112, which is no character");
+    check_refused(Kind::Char, UInt32Array::from(vec![0xd800]), "column `price` has 55296, which is no valid character");
+    let beyond = "column `price` has 1114112, which is no valid character";
+    check_refused(Kind::Char, UInt32Array::from(vec![0x11_0000]), beyond);
 }
 
 #[test]
-fn enums_have_their_names() {
+fn enums_become_their_case_names() {
     let cases = |n: usize| (0..n).map(|case| format!("c{case}")).collect::<Vec<_>>();
     let array = typed(Arc::new(UInt8Array::from(vec![Some(2), None, Some(0)])), &column(Kind::Enum(cases(3))));
     let array = array.expect("cases of the enum");
@@ -104,13 +105,13 @@ fn enums_have_their_names() {
     let names = array.as_dictionary::<UInt16Type>().downcast_dict::<StringArray>().expect("names");
     assert_eq!(names.into_iter().collect::<Vec<_>>(), [Some("c256"), Some("c299")]);
 
-    let beyond = "column `price` has discriminant 3, which is no case of its enum";
+    let beyond = "column `price` has discriminant 3, which is no valid case of its enum";
     check_refused(Kind::Enum(cases(3)), UInt8Array::from(vec![3]), beyond);
-    let beyond = "column `price` has discriminant 300, which is no case of its enum";
+    let beyond = "column `price` has discriminant 300, which is no valid case of its enum";
     check_refused(Kind::Enum(cases(300)), UInt16Array::from(vec![300]), beyond);
 }
 
-/// As the lift gives a struct: its fields have no names, and all of them are nullable.
+/// A struct as the lift returns it: without field names, and with nullable fields.
 fn record(columns: Vec<ArrayRef>, valid: Option<Vec<bool>>) -> StructArray {
     let fields = columns.iter().enumerate().map(|(at, c)| Field::new(at.to_string(), c.data_type().clone(), true));
     StructArray::new(fields.collect(), columns, valid.map(NullBuffer::from))
@@ -123,7 +124,7 @@ fn list(items: impl Array + 'static, ends: &[i32], valid: Option<Vec<bool>>) -> 
 }
 
 #[test]
-fn meanings_inside_of_records_and_lists() {
+fn nested_values_are_converted() {
     let field = |name: &str, kind| Column { name: name.to_owned(), kind, nullable: false, doc: None };
     let item = Kind::Struct(vec![field("on", Kind::Date), field("cost", Kind::Money)]);
     let kind = Kind::List(Box::new(field("element", item)));
@@ -138,12 +139,12 @@ fn meanings_inside_of_records_and_lists() {
     assert_eq!(items.as_struct().column(1).as_primitive::<Decimal128Type>().values()[..], [3, 4]);
     // The column that the row has is not the one that is wrong; its name says where to look.
     let beyond = list(lifted(vec![3, i64::MAX]), &[0, 2], None);
-    check_refused(kind, beyond, "column `cost` has 9223372036854775807, which is no decimal(18,2)");
+    check_refused(kind, beyond, "column `cost` has 9223372036854775807, which is no valid decimal(18,2)");
 }
 
 /// The fields of a record that is null are null, too, though the table has no nulls in them.
 #[test]
-fn records_that_are_null() {
+fn null_records_stay_null() {
     let fields = vec![Column { name: "n".to_owned(), kind: Kind::UInt8, nullable: false, doc: None }];
     let column = column(Kind::Struct(fields));
     let inner: ArrayRef = Arc::new(UInt8Array::from(vec![None, Some(9)]));

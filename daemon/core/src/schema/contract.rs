@@ -1,14 +1,15 @@
-//! The contract of wit/types.wit, held against what a component says of itself, field by field.
+//! Compares a component's own types with the contract in wit/types.wit, field by field.
 
 use std::sync::LazyLock;
 
 use wit_parser::{Function, Resolve, Type, TypeDefKind, TypeId, WorldId, WorldItem};
 
-use super::{CONTRACT, list_item, record_of, resolve_alias};
+use super::CONTRACT;
+use super::wit::{describe, list_item, record_of, resolve_alias};
 
-/// The contract that this silverd speaks.
+/// The contract of this version of silverd.
 const TEXT: &str = include_str!("../../../../wit/types.wit");
-/// The interface and the function by which a plugin takes its settings.
+/// The interface and the function that pass settings to a plugin.
 const PLUGIN: &str = "plugin";
 const CONFIGURE: &str = "configure";
 
@@ -17,67 +18,67 @@ static RESOLVE: LazyLock<Option<Resolve>> = LazyLock::new(|| {
     resolve.push_str("types.wit", TEXT).ok().map(|_| resolve)
 });
 
-/// Where a component departs from the contract: which field, what the contract has there, and what the component has.
+/// A difference between a component and the contract.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Departure {
+pub(super) struct Mismatch {
     pub field: String,
     pub expected: String,
     pub found: String,
 }
 
-impl Departure {
+impl Mismatch {
     fn new(field: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
         Self { field: field.into(), expected: expected.into(), found: found.into() }
     }
 }
 
-/// Checks a `transform`, and gives the type of its rows.
-pub(super) fn row_type(resolve: &Resolve, transform: &Function) -> Result<TypeId, Departure> {
+/// Checks a `transform` function, and returns the type of its rows.
+pub(super) fn row_type(resolve: &Resolve, transform: &Function) -> Result<TypeId, Mismatch> {
     let [param] = &transform.params[..] else {
         let found = format!("{} parameters", transform.params.len());
-        return Err(Departure::new("transform", "one parameter, `events: batch`", found));
+        return Err(Mismatch::new("transform", "one parameter, `events: batch`", found));
     };
-    against("batch", resolve, param.ty, "events")?;
+    compare_to_contract("batch", resolve, param.ty, "events")?;
     let output = transform.result.and_then(|ty| record_of(resolve, ty));
     let Some(output) = output else {
-        let found = transform.result.map_or_else(|| "nothing".to_owned(), |ty| shown(resolve, ty));
-        return Err(Departure::new("the result of transform", "record output", found));
+        let found = transform.result.map_or_else(|| "nothing".to_owned(), |ty| describe(resolve, ty));
+        return Err(Mismatch::new("the result of transform", "record output", found));
     };
     let names = |names: &[&str]| format!("record {{ {} }}", names.join(", "));
     let found: Vec<_> = output.fields.iter().map(|field| field.name.as_str()).collect();
     let expected = ["rows", "row-events", "rejects"];
     let [rows, row_events, rejects] = &output.fields[..] else {
-        return Err(Departure::new("output", names(&expected), names(&found)));
+        return Err(Mismatch::new("output", names(&expected), names(&found)));
     };
     if found != expected {
-        return Err(Departure::new("output", names(&expected), names(&found)));
+        return Err(Mismatch::new("output", names(&expected), names(&found)));
     }
     if list_item(resolve, row_events.ty) != Some(Type::U32) {
-        return Err(Departure::new("output.row-events", "list<u32>", shown(resolve, row_events.ty)));
+        return Err(Mismatch::new("output.row-events", "list<u32>", describe(resolve, row_events.ty)));
     }
     match list_item(resolve, rejects.ty) {
-        Some(item) => against("reject", resolve, item, "output.rejects[]")?,
-        None => return Err(Departure::new("output.rejects", "list<reject>", shown(resolve, rejects.ty))),
+        Some(item) => compare_to_contract("reject", resolve, item, "output.rejects[]")?,
+        None => return Err(Mismatch::new("output.rejects", "list<reject>", describe(resolve, rejects.ty))),
     }
     match list_item(resolve, rows.ty).map(|item| resolve_alias(resolve, item)) {
         Some(Type::Id(id)) if matches!(resolve.types[id].kind, TypeDefKind::Record(_)) => Ok(id),
-        _ => Err(Departure::new("output.rows", "a list of records", shown(resolve, rows.ty))),
+        _ => Err(Mismatch::new("output.rows", "a list of records", describe(resolve, rows.ty))),
     }
 }
 
-/// Checks the `configure` of a world that has one.
-pub(super) fn check_configure(resolve: &Resolve, world: WorldId) -> Result<(), Departure> {
+/// Checks the `configure` function of a world, if it exports one.
+pub(super) fn check_configure(resolve: &Resolve, world: WorldId) -> Result<(), Mismatch> {
     let Some(contract) = &*RESOLVE else { return Ok(()) };
     let Some(expected) = exported(contract, None) else { return Ok(()) };
     let Some(found) = exported(resolve, Some(world)) else { return Ok(()) };
-    let shown = |resolve: &Resolve, function: &Function| {
-        let params: Vec<_> = function.params.iter().map(|param| shown(resolve, param.ty)).collect();
-        let result = function.result.map_or_else(String::new, |ty| format!(" -> {}", shown(resolve, ty)));
+    let signature = |resolve: &Resolve, function: &Function| {
+        let params: Vec<_> = function.params.iter().map(|param| describe(resolve, param.ty)).collect();
+        let result = function.result.map_or_else(String::new, |ty| format!(" -> {}", describe(resolve, ty)));
         format!("func({}){result}", params.join(", "))
     };
-    let departure = || Departure::new(CONFIGURE, shown(contract, expected), shown(resolve, found));
+    let mismatch = || Mismatch::new(CONFIGURE, signature(contract, expected), signature(resolve, found));
     if found.params.len() != expected.params.len() || found.result.is_some() != expected.result.is_some() {
-        return Err(departure());
+        return Err(mismatch());
     }
     for (expected, found) in expected.params.iter().zip(&found.params) {
         compare(contract, expected.ty, resolve, found.ty, "config")?;
@@ -88,7 +89,7 @@ pub(super) fn check_configure(resolve: &Resolve, world: WorldId) -> Result<(), D
     }
 }
 
-/// The `configure` of the contract itself, or of a world that exports it.
+/// The `configure` function of the contract, or of a world that exports it.
 fn exported(resolve: &Resolve, world: Option<WorldId>) -> Option<&Function> {
     let ours = |id| {
         let interface = &resolve.interfaces[id];
@@ -106,18 +107,18 @@ fn exported(resolve: &Resolve, world: Option<WorldId>) -> Option<&Function> {
     interface?.functions.get(CONFIGURE)
 }
 
-/// Holds a type against the one of that name in the contract.
-fn against(name: &str, resolve: &Resolve, ty: Type, path: &str) -> Result<(), Departure> {
+/// Compares a type with the type of that name in the contract.
+fn compare_to_contract(name: &str, resolve: &Resolve, ty: Type, path: &str) -> Result<(), Mismatch> {
     let Some(contract) = &*RESOLVE else { return Ok(()) };
     let named = contract.types.iter().find(|(_, def)| def.name.as_deref() == Some(name)).map(|(id, _)| Type::Id(id));
     named.map_or(Ok(()), |expected| compare(contract, expected, resolve, ty, path))
 }
 
-fn compare(contract: &Resolve, expected: Type, resolve: &Resolve, found: Type, path: &str) -> Result<(), Departure> {
+fn compare(contract: &Resolve, expected: Type, resolve: &Resolve, found: Type, path: &str) -> Result<(), Mismatch> {
     let (expected, found) = (resolve_alias(contract, expected), resolve_alias(resolve, found));
-    let departure = || Departure::new(path, shown(contract, expected), shown(resolve, found));
+    let mismatch = || Mismatch::new(path, describe(contract, expected), describe(resolve, found));
     let (Type::Id(expected_id), Type::Id(found_id)) = (expected, found) else {
-        return if expected == found { Ok(()) } else { Err(departure()) };
+        return if expected == found { Ok(()) } else { Err(mismatch()) };
     };
     match (&contract.types[expected_id].kind, &resolve.types[found_id].kind) {
         (TypeDefKind::Record(expected), TypeDefKind::Record(found)) => {
@@ -125,18 +126,20 @@ fn compare(contract: &Resolve, expected: Type, resolve: &Resolve, found: Type, p
                 let path = format!("{path}.{}", field.name);
                 match found.fields.get(at) {
                     Some(same) if same.name == field.name => compare(contract, field.ty, resolve, same.ty, &path)?,
-                    Some(other) => return Err(Departure::new(path, &field.name, format!("a field `{}`", other.name))),
-                    None => return Err(Departure::new(path, shown(contract, field.ty), "nothing")),
+                    Some(other) => return Err(Mismatch::new(path, &field.name, format!("a field `{}`", other.name))),
+                    None => return Err(Mismatch::new(path, describe(contract, field.ty), "nothing")),
                 }
             }
             match found.fields.get(expected.fields.len()) {
-                Some(more) => Err(Departure::new(format!("{path}.{}", more.name), "nothing", shown(resolve, more.ty))),
+                Some(more) => {
+                    Err(Mismatch::new(format!("{path}.{}", more.name), "nothing", describe(resolve, more.ty)))
+                }
                 None => Ok(()),
             }
         }
         (TypeDefKind::Enum(a), TypeDefKind::Enum(b)) => {
             let same = a.cases.iter().map(|case| &case.name).eq(b.cases.iter().map(|case| &case.name));
-            if same { Ok(()) } else { Err(departure()) }
+            if same { Ok(()) } else { Err(mismatch()) }
         }
         (TypeDefKind::List(a), TypeDefKind::List(b)) | (TypeDefKind::Option(a), TypeDefKind::Option(b)) => {
             compare(contract, *a, resolve, *b, &format!("{path}[]"))
@@ -147,51 +150,8 @@ fn compare(contract: &Resolve, expected: Type, resolve: &Resolve, found: Type, p
         }
         (TypeDefKind::Result(a), TypeDefKind::Result(b)) => match ((a.ok, b.ok), (a.err, b.err)) {
             ((None, None), (Some(a), Some(b))) => compare(contract, a, resolve, b, path),
-            _ => Err(departure()),
+            _ => Err(mismatch()),
         },
-        _ => Err(departure()),
-    }
-}
-
-/// A type, as WIT writes it, with its fields where it has a few.
-fn shown(resolve: &Resolve, ty: Type) -> String {
-    let Type::Id(id) = resolve_alias(resolve, ty) else { return plain(resolve_alias(resolve, ty)).to_owned() };
-    let names = |names: Vec<&str>| names.join(", ");
-    let or_none = |ty: Option<Type>| ty.map_or_else(|| "_".to_owned(), |ty| shown(resolve, ty));
-    match &resolve.types[id].kind {
-        TypeDefKind::Record(record) => {
-            format!("record {{ {} }}", names(record.fields.iter().map(|field| &*field.name).collect()))
-        }
-        TypeDefKind::Enum(cases) => {
-            format!("enum {{ {} }}", names(cases.cases.iter().map(|case| &*case.name).collect()))
-        }
-        TypeDefKind::List(item) => format!("list<{}>", shown(resolve, *item)),
-        TypeDefKind::Option(item) => format!("option<{}>", shown(resolve, *item)),
-        TypeDefKind::Result(result) => format!("result<{}, {}>", or_none(result.ok), or_none(result.err)),
-        TypeDefKind::Tuple(tuple) => {
-            let types: Vec<_> = tuple.types.iter().map(|ty| shown(resolve, *ty)).collect();
-            format!("tuple<{}>", types.join(", "))
-        }
-        other => other.as_str().to_owned(),
-    }
-}
-
-fn plain(ty: Type) -> &'static str {
-    match ty {
-        Type::Bool => "bool",
-        Type::U8 => "u8",
-        Type::U16 => "u16",
-        Type::U32 => "u32",
-        Type::U64 => "u64",
-        Type::S8 => "s8",
-        Type::S16 => "s16",
-        Type::S32 => "s32",
-        Type::S64 => "s64",
-        Type::F32 => "f32",
-        Type::F64 => "f64",
-        Type::Char => "char",
-        Type::String => "string",
-        Type::ErrorContext => "error-context",
-        Type::Id(_) => "a type",
+        _ => Err(mismatch()),
     }
 }

@@ -1,10 +1,12 @@
-//! Tables as WIT tells them, and what is said of those that cannot be.
+//! Schemas that are read from WIT, and the errors for those that cannot be.
+
+use wit_parser::Resolve;
 
 use super::*;
 
 const TYPES: &str = include_str!("../../../../wit/types.wit");
 
-/// The WIT of a table whose interface has these types, and `output` and `transform` unless it brings its own.
+/// The WIT of a table whose interface has these types, and the usual `output` and `transform` unless they are given.
 fn table(types: &str) -> String {
     let unless = |has: &str, text: &'static str| if types.contains(has) { "" } else { text };
     let output = "record output { rows: list<row>, row-events: list<u32>, rejects: list<reject> }";
@@ -31,7 +33,7 @@ fn read(text: &str, docs: Option<&str>) -> Result<TableSchema, ContractError> {
     TableSchema::of_world(&resolve, world, docs)
 }
 
-/// The columns of a row of these fields, as Arrow writes their types, with `?` behind those that may be null.
+/// The columns of a row with these fields: their Arrow types, with `?` after nullable ones.
 #[track_caller]
 fn check(fields: &str, expected: &[&str]) {
     let schema = read(&table(fields), None).expect("a table");
@@ -50,7 +52,7 @@ fn check_refused(types: &str, expected: &str) {
 }
 
 #[test]
-fn numbers_and_text() {
+fn numbers_and_text_are_mapped() {
     check(
         "record row { yes: bool, a: s8, b: s16, c: s32, d: s64, e: f32, f: f64, text: string, letter: char }",
         &[
@@ -76,7 +78,7 @@ fn unsigned_numbers_are_widened() {
 }
 
 #[test]
-fn aliases_that_mean_something() {
+fn aliases_of_the_contract_are_mapped() {
     check(
         "type cents = money; type timestamps = list<timestamp>; type plain = s64;
          record row { at: timestamp, on: option<date>, price: money, cost: cents, all: timestamps, n: plain }",
@@ -91,16 +93,16 @@ fn aliases_that_mean_something() {
     );
 }
 
-/// Its name alone makes no timestamp of a type.
+/// A type named `timestamp` that is not the contract's is mapped by its own definition.
 #[test]
-fn names_of_other_types_mean_nothing() {
+fn only_the_names_of_the_contract_count() {
     let wit = table("record row { at: timestamp }").replace("timestamp, date, money", "date, money");
     let own = wit.replace("record row", "type timestamp = string; record row");
     assert_eq!(read(&own, None).expect("a table").columns[0].kind, Kind::Utf8);
 }
 
 #[test]
-fn options_lists_and_records() {
+fn options_lists_and_records_are_mapped() {
     check(
         "type maybe = option<string>; record item { sku-code: string, qty: option<u8> }
          record row { a: maybe, bytes: list<u8>, tags: list<option<string>>, items: option<list<item>>, one: item }",
@@ -115,7 +117,7 @@ fn options_lists_and_records() {
 }
 
 #[test]
-fn enums_of_every_size() {
+fn enums_of_every_size_are_mapped() {
     let cases = |n: usize| (0..n).map(|case| format!("c{case}")).collect::<Vec<_>>().join(", ");
     check(
         &format!("enum few {{ {} }} enum many {{ {} }} record row {{ a: few, b: many }}", cases(256), cases(257)),
@@ -126,7 +128,7 @@ fn enums_of_every_size() {
 }
 
 #[test]
-fn fields_without_a_column_type() {
+fn fields_without_a_column_type_are_refused() {
     let refused = |field: &str, found: &str, help: &str| {
         format!("field `{field}` of the row has type `{found}`, which has no column type; {help}")
     };
@@ -134,7 +136,7 @@ fn fields_without_a_column_type() {
         check_refused(types, &refused(field, found, help));
     };
     let variant = "use an enum for the case and an option for each payload";
-    let twice = "a column is null or it is not: use one option";
+    let twice = "a column is either nullable or not: use one option";
     check_field("variant v { a(u32), b } record row { n: u32, x: v }", "x", "variant", variant);
     check_field("record row { x: tuple<u8> }", "x", "tuple", "use a record, whose fields have names");
     check_field("flags f { a } record row { x: option<f> }", "x", "flags", "use one bool for each flag");
@@ -147,21 +149,21 @@ fn fields_without_a_column_type() {
         "variant",
         variant,
     );
-    let readme = "see the table of column types in the README";
+    let readme = "see the column types in docs/plugins.md";
     check_field("resource r; record row { x: r }", "x", "own", readme);
 }
 
 #[test]
-fn names_that_are_taken() {
+fn reserved_names_are_refused() {
     check_refused(
         "record row { ingested-at: timestamp }",
-        "the row has a field `ingested_at`, a name that silverd keeps for its own columns",
+        "the row has a field `ingested_at`, a name that silverd reserves for its own columns",
     );
     check_refused(
         "record row { event-date: date }",
-        "the row has a field `event_date`, a name that silverd keeps for its own columns",
+        "the row has a field `event_date`, a name that silverd reserves for its own columns",
     );
-    // Inside of a record, the name is free.
+    // Inside a record the name is allowed.
     check(
         "record item { event-date: date } record row { item: item }",
         &["item: Struct(\"event_date\": non-null Date32)"],
@@ -169,7 +171,7 @@ fn names_that_are_taken() {
 }
 
 #[test]
-fn docs_come_from_the_text() {
+fn comments_come_from_the_wit_text() {
     let types = "
         /// An item.
         record item {
@@ -195,7 +197,7 @@ fn docs_come_from_the_text() {
 }
 
 #[test]
-fn docs_of_another_table_are_left() {
+fn comments_of_another_table_are_ignored() {
     let text = table("/// A row.\nrecord row { n: u32 }");
     for other in ["no WIT", &text.replace("interface hits", "interface others").replace("export hits", "export others")]
     {

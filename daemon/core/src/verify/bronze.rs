@@ -1,16 +1,16 @@
-//! Bronze's log: every range once, and a row for each event.
+//! Verifies Bronze: every range once, and one row per event.
 
 use serde::Deserialize;
 
-use super::Proof;
-use super::entry::{Entry, Spans, ranges_of};
+use super::entry::{Entry, RangesInfo, read_ranges};
 use super::finding::Problem;
-use super::ledger::{Ledger, State};
+use super::ledger::Ledger;
 use super::progress::Progress;
+use super::state::TableState;
+use super::verifier::Verifier;
 use crate::offsets::Offsets;
 
-/// The proof of Bronze, as far as its entries have been taken in.
-pub struct Bronze {
+pub struct BronzeVerifier {
     ledger: Ledger,
     progress: Progress,
     events: u64,
@@ -18,35 +18,35 @@ pub struct Bronze {
 
 #[derive(Deserialize)]
 struct Info {
-    ranges: Spans,
+    ranges: RangesInfo,
     events: u64,
 }
 
-impl Proof for Bronze {
-    fn begin(&mut self, state: State) {
-        self.progress.begin(state.txns());
-        self.events = state.rows();
-        self.ledger.begin(state);
+impl Verifier for BronzeVerifier {
+    fn start_at(&mut self, checkpoint: TableState) {
+        self.progress.start_at(checkpoint.txns());
+        self.events = checkpoint.rows();
+        self.ledger.start_at(checkpoint);
     }
 
-    fn take(&mut self, entry: &Entry) {
-        let moved = self.ledger.enter(entry);
+    fn apply(&mut self, entry: &Entry) {
+        let change = self.ledger.apply(entry);
         if entry.info.get("ranges").is_none() {
-            return self.ledger.stranger(entry, moved);
+            return self.ledger.check_foreign_commit(entry, change);
         }
         let info = Info::deserialize(&entry.info).map_err(|error| error.to_string());
-        let info = match info.and_then(|info| Ok((ranges_of(&info.ranges)?, info.events))) {
+        let info = match info.and_then(|info| Ok((read_ranges(&info.ranges)?, info.events))) {
             Ok(info) => info,
-            Err(why) => return self.ledger.garbled(entry.version, why),
+            Err(why) => return self.ledger.report_unreadable_info(entry.version, why),
         };
         let (ranges, events) = info;
         let findings = &mut self.ledger.findings;
-        self.progress.take(entry, &ranges, events, |expected| Problem::Skipped { expected }, findings);
-        if events != moved.added || moved.removed > 0 {
-            findings.at(entry.version, Problem::Events { counted: events, added: moved.added });
+        self.progress.apply(entry, &ranges, events, |expected| Problem::Skipped { expected }, findings);
+        if events != change.added || change.removed > 0 {
+            findings.at(entry.version, Problem::Events { counted: events, added: change.added });
         }
         self.events += events;
-        self.ledger.accounted += i128::from(moved.added) - i128::from(moved.removed);
+        self.ledger.accounted += i128::from(change.added) - i128::from(change.removed);
     }
 
     fn ledger(&self) -> &Ledger {
@@ -58,25 +58,26 @@ impl Proof for Bronze {
     }
 }
 
-impl Bronze {
+impl BronzeVerifier {
     pub fn new(table: &str) -> Self {
         Self { ledger: Ledger::new(table), progress: Progress::default(), events: 0 }
     }
 
-    /// Holds the sum over all commits.
+    /// Checks the sum over all commits, after the last entry.
     pub fn finish(&mut self) {
-        self.ledger.total();
+        self.ledger.check_total();
     }
 
     pub fn events(&self) -> u64 {
         self.events
     }
 
-    /// Where the first proven range of each log partition began, and where its last one ends.
+    /// The start of the first checked range of each log partition.
     pub fn first(&self) -> &Offsets {
         &self.progress.first
     }
 
+    /// The end of the last range of each log partition.
     pub fn next(&self) -> &Offsets {
         &self.progress.next
     }

@@ -1,4 +1,4 @@
-//! An entry of a Delta log, as far as the proof needs it.
+//! An entry of a Delta log, as far as verification needs it.
 
 use std::collections::BTreeMap;
 
@@ -6,17 +6,17 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use crate::account::Counts;
+use crate::counts::Counts;
 use crate::offsets::{LogPartition, OffsetRange, Ranges};
 
-/// What one version did to a table.
+/// The actions of one version of a table.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Entry {
     pub version: u64,
     pub adds: Vec<Added>,
     pub removes: Vec<Removed>,
     pub txns: Vec<(String, i64)>,
-    /// What silverd left of itself; null in the commits of others.
+    /// silverd's commit info; null in the commits of other writers.
     pub info: Value,
     /// Delta's id of the table, where the entry sets it.
     pub table_id: Option<String>,
@@ -25,11 +25,11 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Added {
     pub path: String,
-    /// `None` where the statistics do not tell.
+    /// `None` if the statistics have no row count.
     pub rows: Option<u64>,
     pub data_change: bool,
-    /// Lowest and highest partition and offset of the rows.
-    pub holds: Option<[(i64, i64); 2]>,
+    /// The lowest and highest partition and offset of the rows.
+    pub bounds: Option<[(i64, i64); 2]>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -38,9 +38,9 @@ pub struct Removed {
     pub data_change: bool,
 }
 
-/// A file that a Silver commit announces to a side table.
+/// A file that a Silver commit announces to a side output.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Announced {
+pub struct AnnouncedFile {
     pub path: String,
     pub rows: u64,
 }
@@ -51,11 +51,11 @@ pub struct PluginInfo {
     pub digest: String,
 }
 
-/// What a Silver commit says of itself.
+/// silverd's info in a Silver commit.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct SilverInfo {
     #[serde(default)]
-    pub ranges: Option<Spans>,
+    pub ranges: Option<RangesInfo>,
     #[serde(default)]
     pub counts: Option<Counts>,
     #[serde(default)]
@@ -63,44 +63,55 @@ pub struct SilverInfo {
     #[serde(default)]
     pub plugin: Option<PluginInfo>,
     #[serde(default)]
-    pub rejects: Option<Announced>,
+    pub rejects: Option<AnnouncedFile>,
     #[serde(default)]
-    pub late: Option<Announced>,
+    pub late: Option<AnnouncedFile>,
 }
 
-/// Rows that were made anew.
+/// The info of a correction: rows that were rebuilt.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Correction {
-    pub kind: String,
+    pub kind: CorrectionKind,
     #[serde(default)]
-    pub ranges: Spans,
+    pub ranges: RangesInfo,
     #[serde(default)]
     pub counts: Counts,
-    /// Rejects that are new in the quarantine; the others wait there already.
+    /// Rejects that are new in the quarantine; the others are there already.
     #[serde(default)]
     pub quarantined: u64,
-    /// Days of the rows that were replaced, since the epoch; all where there is none.
+    /// The days of the replaced rows, since the epoch; `None` for all days.
     #[serde(default)]
     pub days: Option<(i32, i32)>,
-    /// Rows of the removed files, and how many of them stand in the added ones again.
+    /// The rows of the removed files, and how many of them the added files contain again.
     #[serde(default)]
     pub removed: u64,
     #[serde(default)]
     pub kept: u64,
 }
 
-/// Ranges in the words of a commit's info: `{"cluster:topic:0": [0, 10]}`.
-pub type Spans = BTreeMap<String, (i64, i64)>;
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CorrectionKind {
+    Rebuild,
+    Undo,
+    Replay,
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
 
-pub fn ranges_of(spans: &Spans) -> Result<Ranges, String> {
+/// Ranges as the commit info has them: `{"cluster:topic:0": [0, 10]}`.
+pub type RangesInfo = BTreeMap<String, (i64, i64)>;
+
+pub fn read_ranges(ranges: &RangesInfo) -> Result<Ranges, String> {
     let range = |(log, (start, end)): (&String, &(i64, i64))| {
         let log: LogPartition = log.parse().map_err(|error| format!("{error}"))?;
         if !(0 <= *start && start <= end) {
-            return Err(format!("the range [{start}, {end}] of {log} is none"));
+            return Err(format!("[{start}, {end}] of {log} is not a valid range"));
         }
         Ok((log, OffsetRange::new(*start, *end)))
     };
-    spans.iter().map(range).collect()
+    ranges.iter().map(range).collect()
 }
 
 #[derive(Deserialize)]
@@ -152,7 +163,7 @@ struct MetaLine {
     id: String,
 }
 
-/// Delta's statistics, as far as they count rows and tell coordinates.
+/// The part of Delta's statistics with the row count, partitions and offsets.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Stats {
@@ -172,30 +183,30 @@ struct Bounds {
     _others: BTreeMap<String, IgnoredAny>,
 }
 
-/// The number of rows that a file's statistics tell, and their lowest and highest partition and offset.
-fn counted(stats: Option<&str>) -> (Option<u64>, Option<[(i64, i64); 2]>) {
+/// The row count in a file's statistics, and the lowest and highest partition and offset.
+fn read_stats(stats: Option<&str>) -> (Option<u64>, Option<[(i64, i64); 2]>) {
     let stats: Stats = stats.and_then(|stats| serde_json::from_str(stats).ok()).unwrap_or_default();
     let (min, max) = (&stats.min_values, &stats.max_values);
     let both = |low: Option<i64>, high: Option<i64>| Some((low?, high?));
-    let holds = both(min.partition, max.partition).zip(both(min.offset, max.offset));
-    (stats.num_records, holds.map(|(partitions, offsets)| [partitions, offsets]))
+    let bounds = both(min.partition, max.partition).zip(both(min.offset, max.offset));
+    (stats.num_records, bounds.map(|(partitions, offsets)| [partitions, offsets]))
 }
 
-/// The number of rows that a file's statistics tell.
+/// The row count in a file's statistics.
 pub(super) fn rows_of(stats: Option<&str>) -> Option<u64> {
-    counted(stats).0
+    read_stats(stats).0
 }
 
 impl Entry {
-    /// Reads an entry: one action in a line.
+    /// Reads an entry, which has one JSON action per line.
     pub fn parse(version: u64, text: &[u8]) -> Result<Self, String> {
         let mut entry = Self { version, ..Self::default() };
         for line in text.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
             let line: Line =
                 serde_json::from_slice(line).map_err(|error| format!("the entry cannot be read: {error}"))?;
             if let Some(AddLine { path, stats, data_change }) = line.add {
-                let (rows, holds) = counted(stats.as_deref());
-                entry.adds.push(Added { path, rows, data_change, holds });
+                let (rows, bounds) = read_stats(stats.as_deref());
+                entry.adds.push(Added { path, rows, data_change, bounds });
             }
             if let Some(RemoveLine { path, data_change }) = line.remove {
                 entry.removes.push(Removed { path, data_change });

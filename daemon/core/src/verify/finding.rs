@@ -1,197 +1,119 @@
-//! What does not hold, and where.
+//! A finding: a problem, and its position in a table's log.
 
 use std::fmt;
 
 use serde::Serialize;
 
-use crate::account::Counts;
+use crate::counts::Counts;
 use crate::offsets::{LogPartition, OffsetRange};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// Worth knowing; the sums hold.
+    /// Worth knowing; no data is wrong.
     Notice,
-    /// Something is lost, twice, or cannot be proven.
+    /// Data is lost, duplicated, or cannot be verified.
     Error,
 }
 
-/// Where in a table's log, and in which offsets, as far as it can be told.
+/// The position of a finding: the version of the table, the log partition and the offsets, as far as known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct LogPosition {
     pub version: Option<u64>,
-    pub log: Option<LogPartition>,
+    pub partition: Option<LogPartition>,
     pub offsets: Option<OffsetRange>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
     pub table: String,
-    pub place: Place,
+    pub position: LogPosition,
     pub problem: Problem,
 }
 
-/// What one can find. The fields are for machines; [`Problem::tell`] is for people.
+/// What verification can find. The fields are for machines; [`Problem::explain`] is for people.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Problem {
-    /// Entries are not in the log, and those before and behind them are.
-    LostEntries {
-        first: u64,
-        last: u64,
-    },
+    /// Entries are missing in the log between existing ones.
+    LostEntries { first: u64, last: u64 },
     /// An entry or a checkpoint cannot be read.
-    Unreadable {
-        why: String,
-    },
-    /// A commit changed rows, and is none of silverd's.
-    Stranger {
-        added: u64,
-        removed: u64,
-    },
-    /// A file was added without its number of rows.
-    Uncounted {
-        file: String,
-    },
-    /// A file was added that is there, or removed that is not.
-    FileTwice {
-        file: String,
-        added: bool,
-    },
-    /// Offsets that an earlier commit has covered.
-    Overlap {
-        expected: i64,
-    },
+    Unreadable { why: String },
+    /// A commit of another writer changed rows.
+    ForeignCommit { added: u64, removed: u64 },
+    /// A file was added without its row count.
+    NoRowCount { file: String },
+    /// A file was added although it exists (`added`), or removed although it does not.
+    FileMismatch { file: String, added: bool },
+    /// Offsets that an earlier commit covers.
+    Overlap { expected: i64 },
     /// Offsets that no commit covers.
-    Gap {
-        expected: i64,
-    },
-    /// The same in Bronze, where Kafka may have had them no longer.
-    Skipped {
-        expected: i64,
-    },
-    /// The application id and the range do not end alike.
-    Progress {
-        app_id: String,
-        expected: Option<i64>,
-        found: Option<i64>,
-    },
-    /// A file's statistics name offsets that its commit does not cover.
-    Outside {
-        file: String,
-    },
+    Gap { expected: i64 },
+    /// The same in Bronze, where Kafka may have deleted them before they were read.
+    Skipped { expected: i64 },
+    /// A `txn` is not set to the end of its range.
+    TxnMismatch { app_id: String, expected: Option<i64>, found: Option<i64> },
+    /// A file has rows of offsets that its commit does not cover.
+    OutsideRanges { file: String },
     /// A commit counts more events than it covers offsets.
-    MoreThanOffsets {
-        events: u64,
-        offsets: i64,
-    },
-    /// Bronze counts other events than it added rows.
-    Events {
-        counted: u64,
-        added: u64,
-    },
-    NotConserved {
-        counts: Counts,
-    },
-    /// A Silver commit counts other rows than it added.
-    Rows {
-        counted: u64,
-        added: u64,
-    },
-    /// Counted rejects or late events, and those in the announced file, differ.
-    Announced {
-        what: &'static str,
-        counted: u64,
-        announced: Option<u64>,
-    },
-    /// Announcements are numbered one by one.
-    Number {
-        app_id: &'static str,
-        expected: Option<i64>,
-        found: Option<i64>,
-    },
-    /// A correction's rows do not add up.
-    Correction {
-        counted: u64,
-        kept: u64,
-        added: u64,
-        removed: u64,
-        gone: u64,
-    },
-    /// Rows of the live files, and those that the commits account for, differ.
-    Total {
-        accounted: i128,
-        live: u64,
-    },
-    /// A checkpoint says other than the commits before it.
-    Checkpoint {
-        what: &'static str,
-        expected: String,
-        found: String,
-    },
-    /// A Silver table has come further than Bronze.
-    AheadOfBronze {
-        end: i64,
-        bronze: Option<i64>,
-    },
+    MoreEventsThanOffsets { events: u64, offsets: i64 },
+    /// A Bronze commit counts a different number of events than it adds rows.
+    Events { counted: u64, added: u64 },
+    /// The outcomes of a commit do not add up to its events.
+    NotConserved { counts: Counts },
+    /// A commit counts a different number of rows than it adds.
+    Rows { counted: u64, added: u64 },
+    /// A commit counts a different number of rejects or late events than it announces.
+    AnnouncedRows { what: &'static str, counted: u64, announced: Option<u64> },
+    /// A sequence number does not follow the one before it.
+    SequenceNumber { app_id: &'static str, expected: Option<i64>, found: Option<i64> },
+    /// The rows of a correction do not add up.
+    Correction { counted: u64, kept: u64, added: u64, removed: u64, removed_from_files: u64 },
+    /// The live files have a different number of rows than all commits account for.
+    Total { accounted: i128, live: u64 },
+    /// A checkpoint differs from the entries before it.
+    Checkpoint { what: &'static str, expected: String, found: String },
+    /// A Silver table has offsets that Bronze lacks.
+    AheadOfBronze { end: i64, bronze: Option<i64> },
     /// A Silver table counts more events than Bronze has.
-    MoreEvents {
-        events: u64,
-        bronze: u64,
-    },
-    /// What a Silver table announced is not in the side table.
-    Unsettled {
-        side: &'static str,
-        first: i64,
-        last: i64,
-        rows: u64,
-    },
-    /// The same, and the next start brings it there.
-    Pending {
-        side: &'static str,
-        rows: u64,
-    },
-    /// A side table has another file, or other rows, than were announced.
-    OtherFile {
-        side: &'static str,
-        number: i64,
-        announced: u64,
-        found: u64,
-    },
-    /// Rows in a side table of a Silver table that is not in pipeline.toml, or was made anew.
-    Former {
-        side: &'static str,
-        of: String,
-        rows: u64,
-    },
-    /// Rows that the plugin makes of Bronze, and those that stand in the table, differ.
+    MoreEventsThanBronze { events: u64, bronze: u64 },
+    /// Announced rows are not in the side output.
+    NotPublished { side: &'static str, first: i64, last: i64, rows: u64 },
+    /// The last announced file is not in the side output yet; silverd will publish it.
+    Pending { side: &'static str, rows: u64 },
+    /// The side output has another file, or another number of rows, than announced.
+    DifferentFile { side: &'static str, number: i64, announced: u64, found: u64 },
+    /// The side output has rows of a Silver table that is not in pipeline.toml, or was replaced by a new one.
+    FormerTable { side: &'static str, of: String, rows: u64 },
+    /// The rows of the table differ from those that the plugin derives from Bronze.
     Content {
         missing: u64,
         unexpected: u64,
         changed: u64,
+        /// Blocks of rows that differ, and how many of them were compared row by row.
         blocks: usize,
-        looked_into: usize,
+        compared: usize,
         examples: Vec<String>,
     },
-    /// Events that the plugin rejects, and those in the quarantine, differ.
-    Rejects {
-        missing: u64,
-        unexpected: u64,
-        other_code: u64,
-        examples: Vec<String>,
-    },
-    /// Offsets that were judged by other plugins than those at hand.
-    NotCompared {
-        digest: String,
-        offsets: i64,
-        why: String,
-    },
+    /// The quarantine differs from the events that the plugin rejects.
+    Rejects { missing: u64, unexpected: u64, other_code: u64, examples: Vec<String> },
+    /// Offsets that could not be compared, because their plugin is not available.
+    NotCompared { digest: Option<String>, offsets: i64, reason: NotComparedReason },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NotComparedReason {
+    /// silverd no longer has the plugin.
+    PluginMissing,
+    /// One of several plugins wrote the rows, or the commit is no longer in the log.
+    WriterUnknown,
 }
 
 impl Problem {
     pub fn severity(&self) -> Severity {
         match self {
-            Self::Skipped { .. } | Self::Pending { .. } | Self::Former { .. } | Self::NotCompared { .. } => {
+            Self::Skipped { .. } | Self::Pending { .. } | Self::FormerTable { .. } | Self::NotCompared { .. } => {
                 Severity::Notice
             }
             _ => Severity::Error,
@@ -199,13 +121,13 @@ impl Problem {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for LogPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(version) = self.version {
             write!(f, ", version {version}")?;
         }
-        if let Some(log) = &self.log {
-            write!(f, ", {log}")?;
+        if let Some(partition) = &self.partition {
+            write!(f, ", {partition}")?;
         }
         match self.offsets {
             Some(offsets) => write!(f, ", offsets {offsets}"),
@@ -214,7 +136,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// The findings of a table: the first ones, and how many there were.
+/// The findings of a table: the first ones, and how many there are.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     pub table: String,
@@ -223,28 +145,30 @@ pub struct Findings {
     pub notices: usize,
 }
 
-/// So many findings of a table are kept; a log that is torn in one place is often torn in many.
+/// The most findings that are kept per table: a damaged log often has very many.
 const FINDINGS_MAX: usize = 100;
 
 impl Findings {
-    pub fn of(table: impl Into<String>) -> Self {
+    pub fn new(table: impl Into<String>) -> Self {
         Self { table: table.into(), ..Self::default() }
     }
 
-    pub fn add(&mut self, place: Place, problem: Problem) {
+    pub fn add(&mut self, position: LogPosition, problem: Problem) {
         match problem.severity() {
             Severity::Error => self.errors += 1,
             Severity::Notice => self.notices += 1,
         }
         if self.list.len() < FINDINGS_MAX {
-            self.list.push(Finding { table: self.table.clone(), place, problem });
+            self.list.push(Finding { table: self.table.clone(), position, problem });
         }
     }
 
+    /// Adds a problem of one version.
     pub fn at(&mut self, version: u64, problem: Problem) {
-        self.add(Place { version: Some(version), ..Place::default() }, problem);
+        self.add(LogPosition { version: Some(version), ..LogPosition::default() }, problem);
     }
 
+    /// How many findings were not kept.
     pub fn left_out(&self) -> usize {
         self.errors + self.notices - self.list.len()
     }

@@ -1,54 +1,55 @@
-//! A Silver table's log: every range once, every event with one fate, every row accounted for.
+//! Verifies a Silver table: every range once, one outcome per event, every row accounted for.
 
 use serde::Deserialize;
 
-use super::Proof;
-use super::bronze::Bronze;
-use super::entry::{Correction, Entry, SilverInfo, ranges_of};
-use super::finding::{Place, Problem};
-use super::judges::{Judge, Judges};
-use super::ledger::{Ledger, Moved, State};
+use super::attribution::{Attribution, Writer};
+use super::bronze::BronzeVerifier;
+use super::entry::{Correction, Entry, SilverInfo, read_ranges};
+use super::finding::{LogPosition, Problem};
+use super::ledger::{Ledger, RowChange};
 use super::progress::Progress;
-use super::side::{Announcements, SideKind};
-use crate::account::Counts;
+use super::side_output::{Announcements, SideOutputKind};
+use super::state::TableState;
+use super::verifier::Verifier;
+use crate::counts::Counts;
 use crate::offsets::{LogPartition, OffsetRange, Offsets, Ranges, missing};
 
-/// The proof of a Silver table, as far as its entries have been taken in.
-pub struct Silver {
+pub struct SilverVerifier {
     ledger: Ledger,
     progress: Progress,
     counts: Counts,
     corrections: Corrections,
     announcements: [Announcements; 2],
-    judges: Judges,
-    cuts: Cuts,
+    attribution: Attribution,
+    commit_ranges: CommitRanges,
 }
 
-/// The application id under which a Silver table numbers its corrections.
+/// The application id with the number of the last correction.
 const CORRECTIONS: &str = "silverd-corrections";
 
-/// What corrections did, all in all.
+/// The sum over all corrections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Corrections {
     pub commits: u64,
-    /// They are numbered one by one.
+    /// The number of the last correction.
     last: i64,
     pub quarantined: u64,
-    /// Of the events that were judged anew.
+    /// The outcomes of the events that were processed again.
     pub counts: Counts,
     pub added: u64,
     pub removed: u64,
 }
 
-/// How the table's offsets were cut into commits: for each commit and log partition, where its range ended.
+/// The ranges of all progress commits, stored compactly.
 #[derive(Default)]
-pub struct Cuts {
+pub struct CommitRanges {
     logs: Vec<LogPartition>,
+    /// The number of the commit, the index of the log partition, and the end of the range.
     ends: Vec<(u32, u16, i64)>,
     commits: u32,
 }
 
-impl Cuts {
+impl CommitRanges {
     fn add(&mut self, ranges: &Ranges) {
         for (log, range) in ranges.iter() {
             let at = self.logs.iter().position(|known| known == log).unwrap_or_else(|| {
@@ -61,7 +62,7 @@ impl Cuts {
     }
 
     /// The ranges of each commit, in order.
-    pub fn ranges(&self) -> impl Iterator<Item = Ranges> {
+    pub fn iter(&self) -> impl Iterator<Item = Ranges> {
         let mut next = vec![0; self.logs.len()];
         self.ends.chunk_by(|a, b| a.0 == b.0).map(move |commit| {
             let range = |(_, log, end): &(u32, u16, i64)| {
@@ -73,39 +74,41 @@ impl Cuts {
     }
 }
 
-/// A commit of silverd, its ranges read.
-enum Said {
+/// The parsed info of a commit of silverd.
+enum CommitInfo {
     Progress(Ranges, Counts, SilverInfo),
     Correction(Ranges, Correction, SilverInfo),
 }
 
-impl Proof for Silver {
-    fn begin(&mut self, state: State) {
-        self.progress.begin(state.txns());
-        let gone = self.progress.next.iter().map(|(log, next)| (log.clone(), OffsetRange::new(0, *next)));
-        self.judges.advance(&gone.collect(), Judge::Mixed);
-        self.cuts.add(&self.judges.iter().map(|(log, range, _)| (log.clone(), range)).collect());
+impl Verifier for SilverVerifier {
+    fn start_at(&mut self, checkpoint: TableState) {
+        self.progress.start_at(checkpoint.txns());
+        let before = self.progress.next.iter().map(|(log, next)| (log.clone(), OffsetRange::new(0, *next)));
+        self.attribution.extend(&before.collect(), Writer::Mixed);
+        self.commit_ranges.add(&self.attribution.iter().map(|(log, range, _)| (log.clone(), range)).collect());
         for announcements in &mut self.announcements {
-            announcements.begin(&state);
+            announcements.start_at(&checkpoint);
         }
-        self.corrections.last = state.version_of(CORRECTIONS).unwrap_or(0);
-        self.ledger.begin(state);
+        self.corrections.last = checkpoint.txn(CORRECTIONS).unwrap_or(0);
+        self.ledger.start_at(checkpoint);
     }
 
-    fn take(&mut self, entry: &Entry) {
-        let moved = self.ledger.enter(entry);
+    fn apply(&mut self, entry: &Entry) {
+        let change = self.ledger.apply(entry);
         if entry.info.get("ranges").is_none() && entry.info.get("correction").is_none() {
-            return self.ledger.stranger(entry, moved);
+            return self.ledger.check_foreign_commit(entry, change);
         }
-        let said = SilverInfo::deserialize(&entry.info).map_err(|error| error.to_string()).and_then(said);
-        match said {
-            Ok(Said::Progress(ranges, counts, info)) => self.advanced(entry, moved, &ranges, counts, &info),
-            Ok(Said::Correction(ranges, correction, info)) => {
-                let digest = info.plugin.as_ref().map_or("", |plugin| &plugin.digest);
-                self.judges.correct(&correction.kind, &ranges, digest, correction.days.is_some());
-                self.corrected(entry, moved, &correction, &info);
+        let info = SilverInfo::deserialize(&entry.info).map_err(|error| error.to_string()).and_then(commit_info);
+        match info {
+            Ok(CommitInfo::Progress(ranges, counts, info)) => {
+                self.check_progress(entry, change, &ranges, counts, &info)
             }
-            Err(why) => self.ledger.garbled(entry.version, why),
+            Ok(CommitInfo::Correction(ranges, correction, info)) => {
+                let digest = info.plugin.as_ref().map_or("", |plugin| &plugin.digest);
+                self.attribution.correct(correction.kind, &ranges, digest, correction.days.is_some());
+                self.check_correction(entry, change, &correction, &info);
+            }
+            Err(why) => self.ledger.report_unreadable_info(entry.version, why),
         }
     }
 
@@ -118,37 +121,37 @@ impl Proof for Silver {
     }
 }
 
-impl Silver {
+impl SilverVerifier {
     pub fn new(table: &str) -> Self {
         Self {
             ledger: Ledger::new(table),
             progress: Progress::default(),
             counts: Counts::default(),
             corrections: Corrections::default(),
-            judges: Judges::default(),
-            cuts: Cuts::default(),
-            announcements: [Announcements::of(&SideKind::QUARANTINE), Announcements::of(&SideKind::LATE)],
+            attribution: Attribution::default(),
+            commit_ranges: CommitRanges::default(),
+            announcements: [Announcements::new(&SideOutputKind::QUARANTINE), Announcements::new(&SideOutputKind::LATE)],
         }
     }
 
-    fn advanced(&mut self, entry: &Entry, moved: Moved, ranges: &Ranges, counts: Counts, info: &SilverInfo) {
+    fn check_progress(&mut self, entry: &Entry, change: RowChange, ranges: &Ranges, counts: Counts, info: &SilverInfo) {
         let findings = &mut self.ledger.findings;
-        self.progress.take(entry, ranges, counts.events, |expected| Problem::Gap { expected }, findings);
+        self.progress.apply(entry, ranges, counts.events, |expected| Problem::Gap { expected }, findings);
         if !counts.conserved() {
             findings.at(entry.version, Problem::NotConserved { counts });
         }
-        if counts.rows != moved.added || moved.removed > 0 {
-            findings.at(entry.version, Problem::Rows { counted: counts.rows, added: moved.added });
+        if counts.rows != change.added || change.removed > 0 {
+            findings.at(entry.version, Problem::Rows { counted: counts.rows, added: change.added });
         }
-        self.announced(entry, counts, info);
-        let id = self.judges.id(info.plugin.as_ref().map_or("", |plugin| &plugin.digest));
-        self.judges.advance(ranges, Judge::Plugin { id, replayed: false });
-        self.cuts.add(ranges);
+        self.check_announcements(entry, counts, info);
+        let id = self.attribution.id(info.plugin.as_ref().map_or("", |plugin| &plugin.digest));
+        self.attribution.extend(ranges, Writer::Plugin { id, replayed: false });
+        self.commit_ranges.add(ranges);
         self.ledger.accounted += i128::from(counts.rows);
         self.counts += counts;
     }
 
-    fn corrected(&mut self, entry: &Entry, moved: Moved, correction: &Correction, info: &SilverInfo) {
+    fn check_correction(&mut self, entry: &Entry, change: RowChange, correction: &Correction, info: &SilverInfo) {
         let findings = &mut self.ledger.findings;
         let Correction { counts, kept, removed, quarantined, .. } = *correction;
         if !counts.conserved() || quarantined > counts.rejected {
@@ -156,59 +159,60 @@ impl Silver {
         }
         let (expected, found) = (Some(self.corrections.last + 1), entry.txn(CORRECTIONS));
         if found != expected {
-            findings.at(entry.version, Problem::Number { app_id: CORRECTIONS, expected, found });
+            findings.at(entry.version, Problem::SequenceNumber { app_id: CORRECTIONS, expected, found });
         }
-        if moved.added != counts.rows + kept || moved.removed != removed {
-            let (added, gone) = (moved.added, moved.removed);
-            let problem = Problem::Correction { counted: counts.rows, kept, added, removed, gone };
+        if change.added != counts.rows + kept || change.removed != removed {
+            let (added, removed_from_files) = (change.added, change.removed);
+            let problem = Problem::Correction { counted: counts.rows, kept, added, removed, removed_from_files };
             findings.at(entry.version, problem);
         }
         // A correction makes no progress.
-        self.progress.stays(entry, &Ranges::default(), findings);
-        self.announced(entry, Counts { rejected: quarantined, ..counts }, info);
+        self.progress.check_unchanged(entry, &Ranges::default(), findings);
+        self.check_announcements(entry, Counts { rejected: quarantined, ..counts }, info);
         self.ledger.accounted += i128::from(counts.rows + kept) - i128::from(removed);
         self.corrections.commits += 1;
         self.corrections.last = found.unwrap_or(self.corrections.last + 1);
         self.corrections.quarantined += quarantined;
         self.corrections.counts += counts;
-        self.corrections.added += moved.added;
-        self.corrections.removed += moved.removed;
+        self.corrections.added += change.added;
+        self.corrections.removed += change.removed;
     }
 
-    fn announced(&mut self, entry: &Entry, counts: Counts, info: &SilverInfo) {
+    fn check_announcements(&mut self, entry: &Entry, counts: Counts, info: &SilverInfo) {
         let findings = &mut self.ledger.findings;
         let [rejects, late] = &mut self.announcements;
-        rejects.take(entry, counts.rejected, info.rejects.as_ref(), findings);
-        late.take(entry, counts.late, info.late.as_ref(), findings);
+        rejects.apply(entry, counts.rejected, info.rejects.as_ref(), findings);
+        late.apply(entry, counts.late, info.late.as_ref(), findings);
     }
 
-    /// Holds the sum over all commits, and the ranges against Bronze's. Silver's log must have been read before Bronze's.
-    pub fn finish(&mut self, bronze: &Bronze) {
+    /// Checks the sum over all commits, and compares the ranges with Bronze. The log of Bronze must have been read
+    /// later than this one: it only grows.
+    pub fn finish(&mut self, bronze: &BronzeVerifier) {
         for (log, next) in &self.progress.next {
             let (end, first) = (bronze.next().get(log).copied(), bronze.first().get(log).copied());
-            let place = |start: i64, end: i64| {
+            let position = |start: i64, end: i64| {
                 let offsets = (start < end).then(|| OffsetRange::new(start, end));
-                Place { version: None, log: Some(log.clone()), offsets }
+                LogPosition { version: None, partition: Some(log.clone()), offsets }
             };
             if end.is_none_or(|end| end < *next) {
                 let problem = Problem::AheadOfBronze { end: *next, bronze: end };
-                self.ledger.findings.add(place(end.unwrap_or(0), *next), problem);
+                self.ledger.findings.add(position(end.unwrap_or(0), *next), problem);
             }
-            let begun = self.progress.first.get(log).copied().unwrap_or(0);
-            if let Some(expected) = first.filter(|first| *first < begun) {
-                self.ledger.findings.add(place(expected, begun), Problem::Gap { expected });
+            let start = self.progress.first.get(log).copied().unwrap_or(0);
+            if let Some(expected) = first.filter(|first| *first < start) {
+                self.ledger.findings.add(position(expected, start), Problem::Gap { expected });
             }
         }
-        let whole = self.ledger.findings.errors == 0 && bronze.findings().errors == 0;
-        if whole && self.counts.events > bronze.events() {
-            let problem = Problem::MoreEvents { events: self.counts.events, bronze: bronze.events() };
-            self.ledger.findings.add(Place::default(), problem);
+        let is_complete = self.ledger.findings.errors == 0 && bronze.findings().errors == 0;
+        if is_complete && self.counts.events > bronze.events() {
+            let problem = Problem::MoreEventsThanBronze { events: self.counts.events, bronze: bronze.events() };
+            self.ledger.findings.add(LogPosition::default(), problem);
         }
-        self.ledger.total();
+        self.ledger.check_total();
     }
 
-    /// Offsets that Bronze has, and this table has not come to.
-    pub fn lag(&self, bronze: &Bronze) -> i64 {
+    /// The number of offsets that Bronze has and this table does not have yet.
+    pub fn lag(&self, bronze: &BronzeVerifier) -> i64 {
         missing(&self.progress.next, bronze.next())
             .iter()
             .map(|(log, range)| {
@@ -218,7 +222,7 @@ impl Silver {
             .sum()
     }
 
-    /// Of the progress commits: each event as it was judged when it came.
+    /// The outcomes of all progress commits: those of the events when they arrived.
     pub fn counts(&self) -> Counts {
         self.counts
     }
@@ -240,27 +244,27 @@ impl Silver {
         self.ledger.state.table_id.as_deref().unwrap_or_default()
     }
 
-    /// Who judged the offsets last.
-    pub fn judges(&self) -> &Judges {
-        &self.judges
+    /// Which plugin wrote the rows of which offsets.
+    pub fn attribution(&self) -> &Attribution {
+        &self.attribution
     }
 
-    pub fn cuts(&self) -> &Cuts {
-        &self.cuts
+    pub fn commit_ranges(&self) -> &CommitRanges {
+        &self.commit_ranges
     }
 
-    /// What was announced to a side table.
-    pub fn announcements(&self, kind: &SideKind) -> &Announcements {
+    /// The announcements to a side output.
+    pub fn announcements(&self, kind: &SideOutputKind) -> &Announcements {
         let [rejects, late] = &self.announcements;
-        if *kind == SideKind::QUARANTINE { rejects } else { late }
+        if *kind == SideOutputKind::QUARANTINE { rejects } else { late }
     }
 }
 
-fn said(mut info: SilverInfo) -> Result<Said, String> {
+fn commit_info(mut info: SilverInfo) -> Result<CommitInfo, String> {
     if let Some(correction) = info.correction.take() {
-        return Ok(Said::Correction(ranges_of(&correction.ranges)?, correction, info));
+        return Ok(CommitInfo::Correction(read_ranges(&correction.ranges)?, correction, info));
     }
-    let ranges = ranges_of(info.ranges.as_ref().ok_or("it has no `ranges`")?)?;
+    let ranges = read_ranges(info.ranges.as_ref().ok_or("it has no `ranges`")?)?;
     let counts = info.counts.ok_or("it has no `counts`")?;
-    Ok(Said::Progress(ranges, counts, info))
+    Ok(CommitInfo::Progress(ranges, counts, info))
 }

@@ -1,10 +1,10 @@
-//! Logs in the words of Delta, cut and spoilt at will.
+//! Verification of generated Delta logs, valid and damaged.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::account::Counts;
+use crate::counts::Counts;
 
 /// A table's log as lines of JSON, one vector for each version.
 type Log = Vec<Vec<Value>>;
@@ -16,8 +16,8 @@ fn created(id: &str) -> Vec<Value> {
     vec![json!({ "metaData": { "id": id } }), json!({ "protocol": { "minReaderVersion": 1 } })]
 }
 
-fn add(path: &str, rows: u64, holds: Option<[(i64, i64); 2]>) -> Value {
-    let stats = match holds {
+fn add(path: &str, rows: u64, bounds: Option<[(i64, i64); 2]>) -> Value {
+    let stats = match bounds {
         Some([partitions, offsets]) => json!({
             "numRecords": rows,
             "minValues": { "_partition": partitions.0, "_offset": offsets.0, "event_id": "a" },
@@ -36,34 +36,34 @@ fn txn(id: &str, version: i64) -> Value {
     json!({ "txn": { "appId": id, "version": version } })
 }
 
-/// What a commit covers of the two partitions.
-type Cut = [(i64, i64); 2];
+/// The offsets that a commit covers, of two partitions.
+type Commit = [(i64, i64); 2];
 
-fn ranges(cut: Cut) -> Value {
-    let covered = cut.iter().enumerate().filter(|(_, (start, end))| start < end);
+fn ranges(commit: Commit) -> Value {
+    let covered = commit.iter().enumerate().filter(|(_, (start, end))| start < end);
     covered.map(|(at, (start, end))| (APP[at]["silverd:".len()..].to_owned(), json!([start, end]))).collect()
 }
 
-fn progress(cut: Cut) -> Vec<Value> {
-    cut.iter().enumerate().filter(|(_, (start, end))| start < end).map(|(at, (_, end))| txn(APP[at], *end)).collect()
+fn progress(commit: Commit) -> Vec<Value> {
+    commit.iter().enumerate().filter(|(_, (start, end))| start < end).map(|(at, (_, end))| txn(APP[at], *end)).collect()
 }
 
-fn holds(cut: Cut) -> Option<[(i64, i64); 2]> {
-    let covered: Vec<_> = cut.iter().enumerate().filter(|(_, (start, end))| start < end).collect();
+fn bounds(commit: Commit) -> Option<[(i64, i64); 2]> {
+    let covered: Vec<_> = commit.iter().enumerate().filter(|(_, (start, end))| start < end).collect();
     let (first, last) = (covered.first()?.0 as i64, covered.last()?.0 as i64);
     let start = covered.iter().map(|(_, range)| range.0).min()?;
     let end = covered.iter().map(|(_, range)| range.1).max()?;
     Some([(first, last), (start, end - 1)])
 }
 
-fn events(cut: Cut) -> u64 {
-    cut.iter().map(|(start, end)| (end - start) as u64).sum()
+fn events(commit: Commit) -> u64 {
+    commit.iter().map(|(start, end)| (end - start) as u64).sum()
 }
 
-/// Fates that are the offsets' own: of ten, one is dropped, one rejected, one a duplicate, and one gives two rows.
-fn fates(cut: Cut) -> Counts {
+/// Outcomes that depend on the offset: of ten, one is dropped, one rejected, one a duplicate, and one has two rows.
+fn outcomes(commit: Commit) -> Counts {
     let mut counts = Counts::default();
-    for offset in cut.iter().flat_map(|(start, end)| *start..*end) {
+    for offset in commit.iter().flat_map(|(start, end)| *start..*end) {
         counts.events += 1;
         match offset % 10 {
             0 => counts.dropped += 1,
@@ -84,33 +84,33 @@ struct Logs {
     quarantine: Log,
 }
 
-/// The logs of tables that took the same offsets in other cuts.
-fn logs(bronze: &[Cut], silver: &[Cut]) -> Logs {
+/// The logs of tables whose commits cover the same offsets with different boundaries.
+fn logs(bronze: &[Commit], silver: &[Commit]) -> Logs {
     let mut logs =
         Logs { bronze: vec![created("b")], silver: vec![created("silver-id")], quarantine: vec![created("q")] };
-    for cut in bronze {
-        let mut entry = progress(*cut);
-        entry.push(info(json!({ "ranges": ranges(*cut), "events": events(*cut) })));
-        entry.push(add(&format!("b-{}", logs.bronze.len()), events(*cut), holds(*cut)));
+    for commit in bronze {
+        let mut entry = progress(*commit);
+        entry.push(info(json!({ "ranges": ranges(*commit), "events": events(*commit) })));
+        entry.push(add(&format!("b-{}", logs.bronze.len()), events(*commit), bounds(*commit)));
         logs.bronze.push(entry);
     }
-    for cut in silver {
-        let (counts, mut entry) = (fates(*cut), progress(*cut));
-        let mut said = json!({ "ranges": ranges(*cut), "counts": counts, "rejects": null,
+    for commit in silver {
+        let (counts, mut entry) = (outcomes(*commit), progress(*commit));
+        let mut silverd_info = json!({ "ranges": ranges(*commit), "counts": counts, "rejects": null,
             "plugin": { "interface": "i", "digest": "d" } });
         if counts.rejected > 0 {
             let (number, path) = (logs.quarantine.len() as i64, format!("q-{}", logs.quarantine.len()));
             entry.push(txn("silverd-rejects", number));
-            said["rejects"] = json!({ "path": path, "rows": counts.rejected, "size": 1 });
+            silverd_info["rejects"] = json!({ "path": path, "rows": counts.rejected, "size": 1 });
             logs.quarantine.push(vec![
                 txn(SIDE_APP, number),
                 info(json!({ "table": "page_view", "rejected": counts.rejected })),
                 add(&path, counts.rejected, None),
             ]);
         }
-        entry.push(info(said));
+        entry.push(info(silverd_info));
         if counts.rows > 0 {
-            entry.push(add(&format!("s-{}", logs.silver.len()), counts.rows, holds(*cut)));
+            entry.push(add(&format!("s-{}", logs.silver.len()), counts.rows, bounds(*commit)));
         }
         logs.silver.push(entry);
     }
@@ -122,14 +122,19 @@ fn entries(log: &Log) -> Vec<Entry> {
     log.iter().enumerate().map(|(at, entry)| Entry::parse(at as u64, text(entry).as_bytes()).expect("JSON")).collect()
 }
 
+fn verifiers() -> (BronzeVerifier, SilverVerifier, SideOutputVerifier) {
+    let quarantine = SideOutputVerifier::new(&SideOutputKind::QUARANTINE);
+    (BronzeVerifier::new("bronze"), SilverVerifier::new("page_view"), quarantine)
+}
+
 fn verify_entries(bronze: &[Entry], silver: &[Entry], quarantine: &[Entry]) -> Vec<Finding> {
-    let (mut b, mut s, mut q) = (Bronze::new("bronze"), Silver::new("page_view"), Side::new(&SideKind::QUARANTINE));
-    silver.iter().for_each(|entry| s.take(entry));
-    quarantine.iter().for_each(|entry| q.take(entry));
-    bronze.iter().for_each(|entry| b.take(entry));
+    let (mut b, mut s, mut q) = verifiers();
+    silver.iter().for_each(|entry| s.apply(entry));
+    quarantine.iter().for_each(|entry| q.apply(entry));
+    bronze.iter().for_each(|entry| b.apply(entry));
     b.finish();
     s.finish(&b);
-    q.settle(s.id(), s.announcements(&SideKind::QUARANTINE), false);
+    q.check_announcements(s.id(), s.announcements(&SideOutputKind::QUARANTINE), false);
     q.finish(Some(&[s.id().to_owned()]));
     [b.findings().list.clone(), s.findings().list.clone(), q.findings().list.clone()].concat()
 }
@@ -138,74 +143,76 @@ fn verify(logs: &Logs) -> Vec<Finding> {
     verify_entries(&entries(&logs.bronze), &entries(&logs.silver), &entries(&logs.quarantine))
 }
 
-/// Cuts `total` offsets of each partition into commits, at random.
-fn cuts(steps: &[(u8, u8)]) -> Vec<Cut> {
+/// Commits of this many offsets of each partition.
+fn commits(steps: &[(u8, u8)]) -> Vec<Commit> {
     let mut next = (0, 0);
-    let mut cuts = Vec::new();
+    let mut commits = Vec::new();
     for (first, second) in steps {
         let end = (next.0 + i64::from(*first), next.1 + i64::from(*second));
         if end != next {
-            cuts.push([(next.0, end.0), (next.1, end.1)]);
+            commits.push([(next.0, end.0), (next.1, end.1)]);
         }
         next = end;
     }
-    cuts
+    commits
 }
 
-/// The same offsets, cut elsewhere: each new commit takes what two old ones took, or half of one.
-fn recut(cuts: &[Cut], merge: &[bool]) -> Vec<Cut> {
-    let mut again: Vec<Cut> = Vec::new();
-    for (at, cut) in cuts.iter().enumerate() {
-        match again.last_mut() {
+/// The same offsets in other commits: some commits are merged with the one before.
+fn merged(commits: &[Commit], merge: &[bool]) -> Vec<Commit> {
+    let mut merged: Vec<Commit> = Vec::new();
+    for (at, commit) in commits.iter().enumerate() {
+        match merged.last_mut() {
             Some(last) if merge[at % merge.len()] => {
                 for partition in 0..2 {
-                    last[partition].1 = cut[partition].1;
+                    last[partition].1 = commit[partition].1;
                 }
             }
-            _ => again.push(*cut),
+            _ => merged.push(*commit),
         }
     }
-    again
+    merged
 }
 
-/// The places (JSON pointers) of all numbers that must not be other than they are.
-fn numbers(value: &Value, place: String, found: &mut Vec<String>) {
+/// The JSON pointers of all numbers that verification must check.
+fn numbers(value: &Value, pointer: String, found: &mut Vec<String>) {
     match value {
-        Value::Number(_) => found.push(place),
+        Value::Number(_) => found.push(pointer),
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(at, item)| numbers(item, format!("{place}/{at}"), found));
+            items.iter().enumerate().for_each(|(at, item)| numbers(item, format!("{pointer}/{at}"), found));
         }
         Value::Object(fields) => {
             let counted = fields.iter().filter(|(name, _)| *name != "size" && *name != "add");
-            counted.for_each(|(name, item)| numbers(item, format!("{place}/{name}"), found));
+            counted.for_each(|(name, item)| numbers(item, format!("{pointer}/{name}"), found));
         }
         _ => {}
     }
 }
 
 fn steps() -> impl Strategy<Value = Vec<(u8, u8)>> {
-    prop::collection::vec((0u8..40, 0u8..40), 3..12).prop_filter("some commits", |steps| cuts(steps).len() >= 3)
+    prop::collection::vec((0u8..40, 0u8..40), 3..12).prop_filter("some commits", |steps| commits(steps).len() >= 3)
 }
 
 proptest! {
     #[test]
-    fn any_cut_verifies(steps in steps(), merge in prop::collection::vec(any::<bool>(), 1..6), behind in 0usize..3) {
-        let bronze = cuts(&steps);
-        let mut silver = recut(&bronze, &merge);
+    fn any_valid_logs_have_no_findings(
+        steps in steps(), merge in prop::collection::vec(any::<bool>(), 1..6), behind in 0usize..3,
+    ) {
+        let bronze = commits(&steps);
+        let mut silver = merged(&bronze, &merge);
         silver.truncate(silver.len().saturating_sub(behind));
         prop_assert_eq!(verify(&logs(&bronze, &silver)), []);
     }
 
     #[test]
-    fn any_number_that_is_changed_is_found(
+    fn a_changed_number_is_found(
         steps in steps(),
         table in 0usize..3,
         at in any::<prop::sample::Index>(),
         which in any::<prop::sample::Index>(),
         by in prop::sample::select(vec![-3i64, -1, 1, 7]),
     ) {
-        let cut = cuts(&steps);
-        let mut logs = logs(&cut, &cut);
+        let commits = commits(&steps);
+        let mut logs = logs(&commits, &commits);
         let log = [&mut logs.bronze, &mut logs.silver, &mut logs.quarantine][table].as_mut_slice();
         let mut found = Vec::new();
         if log.len() > 1 {
@@ -220,23 +227,23 @@ proptest! {
     }
 
     #[test]
-    fn a_commit_that_is_dropped_or_doubled_is_found(
-        steps in steps(), table in 0usize..3, at in any::<prop::sample::Index>(), double in any::<bool>(),
+    fn a_lost_or_repeated_commit_is_found(
+        steps in steps(), table in 0usize..3, at in any::<prop::sample::Index>(), repeat in any::<bool>(),
     ) {
-        let cut = cuts(&steps);
-        let logs = logs(&cut, &cut);
+        let commits = commits(&steps);
+        let logs = logs(&commits, &commits);
         let mut all = [entries(&logs.bronze), entries(&logs.silver), entries(&logs.quarantine)];
         let entries = &mut all[table];
         if entries.len() > 2 {
-            // A last commit that is gone was never there; of Bronze, Silver misses it.
-            let last = usize::from(table != 0 && !double);
+            // A lost last commit cannot be noticed, except in Bronze: Silver is ahead of it then.
+            let last = usize::from(table != 0 && !repeat);
             let at = 1 + at.index(entries.len() - 1 - last);
-            if double {
+            if repeat {
                 entries.insert(at, entries[at].clone());
             } else {
                 entries.remove(at);
-                // Not only its version is missing.
             }
+            // Renumber the versions, so that there is no missing entry.
             for (version, entry) in entries.iter_mut().enumerate() {
                 entry.version = version as u64;
             }
@@ -247,87 +254,81 @@ proptest! {
 }
 
 fn simple() -> Logs {
-    let cut = [[(0, 20), (0, 10)], [(20, 40), (10, 10)], [(40, 45), (10, 30)]];
-    logs(&cut, &cut)
+    let commits = [[(0, 20), (0, 10)], [(20, 40), (10, 10)], [(40, 45), (10, 30)]];
+    logs(&commits, &commits)
 }
 
 #[track_caller]
-fn check(spoil: impl FnOnce(&mut Logs), expected: &[&str]) {
+fn check(damage: impl FnOnce(&mut Logs), expected: &[&str]) {
     let mut logs = simple();
-    spoil(&mut logs);
-    let told: Vec<_> = verify(&logs)
+    damage(&mut logs);
+    let found: Vec<_> = verify(&logs)
         .into_iter()
         .map(|finding| {
-            let told = finding.problem.tell();
-            assert!(!told.expected.is_empty() && !told.help.is_empty(), "{finding:?}");
-            format!("{}{}: {}; expected {}", finding.table, finding.place, told.found, told.expected)
+            let Explanation { found, expected, help, .. } = finding.problem.explain();
+            assert!(!expected.is_empty() && !help.is_empty(), "{finding:?}");
+            format!("{}{}: {found}; expected {expected}", finding.table, finding.position)
         })
         .collect();
-    assert_eq!(told, expected);
+    assert_eq!(found, expected);
 }
 
-fn of_info(log: &mut Log, version: usize) -> &mut Value {
+fn commit_info(log: &mut Log, version: usize) -> &mut Value {
     log[version].iter_mut().find_map(|line| line.get_mut("commitInfo")).expect("a commit's info")
 }
 
 #[test]
-fn what_does_not_hold_is_told() {
+fn findings_are_explained() {
     check(|_| {}, &[]);
     check(
-        |logs| of_info(&mut logs.silver, 2)["silverd"]["counts"]["dropped"] = json!(3),
-        &[
-            "page_view, version 2: 20 events; 14 with rows (16 rows, 0 late), 3 dropped, 2 duplicates, 2 rejected; expected \
-           events = with rows + dropped + duplicates + rejected; rows of each event with rows; late ones among them",
-        ],
+        |logs| commit_info(&mut logs.silver, 2)["silverd"]["counts"]["dropped"] = json!(3),
+        &["page_view, version 2: 20 events; 14 with rows (16 rows, 0 late), 3 dropped, 2 duplicates, 2 rejected; \
+             expected events = with rows + dropped + duplicates + rejected; rows ≥ with rows; late ≤ with rows"],
     );
     check(
-        |logs| of_info(&mut logs.silver, 2)["silverd"]["ranges"]["c:t:0"] = json!([22, 40]),
+        |logs| commit_info(&mut logs.silver, 2)["silverd"]["ranges"]["c:t:0"] = json!([22, 40]),
         &[
-            "page_view, version 2, c:t:0, offsets 20..22: offsets that no commit covers; expected a range that begins at 20",
+            "page_view, version 2, c:t:0, offsets 20..22: offsets that no commit covers; expected a range that starts \
+             at 20",
             "page_view, version 2: the commit counts 20 events; expected at most 18, the offsets that it covers",
-            "page_view, version 2, offsets 20..40: file s-2 has rows of these offsets; expected rows of the commit's own ranges",
+            "page_view, version 2, offsets 20..40: file s-2 has rows of these offsets; expected only rows of the \
+             commit's ranges",
         ],
     );
     check(
-        |logs| of_info(&mut logs.silver, 2)["silverd"]["ranges"]["c:t:0"] = json!([18, 40]),
-        &[
-            "page_view, version 2, c:t:0, offsets 18..20: offsets that an earlier commit has covered; expected a range that \
-           begins at 20",
-        ],
+        |logs| commit_info(&mut logs.silver, 2)["silverd"]["ranges"]["c:t:0"] = json!([18, 40]),
+        &["page_view, version 2, c:t:0, offsets 18..20: offsets that an earlier commit covers; expected a range that \
+             starts at 20"],
     );
     check(
-        |logs| of_info(&mut logs.bronze, 1)["silverd"]["events"] = json!(29),
+        |logs| commit_info(&mut logs.bronze, 1)["silverd"]["events"] = json!(29),
         &["bronze, version 1: the commit counts 29 events; expected 30, the rows of its files"],
     );
     check(
-        |logs| of_info(&mut logs.silver, 1)["silverd"]["counts"]["rows"] = json!(25),
+        |logs| commit_info(&mut logs.silver, 1)["silverd"]["counts"]["rows"] = json!(25),
         &["page_view, version 1: the commit counts 25 rows; expected 24, the rows of its files"],
     );
     check(
         |logs| logs.silver.push(vec![json!({ "remove": { "path": "s-1", "dataChange": true } })]),
-        &[
-            "page_view, version 4: a commit that is none of silverd's added 0 rows and removed 24; expected rows that silverd \
-           alone adds and removes (a compaction must say dataChange = false)",
-        ],
+        &["page_view, version 4: a commit of another writer added 0 rows and removed 24; expected only silverd adds \
+             and removes rows (a compaction must set dataChange = false)"],
     );
     check(
         |logs| drop(logs.quarantine.pop()),
-        &[
-            "quarantine: 3 rows of the announcements 3 to 3 are not in the quarantine table; expected every announced file in \
-           a commit of it",
-        ],
+        &["quarantine: 3 rows of the announcements 3 to 3 are not in the quarantine table; expected every announced \
+             file is in a commit of that table"],
     );
     check(
         |logs| drop(logs.bronze.pop()),
         &[
-            "page_view, c:t:0, offsets 40..45: the table has come to 45; expected at most 40, where Bronze ends",
-            "page_view, c:t:1, offsets 10..30: the table has come to 30; expected at most 10, where Bronze ends",
+            "page_view, c:t:0, offsets 40..45: the table's offsets end at 45; expected at most 40, the end of Bronze",
+            "page_view, c:t:1, offsets 10..30: the table's offsets end at 30; expected at most 10, the end of Bronze",
         ],
     );
 }
 
 #[test]
-fn an_entry_that_is_not_in_the_log_is_told() {
+fn a_missing_entry_is_found() {
     let logs = simple();
     let (bronze, mut silver, quarantine) = (entries(&logs.bronze), entries(&logs.silver), entries(&logs.quarantine));
     silver.remove(2);
@@ -336,7 +337,7 @@ fn an_entry_that_is_not_in_the_log_is_told() {
 }
 
 #[test]
-fn a_compaction_changes_no_rows() {
+fn a_compaction_must_not_change_rows() {
     let old = |path: &str| json!({ "remove": { "path": path, "dataChange": false } });
     let new = |rows| {
         let stats = json!({ "numRecords": rows }).to_string();
@@ -345,21 +346,19 @@ fn a_compaction_changes_no_rows() {
     check(|logs| logs.silver.push(vec![old("s-1"), old("s-2"), new(40)]), &[]);
     check(
         |logs| logs.silver.push(vec![old("s-1"), old("s-2"), new(39)]),
-        &[
-            "page_view, version 4: a commit that is none of silverd's added 39 rows and removed 40; expected rows that silverd \
-           alone adds and removes (a compaction must say dataChange = false)",
-        ],
+        &["page_view, version 4: a commit of another writer added 39 rows and removed 40; expected only silverd adds \
+             and removes rows (a compaction must set dataChange = false)"],
     );
 }
 
 #[test]
-fn a_correction_adds_up() {
+fn the_rows_of_a_correction_must_add_up() {
     let correction = |kept: u64, rows: u64| {
         let counts = Counts { events: 30, with_rows: 20, rows: 20, dropped: 10, ..Counts::default() };
-        let said = json!({ "correction": { "kind": "rebuild", "ranges": { "c:t:0": [0, 20] }, "counts": counts,
+        let correction = json!({ "correction": { "kind": "rebuild", "ranges": { "c:t:0": [0, 20] }, "counts": counts,
             "removed": 24, "kept": kept }, "plugin": { "interface": "i", "digest": "d" } });
         vec![
-            info(said),
+            info(correction),
             txn("silverd-corrections", 1),
             json!({ "remove": { "path": "s-1", "dataChange": true } }),
             add("corrected", rows, Some([(0, 1), (0, 19)])),
@@ -368,72 +367,70 @@ fn a_correction_adds_up() {
     check(|logs| logs.silver.push(correction(4, 24)), &[]);
     check(
         |logs| logs.silver.push(correction(4, 25)),
-        &[
-            "page_view, version 4: the correction added 25 rows and removed 24; expected 20 that it made + 4 that it kept \
-           added, 24 removed",
-        ],
+        &["page_view, version 4: the correction added 25 rows and removed 24; expected 24 added (20 new and 4 kept \
+             rows), 24 removed"],
     );
 }
 
 #[test]
-fn a_log_that_was_cleaned_is_proven_from_its_checkpoint_on() {
+fn a_cleaned_log_is_verified_from_its_checkpoint() {
     let logs = simple();
     let (bronze, silver, quarantine) = (entries(&logs.bronze), entries(&logs.silver), entries(&logs.quarantine));
-    let begin = |skew: i64| {
-        let mut state = State::at(2);
-        state.file("s-1", Some("{\"numRecords\": 24}"));
-        state.file("s-2", Some("{\"numRecords\": 16}"));
-        state.txn(APP[0], 40 + skew);
-        state.txn(APP[1], 10);
-        state.txn("silverd-rejects", 2);
+    let checkpoint = |skew: i64| {
+        let mut state = TableState::at(2);
+        state.add_file("s-1", Some("{\"numRecords\": 24}"));
+        state.add_file("s-2", Some("{\"numRecords\": 16}"));
+        state.set_txn(APP[0], 40 + skew);
+        state.set_txn(APP[1], 10);
+        state.set_txn("silverd-rejects", 2);
         state.table_id = Some("silver-id".to_owned());
         state
     };
     for (skew, expected) in [(0, 0), (-1, 1)] {
-        let (mut b, mut s, mut q) = (Bronze::new("bronze"), Silver::new("page_view"), Side::new(&SideKind::QUARANTINE));
-        s.begin(begin(skew));
-        silver[3..].iter().for_each(|entry| s.take(entry));
-        quarantine.iter().for_each(|entry| q.take(entry));
-        bronze.iter().for_each(|entry| b.take(entry));
+        let (mut b, mut s, mut q) = verifiers();
+        s.start_at(checkpoint(skew));
+        silver[3..].iter().for_each(|entry| s.apply(entry));
+        quarantine.iter().for_each(|entry| q.apply(entry));
+        bronze.iter().for_each(|entry| b.apply(entry));
         s.finish(&b);
-        q.settle("silver-id", s.announcements(&SideKind::QUARANTINE), false);
+        q.check_announcements("silver-id", s.announcements(&SideOutputKind::QUARANTINE), false);
         q.finish(Some(&["silver-id".to_owned()]));
         assert_eq!(s.findings().errors, expected, "{:?}", s.findings());
         assert_eq!(q.findings().list, []);
-        assert_eq!((s.proven_from(), s.version(), s.lag(&b)), (Some(3), 3, 0));
+        assert_eq!((s.checked_from(), s.version(), s.lag(&b)), (Some(3), 3, 0));
     }
 }
 
 #[test]
-fn a_checkpoint_must_say_what_the_entries_say() {
+fn a_checkpoint_must_agree_with_the_entries() {
     let silver = entries(&simple().silver);
     let state = |rows: u64, offset: i64| {
-        let mut state = State::at(1);
-        state.file("s-1", Some(&format!("{{\"numRecords\": {rows}}}")));
-        state.txn(APP[0], offset);
-        state.txn(APP[1], 10);
-        state.txn("silverd-rejects", 1);
+        let mut state = TableState::at(1);
+        state.add_file("s-1", Some(&format!("{{\"numRecords\": {rows}}}")));
+        state.set_txn(APP[0], offset);
+        state.set_txn(APP[1], 10);
+        state.set_txn("silverd-rejects", 1);
         state
     };
     for (checkpoint, expected) in [(state(24, 20), 0), (state(23, 20), 1), (state(24, 21), 1)] {
-        let mut table = Silver::new("page_view");
-        silver[..2].iter().for_each(|entry| table.take(entry));
-        table.compare(&checkpoint);
+        let mut table = SilverVerifier::new("page_view");
+        silver[..2].iter().for_each(|entry| table.apply(entry));
+        table.check_checkpoint(&checkpoint);
         assert_eq!(table.findings().errors, expected, "{:?}", table.findings());
     }
 }
 
 #[test]
-fn a_quarantine_that_waits_is_no_loss() {
+fn a_pending_announcement_is_a_notice() {
     let logs = simple();
-    let mut silver = Silver::new("page_view");
-    entries(&logs.silver).iter().for_each(|entry| silver.take(entry));
-    let announced = silver.announcements(&SideKind::QUARANTINE);
-    for (kept, waits, errors, notices) in [(4, false, 0, 0), (3, true, 0, 1), (3, false, 1, 0), (2, true, 1, 1)] {
-        let mut side = Side::new(&SideKind::QUARANTINE);
-        entries(&logs.quarantine)[..kept].iter().for_each(|entry| side.take(entry));
-        assert_eq!(side.has_all("silver-id", announced), kept == 4);
-        side.settle("silver-id", announced, waits);
+    let mut silver = SilverVerifier::new("page_view");
+    entries(&logs.silver).iter().for_each(|entry| silver.apply(entry));
+    let announcements = silver.announcements(&SideOutputKind::QUARANTINE);
+    for (kept, is_pending, errors, notices) in [(4, false, 0, 0), (3, true, 0, 1), (3, false, 1, 0), (2, true, 1, 1)] {
+        let mut side = SideOutputVerifier::new(&SideOutputKind::QUARANTINE);
+        entries(&logs.quarantine)[..kept].iter().for_each(|entry| side.apply(entry));
+        assert_eq!(side.has_all("silver-id", announcements), kept == 4);
+        side.check_announcements("silver-id", announcements, is_pending);
         side.finish(None);
         assert_eq!((side.findings().errors, side.findings().notices), (errors, notices));
     }

@@ -1,4 +1,4 @@
-//! A plugin's cases: events, and what must become of each. A file of `cases/` holds one, or a list of them.
+//! A plugin's cases: events, each with its expected outcome. A file in `cases/` holds one case, or a list.
 
 use std::path::{Path, PathBuf};
 
@@ -6,48 +6,48 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-pub use silverd_core::shadow::{Fate, Row};
+pub(super) use silverd_core::shadow::{Outcome, Row};
 
-/// An event and its fate.
+/// An event and its expected outcome.
 #[derive(Debug)]
-pub struct Case {
-    pub name: String,
-    /// As the file has it.
+pub(super) struct Case {
+    pub(super) name: String,
+    /// The event as it is written in the file.
     event: Box<RawValue>,
-    pub key: Option<String>,
-    pub value: Option<Vec<u8>>,
-    /// `None` where nothing is said yet.
-    pub expected: Option<Fate>,
+    pub(super) key: Option<String>,
+    pub(super) value: Option<Vec<u8>>,
+    /// `None` if the file does not say yet.
+    pub(super) expected: Option<Outcome>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct RawCase {
     name: Option<String>,
     event: Box<RawValue>,
     key: Option<String>,
     rows: Option<Vec<Row>>,
     dropped: Option<bool>,
-    reject: Option<Reject>,
+    reject: Option<RawReject>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Reject {
+struct RawReject {
     code: String,
     reason: String,
 }
 
 /// A file of cases.
-pub struct CaseFile {
-    pub path: PathBuf,
-    list: bool,
-    pub cases: Vec<Case>,
+pub(super) struct CaseFile {
+    path: PathBuf,
+    is_list: bool,
+    pub(super) cases: Vec<Case>,
 }
 
 impl CaseFile {
-    /// All files of a plugin's `cases/`, by name.
-    pub fn all(plugin: &Path) -> anyhow::Result<Vec<Self>> {
+    /// All files in the plugin's folder `cases/`, sorted by name.
+    pub(super) fn read_all(plugin: &Path) -> anyhow::Result<Vec<Self>> {
         let folder = plugin.join("cases");
         let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
@@ -62,72 +62,77 @@ impl CaseFile {
 
     fn read(path: PathBuf) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-        let list = text.trim_start().starts_with('[');
-        let parsed = match list {
-            true => serde_json::from_str::<Vec<Written>>(&text),
-            false => serde_json::from_str::<Written>(&text).map(|one| vec![one]),
+        let is_list = text.trim_start().starts_with('[');
+        let parsed = match is_list {
+            true => serde_json::from_str::<Vec<RawCase>>(&text),
+            false => serde_json::from_str::<RawCase>(&text).map(|one| vec![one]),
         };
-        let written = parsed.map_err(|error| {
+        let raw_cases = parsed.map_err(|error| {
             anyhow::anyhow!(
-                "{}:{}:{}: {error}\nExpected {{ \"event\": …, \"rows\": [{{ … }}] }}, or \"dropped\": true, or \
-                 \"reject\": {{ \"code\": …, \"reason\": … }} in the place of \"rows\"",
+                "{}:{}:{}: {error}\nExpected {{ \"event\": …, \"rows\": [{{ … }}] }}, or instead of \"rows\" \
+                 \"dropped\": true or \"reject\": {{ \"code\": …, \"reason\": … }}",
                 path.display(),
                 error.line(),
                 error.column()
             )
         })?;
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let mut cases = Vec::with_capacity(written.len());
-        for (at, written) in written.into_iter().enumerate() {
-            let unnamed = || if list { format!("{stem} #{}", at + 1) } else { stem.clone() };
-            let name = written.name.clone().unwrap_or_else(unnamed);
-            cases.push(Case::of(name, written).with_context(|| path.display().to_string())?);
+        let mut cases = Vec::with_capacity(raw_cases.len());
+        for (at, raw) in raw_cases.into_iter().enumerate() {
+            let unnamed = || if is_list { format!("{stem} #{}", at + 1) } else { stem.clone() };
+            let name = raw.name.clone().unwrap_or_else(unnamed);
+            cases.push(Case::parse(name, raw).with_context(|| path.display().to_string())?);
         }
-        Ok(Self { path, list, cases })
+        Ok(Self { path, is_list, cases })
     }
 
-    /// Writes the file with these fates.
-    pub fn write(&self, fates: &[Fate], columns: &[String]) -> anyhow::Result<()> {
-        let cases: Vec<_> =
-            self.cases.iter().zip(fates).map(|(case, fate)| case.text(fate, columns, self.list)).collect();
-        let text = if self.list { format!("[\n{}\n]\n", cases.join(",\n")) } else { format!("{}\n", cases.concat()) };
+    /// Writes the file with these outcomes as the expected ones.
+    pub(super) fn write(&self, outcomes: &[Outcome], columns: &[String]) -> anyhow::Result<()> {
+        let cases: Vec<_> = self
+            .cases
+            .iter()
+            .zip(outcomes)
+            .map(|(case, outcome)| case.to_text(outcome, columns, self.is_list))
+            .collect();
+        let text =
+            if self.is_list { format!("[\n{}\n]\n", cases.join(",\n")) } else { format!("{}\n", cases.concat()) };
         std::fs::write(&self.path, text).with_context(|| format!("write {}", self.path.display()))
     }
 }
 
 impl Case {
-    fn of(name: String, written: Written) -> anyhow::Result<Self> {
-        let mut said: Vec<Fate> = written.rows.map(Fate::Rows).into_iter().collect();
-        said.extend(written.dropped.and_then(|dropped| dropped.then_some(Fate::Dropped)));
-        said.extend(written.reject.map(|Reject { code, reason }| Fate::Rejected { code, reason }));
-        if said.len() > 1 {
-            bail!("case {name}: an event has one fate: give one of \"rows\", \"dropped\" and \"reject\"");
+    fn parse(name: String, raw: RawCase) -> anyhow::Result<Self> {
+        let mut expected: Vec<Outcome> = raw.rows.map(Outcome::Rows).into_iter().collect();
+        expected.extend(raw.dropped.and_then(|dropped| dropped.then_some(Outcome::Dropped)));
+        expected.extend(raw.reject.map(|RawReject { code, reason }| Outcome::Rejected { code, reason }));
+        if expected.len() > 1 {
+            bail!("case {name}: an event has one outcome: give only one of \"rows\", \"dropped\" and \"reject\"");
         }
-        // A string is the event's text itself; anything else is JSON, sent as it is written here.
-        let value = match written.event.get() {
+        // A JSON string holds the event's text. Anything else is the event itself, sent as it is written.
+        let value = match raw.event.get() {
             "null" => None,
             text if text.starts_with('"') => Some(serde_json::from_str::<String>(text)?.into_bytes()),
             json => Some(json.as_bytes().to_vec()),
         };
-        Ok(Self { name, event: written.event, key: written.key, value, expected: said.pop() })
+        Ok(Self { name, event: raw.event, key: raw.key, value, expected: expected.pop() })
     }
 
-    fn text(&self, fate: &Fate, columns: &[String], named: bool) -> String {
+    fn to_text(&self, outcome: &Outcome, columns: &[String], with_name: bool) -> String {
         let quoted = |text: &str| Value::from(text).to_string();
         let mut lines = Vec::new();
-        if named {
+        if with_name {
             lines.push(format!("  \"name\": {}", quoted(&self.name)));
         }
         lines.push(format!("  \"event\": {}", self.event.get()));
         if let Some(key) = &self.key {
             lines.push(format!("  \"key\": {}", quoted(key)));
         }
-        lines.push(match fate {
-            Fate::Dropped => "  \"dropped\": true".to_owned(),
-            Fate::Rejected { code, reason } => {
+        lines.push(match outcome {
+            Outcome::Dropped => "  \"dropped\": true".to_owned(),
+            Outcome::Rejected { code, reason } => {
                 format!("  \"reject\": {{ \"code\": {}, \"reason\": {} }}", quoted(code), quoted(reason))
             }
-            Fate::Rows(rows) => {
+            Outcome::Rows(rows) => {
                 let rows: Vec<_> = rows.iter().map(|row| row_text(row, columns)).collect();
                 format!("  \"rows\": [{}]", rows.join(", "))
             }
@@ -136,7 +141,7 @@ impl Case {
     }
 }
 
-/// A row, a line for each column, in the order of the table.
+/// A row with one line per column, in the order of the table's columns.
 fn row_text(row: &Row, columns: &[String]) -> String {
     let line = |column: &String| Some(format!("    {}: {}", Value::from(column.as_str()), row.get(column)?));
     format!("{{\n{}\n  }}", columns.iter().filter_map(line).collect::<Vec<_>>().join(",\n"))

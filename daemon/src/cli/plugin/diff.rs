@@ -1,20 +1,20 @@
-//! What is told of a case that failed.
+//! How the outcome of a case differs from the expected one.
 
 use serde_json::Value;
 
-use super::case::{Fate, Row};
+use super::case::{Outcome, Row};
 
-/// The ways in which a fate is not the expected one; none if it is.
-pub fn differences(expected: &Fate, found: &Fate, columns: &[String]) -> Vec<String> {
+/// A line or two for each difference; none if the outcome is the expected one.
+pub(super) fn differences(expected: &Outcome, found: &Outcome, columns: &[String]) -> Vec<String> {
     match (expected, found) {
-        (Fate::Dropped, Fate::Dropped) => Vec::new(),
-        (Fate::Rejected { code, reason }, Fate::Rejected { code: found, reason: given })
+        (Outcome::Dropped, Outcome::Dropped) => Vec::new(),
+        (Outcome::Rejected { code, reason }, Outcome::Rejected { code: found, reason: given })
             if code == found && given.contains(reason) =>
         {
             Vec::new()
         }
-        (Fate::Rows(expected), Fate::Rows(found)) => rows(expected, found, columns),
-        (expected, found) => vec![format!("expected {}", told(expected)), format!("found    {}", told(found))],
+        (Outcome::Rows(expected), Outcome::Rows(found)) => rows(expected, found, columns),
+        (expected, found) => vec![format!("expected {}", describe(expected)), format!("found    {}", describe(found))],
     }
 }
 
@@ -35,7 +35,7 @@ fn rows(expected: &[Row], found: &[Row], columns: &[String]) -> Vec<String> {
             }
         }
         for column in expected.keys().filter(|column| !columns.contains(column)) {
-            lines.push(format!("{which}`{column}` is no column of the table, which has {}", columns.join(", ")));
+            lines.push(format!("{which}`{column}` is not a column of the table, which has {}", columns.join(", ")));
         }
     }
     lines.extend(found.iter().skip(expected.len()).map(|row| format!("unexpected {}", Value::Object(row.clone()))));
@@ -43,7 +43,7 @@ fn rows(expected: &[Row], found: &[Row], columns: &[String]) -> Vec<String> {
     lines
 }
 
-/// Equal, where 5 is 5.0: who writes an expectation does not think of floats.
+/// Equal, with 5 equal to 5.0: an author need not know which columns are floats.
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
@@ -59,11 +59,11 @@ fn cell(row: &Row, column: &str) -> Value {
     row.get(column).cloned().unwrap_or_default()
 }
 
-fn told(fate: &Fate) -> String {
-    match fate {
-        Fate::Dropped => "no row: dropped".to_owned(),
-        Fate::Rejected { code, reason } => format!("a reject, {code}: {reason}"),
-        Fate::Rows(rows) => {
+fn describe(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Dropped => "no row: dropped".to_owned(),
+        Outcome::Rejected { code, reason } => format!("a reject, {code}: {reason}"),
+        Outcome::Rows(rows) => {
             let rows: Vec<_> = rows.iter().map(|row| Value::Object(row.clone()).to_string()).collect();
             format!("{}: {}", super::counted(rows.len() as u64, "row"), rows.join(", "))
         }
@@ -72,28 +72,28 @@ fn told(fate: &Fate) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
     use super::*;
 
-    fn fate(text: &str) -> Fate {
+    fn outcome(text: &str) -> Outcome {
         match text {
-            "dropped" => Fate::Dropped,
-            text if text.starts_with('[') => Fate::Rows(serde_json::from_str(text).unwrap()),
+            "dropped" => Outcome::Dropped,
+            text if text.starts_with('[') => Outcome::Rows(serde_json::from_str(text).unwrap()),
             text => {
                 let (code, reason) = text.split_once(": ").unwrap();
-                Fate::Rejected { code: code.to_owned(), reason: reason.to_owned() }
+                Outcome::Rejected { code: code.to_owned(), reason: reason.to_owned() }
             }
         }
     }
 
     #[track_caller]
-    fn check(expected: &str, found: &str, told: &[&str]) {
+    fn check(expected: &str, found: &str, lines: &[&str]) {
         let columns = ["id".to_owned(), "price".to_owned()];
-        assert_eq!(differences(&fate(expected), &fate(found), &columns), told);
+        assert_eq!(differences(&outcome(expected), &outcome(found), &columns), lines);
     }
 
     #[test]
-    fn what_is_told_of_a_case() {
+    fn differences_name_column_expected_and_found() {
         check("dropped", "dropped", &[]);
         check("malformed: no @", "malformed: email: there is no @ in it", &[]);
         check(r#"[{"id": "a", "price": null}]"#, r#"[{"id": "a"}]"#, &[]);
@@ -119,6 +119,6 @@ mod tests {
             &["expected no row: dropped", "found    a reject, malformed: not JSON"],
         );
         check("other: x", "malformed: x", &["expected a reject, other: x", "found    a reject, malformed: x"]);
-        check(r#"[{"prize": 1}]"#, r#"[{}]"#, &["`prize` is no column of the table, which has id, price"]);
+        check(r#"[{"prize": 1}]"#, r#"[{}]"#, &["`prize` is not a column of the table, which has id, price"]);
     }
 }

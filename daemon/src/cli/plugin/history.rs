@@ -1,4 +1,4 @@
-//! `silverd plugin history`: which plugin has written which offsets of a table, and when.
+//! `silverd plugin history`: which version of a plugin wrote which offsets of a table, and when.
 
 use std::path::Path;
 
@@ -6,45 +6,45 @@ use anyhow::bail;
 use chrono::DateTime;
 
 use super::counted;
-use crate::cli::setup::Setup;
-use crate::delta::{Span, history as spans_of, log_at};
-use crate::transform::Digest;
+use crate::app::setup::Setup;
+use crate::delta::{PluginSpan, open_log, plugin_history};
+use crate::plugin::Digest;
 
 #[derive(clap::Args, Debug)]
-pub struct HistoryArgs {
+pub(super) struct HistoryArgs {
     /// A Silver table of pipeline.toml
     table: String,
-    /// One JSON array, of a span of commits each
+    /// Print a JSON array with one object for each span of commits
     #[arg(long)]
     json: bool,
 }
 
-pub async fn history(config: &Path, args: &HistoryArgs) -> anyhow::Result<()> {
+pub(super) async fn history(config: &Path, args: &HistoryArgs) -> anyhow::Result<()> {
     let setup = Setup::read(config)?;
     let table = &setup.pipeline.silver[setup.table(&args.table)?];
-    let path = setup.base.join(&**table.path);
-    let Some(log) = log_at(&path)? else {
+    let path = setup.base_dir.join(&**table.path);
+    let Some(log) = open_log(&path)? else {
         bail!("nothing was written to table {} yet: {} does not exist", table.name, path.display());
     };
-    let spans = spans_of(log.object_store(None).as_ref()).await?;
+    let spans = plugin_history(log.object_store(None).as_ref()).await?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&spans)?);
         return Ok(());
     }
     let commits = spans.iter().map(|span| span.commits).sum();
     println!("{}: {} in {}", table.name, counted(commits, "commit"), path.display());
-    let kept = setup.base.join(&**setup.pipeline.state.path).join("plugins");
+    let kept = setup.base_dir.join(&**setup.pipeline.state.path).join("plugins");
     for span in &spans {
-        tell(span, kept.join(format!("{}.wasm", span.digest)).is_file());
+        print_span(span, kept.join(format!("{}.wasm", span.digest)).is_file());
     }
     Ok(())
 }
 
-fn tell(span: &Span, kept: bool) {
-    let Span { digest, interface, first_version, last_version, counts, .. } = span;
-    let short = Digest::short(digest);
-    println!("\nplugin {short}  {interface}{}", if kept { "" } else { "  (its file is not kept)" });
-    println!("  {} to {}", time(span.first_at_ms), time(span.last_at_ms));
+fn print_span(span: &PluginSpan, is_kept: bool) {
+    let PluginSpan { digest, interface, first_version, last_version, counts, .. } = span;
+    let note = if is_kept { "" } else { "  (its file is no longer kept)" };
+    println!("\nplugin {}  {interface}{note}", Digest::short(digest));
+    println!("  {} to {}", time_text(span.first_at_ms), time_text(span.last_at_ms));
     println!("  versions {first_version} to {last_version}, {}", counted(span.commits, "commit"));
     println!(
         "  {}: {}, {} dropped, {} duplicates, {} rejected",
@@ -59,7 +59,7 @@ fn tell(span: &Span, kept: bool) {
     }
 }
 
-fn time(ms: i64) -> String {
+fn time_text(ms: i64) -> String {
     let time = DateTime::from_timestamp_millis(ms).unwrap_or_default();
     time.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }

@@ -1,53 +1,56 @@
-//! `silverd plugin inspect`: what a plugin declares.
+//! `silverd plugin inspect`: what a plugin declares, and whether it fits the existing table.
 
 use std::path::Path;
 
 use anyhow::Context;
 use silverd_core::schema::evolve::DeltaType;
-use silverd_core::schema::{Kind, TableSchema};
+use silverd_core::schema::{Column, Kind, TableSchema};
 
-use super::subject::Subject;
+use super::selected::SelectedPlugin;
 use super::{counted, size, text_table};
-use crate::silver;
-use crate::transform::{About, Digest};
+use crate::plugin::{About, Digest};
+use crate::tables::silver::check_fit;
 
 #[derive(clap::Args, Debug)]
-pub struct InspectArgs {
+pub(super) struct InspectArgs {
     /// A plugin's folder, a .wasm file, or a table of pipeline.toml
     plugin: String,
-    /// The table that it is held against, if it is not the one that has this plugin
+    /// Compare with this table, instead of the one that uses the plugin
     #[arg(long)]
     table: Option<String>,
 }
 
-pub async fn inspect(config: &Path, args: &InspectArgs) -> anyhow::Result<()> {
-    let subject = Subject::find(config, &args.plugin, args.table.as_deref())?;
-    let wasm = subject.wasm()?;
+pub(super) async fn inspect(config: &Path, args: &InspectArgs) -> anyhow::Result<()> {
+    let selected = SelectedPlugin::find(config, &args.plugin, args.table.as_deref())?;
+    let wasm = selected.wasm()?;
     let bytes = std::fs::read(&wasm).with_context(|| format!("read {}", wasm.display()))?;
     let about = About::of(&bytes).with_context(|| format!("read plugin {}", wasm.display()))?;
     let list = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
     println!("file     {}", wasm.display());
     println!("digest   {}", Digest::of(&bytes).as_str());
     println!("size     {}", size(bytes.len() as u64));
-    println!("kind     {}", if about.module { "core module, of which silverd makes a component" } else { "component" });
+    println!(
+        "kind     {}",
+        if about.module { "core module, which silverd turns into a component" } else { "component" }
+    );
     println!("exports  {}", list(&about.exports));
     println!("imports  {}", list(&about.imports));
-    let plugin = tokio::task::block_in_place(|| subject.load())?;
-    println!("{}", schema(&plugin.schema)?);
-    let (Some((_, table)), Some(setup)) = (&subject.table, &subject.setup) else {
-        println!("No table of pipeline.toml has this plugin.");
+    let plugin = tokio::task::block_in_place(|| selected.load())?;
+    println!("{}", schema_text(&plugin.schema)?);
+    let (Some((_, table)), Some(setup)) = (&selected.table, &selected.setup) else {
+        println!("No table of pipeline.toml uses this plugin.");
         return Ok(());
     };
-    let place = format!("table {} in {}", table.name, setup.base.join(&**table.path).display());
-    match silver::fit(table, &plugin, &setup.base).await? {
-        None => println!("It fits {place}, which is made when the first rows come."),
+    let path = setup.base_dir.join(&**table.path);
+    match check_fit(table, &plugin, &setup.base_dir).await? {
+        None => println!("Table {} does not exist yet: the first rows create it in {}.", table.name, path.display()),
         Some(fit) if fit.changes.is_empty() && fit.notices.is_empty() => {
-            println!("It fits {place}, as it stands there.")
+            println!("It fits table {} in {}, and changes no column.", table.name, path.display());
         }
         Some(fit) => {
-            println!("It fits {place}:");
+            println!("It fits table {} in {}:", table.name, path.display());
             for change in &fit.changes {
-                println!("  with the first rows, {change}");
+                println!("  the next rows change the table: {change}");
             }
             for notice in &fit.notices {
                 println!("  {notice}");
@@ -57,8 +60,9 @@ pub async fn inspect(config: &Path, args: &InspectArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn schema(schema: &TableSchema) -> anyhow::Result<String> {
-    let row = |column: &silverd_core::schema::Column| {
+/// The row as a table.
+fn schema_text(schema: &TableSchema) -> anyhow::Result<String> {
+    let row = |column: &Column| {
         let nullable = if column.nullable { "or null" } else { "" };
         let doc = column.doc.clone().unwrap_or_default();
         let mut ty = DeltaType::from(&column.kind).to_string();

@@ -1,17 +1,17 @@
-//! `silverd plugin`: what a plugin's author works with.
+//! `silverd plugin`: the commands for authors of plugins.
 
 mod case;
+mod deploy;
 mod dev;
 mod diff;
 mod history;
 mod inspect;
 mod measure;
 mod new;
-mod rollback;
 mod scaffold;
-mod subject;
+mod selected;
 mod test;
-mod try_out;
+mod try_plugin;
 
 use std::path::Path;
 
@@ -19,42 +19,42 @@ use clap::{Args, Subcommand};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Args, Debug)]
-pub struct PluginArgs {
+pub(super) struct PluginArgs {
     #[command(subcommand)]
     command: PluginCommand,
 }
 
 #[derive(Subcommand, Debug)]
 enum PluginCommand {
-    /// Make a plugin in Rust: a package, its WIT file, its cases, and the section for pipeline.toml
+    /// Create a plugin in Rust: package, WIT file, cases, and the section for pipeline.toml
     New(new::NewArgs),
-    /// Show what a plugin declares, and whether it fits its table
+    /// Show what a plugin declares, and whether it fits the existing table
     Inspect(inspect::InspectArgs),
     /// Run a plugin's cases through the real component
     Test(test::TestArgs),
-    /// Run a plugin on the newest events of Bronze, and print what it makes of them; writes nothing
-    Try(try_out::TryArgs),
-    /// On each save: build, test, compare with the version that fills the table, and tell when it is taken up
+    /// Run a plugin on the newest events of Bronze, and print the rows and rejects; writes nothing
+    Try(try_plugin::TryArgs),
+    /// On each save: build, run the cases, compare with the current version, and report when a running silverd has swapped to it
     Dev(dev::DevArgs),
-    /// Tell which plugin has written which offsets of a table, and when
+    /// Show which version of a plugin wrote which offsets of a table, and when
     History(history::HistoryArgs),
-    /// Let an earlier version fill a table again
-    Rollback(rollback::RollbackArgs),
+    /// Serve an earlier version of a table's plugin, or the newest build again
+    Deploy(deploy::DeployArgs),
 }
 
-pub async fn plugin(config: &Path, args: PluginArgs, stop: CancellationToken) -> anyhow::Result<()> {
+pub(super) async fn plugin(config: &Path, args: PluginArgs, stop: CancellationToken) -> anyhow::Result<()> {
     match args.command {
         PluginCommand::New(args) => new::new(config, &args),
         PluginCommand::Inspect(args) => inspect::inspect(config, &args).await,
         PluginCommand::Test(args) => test::test(config, &args),
-        PluginCommand::Try(args) => try_out::try_out(config, &args).await,
+        PluginCommand::Try(args) => try_plugin::try_plugin(config, &args).await,
         PluginCommand::Dev(args) => dev::dev(config, &args, stop).await,
-        PluginCommand::Rollback(args) => rollback::rollback(config, &args).await,
         PluginCommand::History(args) => history::history(config, &args).await,
+        PluginCommand::Deploy(args) => deploy::deploy(config, &args).await,
     }
 }
 
-/// A table for people, of columns of text.
+/// A table of text, for a terminal.
 fn text_table(header: &[&str], rows: &[Vec<String>]) -> anyhow::Result<String> {
     use std::sync::Arc;
 
@@ -66,12 +66,12 @@ fn text_table(header: &[&str], rows: &[Vec<String>]) -> anyhow::Result<String> {
     Ok(pretty_format_batches(&[batch])?.to_string())
 }
 
-/// One of something, or several.
+/// `1 event`, `2 events`.
 fn counted(count: u64, one: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
 }
 
-/// Bytes, as people read them.
+/// A size with its unit: `1.5 MiB`.
 fn size(bytes: u64) -> String {
     match bytes {
         0..1_024 => format!("{bytes} B"),

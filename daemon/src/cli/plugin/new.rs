@@ -1,4 +1,4 @@
-//! `silverd plugin new`: a plugin in Rust that builds at once and passes its own cases.
+//! `silverd plugin new`: creates a plugin in Rust, which builds and passes its cases as it is.
 
 use std::path::{Path, PathBuf};
 
@@ -6,29 +6,30 @@ use anyhow::{Context, bail};
 use silverd_core::config::{self, TableName};
 
 use super::scaffold::{Names, package_of, with_member};
-use crate::cli::setup::mistaken;
+use crate::app::setup::invalid_config;
+use crate::runtime::atomic_write::atomic_write;
 
 #[derive(clap::Args, Debug)]
-pub struct NewArgs {
-    /// The table that it fills: small letters, digits and `_`
+pub(super) struct NewArgs {
+    /// The table that it fills: lower-case letters, digits and `_`
     name: String,
-    /// The events that it takes, by the value of the field that routes them [default: the table's name]
+    /// The events that it gets: the value of the field by which events are routed [default: the table's name]
     #[arg(long, value_name = "VALUE")]
     event_type: Option<String>,
-    /// Add its section to pipeline.toml
+    /// Also add its section to pipeline.toml
     #[arg(long)]
     add: bool,
 }
 
-pub fn new(config: &Path, args: &NewArgs) -> anyhow::Result<()> {
-    let base = std::path::absolute(config)?.parent().map(Path::to_path_buf).unwrap_or_default();
+pub(super) fn new(config: &Path, args: &NewArgs) -> anyhow::Result<()> {
+    let base_dir = std::path::absolute(config)?.parent().map(Path::to_path_buf).unwrap_or_default();
     let Some(name) = TableName::new(&args.name) else {
         bail!(
-            "`{}` cannot be the name of a table: expected a small letter, then small letters, digits and `_`",
+            "`{}` is not a valid table name: expected a lower-case letter, then lower-case letters, digits and `_`",
             args.name
         )
     };
-    let workspace = workspace(&base)?;
+    let workspace = workspace(&base_dir)?;
     let text = if config.exists() { Some(std::fs::read_to_string(config)?) } else { None };
     let env = |name: &str| std::env::var(name).ok();
     let pipeline = text.as_deref().and_then(|text| config::check(text, &env).ok());
@@ -37,29 +38,29 @@ pub fn new(config: &Path, args: &NewArgs) -> anyhow::Result<()> {
         table: &name,
         field: field.as_deref().unwrap_or("event_type"),
         event_type: args.event_type.as_deref().unwrap_or(&name),
-        package: package_of(&base.join("wit/silver")),
+        package: package_of(&base_dir.join("wit/silver")),
     };
     names.check()?;
     let files = names.files();
-    if let Some(file) = files.iter().find(|file| base.join(&file.path).exists()) {
-        bail!("{} is there already: take another name, or remove it", file.path.display());
+    if let Some(file) = files.iter().find(|file| base_dir.join(&file.path).exists()) {
+        bail!("{} already exists: choose another name, or remove it", file.path.display());
     }
-    // What is to be added is checked before anything is made.
+    // Everything is checked before the first file is written.
     let added = if args.add { Some(with_section(config, text.as_deref(), &names.section())?) } else { None };
     let manifest = std::fs::read_to_string(&workspace)?;
     let manifest = with_member(&manifest, &name).with_context(|| workspace_help(&workspace))?;
 
     for file in &files {
-        write(&base.join(&file.path), &file.text)?;
-        println!("made     {}", file.path.display());
+        atomic_write(&base_dir.join(&file.path), &file.text)?;
+        println!("created  {}", file.path.display());
     }
     if let Some(manifest) = manifest {
-        write(&workspace, &manifest)?;
+        atomic_write(&workspace, &manifest)?;
         println!("changed  plugins/Cargo.toml: \"{name}\" is a member");
     }
     match added {
         Some(text) => {
-            write(config, &text)?;
+            atomic_write(config, &text)?;
             println!("changed  {}: [silver.{name}] is added", config.display());
         }
         None => println!("\nAdd this to {} (`--add` does it):\n\n{}", config.display(), names.section()),
@@ -68,11 +69,11 @@ pub fn new(config: &Path, args: &NewArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The manifest of the plugins' workspace, which must have the SDK.
-fn workspace(base: &Path) -> anyhow::Result<PathBuf> {
-    let manifest = base.join("plugins/Cargo.toml");
+/// The manifest of the plugins' workspace, which must contain the SDK.
+fn workspace(base_dir: &Path) -> anyhow::Result<PathBuf> {
+    let manifest = base_dir.join("plugins/Cargo.toml");
     let text = std::fs::read_to_string(&manifest).unwrap_or_default();
-    if !text.contains("silverd-plugin") || !base.join("wit/types.wit").is_file() {
+    if !text.contains("silverd-plugin") || !base_dir.join("wit/types.wit").is_file() {
         bail!(workspace_help(&manifest));
     }
     Ok(manifest)
@@ -80,41 +81,29 @@ fn workspace(base: &Path) -> anyhow::Result<PathBuf> {
 
 fn workspace_help(manifest: &Path) -> String {
     format!(
-        "a new plugin needs silverd's workspace of plugins beside pipeline.toml: {} with `members` and, under \
+        "a new plugin needs silverd's workspace of plugins in the folder of pipeline.toml: {} with `members` and, under \
          [workspace.dependencies], `silverd-plugin = {{ path = \"sdk\" }}`; the SDK in plugins/sdk; and wit/types.wit. \
-         Copy plugins/Cargo.toml, plugins/sdk and wit/types.wit from silverd's repository, or name its pipeline.toml by \
+         Copy plugins/Cargo.toml, plugins/sdk and wit/types.wit from silverd's repository, or give its pipeline.toml with \
          --config",
         manifest.display()
     )
 }
 
-/// The text of pipeline.toml with a section more, which must be as right as before.
+/// The text of pipeline.toml with the section added. The result must be valid.
 fn with_section(config: &Path, text: Option<&str>, section: &str) -> anyhow::Result<String> {
     let Some(text) = text else {
-        bail!("there is no {} to add to; name it with --config, or leave --add out", config.display())
+        bail!(
+            "{} does not exist, so nothing can be added to it: name the file with --config, or omit --add",
+            config.display()
+        )
     };
     let title = section.lines().next().unwrap_or_default();
     if text.lines().any(|line| line.trim() == title) {
-        bail!("{} has {title} already: leave --add out", config.display());
+        bail!("{} already has {title}: omit --add", config.display());
     }
     let added = format!("{}\n\n{section}", text.trim_end());
     match config::check(&added, &|name| std::env::var(name).ok()) {
         Ok(_) => Ok(added),
-        Err(mistakes) => Err(mistaken(&mistakes, config, &added).into()),
+        Err(errors) => Err(invalid_config(&errors, config, &added).into()),
     }
-}
-
-/// Writes a file whole, or not at all: the daemon may be watching.
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    let whole = || {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder)?;
-        let unfinished = folder.join(format!(".{}.new", path.file_name().unwrap_or_default().to_string_lossy()));
-        std::fs::write(&unfinished, text)?;
-        if let Ok(found) = path.metadata() {
-            std::fs::set_permissions(&unfinished, found.permissions())?;
-        }
-        std::fs::rename(&unfinished, path)
-    };
-    whole().with_context(|| format!("write {}", path.display()))
 }

@@ -4,23 +4,24 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
-/// A file to be made, by its path from the folder of pipeline.toml.
-pub struct NewFile {
-    pub path: PathBuf,
-    pub text: String,
+/// A file to create.
+pub(super) struct NewFile {
+    /// Relative to the folder of pipeline.toml.
+    pub(super) path: PathBuf,
+    pub(super) text: String,
 }
 
-/// The names that go into the templates.
-pub struct Names<'n> {
-    pub table: &'n str,
-    /// The JSON field by which events find their table, and its value.
-    pub field: &'n str,
-    pub event_type: &'n str,
+/// The names in the templates.
+pub(super) struct Names<'n> {
+    pub(super) table: &'n str,
+    /// The JSON field by which events are routed, and its value.
+    pub(super) field: &'n str,
+    pub(super) event_type: &'n str,
     /// The WIT package of the tables, such as `shop:silver@0.1.0`.
-    pub package: String,
+    pub(super) package: String,
 }
 
-/// Words that WIT or Rust keep for themselves, and names that cargo keeps.
+/// Reserved words of WIT and Rust, and names that cargo or the templates use.
 const RESERVED: &[&str] = &[
     "abstract",
     "as",
@@ -122,19 +123,19 @@ const RESERVED: &[&str] = &[
 ];
 
 impl Names<'_> {
-    /// A table's name that WIT and Rust can do something with.
-    pub fn check(&self) -> anyhow::Result<()> {
+    /// Checks that the table's name is a valid name in WIT and Rust.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
         let table = self.table;
         let words = table.split('_').all(|word| word.starts_with(|first: char| first.is_ascii_lowercase()));
-        ensure!(words, "`{table}` makes no WIT name: each word between the `_` must begin with a letter");
+        ensure!(words, "`{table}` is not a valid name in WIT: each word between the `_` must begin with a letter");
         ensure!(
             !RESERVED.contains(&table),
-            "`{table}` is a word of WIT, Rust or cargo: take another, such as `{table}s`"
+            "`{table}` is a reserved word of WIT, Rust or cargo: choose another, such as `{table}s`"
         );
         Ok(())
     }
 
-    pub fn files(&self) -> Vec<NewFile> {
+    pub(super) fn files(&self) -> Vec<NewFile> {
         let plugin = Path::new("plugins").join(self.table);
         let file = |path: PathBuf, template: &str| NewFile { path, text: self.fill(template) };
         vec![
@@ -146,11 +147,11 @@ impl Names<'_> {
     }
 
     /// The section of pipeline.toml.
-    pub fn section(&self) -> String {
+    pub(super) fn section(&self) -> String {
         let Names { table, field, event_type, .. } = self;
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         format!(
-            "[silver.{table}]\nplugin = \"plugins/{table}\"\nmatch = {{ field = {}, equals = {} }}\nevent_date = \"ts\"\n",
+            "[silver.{table}]\nplugin = \"plugins/{table}\"\nmatch = {{ field = {}, equals = {} }}\nevent_time = \"ts\"\n",
             quoted(field),
             quoted(event_type)
         )
@@ -179,8 +180,8 @@ impl Names<'_> {
     }
 }
 
-/// The WIT package of the tables that are there already.
-pub fn package_of(wit: &Path) -> String {
+/// The WIT package of the existing tables.
+pub(super) fn package_of(wit: &Path) -> String {
     let mut files: Vec<_> = std::fs::read_dir(wit).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     files.sort();
     let texts = files.iter().filter_map(|path| std::fs::read_to_string(path).ok());
@@ -192,22 +193,22 @@ pub fn package_of(wit: &Path) -> String {
     texts.filter_map(package).next().unwrap_or_else(|| "shop:silver@0.1.0".to_owned())
 }
 
-/// The manifest of the plugins' workspace, with one more member; `None` if it has that already.
-pub fn with_member(manifest: &str, member: &str) -> anyhow::Result<Option<String>> {
+/// The manifest of the plugins' workspace with one more member; `None` if it already has that member.
+pub(super) fn with_member(manifest: &str, member: &str) -> anyhow::Result<Option<String>> {
     ensure!(manifest.contains("[workspace]"), "it has no [workspace]");
-    let changed = with_item(manifest, "members", member)?.context("its [workspace] has no `members`")?;
+    let changed = with_item(manifest, "members", member)?.context("its [workspace] has no list `members`")?;
     let changed = with_item(&changed, "default-members", member)?.unwrap_or(changed);
     Ok((changed != manifest).then_some(changed))
 }
 
-/// The text with one more item in the list of that name; `None` if there is no such list.
+/// The text with one more item in the list `key`; `None` if there is no such list.
 fn with_item(manifest: &str, key: &str, item: &str) -> anyhow::Result<Option<String>> {
     let Some(line) = manifest.find(&format!("\n{key} ")).or_else(|| manifest.find(&format!("\n{key}="))) else {
         return Ok(None);
     };
     let (open, close) = match (manifest[line..].find('['), manifest[line..].find(']')) {
         (Some(open), Some(close)) if open < close => (line + open, line + close),
-        _ => bail!("its `{key}` are no list"),
+        _ => bail!("its `{key}` is not a list"),
     };
     let list = &manifest[open + 1..close];
     if [item, "*"].iter().any(|known| list.contains(&format!("\"{known}\""))) {
@@ -221,11 +222,11 @@ fn with_item(manifest: &str, key: &str, item: &str) -> anyhow::Result<Option<Str
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
     use super::*;
 
     #[test]
-    fn a_member_more() {
+    fn with_member_adds_to_both_lists() {
         let check = |before: &str, after: Option<&str>| {
             let of =
                 |list: &str| format!("# [x]\n[workspace]\nresolver = \"3\"\nmembers = {list}\n\n[profile.release]\n");
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_cannot_be() {
+    fn invalid_names_are_refused() {
         let check = |table: &str| {
             let names = Names { table, field: "event_type", event_type: table, package: String::new() };
             names.check().map_err(|error| error.to_string())
@@ -253,9 +254,9 @@ mod tests {
         assert_eq!(check("page_view"), Ok(()));
         assert_eq!(
             check("page_2"),
-            Err("`page_2` makes no WIT name: each word between the `_` must begin with a letter".to_owned())
+            Err("`page_2` is not a valid name in WIT: each word between the `_` must begin with a letter".to_owned())
         );
         assert!(check("a__b").is_err() && check("a_").is_err());
-        assert!(check("record").unwrap_err().contains("take another, such as `records`"));
+        assert!(check("record").unwrap_err().contains("choose another, such as `records`"));
     }
 }

@@ -1,4 +1,4 @@
-//! `silverd plugin test`: a plugin's cases, through the real component.
+//! `silverd plugin test`: runs a plugin's cases through the real component.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,119 +7,120 @@ use std::time::Instant;
 use anyhow::{bail, ensure};
 use silverd_core::config::SilverTable;
 
-use super::case::{Case, CaseFile, Fate};
+use super::case::{Case, CaseFile};
 use super::counted;
 use super::diff::differences;
-use super::measure::{cost, fate_of};
-use super::subject::Subject;
-use crate::cli::setup::Setup;
-use crate::transform::Transformer;
+use super::measure::{cost, outcome_of};
+use super::selected::SelectedPlugin;
+use crate::app::setup::Setup;
+use crate::plugin::Transformer;
 
 #[derive(clap::Args, Debug)]
-pub struct TestArgs {
-    /// Folders of plugins, or tables of pipeline.toml; none: every plugin of pipeline.toml that has cases
+pub(super) struct TestArgs {
+    /// Folders of plugins, or tables of pipeline.toml [default: every plugin of pipeline.toml that has cases]
     plugins: Vec<String>,
-    /// The table whose settings and reference files the plugin gets, if it is not the one that has this plugin
+    /// Use the settings and reference files of this table, instead of the one that uses the plugin
     #[arg(long)]
     table: Option<String>,
-    /// Write what the plugin makes of the events into the cases: read the diff
+    /// Write the actual outcomes into the cases; read the diff afterwards
     #[arg(long)]
     update: bool,
 }
 
-/// What came of a plugin's cases.
-pub struct Outcome {
-    pub passed: usize,
-    pub failed: usize,
+/// How many of a plugin's cases passed and failed.
+#[derive(Default)]
+pub(super) struct TestResult {
+    pub(super) passed: usize,
+    pub(super) failed: usize,
 }
 
-pub fn test(config: &Path, args: &TestArgs) -> anyhow::Result<()> {
-    let plugins = if args.plugins.is_empty() { with_cases(config)? } else { args.plugins.clone() };
-    let (mut passed, mut failed) = (0, 0);
+pub(super) fn test(config: &Path, args: &TestArgs) -> anyhow::Result<()> {
+    let plugins = if args.plugins.is_empty() { plugins_with_cases(config)? } else { args.plugins.clone() };
+    let mut total = TestResult::default();
     for plugin in &plugins {
-        let subject = Subject::find(config, plugin, args.table.as_deref())?;
-        let outcome = tokio::task::block_in_place(|| test_one(&subject, args.update))?;
-        passed += outcome.passed;
-        failed += outcome.failed;
+        let selected = SelectedPlugin::find(config, plugin, args.table.as_deref())?;
+        let result = tokio::task::block_in_place(|| test_one(&selected, args.update))?;
+        total.passed += result.passed;
+        total.failed += result.failed;
     }
-    if failed > 0 {
+    if total.failed > 0 {
         bail!(
-            "{failed} of {} failed; if the plugin is right, run `silverd plugin test --update`, and read the diff",
-            counted((passed + failed) as u64, "case")
+            "{} of {} failed; if the plugin is right, run `silverd plugin test --update`, and read the diff",
+            total.failed,
+            counted((total.passed + total.failed) as u64, "case")
         );
     }
     Ok(())
 }
 
-fn with_cases(config: &Path) -> anyhow::Result<Vec<String>> {
-    let setup = Setup::read(config)?;
-    let has = |table: &&SilverTable| setup.base.join(&**table.plugin).join("cases").is_dir();
-    let names: Vec<_> = setup.pipeline.silver.iter().filter(has).map(|table| table.name.to_string()).collect();
-    ensure!(!names.is_empty(), "no plugin of pipeline.toml has a folder cases/; `silverd plugin new` shows one");
-    Ok(names)
-}
-
-/// Runs a plugin's cases and tells of each.
-pub fn test_one(subject: &Subject, update: bool) -> anyhow::Result<Outcome> {
-    let files = CaseFile::all(&subject.path)?;
+/// Runs a plugin's cases and prints the result of each.
+pub(super) fn test_one(selected: &SelectedPlugin, update: bool) -> anyhow::Result<TestResult> {
+    let files = CaseFile::read_all(&selected.path)?;
     ensure!(
         files.iter().any(|file| !file.cases.is_empty()),
         "{} has no cases: write {{ \"event\": {{ … }} }} into {} and run `silverd plugin test {} --update`",
-        subject.name,
-        subject.path.join("cases/first.json").display(),
-        subject.name
+        selected.name,
+        selected.path.join("cases/first.json").display(),
+        selected.name
     );
-    let plugin = Arc::new(subject.load()?);
+    let plugin = Arc::new(selected.load()?);
     let columns: Vec<_> = plugin.schema.columns.iter().map(|column| column.name.clone()).collect();
-    println!("{}: {} {}", subject.name, plugin.schema.interface, plugin.digest);
-    let (mut transformer, mut outcome) = (Transformer::new(plugin.clone()), Outcome { passed: 0, failed: 0 });
+    println!("{}: {} {}", selected.name, plugin.schema.interface, plugin.digest);
+    let (mut transformer, mut result) = (Transformer::new(plugin.clone()), TestResult::default());
     for file in &files {
-        let mut fates = Vec::with_capacity(file.cases.len());
+        let mut outcomes = Vec::with_capacity(file.cases.len());
         for case in &file.cases {
-            let begun = Instant::now();
-            let found = fate_of(&mut transformer, case)?;
-            let took = begun.elapsed().as_secs_f64() * 1e3;
-            let wrong = match &case.expected {
+            let began = Instant::now();
+            let found = outcome_of(&mut transformer, case)?;
+            let ms = began.elapsed().as_secs_f64() * 1e3;
+            let differences = match &case.expected {
                 Some(expected) => differences(expected, &found, &columns),
-                None => vec!["nothing is expected yet: run with --update".to_owned()],
+                None => vec!["no outcome is expected yet: run with --update".to_owned()],
             };
-            let good = wrong.is_empty() || update;
-            println!("  {:<6} {:<40} {took:>8.2} ms", if good { "ok" } else { "FAILED" }, case.name);
-            if good {
-                outcome.passed += 1;
+            let passed = differences.is_empty() || update;
+            println!("  {:<6} {:<40} {ms:>8.2} ms", if passed { "ok" } else { "FAILED" }, case.name);
+            if passed {
+                result.passed += 1;
             } else {
-                outcome.failed += 1;
-                tell(case, &wrong);
+                result.failed += 1;
+                print_differences(case, &differences);
             }
-            fates.push(keep(case, found, wrong.is_empty()));
+            outcomes.push(match &case.expected {
+                // An expectation that is met stays as its author wrote it.
+                Some(expected) if differences.is_empty() => expected.clone(),
+                _ => found,
+            });
         }
         if update {
-            file.write(&fates, &columns)?;
+            file.write(&outcomes, &columns)?;
         }
     }
     let cases: Vec<&Case> = files.iter().flat_map(|file| &file.cases).collect();
     match cost(&plugin, &cases) {
-        Ok(cost) => println!("  {}", cost.told(&subject.limits)),
+        Ok(cost) => println!("  {}", cost.describe(&selected.limits)),
         Err(failure) => println!("  not measured: {failure:#}"),
     }
-    Ok(outcome)
+    Ok(result)
 }
 
-/// What an update writes: an expectation that holds stays as its author wrote it.
-fn keep(case: &Case, found: Fate, holds: bool) -> Fate {
-    match &case.expected {
-        Some(expected) if holds => expected.clone(),
-        _ => found,
-    }
+fn plugins_with_cases(config: &Path) -> anyhow::Result<Vec<String>> {
+    let setup = Setup::read(config)?;
+    let has_cases = |table: &&SilverTable| setup.base_dir.join(&**table.plugin).join("cases").is_dir();
+    let names: Vec<_> = setup.pipeline.silver.iter().filter(has_cases).map(|table| table.name.to_string()).collect();
+    ensure!(
+        !names.is_empty(),
+        "no plugin of pipeline.toml has a folder cases/; `silverd plugin new` creates an example"
+    );
+    Ok(names)
 }
 
-fn tell(case: &Case, wrong: &[String]) {
-    const EVENT_CHARS_MAX: usize = 200;
+fn print_differences(case: &Case, differences: &[String]) {
+    const EVENT_BYTES_MAX: usize = 200;
     let event = case.value.as_deref().map_or("none".into(), String::from_utf8_lossy);
     let event = event.split_whitespace().collect::<Vec<_>>().join(" ");
-    let cut = event.floor_char_boundary(EVENT_CHARS_MAX);
+    let cut = event.floor_char_boundary(EVENT_BYTES_MAX);
     println!("         event {}{}", &event[..cut], if cut < event.len() { " …" } else { "" });
-    for line in wrong {
+    for line in differences {
         println!("         {line}");
     }
 }

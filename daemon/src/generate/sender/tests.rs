@@ -1,4 +1,4 @@
-//! The sender against librdkafka's own mock broker.
+//! Tests the sender against the mock broker of librdkafka.
 
 use std::io::Write;
 
@@ -9,11 +9,11 @@ use super::*;
 
 const TOPIC: &str = "events.raw";
 
-/// A broker that lives as long as the test, and a sender to it.
+/// A broker that runs until the test ends, and a sender that is connected to it.
 async fn connected(shutdown: &CancellationToken) -> (MockCluster<'static, DefaultProducerContext>, Sender) {
     let cluster = MockCluster::new(1).expect("a mock broker");
     cluster.create_topic(TOPIC, 2, 1).expect("a topic");
-    let sender = Sender::connect(&cluster.bootstrap_servers(), TOPIC, 2, shutdown).await.expect("it answers");
+    let sender = Sender::connect(&cluster.bootstrap_servers(), TOPIC, 2, shutdown).await.expect("the broker answers");
     (cluster, sender)
 }
 
@@ -26,7 +26,7 @@ async fn every_event_is_confirmed_and_counted() {
     let shutdown = CancellationToken::new();
     let (_broker, sender) = connected(&shutdown).await;
     let watcher = sender.clone();
-    let report = sender.produce(at_full_speed(5_000), || true, shutdown).await.expect("all are taken");
+    let report = sender.produce(at_full_speed(5_000), || true, shutdown).await.expect("all are accepted");
     assert_eq!(report.sent, 5_000);
     assert!((400..=500).contains(&report.duplicates), "{report:?}");
     assert!(report.bytes > 5_000 * 150, "{report:?}");
@@ -34,12 +34,12 @@ async fn every_event_is_confirmed_and_counted() {
 }
 
 #[tokio::test]
-async fn a_closed_gate_lets_nothing_through() {
+async fn a_closed_gate_stops_all_events() {
     let shutdown = CancellationToken::new();
     let (_broker, sender) = connected(&shutdown).await;
-    let (asked, stop) = (AtomicU64::new(0), shutdown.clone());
+    let (calls, stop) = (AtomicU64::new(0), shutdown.clone());
     let gate = move || {
-        if asked.fetch_add(1, Ordering::Relaxed) == 5 {
+        if calls.fetch_add(1, Ordering::Relaxed) == 5 {
             stop.cancel();
         }
         false
@@ -49,7 +49,7 @@ async fn a_closed_gate_lets_nothing_through() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_too_large_is_named() {
+async fn an_oversized_event_is_an_error_with_its_line() {
     let shutdown = CancellationToken::new();
     let (broker, sender) = connected(&shutdown).await;
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
@@ -61,7 +61,7 @@ async fn an_event_that_is_too_large_is_named() {
         .replace(&file.path().display().to_string(), "FILE")
         // The first event may have arrived by then, or not yet.
         .replace("(1 arrived)", "(0 arrived)");
-    insta::assert_snapshot!(message, @"send FILE:2: the broker at BROKER did not take 1 of 2 events for topic events.raw (0 arrived): Message production error: MessageSizeTooLarge (Broker: Message size too large); the event is larger than message.max.bytes (1 MB unless set otherwise): leave it out, or split it");
+    insta::assert_snapshot!(message, @"send FILE:2: the broker at BROKER did not accept 1 of 2 events for topic events.raw (0 arrived): Message production error: MessageSizeTooLarge (Broker: Message size too large); the event is larger than message.max.bytes (1 MB by default): remove it, or split it");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Cells as JSON, from wasmtime's typed rows and from Arrow arrays, by two ways that share nothing.
+//! Cells as JSON, from wasmtime's typed rows and from Arrow arrays, by code that shares nothing.
 //!
 //! Records are arrays, enums their discriminants, floats their bits, and bytes text of the characters U+00 to U+FF.
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::echo::exports::test::lift::rows::{Few, Item, Many, Numbers, Options, Row};
 
-/// The value of a cell of an array that was lifted.
+/// A cell of an array that the daemon's lift returned.
 pub fn of_array(array: &dyn Array, row: usize) -> Value {
     if array.is_null(row) {
         return Value::Null;
@@ -35,7 +35,7 @@ pub fn of_array(array: &dyn Array, row: usize) -> Value {
             (0..items.len()).map(|item| of_array(&items, item)).collect()
         }
         DataType::Struct(_) => array.as_struct().columns().iter().map(|column| of_array(column, row)).collect(),
-        other => panic!("the lift gives no {other}"),
+        other => panic!("the lift returns no {other}"),
     }
 }
 
@@ -43,7 +43,7 @@ fn bytes(bytes: &[u8]) -> Value {
     bytes.iter().map(|byte| *byte as char).collect::<String>().into()
 }
 
-/// A value of wasmtime's own lift.
+/// A value that wasmtime's lift returned.
 pub trait Cell: Sized {
     fn json(&self) -> Value;
 
@@ -126,7 +126,7 @@ macro_rules! record {
     ($ty:ident: $($field:ident),*) => {
         impl Cell for $ty {
             fn json(&self) -> Value {
-                // Without `..`: a field that is forgotten here does not compile.
+                // Without `..`, a missing field is an error of the compiler.
                 let $ty { $($field),* } = self;
                 Value::Array(vec![$($field.json()),*])
             }

@@ -1,4 +1,4 @@
-//! Rows at random.
+//! Random rows.
 
 use proptest::collection::vec;
 use proptest::option::of;

@@ -1,0 +1,160 @@
+//! The canary period: the first live events of a new plugin version, until the version is trusted. A version that fails
+//! on events which the previous version accepts is rolled back.
+//!
+//! The previous version is the *baseline*. In the canary period, a chunk with faults, or with more rejects than the
+//! shadow run predicted, is also given to the baseline:
+//!
+//! | on the same events, so far                                             | the new version |
+//! |------------------------------------------------------------------------|-----------------|
+//! | it faulted (trap, time, memory, invalid output) more often             | is rolled back  |
+//! | it rejected more, beyond what was predicted and allowed                | is rolled back  |
+//! | otherwise: the events are bad, not the plugin                          | stays           |
+//! | it has processed [`TRUSTED_AFTER_EVENTS`]                              | is trusted      |
+
+use crate::counts::Counts;
+
+/// A version is trusted after this many events.
+pub const TRUSTED_AFTER_EVENTS: u64 = 10_000;
+/// Shares are computed of at least this many events: one reject among the first three says little.
+const EVENTS_MIN: u64 = 100;
+
+/// How a version did on some events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub events: u64,
+    pub rejected: u64,
+    /// The rejected events on which the plugin itself failed.
+    pub faults: u64,
+}
+
+impl Tally {
+    pub fn new(counts: &Counts, faults: u64) -> Self {
+        Self { events: counts.events, rejected: counts.rejected, faults }
+    }
+}
+
+/// The canary period of one version.
+#[derive(Clone, Debug)]
+pub struct CanaryPeriod {
+    /// The share of all events that it may reject in addition to the baseline's rejects.
+    allowed_share: f64,
+    /// The share that it rejected in the shadow run.
+    predicted_share: f64,
+    events: u64,
+    /// Rejects in addition to the baseline's, so far.
+    extra_rejects: u64,
+}
+
+impl CanaryPeriod {
+    /// Of the events of the shadow run, the new version rejected `rejected_share`, and `added_share` were not rejected
+    /// by the baseline; `max_new_rejects` is the share that may come on top.
+    pub fn new(rejected_share: f64, added_share: f64, max_new_rejects: f64) -> Self {
+        Self {
+            allowed_share: added_share + max_new_rejects,
+            predicted_share: rejected_share,
+            events: 0,
+            extra_rejects: 0,
+        }
+    }
+
+    /// Whether the baseline must process the same events for comparison.
+    pub fn needs_baseline(&self, new: Tally) -> bool {
+        new.faults > 0 || new.rejected as f64 > self.predicted_share * new.events as f64
+    }
+
+    /// Compares the two versions on the same events.
+    ///
+    /// # Errors
+    ///
+    /// Says why the new version must be rolled back.
+    pub fn compare(&mut self, new: Tally, baseline: Tally) -> Result<(), String> {
+        if new.faults > baseline.faults {
+            return Err(format!(
+                "it failed on {} of its first events, on which the version before it does not fail",
+                new.faults - baseline.faults
+            ));
+        }
+        self.extra_rejects += new.rejected.saturating_sub(baseline.rejected);
+        let events = self.events + new.events;
+        if self.extra_rejects as f64 > self.allowed_share * events.max(EVENTS_MIN) as f64 {
+            return Err(format!(
+                "it rejected {} of its first {events} events, which the version before it accepts; {:.1} % are allowed",
+                self.extra_rejects,
+                100.0 * self.allowed_share
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether it has processed enough events to serve as the baseline of the next version.
+    pub fn is_usable_baseline(&self) -> bool {
+        self.events >= EVENTS_MIN
+    }
+
+    /// The version processed these events without being rolled back. True once it is trusted.
+    pub fn record_passed(&mut self, events: u64) -> bool {
+        self.events += events;
+        self.events >= TRUSTED_AFTER_EVENTS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(events: u64, rejected: u64, faults: u64) -> Tally {
+        Tally { events, rejected, faults }
+    }
+
+    #[test]
+    fn predicted_rejects_need_no_baseline() {
+        let period = CanaryPeriod::new(0.05, 0.0, 0.1);
+        assert!(!period.needs_baseline(tally(100, 5, 0)));
+        assert!(period.needs_baseline(tally(100, 6, 0)));
+        assert!(period.needs_baseline(tally(100, 1, 1)), "a fault always does");
+        assert!(!period.needs_baseline(tally(0, 0, 0)));
+    }
+
+    #[test]
+    fn events_that_the_baseline_rejects_too_do_not_count() {
+        let mut period = CanaryPeriod::new(0.0, 0.0, 0.1);
+        assert_eq!(period.compare(tally(100, 90, 3), tally(100, 90, 3)), Ok(()));
+        assert_eq!(period.compare(tally(100, 10, 0), tally(100, 90, 3)), Ok(()));
+    }
+
+    #[test]
+    fn one_additional_fault_is_enough() {
+        let mut period = CanaryPeriod::new(0.5, 0.5, 1.0);
+        let compared = period.compare(tally(5_000, 1, 1), tally(5_000, 0, 0));
+        assert_eq!(
+            compared,
+            Err("it failed on 1 of its first events, on which the version before it does not fail".into())
+        );
+    }
+
+    #[test]
+    fn rejects_add_up_over_chunks() {
+        let mut period = CanaryPeriod::new(0.0, 0.02, 0.08);
+        for _ in 0..2 {
+            assert_eq!(period.compare(tally(10, 5, 0), tally(10, 0, 0)), Ok(()), "few events say little");
+            assert!(!period.record_passed(10));
+        }
+        let compared = period.compare(tally(10, 5, 0), tally(10, 0, 0));
+        assert_eq!(
+            compared,
+            Err("it rejected 15 of its first 30 events, which the version before it accepts; 10.0 % are allowed".into())
+        );
+        let mut large = CanaryPeriod::new(0.0, 0.0, 0.1);
+        assert_eq!(large.compare(tally(1_000, 100, 0), tally(1_000, 0, 0)), Ok(()));
+        assert!(large.compare(tally(1_000, 101, 0), tally(1_000, 0, 0)).is_err());
+    }
+
+    #[test]
+    fn a_version_is_trusted_after_enough_events() {
+        let mut period = CanaryPeriod::new(0.0, 0.0, 0.1);
+        assert!(!period.is_usable_baseline() && !period.record_passed(EVENTS_MIN - 1));
+        assert!(!period.is_usable_baseline() && !period.record_passed(1) && period.is_usable_baseline());
+        assert!(!period.record_passed(TRUSTED_AFTER_EVENTS - EVENTS_MIN - 1));
+        assert!(period.record_passed(1));
+    }
+}

@@ -1,0 +1,264 @@
+//! Explains findings to people: what was found, what was expected, and what to do.
+
+use std::fmt;
+
+use super::finding::{NotComparedReason, Problem};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    pub found: String,
+    pub expected: String,
+    pub help: String,
+    /// The first rows that differ.
+    pub examples: Vec<String>,
+}
+
+const NEW_PATH: &str = "give the table a new path in pipeline.toml: silverd rebuilds it from Bronze";
+const RESTORE: &str = "restore the table's _delta_log from a backup, or give the table a new path in pipeline.toml \
+                       (silverd rebuilds a Silver table from Bronze, and Bronze from what Kafka still has)";
+const FOREIGN_WRITER: &str = "find out which other program writes to this table (DESCRIBE HISTORY in Spark); restore \
+                              the version before it, or give the table a new path in pipeline.toml";
+const REBUILD: &str = "if settings or reference data changed after the rows were written, `silverd rebuild` updates \
+                       the rows. If rows still differ afterwards, the plugin does not return equal rows for equal \
+                       events";
+const SIDE_OUTPUT: &str = "if somebody removed the table, this is the consequence: the events are in Bronze, and \
+                           `silverd rebuild` of their days processes them again. Otherwise restore its _delta_log from \
+                           a backup";
+
+type Texts = (String, String, &'static str);
+
+impl Problem {
+    pub fn explain(&self) -> Explanation {
+        let (found, expected, help) = self.texts();
+        let examples = match self {
+            Self::Content { examples, .. } | Self::Rejects { examples, .. } => examples.clone(),
+            _ => Vec::new(),
+        };
+        Explanation { found, expected, help: help.to_owned(), examples }
+    }
+
+    fn texts(&self) -> Texts {
+        match self {
+            Self::NoRowCount { .. }
+            | Self::FileMismatch { .. }
+            | Self::LostEntries { .. }
+            | Self::Unreadable { .. }
+            | Self::ForeignCommit { .. }
+            | Self::Checkpoint { .. }
+            | Self::Total { .. } => self.texts_of_log(),
+            Self::Overlap { .. }
+            | Self::Gap { .. }
+            | Self::Skipped { .. }
+            | Self::TxnMismatch { .. }
+            | Self::OutsideRanges { .. }
+            | Self::AheadOfBronze { .. }
+            | Self::MoreEventsThanBronze { .. } => self.texts_of_ranges(),
+            Self::NotPublished { .. }
+            | Self::Pending { .. }
+            | Self::DifferentFile { .. }
+            | Self::FormerTable { .. } => self.texts_of_side_outputs(),
+            Self::Content { .. } | Self::Rejects { .. } | Self::NotCompared { .. } => self.texts_of_rows(),
+            Self::Events { .. }
+            | Self::MoreEventsThanOffsets { .. }
+            | Self::NotConserved { .. }
+            | Self::Rows { .. }
+            | Self::AnnouncedRows { .. }
+            | Self::SequenceNumber { .. }
+            | Self::Correction { .. } => self.texts_of_counts(),
+        }
+    }
+
+    fn texts_of_log(&self) -> Texts {
+        match self {
+            Self::LostEntries { first, last } if first == last => {
+                (format!("entry {first} is not in the log"), "an entry for every version".into(), RESTORE)
+            }
+            Self::LostEntries { first, last } => {
+                (format!("entries {first} to {last} are not in the log"), "an entry for every version".into(), RESTORE)
+            }
+            Self::Unreadable { why } => (why.clone(), "an entry that can be read".into(), RESTORE),
+            Self::ForeignCommit { added, removed } => (
+                format!("a commit of another writer added {added} rows and removed {removed}"),
+                "only silverd adds and removes rows (a compaction must set dataChange = false)".into(),
+                FOREIGN_WRITER,
+            ),
+            Self::NoRowCount { file } => (
+                format!("file {file} has no row count"),
+                "`numRecords` in the file's statistics".into(),
+                "enable statistics in the other writer, and compact the table again",
+            ),
+            Self::FileMismatch { file, added } => (
+                match added {
+                    true => format!("file {file} is added, but it is already in the table"),
+                    false => format!("file {file} is removed, but it is not in the table"),
+                },
+                "each file is added once, and removed at most once".into(),
+                FOREIGN_WRITER,
+            ),
+            Self::Total { accounted, live } => {
+                (format!("the live files have {live} rows"), format!("{accounted}, the sum over all commits"), NEW_PATH)
+            }
+            Self::Checkpoint { what, expected, found } => (
+                format!("the checkpoint has {found} {what}"),
+                format!("{expected}, as in the entries up to it"),
+                "remove the checkpoint file and _last_checkpoint: as long as all entries exist, readers need neither",
+            ),
+            _ => Default::default(),
+        }
+    }
+
+    fn texts_of_ranges(&self) -> Texts {
+        match self {
+            Self::Overlap { expected } => {
+                ("offsets that an earlier commit covers".into(), format!("a range that starts at {expected}"), NEW_PATH)
+            }
+            Self::Gap { expected } => {
+                ("offsets that no commit covers".into(), format!("a range that starts at {expected}"), NEW_PATH)
+            }
+            Self::Skipped { expected } => (
+                "offsets that Bronze never had".into(),
+                format!("a range that starts at {expected}"),
+                "nothing, if Kafka had deleted them and `on_data_loss = \"skip\"` was set. Otherwise Bronze's log was \
+                 changed: restore it from a backup",
+            ),
+            Self::TxnMismatch { app_id, expected, found } => (
+                format!("`{app_id}` is set to {}", or_none(found)),
+                format!("{}, the end of the commit's range", or_none(expected)),
+                RESTORE,
+            ),
+            Self::OutsideRanges { file } => {
+                (format!("file {file} has rows of these offsets"), "only rows of the commit's ranges".into(), RESTORE)
+            }
+            Self::AheadOfBronze { end, bronze } => (
+                format!("the table's offsets end at {end}"),
+                match bronze {
+                    Some(bronze) => format!("at most {bronze}, the end of Bronze"),
+                    None => "none: Bronze has no offset of this partition".into(),
+                },
+                "Bronze has lost commits, or was replaced by a new table. Restore it, or give the Silver tables new \
+                 paths",
+            ),
+            Self::MoreEventsThanBronze { events, bronze } => (
+                format!("the table counts {events} events"),
+                format!("at most {bronze}, the events of Bronze"),
+                NEW_PATH,
+            ),
+            _ => Default::default(),
+        }
+    }
+
+    fn texts_of_counts(&self) -> Texts {
+        match self {
+            Self::Events { counted, added } => {
+                (format!("the commit counts {counted} events"), format!("{added}, the rows of its files"), RESTORE)
+            }
+            Self::MoreEventsThanOffsets { events, offsets } => (
+                format!("the commit counts {events} events"),
+                format!("at most {offsets}, the offsets that it covers"),
+                RESTORE,
+            ),
+            Self::NotConserved { counts } => (
+                format!(
+                    "{} events; {} with rows ({} rows, {} late), {} dropped, {} duplicates, {} rejected",
+                    counts.events,
+                    counts.with_rows,
+                    counts.rows,
+                    counts.late,
+                    counts.dropped,
+                    counts.duplicates,
+                    counts.rejected
+                ),
+                "events = with rows + dropped + duplicates + rejected; rows ≥ with rows; late ≤ with rows".into(),
+                NEW_PATH,
+            ),
+            Self::Rows { counted, added } => {
+                (format!("the commit counts {counted} rows"), format!("{added}, the rows of its files"), NEW_PATH)
+            }
+            Self::AnnouncedRows { what, counted, announced } => (
+                format!("the commit counts {counted} {what}"),
+                format!("{}, the rows of the file that it announces", or_none(announced)),
+                NEW_PATH,
+            ),
+            Self::SequenceNumber { app_id, expected, found } => {
+                (format!("`{app_id}` is set to {}", or_none(found)), or_none(expected), RESTORE)
+            }
+            Self::Correction { counted, kept, added, removed, removed_from_files } => (
+                format!("the correction added {added} rows and removed {removed_from_files}"),
+                format!("{} added ({counted} new and {kept} kept rows), {removed} removed", counted + kept),
+                NEW_PATH,
+            ),
+            _ => Default::default(),
+        }
+    }
+
+    fn texts_of_side_outputs(&self) -> Texts {
+        match self {
+            Self::NotPublished { side, first, last, rows } => (
+                format!("{rows} rows of the announcements {first} to {last} are not in the {side} table"),
+                "every announced file is in a commit of that table".into(),
+                SIDE_OUTPUT,
+            ),
+            Self::Pending { side, rows } => (
+                format!("{rows} announced rows are not in the {side} table yet"),
+                "a commit with them, shortly after the announcement".into(),
+                "nothing: a running silverd commits them shortly; after a crash, it does at its next start",
+            ),
+            Self::DifferentFile { side, number, announced, found } => (
+                format!("the {side} table has another file for announcement {number}, or {found} rows in it"),
+                format!("the announced file, with {announced} rows"),
+                SIDE_OUTPUT,
+            ),
+            Self::FormerTable { side, of, rows } => (
+                format!("{rows} rows of the {side} table belong to {of}"),
+                "rows of the current tables in pipeline.toml".into(),
+                "nothing: that table was replaced or removed, and its rows here are kept",
+            ),
+            _ => Default::default(),
+        }
+    }
+
+    fn texts_of_rows(&self) -> Texts {
+        match self {
+            Self::Content { missing, unexpected, changed, blocks, compared, .. } => (
+                format!(
+                    "{missing} rows are missing, {unexpected} unexpected, {changed} changed{}",
+                    if blocks > compared {
+                        format!(", in the first {compared} of {blocks} blocks of rows that differ")
+                    } else {
+                        String::new()
+                    }
+                ),
+                "the rows that the plugin derives from Bronze with the current settings and reference data".into(),
+                REBUILD,
+            ),
+            Self::Rejects { missing, unexpected, other_code, .. } => (
+                format!(
+                    "{missing} rejects are missing in the quarantine, {unexpected} are unexpected, {other_code} have \
+                     another code"
+                ),
+                "the events that the plugin rejects with the current settings and reference data".into(),
+                REBUILD,
+            ),
+            Self::NotCompared { digest, offsets, reason } => (
+                match reason {
+                    NotComparedReason::PluginMissing => format!(
+                        "{offsets} offsets were not compared: silverd no longer has the plugin that wrote their rows, \
+                         {}",
+                        or_none(digest)
+                    ),
+                    NotComparedReason::WriterUnknown => format!(
+                        "{offsets} offsets were not compared: the log does not say which plugin wrote their rows, \
+                         because of a correction or a log cleanup"
+                    ),
+                },
+                "the plugin that wrote their rows".into(),
+                "`silverd rebuild` of the table, and the current plugin is the writer of all rows",
+            ),
+            _ => Default::default(),
+        }
+    }
+}
+
+fn or_none<T: fmt::Display>(value: &Option<T>) -> String {
+    value.as_ref().map_or_else(|| "none".to_owned(), T::to_string)
+}

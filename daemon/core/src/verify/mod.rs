@@ -1,0 +1,37 @@
+//! Verification from the logs alone: every entry of a table's Delta log is checked against the entries before it, and
+//! the tables are checked against each other. The entries are applied in order; the findings are what does not add up.
+//!
+//! | table       | commit                                 | rule |
+//! |-------------|----------------------------------------|------|
+//! | any         | any                                    | follows the entry before it; removes only files that exist |
+//! | Bronze      | `ranges`, `events`                     | starts where the last range ended (or reports the gap), adds `events` rows, sets each `txn` to the end of its range |
+//! | Silver      | `ranges`, `counts`                     | starts where the last range ended, adds `counts.rows` rows, has one outcome per event, announces its rejects and late events |
+//! | Silver      | `correction`                           | adds `rows + kept` rows, removes `removed` rows |
+//! | side output | of a Silver table's `n`th announcement | adds the announced file |
+//! | any         | of another writer                      | changes no rows (a compaction may rewrite them) |
+//!
+//! If the first entries of a log were cleaned up, verification starts at a checkpoint, whose state is taken as given.
+
+mod attribution;
+mod bronze;
+mod entry;
+mod explain;
+mod finding;
+mod ledger;
+mod progress;
+mod side_output;
+mod silver;
+mod state;
+#[cfg(test)]
+mod tests;
+mod verifier;
+
+pub use attribution::{Attribution, Writer};
+pub use bronze::BronzeVerifier;
+pub use entry::Entry;
+pub use explain::Explanation;
+pub use finding::{Finding, Findings, LogPosition, NotComparedReason, Problem, Severity};
+pub use side_output::{Announcements, SideOutputKind, SideOutputVerifier};
+pub use silver::{CommitRanges, Corrections, SilverVerifier};
+pub use state::{TableState, file_key};
+pub use verifier::Verifier;

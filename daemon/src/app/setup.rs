@@ -1,0 +1,169 @@
+//! From pipeline.toml on disk to a checked pipeline.
+
+use std::fmt;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use silverd_core::config::{self, ConfigError, ConfigErrors, Pipeline, SilverTable};
+
+use crate::plugin::{FaultyKey, Host, LoadError, Loaded, load_plugin, this_program};
+use crate::runtime::file_watch::FileStamp;
+use crate::sql::{self, Tables};
+use crate::tables::silver::check_fit;
+
+/// Errors in pipeline.toml, rendered with their lines.
+#[derive(Debug)]
+pub struct InvalidConfig {
+    text: String,
+    count: usize,
+    file: PathBuf,
+}
+
+impl fmt::Display for InvalidConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.count == 1 { "error" } else { "errors" };
+        writeln!(f, "{}\n{}: {} {plural}", self.text.trim_end(), self.file.display(), self.count)
+    }
+}
+
+impl std::error::Error for InvalidConfig {}
+
+/// A checked pipeline and where it came from.
+pub struct Setup {
+    pub pipeline: Pipeline,
+    /// The folder of pipeline.toml, from which its paths count.
+    pub base_dir: PathBuf,
+    /// The file's stamp before it was read: whoever watches the file starts from here, and misses no save.
+    pub file_stamp: FileStamp,
+    file: PathBuf,
+    text: String,
+}
+
+impl Setup {
+    pub fn read(file: &Path) -> anyhow::Result<Self> {
+        let absolute = std::path::absolute(file)?;
+        let file_stamp = FileStamp::of([&absolute]);
+        let text = std::fs::read_to_string(file).with_context(|| {
+            format!(
+                "read {} (name another file with --config, or run silverd in the folder that has it)",
+                file.display()
+            )
+        })?;
+        let pipeline = config::check(&text, &|name| std::env::var(name).ok())
+            .map_err(|errors| invalid_config(&errors, file, &text))?;
+        let base_dir = absolute.parent().map(Path::to_path_buf).unwrap_or_default();
+        Ok(Self { pipeline, base_dir, file_stamp, file: file.to_path_buf(), text })
+    }
+
+    /// The place of a Silver table in pipeline.toml.
+    pub fn table(&self, name: &str) -> anyhow::Result<usize> {
+        let tables = &self.pipeline.silver;
+        tables.iter().position(|table| *table.name == *name).ok_or_else(|| {
+            let names: Vec<&str> = tables.iter().map(|table| &*table.name).collect();
+            anyhow!("{} has no [silver.{name}]; its Silver tables are {}", self.file.display(), names.join(", "))
+        })
+    }
+
+    /// The place of that table, or those of all.
+    pub fn tables(&self, name: Option<&str>) -> anyhow::Result<Vec<usize>> {
+        match name {
+            Some(name) => Ok(vec![self.table(name)?]),
+            None => Ok((0..self.pipeline.silver.len()).collect()),
+        }
+    }
+
+    /// Moves the tables to another folder; plugins and reference data stay where they are.
+    pub fn relocate(&mut self, out: &Path) {
+        let base_dir = &self.base_dir;
+        let pipeline = &mut self.pipeline;
+        for table in &mut pipeline.silver {
+            table.plugin.value = base_dir.join(&*table.plugin).display().to_string();
+            for path in table.reference.values_mut() {
+                path.value = base_dir.join(&**path).display().to_string();
+            }
+        }
+        self.base_dir = out.to_path_buf();
+        let tables = pipeline.silver.iter_mut().map(|table| &mut table.path);
+        for path in tables.chain([&mut pipeline.bronze.path, &mut pipeline.quarantine.path, &mut pipeline.late.path]) {
+            // An absolute path must not lead out of the folder.
+            path.value = path.trim_start_matches('/').to_owned();
+        }
+    }
+
+    /// What plugins run in, with the folder of `[state]`.
+    pub fn host(&self) -> anyhow::Result<Arc<Host>> {
+        Host::with_state(&self.base_dir.join(&*self.pipeline.state.path), &this_program())
+    }
+
+    /// Loads every plugin, and builds those that are out of date; reports all that cannot fill their tables at once.
+    ///
+    /// Works for as long as it takes, on the thread that it is called on.
+    pub fn load_plugins(&self, host: &Arc<Host>) -> anyhow::Result<Loaded> {
+        self.load_plugins_of(host, |_| true)
+    }
+
+    /// The same for some tables.
+    pub fn load_plugins_of(&self, host: &Arc<Host>, of: impl Fn(&SilverTable) -> bool) -> anyhow::Result<Loaded> {
+        let runtime = tokio::runtime::Handle::current();
+        let limits = self.pipeline.limits.clone();
+        let (mut errors, mut loaded) = (Vec::new(), Loaded::new());
+        for table in self.pipeline.silver.iter().filter(|table| of(table)) {
+            let loaded_plugin = load_plugin(table, &self.base_dir, host.clone(), limits.clone()).and_then(|plugin| {
+                runtime.block_on(check_fit(table, &plugin, &self.base_dir))?;
+                Ok(plugin)
+            });
+            match loaded_plugin {
+                Ok(plugin) => {
+                    loaded.insert(table.name.clone(), Arc::new(plugin));
+                }
+                Err(failure) => errors.push(config_error(table, &failure)),
+            }
+        }
+        if errors.is_empty() {
+            Ok(loaded)
+        } else {
+            Err(invalid_config(&ConfigErrors::from(errors), &self.file, &self.text).into())
+        }
+    }
+}
+
+impl Setup {
+    /// Reports SQL that is not valid or queries tables that do not exist. A running silverd works without it.
+    pub fn check_sql(&self) -> anyhow::Result<()> {
+        let tables = Tables::new(&self.pipeline, &self.base_dir, Arc::default());
+        let gold = self.pipeline.gold.iter().map(|gold| (format!("gold.{}", gold.name), &gold.sql, true));
+        let panels = self.pipeline.panels.iter().map(|panel| (format!("panel.{}", panel.name), &panel.sql, false));
+        let errors = gold.chain(panels).filter_map(|(title, sql, of_gold)| {
+            let failure = sql::check_query(&tables, sql, of_gold).err()?;
+            Some(ConfigError::new(sql.span.clone(), format!("[{title}] {failure}"), "this SQL", None))
+        });
+        let errors: Vec<_> = errors.collect();
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(invalid_config(&ConfigErrors::from(errors), &self.file, &self.text).into())
+    }
+}
+
+/// A plugin's failure as an error at the place in pipeline.toml that causes it.
+fn config_error(table: &SilverTable, failure: &LoadError) -> ConfigError {
+    let plugin = &table.plugin.span;
+    let (span, label) = match &failure.key {
+        Some(FaultyKey::EventTime) => (&table.event_time.span, "this column"),
+        Some(FaultyKey::Dedup) => (table.dedup.as_ref().map_or(plugin, |dedup| &dedup.by.span), "these columns"),
+        Some(FaultyKey::Reference(name)) => (table.reference.get(name).map_or(plugin, |file| &file.span), "this file"),
+        None => (plugin, "this plugin"),
+    };
+    ConfigError::new(span.clone(), format!("[silver.{}] {failure:#}", table.name), label, None)
+}
+
+pub(crate) fn invalid_config(errors: &ConfigErrors, file: &Path, text: &str) -> InvalidConfig {
+    let color = std::io::stderr().is_terminal();
+    InvalidConfig {
+        text: errors.render(&file.display().to_string(), text, color),
+        count: errors.len(),
+        file: file.to_path_buf(),
+    }
+}

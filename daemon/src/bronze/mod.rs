@@ -1,0 +1,184 @@
+//! Bronze: the raw table. It stores every record unchanged, before Silver processes it.
+
+pub(crate) mod newest_events;
+pub(crate) mod replay;
+pub(crate) mod replay_topics;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::UInt32Array;
+use arrow::compute::take_record_batch;
+use deltalake_core::logstore::LogStoreRef;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use serde_json::json;
+use silverd_core::chunk::{self, Chunk, column};
+use silverd_core::config::{self, Compression};
+use silverd_core::offsets::{Offsets, Ranges};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, error, warn};
+
+use crate::delta::{CommitError, Encoder, NewFile, Table, TableSpec, read_offsets, writer_properties};
+use crate::source::Resume;
+use crate::telemetry::{Stage, Stages, TableStats, spans};
+
+const RETRY_INTERVAL_MIN: Duration = Duration::from_millis(250);
+const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(15);
+
+/// The writer of the raw table. The pipeline owns it.
+pub struct Bronze {
+    table: Table,
+    encoder: Arc<Encoder>,
+    /// The next offset of each log partition. The Silver workers follow it.
+    committed_offsets: watch::Sender<Offsets>,
+    stats: Arc<TableStats>,
+    stages: Arc<Stages>,
+}
+
+/// Why a chunk was not appended.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAppended {
+    #[error("another silverd writes these partitions")]
+    Fenced,
+    #[error("silverd is stopping")]
+    Stopped,
+}
+
+impl Bronze {
+    pub async fn open(base_dir: &Path, config: &config::Bronze, stages: Arc<Stages>) -> anyhow::Result<Self> {
+        let table = Table::open(&table_spec(base_dir.join(&*config.path))).await?;
+        let compression = &config.compression;
+        let (committed_offsets, _) = watch::channel(table.offsets());
+        let encoder = Arc::new(Encoder::new(chunk::schema(), properties(compression)?, compression));
+        Ok(Self { table, encoder, committed_offsets, stats: Arc::default(), stages })
+    }
+
+    pub(crate) fn stats(&self) -> Arc<TableStats> {
+        self.stats.clone()
+    }
+
+    /// The next offset of each log partition, now and after each commit.
+    pub fn committed_offsets(&self) -> watch::Receiver<Offsets> {
+        self.committed_offsets.subscribe()
+    }
+
+    /// Commits a chunk. Retries until it succeeds: while the disk is full or the folder is missing, the pipeline must
+    /// wait.
+    pub async fn append(&mut self, chunk: &Chunk, stop: &CancellationToken) -> Result<(), NotAppended> {
+        let mut pause = RETRY_INTERVAL_MIN;
+        loop {
+            let failure = match self.try_append(chunk).await {
+                Ok(()) => return Ok(()),
+                Err(CommitError::Fenced { version, app_id }) => {
+                    warn!(version, app_id, "bronze is fenced: another silverd has committed to these partitions");
+                    self.reload().await;
+                    return Err(NotAppended::Fenced);
+                }
+                Err(failure) => failure,
+            };
+            error!("append to bronze: {failure}; retrying in {} ms", pause.as_millis());
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY_INTERVAL_MAX),
+                () = stop.cancelled() => return Err(NotAppended::Stopped),
+            }
+            self.reload().await;
+            if chunk.ranges.within(&self.table.offsets()) {
+                self.publish();
+                return Ok(());
+            }
+        }
+    }
+
+    async fn try_append(&mut self, chunk: &Chunk) -> Result<(), CommitError> {
+        // Offsets that are in the table already are not written again, even if another process wrote them.
+        let chunk = chunk.select(&chunk.ranges.beyond(&self.table.offsets()));
+        if chunk.ranges.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let files = self.encode(&chunk).instrument(spans::encode()).await.map_err(CommitError::Unknown)?;
+        let bytes: u64 = files.iter().map(NewFile::size).sum();
+        let count = files.len();
+        let ends = chunk.ranges.ends();
+        let progress: Vec<_> = ends.iter().map(|(log, next)| (log.app_id(), *next)).collect();
+        let info = json!({ "ranges": ranges_json(&chunk.ranges), "events": chunk.records.num_rows() });
+        let append = spans::record(spans::commit(), self.table.append(files, &progress, info));
+        let committed = self.stages.time(Stage::Commit, append).await?;
+        self.stats.committed(committed.version, chunk.records.num_rows(), count, bytes, started.elapsed());
+        self.publish();
+        Ok(())
+    }
+
+    async fn encode(&self, chunk: &Chunk) -> anyhow::Result<Vec<NewFile>> {
+        let mut files = Vec::new();
+        let days = chunk.days();
+        for (day, rows) in &days {
+            let encoder = self.encoder.clone();
+            let (chunk, rows) = (chunk.clone(), (days.len() > 1).then(|| UInt32Array::from(rows.clone())));
+            let (day, stages) = (*day, self.stages.clone());
+            let (file, bytes) = tokio::task::spawn_blocking(move || {
+                stages.measure(Stage::BronzeEncode, || match rows {
+                    None => encoder.encode(day, &[chunk.records]),
+                    Some(rows) => encoder.encode(day, &[take_record_batch(&chunk.records, &rows)?]),
+                })
+            })
+            .await??;
+            file.put(&self.table.store(), bytes).await?;
+            files.push(file);
+        }
+        Ok(files)
+    }
+
+    /// Reads the newest version of the table. If that fails, the next commit fails with the same error.
+    async fn reload(&mut self) {
+        if let Err(error) = self.table.reload().await {
+            warn!("reload bronze: {error:#}");
+        }
+        self.publish();
+    }
+
+    /// Reads the next offsets from the log, for partitions that are assigned. For a thread that may block.
+    pub(crate) fn resume(&self) -> Resume {
+        let (log, runtime) = (self.log(), tokio::runtime::Handle::current());
+        Arc::new(move || runtime.block_on(read_offsets(&log)))
+    }
+
+    pub(crate) fn log(&self) -> LogStoreRef {
+        self.table.log()
+    }
+
+    fn publish(&self) {
+        self.committed_offsets.send_replace(self.table.offsets());
+    }
+}
+
+pub(crate) fn table_spec(path: PathBuf) -> TableSpec {
+    let doc = Some("Every record of the topic, unchanged.".to_owned());
+    TableSpec { name: "bronze".to_owned(), path, schema: chunk::schema(), doc }
+}
+
+/// Ranges as the commit info has them: `{"cluster:topic:0": [0, 10]}`.
+pub fn ranges_json(ranges: &Ranges) -> serde_json::Value {
+    ranges.iter().map(|(log, range)| (log.to_string(), json!([range.start, range.end]))).collect()
+}
+
+/// Dictionaries for columns whose values repeat, statistics for columns that prune files. For keys and values both
+/// would take longer than the encoding itself.
+pub(crate) fn properties(compression: &Compression) -> anyhow::Result<WriterProperties> {
+    let mut properties = writer_properties(compression)?.set_dictionary_enabled(false);
+    let repeating = [column::CLUSTER_ID, column::TOPIC, column::PARTITION, column::TIMESTAMP_TYPE, column::INGESTED_AT];
+    for name in repeating {
+        properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), true);
+    }
+    for name in [column::KEY, column::VALUE] {
+        properties = properties.set_column_statistics_enabled(ColumnPath::from(name), EnabledStatistics::None);
+    }
+    for name in [column::OFFSET, column::TIMESTAMP] {
+        properties =
+            properties.set_column_encoding(ColumnPath::from(name), parquet::basic::Encoding::DELTA_BINARY_PACKED);
+    }
+    Ok(properties.build())
+}

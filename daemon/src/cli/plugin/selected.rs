@@ -1,0 +1,90 @@
+//! The plugin that a command works on, and the table of pipeline.toml that it fills, if there is one.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use silverd_core::config::{Limits, SilverTable};
+
+use crate::app::setup::Setup;
+use crate::plugin::{Config, Host, Plugin, build, load_file};
+
+pub(super) struct SelectedPlugin {
+    /// As it was given on the command line.
+    pub(super) name: String,
+    /// The folder of a cargo package, or a file.
+    pub(super) path: PathBuf,
+    pub(super) setup: Option<Setup>,
+    /// The table that it fills, and the table's index in pipeline.toml.
+    pub(super) table: Option<(usize, SilverTable)>,
+    pub(super) limits: Limits,
+    pub(super) host: Arc<Host>,
+}
+
+impl SelectedPlugin {
+    /// Finds a plugin by its folder, its file, or the name of its table. `table` names the table if the plugin fills several,
+    /// or none.
+    pub(super) fn find(config: &Path, given: &str, table: Option<&str>) -> anyhow::Result<Self> {
+        let setup = if config.exists() { Some(Setup::read(config)?) } else { None };
+        let table_named = |name: &str| {
+            let tables = setup.iter().flat_map(|setup| setup.pipeline.silver.iter().enumerate());
+            tables.filter(|(_, table)| &*table.name == name).map(|(at, table)| (at, table.clone())).next()
+        };
+        let base_dir = setup.as_ref().map(|setup| setup.base_dir.clone()).unwrap_or_default();
+        let path = match (Path::new(given), table_named(given)) {
+            (path, _) if path.exists() => path.to_path_buf(),
+            (_, Some((_, table))) => base_dir.join(&**table.plugin),
+            _ => bail!(
+                "there is no plugin {given}: give the folder of a cargo package, a .wasm file, or a table of pipeline.toml"
+            ),
+        };
+        let table = match table {
+            Some(name) => Some(
+                table_named(name).with_context(|| format!("--table {name}: pipeline.toml has no [silver.{name}]"))?,
+            ),
+            None => match table_named(given).filter(|_| !Path::new(given).exists()) {
+                Some(table) => Some(table),
+                None => table_with_plugin(&path, setup.as_ref())?,
+            },
+        };
+        let (host, limits) = match &setup {
+            Some(setup) => (setup.host()?, setup.pipeline.limits.clone()),
+            None => (Host::new()?, Limits::default()),
+        };
+        Ok(Self { name: given.to_owned(), path, setup, table, limits, host })
+    }
+
+    /// The plugin's WebAssembly file; built from its sources if it is missing or outdated.
+    pub(super) fn wasm(&self) -> anyhow::Result<PathBuf> {
+        build::wasm_of(&self.path)
+    }
+
+    /// The plugin, with the settings and reference files of its table.
+    pub(super) fn load(&self) -> anyhow::Result<Plugin> {
+        let (host, limits) = (self.host.clone(), self.limits.clone());
+        match (&self.table, &self.setup) {
+            (Some((_, table)), Some(setup)) => {
+                // This file, even if it is blocked, or pipeline.toml names another plugin for the table.
+                Ok(load_file(table, &setup.base_dir, host, limits, &self.wasm()?)?)
+            }
+            _ => Plugin::load(host, &self.name, &self.wasm()?, Config::default(), limits)
+                .context("no table of pipeline.toml uses this plugin, so it gets no settings and no reference files"),
+        }
+    }
+}
+
+/// The table that uses the plugin at this path.
+fn table_with_plugin(path: &Path, setup: Option<&Setup>) -> anyhow::Result<Option<(usize, SilverTable)>> {
+    let Some(setup) = setup else { return Ok(None) };
+    let canonical = |path: &Path| path.canonicalize().ok();
+    let uses_it = |table: &SilverTable| canonical(&setup.base_dir.join(&**table.plugin)) == canonical(path);
+    let tables: Vec<_> = setup.pipeline.silver.iter().enumerate().filter(|(_, table)| uses_it(table)).collect();
+    match tables[..] {
+        [] => Ok(None),
+        [(at, table)] => Ok(Some((at, table.clone()))),
+        _ => {
+            let names: Vec<_> = tables.iter().map(|(_, table)| table.name.to_string()).collect();
+            bail!("{} fills several tables: name one with --table, of {}", path.display(), names.join(", "))
+        }
+    }
+}

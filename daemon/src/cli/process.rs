@@ -1,0 +1,112 @@
+//! What silverd and silverd-bench do around their work: start the log and the runtime, listen to signals, report the error.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::app::setup::InvalidConfig;
+use crate::delta::checkpoints_done;
+use crate::plugin::cache;
+use crate::telemetry::logging;
+
+const FAILED: u8 = 1;
+/// Wrong use, or errors in pipeline.toml; clap exits with the same code.
+pub(super) const WRONG_USE: u8 = 2;
+/// Exit code after a second Ctrl-C, as shells have it.
+const INTERRUPTED: i32 = 130;
+/// How long threads that still wait, such as for a broker that is gone, can delay the exit.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What is logged, and how.
+#[derive(clap::Args, Debug)]
+pub struct LogArgs {
+    /// What to log, e.g. debug, or silverd::source=debug
+    #[arg(long, global = true, env = "SILVERD_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+    /// The format of the log
+    #[arg(long, global = true, env = "SILVERD_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Runs `work` in a new runtime and returns the exit code. `work` gets a token that Ctrl-C and SIGTERM cancel.
+pub fn run<F: Future<Output = anyhow::Result<()>>>(
+    log: &LogArgs,
+    work: impl FnOnce(CancellationToken) -> F,
+) -> ExitCode {
+    if let Err(failure) = logging::start(&log.log, matches!(log.log_format, LogFormat::Json)) {
+        eprintln!("error: start the log: {failure:#}");
+        return ExitCode::from(WRONG_USE);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(failure) => {
+            eprintln!("error: start the runtime: {failure}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    let result = runtime.block_on(async {
+        let result = match stop_on_signal() {
+            Ok(stop) => work(stop).await,
+            Err(failure) => Err(failure),
+        };
+        checkpoints_done().await;
+        result
+    });
+    runtime.shutdown_timeout(EXIT_TIMEOUT);
+    #[cfg(feature = "otel")]
+    crate::telemetry::otel::finish();
+    result.map_or_else(report, |()| ExitCode::SUCCESS)
+}
+
+/// The hidden command [`cache::COMPILE_COMMAND`]. Must be called before any thread is started, so that its low priority applies
+/// to all of them.
+pub fn compile_plugin() -> ExitCode {
+    cache::compile_command().map_or_else(
+        |(code, failure)| {
+            eprintln!("{failure}");
+            ExitCode::from(code)
+        },
+        |()| ExitCode::SUCCESS,
+    )
+}
+
+fn report(failure: anyhow::Error) -> ExitCode {
+    match failure.downcast::<InvalidConfig>() {
+        Ok(invalid) => {
+            eprint!("{invalid}");
+            ExitCode::from(WRONG_USE)
+        }
+        Err(failure) => {
+            eprintln!("error: {failure:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// A token that Ctrl-C or SIGTERM cancels. A second Ctrl-C ends the process at once.
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => info!("Ctrl-C: stopping after a last commit"),
+            _ = terminate.recv() => info!("SIGTERM: stopping after a last commit"),
+        }
+        token.cancel();
+        if tokio::signal::ctrl_c().await.is_ok() {
+            #[allow(clippy::disallowed_methods)] // The user wants no last commit.
+            std::process::exit(INTERRUPTED);
+        }
+    });
+    Ok(stop)
+}

@@ -1,0 +1,244 @@
+//! Corrections: replace rows of a Silver table by what the current plugin returns for the same events, in one commit.
+//!
+//! ```text
+//!   the table at version v ─▶ Scope::plan: which rows are removed and kept
+//!      ─▶ the events, from Bronze or the quarantine ─▶ the plugin ─▶ files that are not committed yet
+//!      ─▶ one commit { removed files, added files, txn silverd-corrections }
+//!      ─▶ the quarantine: new rejects are published, resolved events are marked
+//! ```
+//!
+//! Readers see the old rows or the new ones, never a mixture. A correction that is killed has changed nothing or
+//! everything, except for the marks in the quarantine, which the next replay sets. While a daemon runs, a correction
+//! covers the offsets that the table had at version `v`; the rows that the daemon adds in the meantime stay.
+
+mod commit;
+mod error;
+mod history;
+mod quarantined;
+mod scope;
+mod transform;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use deltalake_core::logstore::LogStoreRef;
+use serde_json::json;
+use silverd_core::config::{Pipeline, SilverTable};
+use silverd_core::counts::Counts;
+use silverd_core::offsets::{Offsets, Ranges, missing};
+use silverd_core::route::Router;
+use uuid::Uuid;
+
+use crate::bronze::{self, ranges_json};
+use crate::delta::{DataFile, Encoder, NewFile, Table, TableLock, is_table};
+use crate::plugin::{Plugin, Transformer};
+use crate::tables::dedup::Dedup;
+use crate::tables::event_set::EventSet;
+use crate::tables::side_output::SideOutput;
+use crate::tables::silver::{properties, table_spec};
+use crate::tables::{late, quarantine};
+
+pub(crate) use error::{CorrectionError, retry_on_conflict};
+pub(crate) use history::events_written_by;
+pub(crate) use quarantined::QuarantinedEvents;
+use scope::Plan;
+pub(crate) use scope::Scope;
+use transform::CorrectionOutput;
+
+/// The kind of a correction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Of everything, or of some days.
+    Rebuild,
+    /// Of the events that one plugin version wrote.
+    Undo,
+    /// Of quarantined events.
+    Replay,
+}
+
+/// A table that is corrected.
+pub(crate) struct Correction {
+    config: SilverTable,
+    /// The index of the table in the router.
+    index: usize,
+    rows_max: usize,
+    bytes_max: usize,
+    router: Router,
+    bronze: LogStoreRef,
+    table: Table,
+    /// The table's files at the version at which the correction started.
+    files: Vec<DataFile>,
+    transformer: Transformer,
+    encoder: Encoder,
+    dedup: Option<Dedup>,
+    quarantine: Arc<SideOutput>,
+    late: Option<Arc<SideOutput>>,
+    /// Keeps maintenance from compacting the files.
+    _lock: TableLock,
+}
+
+/// What a correction changed, or would change.
+#[derive(Debug, Default)]
+pub(crate) struct CorrectionSummary {
+    /// The version of the commit; `None` after a dry run, and if there was nothing to change.
+    pub(crate) version: Option<u64>,
+    pub(crate) counts: Counts,
+    /// The replaced rows, without rows that only moved to another file.
+    pub(crate) rows_replaced: u64,
+    /// Events that are new in the quarantine.
+    pub(crate) quarantined: u64,
+    /// Quarantined events that are resolved now.
+    pub(crate) resolved: u64,
+}
+
+/// Called with the number of offsets that were transformed, and their total.
+pub(crate) type Progress<'p> = &'p mut (dyn FnMut(u64, u64) + Send);
+
+impl Kind {
+    /// The name in the commit's info.
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Rebuild => "rebuild",
+            Kind::Undo => "undo",
+            Kind::Replay => "replay",
+        }
+    }
+}
+
+impl Correction {
+    /// Opens table `index` of the pipeline.
+    pub(crate) async fn open(
+        pipeline: &Pipeline,
+        base_dir: &Path,
+        index: usize,
+        plugin: Arc<Plugin>,
+    ) -> anyhow::Result<Self> {
+        let config = pipeline.silver[index].clone();
+        let spec = table_spec(&config, &plugin.schema, base_dir);
+        if !is_table(&spec.path) {
+            bail!("table {} does not exist yet: `silverd run` creates it", config.name);
+        }
+        let lock = TableLock::shared(&spec.path, &config.name).await?;
+        let bronze = Table::open(&bronze::table_spec(base_dir.join(&*pipeline.bronze.path))).await?.log();
+        let mut table = Table::open(&spec).await?;
+        let schema = table.layout()?;
+        let properties = properties(&config.compression, &plugin.schema)?;
+        let encoder = Encoder::new(schema.clone(), properties, &config.compression);
+        table.widen(&encoder).await?;
+        let files = table.files().await?;
+        let quarantine = SideOutput::open(&quarantine::KIND, base_dir.join(&*pipeline.quarantine.path)).await?;
+        let late = match config.late_after_ms {
+            Some(_) => Some(Arc::new(SideOutput::open(&late::KIND, base_dir.join(&*pipeline.late.path)).await?)),
+            None => None,
+        };
+        quarantine.recover(&table).await?;
+        Ok(Self {
+            index,
+            rows_max: pipeline.commit.rows_max,
+            bytes_max: pipeline.commit.bytes_max,
+            router: Router::new(&pipeline.silver),
+            bronze,
+            dedup: Dedup::open(&config, &schema, table.log()).await?,
+            encoder,
+            table,
+            files,
+            transformer: Transformer::new(plugin),
+            quarantine: Arc::new(quarantine),
+            late,
+            config,
+            _lock: lock,
+        })
+    }
+
+    /// Transforms the events of a scope again, read from Bronze, and replaces their rows.
+    ///
+    /// A dry run writes files that nobody reads, and commits nothing.
+    pub(crate) async fn rebuild(
+        mut self,
+        kind: Kind,
+        scope: Scope,
+        dry_run: bool,
+        progress: Progress<'_>,
+    ) -> Result<CorrectionSummary, CorrectionError> {
+        let ranges = match &scope {
+            Scope::Events(events) => events.bounds(),
+            Scope::Everything | Scope::Days(_) => missing(&Offsets::default(), &self.table.offsets()),
+        };
+        // Late events were listed when they arrived.
+        self.late = None;
+        let plan = scope.plan(&self.table, &self.files).await?;
+        self.dedup = self.dedup.take().map(|dedup| dedup.for_correction(plan.removed_events.clone()));
+        let quarantined = QuarantinedEvents::read(&self.quarantine, &self.config.name, None).await?;
+        let output = self.transform_bronze(&scope, &plan, &quarantined, &ranges, progress).await?;
+        self.finish(kind, Some(&scope), ranges, plan, output, dry_run).await
+    }
+
+    /// Transforms quarantined events again. Those that are accepted become rows.
+    pub(crate) async fn replay(
+        mut self,
+        quarantined: QuarantinedEvents,
+        progress: Progress<'_>,
+    ) -> Result<CorrectionSummary, CorrectionError> {
+        self.dedup = self.dedup.take().map(|dedup| dedup.for_correction(EventSet::default()));
+        let with_rows = self.events_with_rows(&quarantined.events).await?;
+        let output = self.transform_quarantined(&quarantined, &with_rows, progress).await?;
+        let ranges = quarantined.events.bounds();
+        self.finish(Kind::Replay, None, ranges, Plan::default(), output, false).await
+    }
+
+    /// Which of these events have rows in the table.
+    async fn events_with_rows(&self, events: &EventSet) -> anyhow::Result<EventSet> {
+        let mut found = EventSet::default();
+        for file in &self.files {
+            scope::read_coordinates(&self.table, file, |rows| found.insert_some(rows, &events.mask(rows))).await?;
+        }
+        Ok(found)
+    }
+
+    async fn finish(
+        mut self,
+        kind: Kind,
+        scope: Option<&Scope>,
+        ranges: Ranges,
+        plan: Plan,
+        output: CorrectionOutput,
+        dry_run: bool,
+    ) -> Result<CorrectionSummary, CorrectionError> {
+        let mut summary = CorrectionSummary {
+            version: None,
+            counts: output.counts,
+            rows_replaced: plan.rows_removed - plan.rows_kept,
+            quarantined: output.rejects.iter().map(|batch| batch.num_rows() as u64).sum(),
+            resolved: output.resolved.len(),
+        };
+        if dry_run {
+            return Ok(summary);
+        }
+        let plugin = self.transformer.plugin();
+        let mut info = json!({
+            "correction": {
+                "id": Uuid::new_v4().to_string(),
+                "kind": kind.name(),
+                "ranges": ranges_json(&ranges),
+                "counts": output.counts,
+                "quarantined": summary.quarantined,
+                "removed": plan.rows_removed,
+                "kept": plan.rows_kept,
+            },
+            "plugin": { "interface": plugin.schema.interface, "digest": plugin.digest.as_str() },
+        });
+        if let Some(Scope::Days(days)) = scope {
+            info["correction"]["days"] = json!([days.start(), days.end()]);
+        }
+        let adds: Vec<NewFile> = plan.adds.into_iter().chain(output.adds).collect();
+        let changes_nothing = adds.is_empty() && plan.removes.is_empty() && output.rejects.is_empty();
+        if !changes_nothing {
+            let version = self.commit(adds, plan.removes, info, &output.rejects, &output.late).await?;
+            summary.version = Some(version);
+        }
+        let marked = output.resolved.mark(&self.quarantine, &self.config.name).await;
+        marked.context("mark resolved events in the quarantine")?;
+        Ok(summary)
+    }
+}

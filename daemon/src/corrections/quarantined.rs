@@ -1,0 +1,250 @@
+//! The quarantine's part in a correction: the unresolved events, and the mark on those that the correction resolves.
+
+use std::sync::Arc;
+
+use anyhow::bail;
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray,
+    new_empty_array, new_null_array,
+};
+use arrow::buffer::OffsetBuffer;
+use arrow::compute::kernels::cmp::eq;
+use arrow::compute::{
+    SortColumn, and, cast, concat_batches, filter_record_batch, is_null, lexsort_to_indices, take_record_batch,
+};
+use arrow::datatypes::{DataType, TimestampMicrosecondType};
+use futures::TryStreamExt;
+use serde_json::json;
+use silverd_core::chunk::{self, Chunk};
+use silverd_core::outcome::Code;
+
+use super::scope::rewrite;
+use crate::delta::{Change, DataFile, Table, read_columns};
+use crate::runtime::clock;
+use crate::tables::column::column;
+use crate::tables::event_set::{Coordinates, EventSet, RECORD_COORDINATES};
+use crate::tables::side_output::SideOutput;
+
+/// The most records of a chunk of quarantined events.
+const CHUNK_ROWS_MAX: usize = 50_000;
+/// How often the mark is tried again if other writers commit first.
+const MARK_TRIES_MAX: usize = 50;
+
+/// The quarantined events of one table that are not resolved.
+pub(crate) struct QuarantinedEvents {
+    pub(super) events: EventSet,
+    rows: Vec<RecordBatch>,
+}
+
+/// How a quarantined event was resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resolution {
+    Row,
+    Dropped,
+    Duplicate,
+}
+
+/// Resolved events by their resolution.
+#[derive(Default)]
+pub(super) struct Resolved([EventSet; 3]);
+
+/// The outcomes of some quarantined events.
+pub(super) struct QuarantinedOutcomes<'o> {
+    pub(super) events: EventSet,
+    /// Events that were rejected again.
+    pub(super) rejected: &'o EventSet,
+    /// Events with rows, before and after duplicates were dropped.
+    pub(super) with_rows: &'o EventSet,
+    pub(super) with_new_rows: &'o EventSet,
+    /// Events that the correction leaves out.
+    pub(super) left_out: &'o EventSet,
+}
+
+impl Resolution {
+    const ALL: [Resolution; 3] = [Resolution::Row, Resolution::Dropped, Resolution::Duplicate];
+
+    fn name(self) -> &'static str {
+        match self {
+            Resolution::Row => "row",
+            Resolution::Dropped => "dropped",
+            Resolution::Duplicate => "duplicate",
+        }
+    }
+}
+
+impl Resolved {
+    pub(super) fn add(&mut self, resolution: Resolution, events: &EventSet) {
+        self.0[resolution as usize].merge(events.clone());
+    }
+
+    /// Adds the events that were not rejected again.
+    pub(super) fn add_outcomes(&mut self, outcomes: &QuarantinedOutcomes<'_>) {
+        let accepted = outcomes.events.without(outcomes.rejected).without(outcomes.left_out);
+        let without_row = accepted.without(outcomes.with_new_rows);
+        let dropped = without_row.without(outcomes.with_rows);
+        self.add(Resolution::Row, &accepted.without(&without_row));
+        self.add(Resolution::Duplicate, &without_row.without(&dropped));
+        self.add(Resolution::Dropped, &dropped);
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.0.iter().map(EventSet::len).sum()
+    }
+
+    /// Marks the events in the quarantine. Events that are marked already are left as they are.
+    pub(super) async fn mark(&self, quarantine: &SideOutput, table: &str) -> anyhow::Result<()> {
+        if self.len() == 0 {
+            return Ok(());
+        }
+        let mut guard = quarantine.table().await;
+        for _ in 0..MARK_TRIES_MAX {
+            let (mut adds, mut removes, mut marked) = (Vec::new(), Vec::new(), 0);
+            for file in guard.files().await? {
+                let count = self.count_in(&guard, &file, table).await?;
+                if count > 0 {
+                    marked += count;
+                    adds.push(rewrite(&guard, &file, |batch| self.mark_rows(batch, table)).await?);
+                    removes.push(file);
+                }
+            }
+            if removes.is_empty() {
+                return Ok(());
+            }
+            let info = json!({ "table": table, "resolved": marked });
+            match guard.commit(Change { adds, removes, info, ..Change::default() }).await {
+                Ok(_) => return Ok(()),
+                Err(failure) => tracing::debug!("mark resolved events: {failure}"),
+            }
+        }
+        bail!("other writers committed to the quarantine first {MARK_TRIES_MAX} times in a row; run the command again")
+    }
+
+    /// How many rows of a file have to be marked.
+    async fn count_in(&self, quarantine: &Table, file: &DataFile, table: &str) -> anyhow::Result<u64> {
+        let names = ["table", "resolved_at"].into_iter().chain(RECORD_COORDINATES).collect::<Vec<_>>();
+        let mut read = read_columns(quarantine.store(), file.path.clone(), file.size, Some(&names)).await?;
+        let mut count = 0;
+        while let Some(batch) = read.batches.try_next().await? {
+            let unresolved = unresolved(&batch, table)?;
+            let coordinates = Coordinates::of(&batch, RECORD_COORDINATES)?;
+            for events in &self.0 {
+                count += and(&unresolved, &events.mask(&coordinates))?.true_count() as u64;
+            }
+        }
+        Ok(count)
+    }
+
+    /// The rows with `resolved_at` and `resolution` of the resolved events.
+    fn mark_rows(&self, batch: &RecordBatch, table: &str) -> anyhow::Result<RecordBatch> {
+        let (unresolved, coordinates) = (unresolved(batch, table)?, Coordinates::of(batch, RECORD_COORDINATES)?);
+        let times = column(batch, "resolved_at")?.as_primitive::<TimestampMicrosecondType>();
+        let texts = cast(column(batch, "resolution")?, &DataType::Utf8)?;
+        let texts = texts.as_string::<i32>();
+        let mut times: Vec<Option<i64>> = times.iter().collect();
+        let mut texts: Vec<Option<&str>> = texts.iter().collect();
+        let now = clock::now_micros();
+        for resolution in Resolution::ALL {
+            let mask = and(&unresolved, &self.0[resolution as usize].mask(&coordinates))?;
+            for row in (0..mask.len()).filter(|row| mask.value(*row)) {
+                (times[row], texts[row]) = (Some(now), Some(resolution.name()));
+            }
+        }
+        let texts = cast(&StringArray::from(texts), column(batch, "resolution")?.data_type())?;
+        let schema = batch.schema();
+        let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| -> ArrayRef {
+            match field.name().as_str() {
+                "resolved_at" => Arc::new(TimestampMicrosecondArray::from(times.clone()).with_timezone("UTC")),
+                "resolution" => texts.clone(),
+                _ => column.clone(),
+            }
+        });
+        Ok(RecordBatch::try_new(schema.clone(), columns.collect())?)
+    }
+}
+
+impl QuarantinedEvents {
+    /// Reads the unresolved events of a table; with a `code`, only those with this code.
+    pub(crate) async fn read(quarantine: &SideOutput, table: &str, code: Option<Code>) -> anyhow::Result<Self> {
+        let mut guard = quarantine.table().await;
+        let files = guard.files().await?;
+        let (mut events, mut rows) = (EventSet::default(), Vec::new());
+        for file in &files {
+            let mut read = read_columns(guard.store(), file.path.clone(), file.size, None).await?;
+            while let Some(batch) = read.batches.try_next().await? {
+                let mut mask = unresolved(&batch, table)?;
+                if let Some(code) = code {
+                    mask = and(&mask, &equals(&batch, "code", code.as_str())?)?;
+                }
+                let batch = filter_record_batch(&batch, &mask)?;
+                if batch.num_rows() > 0 {
+                    events.insert(&Coordinates::of(&batch, RECORD_COORDINATES)?);
+                    rows.push(batch);
+                }
+            }
+        }
+        Ok(Self { events, rows })
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.events.len()
+    }
+
+    /// The events as chunks of records, sorted by offset. Each chunk is of one topic of one cluster.
+    pub(super) fn chunks(&self) -> anyhow::Result<Vec<Chunk>> {
+        let Some(first) = self.rows.first() else { return Ok(Vec::new()) };
+        let rows = to_records(&concat_batches(&first.schema(), &self.rows)?)?;
+        let types = [DataType::Utf8, DataType::Utf8, DataType::Int32, DataType::Int64];
+        let sort_by = types
+            .iter()
+            .zip(rows.columns())
+            .map(|(ty, values)| anyhow::Ok(SortColumn { values: cast(values, ty)?, options: None }));
+        let order = lexsort_to_indices(&sort_by.collect::<anyhow::Result<Vec<_>>>()?, None)?;
+        let rows = take_record_batch(&rows, &order)?;
+        let (clusters, topics) = (cast(rows.column(0), &DataType::Utf8)?, cast(rows.column(1), &DataType::Utf8)?);
+        let (clusters, topics) = (clusters.as_string::<i32>(), topics.as_string::<i32>());
+        let same = |a: usize, b: usize| clusters.value(a) == clusters.value(b) && topics.value(a) == topics.value(b);
+        let (mut chunks, mut start) = (Vec::new(), 0);
+        for row in 1..=rows.num_rows() {
+            if row == rows.num_rows() || !same(start, row) || row - start == CHUNK_ROWS_MAX {
+                let records = rows.slice(start, row - start);
+                let ranges = EventSet::of_batches([&records], RECORD_COORDINATES)?.bounds();
+                chunks.push(Chunk { records, ranges });
+                start = row;
+            }
+        }
+        Ok(chunks)
+    }
+}
+
+/// Rows of the quarantine with the columns of a chunk. The quarantine has no headers and no timestamp types; plugins do
+/// not get them either.
+fn to_records(rows: &RecordBatch) -> anyhow::Result<RecordBatch> {
+    let schema = chunk::schema();
+    let columns = schema.fields().iter().map(|field| {
+        Ok(match field.name().as_str() {
+            chunk::column::TIMESTAMP_TYPE => new_null_array(field.data_type(), rows.num_rows()),
+            chunk::column::HEADERS => {
+                let DataType::List(item) = field.data_type() else { bail!("the headers of a chunk are no list") };
+                let offsets = OffsetBuffer::new_zeroed(rows.num_rows());
+                Arc::new(ListArray::try_new(item.clone(), offsets, new_empty_array(item.data_type()), None)?)
+                    as ArrayRef
+            }
+            name => cast(column(rows, name)?, field.data_type())?,
+        })
+    });
+    Ok(RecordBatch::try_new(schema.clone(), columns.collect::<anyhow::Result<_>>()?)?)
+}
+
+/// Which rows of the quarantine are unresolved events of a table.
+fn unresolved(batch: &RecordBatch, table: &str) -> anyhow::Result<BooleanArray> {
+    let of_table = equals(batch, "table", table)?;
+    match batch.column_by_name("resolved_at") {
+        Some(resolved_at) => Ok(and(&of_table, &is_null(resolved_at)?)?),
+        None => Ok(of_table),
+    }
+}
+
+fn equals(batch: &RecordBatch, name: &str, value: &str) -> anyhow::Result<BooleanArray> {
+    let texts = cast(column(batch, name)?, &DataType::Utf8)?;
+    Ok(eq(&texts, &StringArray::new_scalar(value))?)
+}

@@ -1,0 +1,163 @@
+//! The scope of a correction: which events it transforms again, and what that means for the table's files and rows.
+//!
+//! | an event                                   | everything  | a set of events      | some days                         |
+//! |--------------------------------------------|-------------|----------------------|-----------------------------------|
+//! | has rows in the scope                      | replaced    | replaced             | replaced, also rows on other days |
+//! | has rows, but none in the scope            | –           | kept                 | kept                              |
+//! | has no rows (rejected, dropped, duplicate) | transformed | transformed if in it | added if all rows are on the days |
+
+use std::ops::RangeInclusive;
+
+use anyhow::Context;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::{filter_record_batch, not};
+use futures::TryStreamExt;
+
+use crate::delta::{DataFile, Encoder, NewFile, Table, read_columns, writer_properties};
+use crate::tables::event_set::{Coordinates, EventSet, ROW_COORDINATES};
+
+/// The events that a correction transforms again.
+pub(crate) enum Scope {
+    Everything,
+    Events(EventSet),
+    /// The events with rows on these days: days since the epoch, UTC.
+    Days(RangeInclusive<i32>),
+}
+
+/// What a scope means for a table at one version.
+#[derive(Default)]
+pub(super) struct Plan {
+    /// Events whose rows are removed, if they have any.
+    pub(super) removed_events: EventSet,
+    /// The removed events that have rows.
+    pub(super) events_with_rows: EventSet,
+    /// Events outside of the scope that have rows.
+    pub(super) kept_events: EventSet,
+    pub(super) removes: Vec<DataFile>,
+    /// Files with those rows of the removed files that are kept.
+    pub(super) adds: Vec<NewFile>,
+    /// The rows of the removed files, and how many of them are in `adds` again.
+    pub(super) rows_removed: u64,
+    pub(super) rows_kept: u64,
+}
+
+impl Scope {
+    /// Computes the plan, and writes the rows that are kept to files that are not committed yet.
+    pub(super) async fn plan(&self, table: &Table, files: &[DataFile]) -> anyhow::Result<Plan> {
+        let mut plan = Plan::default();
+        match self {
+            Scope::Everything => {
+                for file in files {
+                    plan.remove_file(table, file).await?;
+                }
+                plan.removed_events = plan.events_with_rows.clone();
+            }
+            Scope::Events(events) => {
+                for file in files {
+                    plan.remove_rows(table, file, events).await?;
+                }
+                plan.removed_events = events.clone();
+            }
+            Scope::Days(days) => {
+                let is_inside = |file: &&DataFile| file.day().is_some_and(|day| days.contains(&day));
+                let (inside, outside): (Vec<_>, Vec<_>) = files.iter().partition(is_inside);
+                for file in inside {
+                    plan.remove_file(table, file).await?;
+                }
+                let removed = plan.events_with_rows.clone();
+                for file in outside {
+                    plan.remove_rows(table, file, &removed).await?;
+                }
+                plan.removed_events = removed;
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Which records of Bronze are transformed; `None` for all.
+    pub(super) fn mask(&self, plan: &Plan, records: &Coordinates) -> anyhow::Result<Option<BooleanArray>> {
+        Ok(match self {
+            Scope::Everything => None,
+            Scope::Events(events) => Some(events.mask(records)),
+            Scope::Days(_) => Some(not(&plan.kept_events.mask(records))?),
+        })
+    }
+}
+
+impl Plan {
+    /// Removes all rows of a file.
+    async fn remove_file(&mut self, table: &Table, file: &DataFile) -> anyhow::Result<()> {
+        self.rows_removed += read_coordinates(table, file, |rows| self.events_with_rows.insert(rows)).await?;
+        self.removes.push(file.clone());
+        Ok(())
+    }
+
+    /// Removes the rows of some events from a file. If other rows are left, writes them to a new file.
+    async fn remove_rows(&mut self, table: &Table, file: &DataFile, events: &EventSet) -> anyhow::Result<()> {
+        let (mut removed, mut kept) = (0, EventSet::default());
+        let rows = read_coordinates(table, file, |rows| {
+            let mask = events.mask(rows);
+            removed += mask.true_count() as u64;
+            self.events_with_rows.insert_some(rows, &mask);
+            if let Ok(others) = not(&mask) {
+                kept.insert_some(rows, &others);
+            }
+        })
+        .await?;
+        self.kept_events.merge(kept);
+        if removed == 0 {
+            return Ok(());
+        }
+        if removed < rows {
+            self.adds.push(rewrite_without(table, file, events).await?);
+            self.rows_kept += rows - removed;
+        }
+        self.rows_removed += rows;
+        self.removes.push(file.clone());
+        Ok(())
+    }
+}
+
+/// Passes the coordinates of a file's rows to `visit`. Returns the number of rows.
+pub(super) async fn read_coordinates(
+    table: &Table,
+    file: &DataFile,
+    mut visit: impl FnMut(&Coordinates),
+) -> anyhow::Result<u64> {
+    let read = async {
+        let mut read = read_columns(table.store(), file.path.clone(), file.size, Some(&ROW_COORDINATES)).await?;
+        while let Some(batch) = read.batches.try_next().await? {
+            visit(&Coordinates::of(&batch, ROW_COORDINATES)?);
+        }
+        anyhow::Ok(read.rows)
+    };
+    read.await.with_context(|| format!("read the coordinates in {}", file.path))
+}
+
+/// A file with the rows of another file, without those of some events.
+async fn rewrite_without(table: &Table, file: &DataFile, events: &EventSet) -> anyhow::Result<NewFile> {
+    let without_events = |batch: &RecordBatch| {
+        let kept = not(&events.mask(&Coordinates::of(batch, ROW_COORDINATES)?))?;
+        anyhow::Ok(filter_record_batch(batch, &kept)?)
+    };
+    rewrite(table, file, without_events).await
+}
+
+/// A new file with the changed batches of another file. It has the same columns and the same day.
+pub(super) async fn rewrite(
+    table: &Table,
+    file: &DataFile,
+    change: impl Fn(&RecordBatch) -> anyhow::Result<RecordBatch>,
+) -> anyhow::Result<NewFile> {
+    let mut read = read_columns(table.store(), file.path.clone(), file.size, None).await?;
+    let mut batches = Vec::new();
+    while let Some(batch) = read.batches.try_next().await? {
+        batches.push(change(&batch)?);
+    }
+    let compression = Default::default();
+    let encoder = Encoder::new(read.schema.clone(), writer_properties(&compression)?.build(), &compression);
+    let day = file.day().with_context(|| format!("{} is in no partition of a day", file.path))?;
+    let (new, bytes) = encoder.encode(day, &batches)?;
+    new.put(&table.store(), bytes).await?;
+    Ok(new)
+}

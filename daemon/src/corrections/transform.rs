@@ -1,0 +1,230 @@
+//! Transforms the events of a correction with the current plugin: rows go to files, rejects and counts to the commit.
+
+use std::ops::RangeInclusive;
+
+use anyhow::bail;
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{filter_record_batch, not};
+use arrow::datatypes::TimestampMicrosecondType;
+use silverd_core::chunk::{Chunk, day_of};
+use silverd_core::counts::Counts;
+use silverd_core::offsets::Ranges;
+
+use super::quarantined::{QuarantinedEvents, QuarantinedOutcomes, Resolution, Resolved};
+use super::scope::{Plan, Scope};
+use super::{Correction, Progress};
+use crate::bronze::replay_topics::ReplayTopics;
+use crate::delta::NewFile;
+use crate::plugin::{Rejected, TransformOutput};
+use crate::tables::column::column;
+use crate::tables::event_set::{Coordinates, EventSet, RECORD_COORDINATES, ROW_COORDINATES};
+use crate::tables::silver::split_by_day;
+use crate::tables::{late, quarantine};
+
+/// Rejects stay in memory until the commit. A plugin with more rejects has to be fixed first.
+const REJECTS_BYTES_MAX: usize = 512 << 20;
+
+/// What a correction has produced. The files are not committed yet.
+#[derive(Default)]
+pub(super) struct CorrectionOutput {
+    pub(super) adds: Vec<NewFile>,
+    pub(super) counts: Counts,
+    /// New rows of the side outputs.
+    pub(super) rejects: Vec<RecordBatch>,
+    pub(super) late: Vec<RecordBatch>,
+    pub(super) resolved: Resolved,
+    rejects_bytes: usize,
+}
+
+/// The records of a chunk to transform.
+struct Selected<'c> {
+    chunk: &'c Chunk,
+    coordinates: &'c Coordinates,
+    records: &'c [u32],
+}
+
+/// For a scope of days: the days, and the events whose rows are removed.
+#[derive(Clone, Copy)]
+struct DayScope<'d> {
+    days: &'d RangeInclusive<i32>,
+    removed_events: &'d EventSet,
+}
+
+impl Correction {
+    /// Transforms the events of a scope, read from Bronze.
+    pub(super) async fn transform_bronze(
+        &mut self,
+        scope: &Scope,
+        plan: &Plan,
+        quarantined: &QuarantinedEvents,
+        ranges: &Ranges,
+        progress: Progress<'_>,
+    ) -> anyhow::Result<CorrectionOutput> {
+        let (mut corrected, mut seen) = (CorrectionOutput::default(), EventSet::default());
+        let (total, mut done) = (ranges.total() as u64, 0);
+        let mut replay = ReplayTopics::new(self.bronze.clone(), ranges.clone(), self.rows_max, self.bytes_max);
+        while let Some(chunk) = replay.next().await? {
+            let coordinates = Coordinates::of(&chunk.records, RECORD_COORDINATES)?;
+            seen.insert(&coordinates);
+            let wanted = scope.mask(plan, &coordinates)?;
+            let mut records = std::mem::take(&mut self.router.route(chunk.values().iter()).tables[self.index]);
+            if let Some(mask) = &wanted {
+                records.retain(|record| mask.value(*record as usize));
+            }
+            let day_scope = match scope {
+                Scope::Days(days) => Some(DayScope { days, removed_events: &plan.removed_events }),
+                Scope::Everything | Scope::Events(_) => None,
+            };
+            let selected = Selected { chunk: &chunk, coordinates: &coordinates, records: &records };
+            self.transform_chunk(&selected, day_scope, quarantined, &mut corrected).await?;
+            done += chunk.ranges.total() as u64;
+            progress(done, total);
+        }
+        let lost = plan.events_with_rows.count_not_in(&seen);
+        if lost > 0 {
+            bail!(
+                "bronze no longer has {lost} of the {} events whose rows would be replaced; nothing was replaced. Limit the \
+                 rebuild to days that bronze has, with --from and --to",
+                plan.events_with_rows.len()
+            );
+        }
+        Ok(corrected)
+    }
+
+    /// Transforms quarantined events. Those in `with_rows` already have rows in the table: they are resolved, and not
+    /// transformed.
+    pub(super) async fn transform_quarantined(
+        &mut self,
+        quarantined: &QuarantinedEvents,
+        with_rows: &EventSet,
+        progress: Progress<'_>,
+    ) -> anyhow::Result<CorrectionOutput> {
+        let mut corrected = CorrectionOutput::default();
+        corrected.resolved.add(Resolution::Row, with_rows);
+        let (total, mut done) = (quarantined.len(), 0);
+        for chunk in quarantined.chunks()? {
+            let coordinates = Coordinates::of(&chunk.records, RECORD_COORDINATES)?;
+            let has_rows = with_rows.mask(&coordinates);
+            let records: Vec<u32> =
+                (0..coordinates.rows() as u32).filter(|record| !has_rows.value(*record as usize)).collect();
+            let selected = Selected { chunk: &chunk, coordinates: &coordinates, records: &records };
+            self.transform_chunk(&selected, None, quarantined, &mut corrected).await?;
+            done += coordinates.rows() as u64;
+            progress(done, total);
+        }
+        Ok(corrected)
+    }
+
+    async fn transform_chunk(
+        &mut self,
+        selected: &Selected<'_>,
+        day_scope: Option<DayScope<'_>>,
+        quarantined: &QuarantinedEvents,
+        corrected: &mut CorrectionOutput,
+    ) -> anyhow::Result<()> {
+        let Selected { chunk, coordinates, records } = *selected;
+        let mut output = tokio::task::block_in_place(|| self.transformer.transform(chunk, records))?;
+        let rejected = events_at(coordinates, output.rejected.iter().map(|reject| reject.record));
+        let left_out = match day_scope {
+            Some(day_scope) => self.leave_out_other_days(&mut output, coordinates, day_scope)?,
+            None => EventSet::default(),
+        };
+        let mask = quarantined.events.mask(coordinates);
+        let is_quarantined = |record: &u32| mask.value(*record as usize);
+        let some_quarantined = records.iter().any(is_quarantined);
+        let with_rows = match some_quarantined {
+            true => EventSet::of_batches(&output.rows, ROW_COORDINATES)?,
+            false => EventSet::default(),
+        };
+        if let Some(dedup) = &mut self.dedup {
+            dedup.load_keys_for(&output.rows).await?;
+            dedup.drop_duplicates(&mut output)?;
+        }
+        if some_quarantined {
+            let outcomes = QuarantinedOutcomes {
+                events: events_at(coordinates, records.iter().copied().filter(is_quarantined)),
+                rejected: &rejected,
+                with_rows: &with_rows,
+                with_new_rows: &EventSet::of_batches(&output.rows, ROW_COORDINATES)?,
+                left_out: &left_out,
+            };
+            corrected.resolved.add_outcomes(&outcomes);
+        }
+        let mut new_rejects = std::mem::take(&mut output.rejected);
+        new_rejects.retain(|reject| !is_quarantined(&reject.record));
+        self.add_rejects(chunk, &new_rejects, corrected)?;
+        if self.late.is_some() {
+            corrected.late.extend(late::find(&self.config, &mut output)?);
+        }
+        for (day, rows) in split_by_day(&output.rows, &self.config.event_time)? {
+            let (file, bytes) = self.encoder.encode(day, &rows)?;
+            file.put(&self.table.store(), bytes).await?;
+            corrected.adds.push(file);
+        }
+        corrected.counts += output.counts;
+        Ok(())
+    }
+
+    /// Adds rejects that are not in the quarantine yet.
+    fn add_rejects(&self, chunk: &Chunk, rejects: &[Rejected], corrected: &mut CorrectionOutput) -> anyhow::Result<()> {
+        if rejects.is_empty() {
+            return Ok(());
+        }
+        let rows = quarantine::rows(&self.config.name, &self.transformer.plugin().digest, chunk, rejects)?;
+        corrected.rejects_bytes += rows.get_array_memory_size();
+        corrected.rejects.push(rows);
+        if corrected.rejects_bytes > REJECTS_BYTES_MAX {
+            bail!(
+                "the plugin rejects more than {} MiB of events; nothing was replaced. Fix it first; `silverd plugin try` \
+                 shows its rejects",
+                REJECTS_BYTES_MAX >> 20
+            );
+        }
+        Ok(())
+    }
+
+    /// Leaves out the events that had no rows on the days, and would get rows on other days. Returns them.
+    fn leave_out_other_days(
+        &self,
+        output: &mut TransformOutput,
+        records: &Coordinates,
+        DayScope { days, removed_events }: DayScope<'_>,
+    ) -> anyhow::Result<EventSet> {
+        let mut elsewhere = EventSet::default();
+        for batch in &output.rows {
+            let times = column(batch, &self.config.event_time)?.as_primitive::<TimestampMicrosecondType>().values();
+            let is_elsewhere: BooleanArray = times.iter().map(|time| Some(!days.contains(&day_of(*time)))).collect();
+            elsewhere.insert_some(&Coordinates::of(batch, ROW_COORDINATES)?, &is_elsewhere);
+        }
+        let left_out = elsewhere.without(removed_events);
+        let mut rows_left_out = 0;
+        for batch in &mut output.rows {
+            let mask = left_out.mask(&Coordinates::of(batch, ROW_COORDINATES)?);
+            rows_left_out += mask.true_count() as u64;
+            *batch = filter_record_batch(batch, &not(&mask)?)?;
+        }
+        output.rows.retain(|batch| batch.num_rows() > 0);
+        output.counts.rows -= rows_left_out;
+        output.counts.with_rows -= left_out.len();
+        output.counts.events -= left_out.len();
+        // A reject has no day: it counts only if rows of the event are removed.
+        let had_rows = removed_events.mask(records);
+        let before = output.rejected.len();
+        output.rejected.retain(|reject| had_rows.value(reject.record as usize));
+        let rejects_left_out = (before - output.rejected.len()) as u64;
+        output.counts.rejected -= rejects_left_out;
+        output.counts.events -= rejects_left_out;
+        Ok(left_out)
+    }
+}
+
+/// The events of the records with these indexes.
+fn events_at(coordinates: &Coordinates, records: impl Iterator<Item = u32>) -> EventSet {
+    let mut mask = vec![false; coordinates.rows()];
+    for record in records {
+        mask[record as usize] = true;
+    }
+    let mut events = EventSet::default();
+    events.insert_some(coordinates, &mask.into());
+    events
+}

@@ -1,0 +1,72 @@
+//! Creating a table, and checking that silverd supports one that exists.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use arrow::datatypes::SchemaRef;
+use deltalake_core::DeltaTable;
+use deltalake_core::kernel::{DataType, PrimitiveType, StructField};
+use deltalake_core::operations::create::CreateBuilder;
+use deltalake_core::protocol::SaveMode;
+use silverd_core::schema::COMMENT;
+use tracing::info;
+
+use super::day::EVENT_DATE;
+
+/// The highest writer protocol that silverd implements: appends without invariants, generated columns or the like.
+const WRITER_VERSION_MAX: i32 = 2;
+
+/// The table that a caller wants to write; created if it does not exist.
+pub struct TableSpec {
+    /// The name in messages.
+    pub name: String,
+    pub path: PathBuf,
+    /// The columns of its files. The table has `event_date` in addition.
+    pub schema: SchemaRef,
+    pub doc: Option<String>,
+}
+
+/// Adds the partition column.
+pub(super) fn with_event_date(mut columns: Vec<StructField>) -> Vec<StructField> {
+    let comment = "Day of the event, UTC. The partition column.";
+    let date = StructField::new(EVENT_DATE, DataType::Primitive(PrimitiveType::Date), true);
+    columns.push(date.with_metadata([(COMMENT, comment)]));
+    columns
+}
+
+pub(super) async fn create(
+    table: &DeltaTable,
+    spec: &TableSpec,
+    columns: Vec<StructField>,
+) -> anyhow::Result<DeltaTable> {
+    let mut builder = CreateBuilder::new()
+        .with_log_store(table.log_store())
+        .with_table_name(&spec.name)
+        .with_columns(columns)
+        .with_partition_columns([EVENT_DATE])
+        .with_save_mode(SaveMode::Ignore);
+    if let Some(doc) = &spec.doc {
+        builder = builder.with_comment(doc);
+    }
+    let table = builder.await.context("create the table")?;
+    info!(table = %spec.name, path = %spec.path.display(), "created table");
+    Ok(table)
+}
+
+/// Refuses a table whose protocol or partitioning silverd cannot write.
+pub(super) fn check_supported(table: &DeltaTable) -> anyhow::Result<()> {
+    let snapshot = table.snapshot()?;
+    let protocol = snapshot.protocol();
+    if protocol.min_writer_version() > WRITER_VERSION_MAX {
+        bail!(
+            "the table requires writer protocol version {}, and silverd supports version {WRITER_VERSION_MAX}: another \
+             engine upgraded the table. Set another `path` in pipeline.toml, and silverd creates a new table there",
+            protocol.min_writer_version()
+        );
+    }
+    let partitioned: Vec<_> = snapshot.metadata().partition_columns().iter().map(|c| c.to_string()).collect();
+    if partitioned != [EVENT_DATE] {
+        bail!("the table is partitioned by {partitioned:?}, expected [\"{EVENT_DATE}\"]");
+    }
+    Ok(())
+}

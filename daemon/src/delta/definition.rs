@@ -1,0 +1,56 @@
+//! A table's metadata and schema at one version, and how they change to take rows of other columns.
+
+use deltalake_core::DeltaTable;
+use deltalake_core::kernel::{Metadata, MetadataExt, StructField, StructType};
+use serde_json::Value;
+use silverd_core::schema::evolve::{Fit, evolve};
+
+use super::schema;
+
+/// A table's metadata, and the columns in it.
+#[derive(Clone)]
+pub(super) struct TableDefinition {
+    pub(super) metadata: Metadata,
+    schema: StructType,
+}
+
+impl TableDefinition {
+    pub(super) fn of_loaded(table: &DeltaTable) -> anyhow::Result<Self> {
+        let snapshot = table.snapshot()?;
+        Ok(Self { metadata: snapshot.metadata().clone(), schema: snapshot.schema().as_ref().clone() })
+    }
+
+    /// How rows of these columns fit into the table, and the table's definition afterwards, if it changes.
+    pub(super) fn evolve(&self, columns: &[StructField]) -> anyhow::Result<(Fit, Option<Self>)> {
+        let fit = evolve(&schema::table_columns(self.schema.fields()), &schema::table_columns(columns))?;
+        if fit.changes.is_empty() {
+            return Ok((fit, None));
+        }
+        let schema = schema::evolved_schema(&self.schema, &fit.columns)?;
+        let metadata = self.metadata.clone().with_schema(&schema)?;
+        Ok((fit, Some(Self { metadata, schema })))
+    }
+
+    /// The same columns in other metadata.
+    pub(super) fn with_metadata(&self, metadata: &Metadata) -> anyhow::Result<Self> {
+        Ok(Self { metadata: metadata.clone().with_schema(&self.schema)?, schema: self.schema.clone() })
+    }
+
+    /// Whether other metadata differ in the table's properties at most.
+    pub(super) fn differs_in_properties_only(&self, metadata: &Metadata) -> bool {
+        without_properties(&self.metadata) == without_properties(metadata)
+    }
+}
+
+/// The schema is JSON text within the metadata, whose keys may come in another order: it is compared as JSON.
+fn without_properties(metadata: &Metadata) -> Value {
+    let mut value = serde_json::to_value(metadata).unwrap_or_default();
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("configuration");
+        if let Some(schema) = fields.get_mut("schemaString") {
+            let parsed = schema.as_str().and_then(|text| serde_json::from_str(text).ok());
+            *schema = parsed.unwrap_or_default();
+        }
+    }
+    value
+}

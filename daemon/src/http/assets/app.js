@@ -1,0 +1,403 @@
+// The dashboard: all it shows comes from /api/stream and /api/history, and is set as text, never as HTML.
+"use strict";
+(() => {
+  const $ = (id) => document.getElementById(id);
+  const el = (tag, attributes = {}, ...children) => {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+      if (value === null || value === undefined || value === false) continue;
+      if (name === "class") node.className = value;
+      else if (name === "onclick") node.addEventListener("click", value);
+      else node.setAttribute(name, value);
+    }
+    node.append(...children.filter((child) => child !== null && child !== undefined));
+    return node;
+  };
+  const replace = (node, ...children) => node.replaceChildren(...children.filter((child) => child !== null));
+  const setText = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+
+  // ---- numbers and times for people
+  const integer = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
+  const decimal = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
+  const money = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+  const whole = (n) => (n === null || n === undefined ? "–" : integer.format(n));
+  const amount = (n, unit) => {
+    if (n === null || n === undefined) return "–";
+    if (unit && /[€$£¥]/.test(unit)) return Math.abs(n) < 10000 ? money.format(n) : integer.format(n);
+    if (Number.isInteger(n)) return integer.format(n);
+    return Math.abs(n) < 10 ? new Intl.NumberFormat(undefined, { maximumSignificantDigits: 3 }).format(n) : decimal.format(n);
+  };
+  const bytes = (n) => {
+    if (n === null || n === undefined) return "–";
+    const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let at = 0;
+    while (n >= 1024 && at < units.length - 1) { n /= 1024; at += 1; }
+    return `${at < 2 ? integer.format(n) : decimal.format(n)} ${units[at]}`;
+  };
+  const span = (ms) => {
+    if (ms === null || ms === undefined) return "–";
+    if (ms < 1000) return `${decimal.format(ms)} ms`;
+    const s = ms / 1000;
+    if (s < 100) return `${decimal.format(s)} s`;
+    if (s < 5400) return `${integer.format(s / 60)} min`;
+    return s < 172800 ? `${decimal.format(s / 3600)} h` : `${integer.format(s / 86400)} days`;
+  };
+  let now = Date.now(); // the server's clock at its last message
+  const ago = (ms) => {
+    if (ms === null || ms === undefined) return "never";
+    const s = Math.max(0, now - ms) / 1000;
+    if (s < 2) return "just now";
+    return `${span(s < 60 ? Math.round(s) * 1000 : s * 1000)} ago`;
+  };
+
+  // ---- colours
+  const themes = { auto: ["◐", "follow the system"], light: ["○", "light"], dark: ["●", "dark"] };
+  let theme = "auto";
+  try { theme = themes[localStorage.getItem("theme")] ? localStorage.getItem("theme") : "auto"; } catch { /* private mode */ }
+  function paint() {
+    if (theme === "auto") document.documentElement.removeAttribute("data-theme");
+    else document.documentElement.dataset.theme = theme;
+    const [sign, name] = themes[theme];
+    setText($("theme"), sign);
+    $("theme").title = `Colours: ${name}`;
+    $("theme").setAttribute("aria-label", `Colours: ${name}`);
+    for (const panel of panels.values()) { drop(panel); show(panel); }
+    for (const plot of plots.values()) { if (plot.chart) Charts.destroy(plot.chart); plot.chart = null; }
+    plotHistory();
+  }
+  $("theme").addEventListener("click", () => {
+    theme = { auto: "light", light: "dark", dark: "auto" }[theme];
+    try { localStorage.setItem("theme", theme); } catch { /* private mode */ }
+    paint();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => paint());
+
+  // ---- panels
+  const panels = new Map();
+  const widths = { number: 1, line: 2, bar: 2, funnel: 1, table: 2, ticker: 2 };
+
+  function onPanel(answer) {
+    now = Math.max(now, answer.at_ms);
+    let panel = panels.get(answer.name);
+    if (!panel) {
+      panel = { position: answer.position, card: el("article", { class: "card" }), head: el("h3"), body: el("div") };
+      panel.card.append(panel.head, panel.body);
+      panel.card.dataset.panel = answer.name;
+      panels.set(answer.name, panel);
+      const after = [...panels.values()].filter((other) => other.position > panel.position).sort((a, b) => a.position - b.position)[0];
+      $("panels").insertBefore(panel.card, after ? after.card : null);
+    }
+    if (panel.answer && (panel.answer.chart !== answer.chart || panel.answer.state !== answer.state)) drop(panel);
+    panel.answer = answer;
+    show(panel);
+  }
+
+  function drop(panel) {
+    if (panel.chart) Charts.destroy(panel.chart);
+    panel.chart = panel.parts = null;
+    panel.body.replaceChildren();
+  }
+
+  function show(panel) {
+    const answer = panel.answer;
+    if (!answer) return;
+    setText(panel.head, answer.title);
+    panel.card.title = `${answer.name}: the query took ${span(answer.took_ms)} and runs every ${span(answer.refresh_ms)}`;
+    const width = answer.width || widths[answer.chart] || 1;
+    panel.card.className = `card w${width}${["line", "bar", "funnel"].includes(answer.chart) ? " chart" : ""}`;
+    if (answer.state === "failing") {
+      drop(panel);
+      panel.body.append(el("p", { class: "failing" }, answer.reason), el("p", { class: "note" }, `Edit [panel.${answer.name}] in pipeline.toml. The query runs again every ${span(answer.refresh_ms)}.`));
+      return;
+    }
+    if (answer.state === "waiting" || (answer.rows.length === 0 && answer.chart !== "number")) {
+      drop(panel);
+      panel.body.append(el("p", { class: "empty" }, answer.state === "waiting" ? `Waiting for the first rows: ${answer.reason}.` : "No rows yet. They appear here automatically."));
+      return;
+    }
+    if (!panel.parts && !panel.chart) panel.body.replaceChildren();
+    ({ number, line, bar, funnel, table, ticker: table }[answer.chart] || table)(panel, answer);
+  }
+
+  function number(panel, answer) {
+    if (!panel.parts) {
+      const value = el("span"), unit = el("span", { class: "unit" }), note = el("p", { class: "note" });
+      panel.parts = { value, unit, note };
+      panel.body.append(el("div", { class: "number" }, value, unit), note);
+    }
+    const [value, other] = answer.rows[0] || [null];
+    setText(panel.parts.value, typeof value === "number" ? amount(value, answer.unit) : (value ?? "–"));
+    setText(panel.parts.unit, answer.unit || "");
+    const name = answer.columns[1]?.name;
+    if (typeof other === "number" && typeof value === "number") {
+      const share = other === 0 ? null : (value - other) / other;
+      const sign = share === null || Math.abs(share) < .005 ? "" : share > 0 ? "▲" : "▼";
+      replace(panel.parts.note,
+        sign ? el("span", { class: share > 0 ? "up" : "down" }, `${sign} ${Math.abs(share) >= 10 ? "× " + decimal.format(share + 1) : integer.format(Math.abs(share) * 100) + " %"} `) : null,
+        document.createTextNode(`${amount(other, answer.unit)} ${name}`));
+    } else setText(panel.parts.note, "");
+  }
+
+  function canvas(panel, make) {
+    if (panel.chart) return;
+    panel.canvas = el("canvas", { role: "img" });
+    panel.body.append(el("div", { class: "plot" }, panel.canvas));
+    panel.chart = make(panel.canvas);
+  }
+
+  function line(panel, answer) {
+    canvas(panel, Charts.line);
+    const x = (cell) => (typeof cell === "number" ? cell : Date.parse(cell));
+    const sets = answer.columns.slice(1).map((column, at) => ({ label: column.name, points: answer.rows.map((row) => ({ x: x(row[0]), y: row[at + 1] })) }));
+    Charts.setLine(panel.chart, sets, answer.unit);
+    const last = answer.rows[answer.rows.length - 1];
+    panel.canvas.setAttribute("aria-label", `${answer.title}: ${sets.map((set, at) => `${set.label} ${amount(last[at + 1], answer.unit)}`).join(", ")} at ${Charts.clock(x(last[0]))}`);
+  }
+
+  const labelled = (answer) => {
+    const labels = answer.rows.map((row) => String(row[0] ?? "none")), numbers = answer.rows.map((row) => Number(row[1]) || 0);
+    return { labels, numbers, texts: numbers.map((n) => amount(n, answer.unit) + (answer.unit ? ` ${answer.unit}` : "")) };
+  };
+  const describe = (panel, answer, labels, texts) => panel.canvas.setAttribute("aria-label", `${answer.title}: ${labels.map((label, at) => `${label} ${texts[at]}`).join(", ")}`);
+
+  function bar(panel, answer) {
+    canvas(panel, Charts.bars);
+    const { labels, numbers, texts } = labelled(answer);
+    Charts.setBars(panel.chart, labels, numbers, texts);
+    describe(panel, answer, labels, texts);
+  }
+
+  function funnel(panel, answer) {
+    canvas(panel, Charts.funnel);
+    const { labels, numbers, texts } = labelled(answer);
+    const share = (at) => (at && numbers[0] ? `${decimal.format(100 * numbers[at] / numbers[0])} %` : "");
+    Charts.setFunnel(panel.chart, labels.map((label, at) => (share(at) ? [label, share(at)] : label)), numbers, texts);
+    describe(panel, answer, labels, texts.map((text, at) => `${text} ${share(at)}`));
+  }
+
+  function cell(value, kind, name) {
+    if (value === null) return "–";
+    if (kind === "time") return new Date(value).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+    if (kind === "number") return /total|revenue|price|amount/.test(name) ? money.format(value) : amount(value);
+    return String(value);
+  }
+
+  function table(panel, answer) {
+    if (!panel.parts) {
+      panel.parts = { table: el("table"), seen: null };
+      panel.body.append(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": answer.title }, panel.parts.table));
+    }
+    const side = (column) => (column.kind === "number" ? "right" : "");
+    const keys = answer.rows.map((row) => JSON.stringify(row));
+    const ticking = answer.chart === "ticker" && panel.parts.seen !== null;
+    const head = el("thead", {}, el("tr", {}, ...answer.columns.map((column) => el("th", { class: side(column), scope: "col" }, column.name.replaceAll("_", " ")))));
+    const rows = answer.rows.map((row, at) => el("tr", { class: ticking && !panel.parts.seen.has(keys[at]) ? "fresh" : "" },
+      ...row.map((value, col) => el("td", { class: side(answer.columns[col]) }, cell(value, answer.columns[col].kind, answer.columns[col].name)))));
+    if (!panel.parts.seen || keys.some((key) => !panel.parts.seen.has(key)) || keys.length !== panel.parts.seen.size) replace(panel.parts.table, head, el("tbody", {}, ...rows));
+    panel.parts.seen = new Set(keys);
+  }
+
+  // ---- the pipeline's health
+  const plots = new Map([["throughput", { of: (s) => s.events_per_s }], ["latency", { of: (s) => s.ingest_latency_ms }]]);
+  let samples = [];
+
+  function plotHistory() {
+    for (const [id, plot] of plots) {
+      plot.chart ??= Charts.line($(id));
+      Charts.setLine(plot.chart, [{ label: id === "latency" ? "from Kafka to Silver" : "events a second", points: samples.map((s) => ({ x: s.at_ms, y: plot.of(s) })) }], id === "latency" ? "ms" : "");
+    }
+  }
+
+  const tileNodes = new Map();
+  function tile(name, value, unit, note) {
+    let nodes = tileNodes.get(name);
+    if (!nodes) {
+      nodes = { value: el("span"), unit: el("span", { class: "unit" }), note: el("p", { class: "note" }) };
+      tileNodes.set(name, nodes);
+      $("tiles").append(el("article", { class: "card" }, el("h3", {}, name), el("div", { class: "number" }, nodes.value, nodes.unit), nodes.note));
+    }
+    setText(nodes.value, value);
+    setText(nodes.unit, unit);
+    setText(nodes.note, note);
+  }
+
+  // The names of states of tables, plugins and Gold tables; every other state is shown as one that takes a while.
+  const stateDots = { live: "good", ok: "good", retrying: "bad", paused: "bad", failing: "bad" };
+  const stateCell = (state, text) => el("span", { class: "state", title: text },
+    el("i", { class: `dot ${stateDots[state] ?? "wait"}` }), el("span", {}, text.length > 46 ? text.slice(0, 45) + "…" : text));
+
+  function fill(node, columns, rows) {
+    const side = (column) => (column.right ? "right" : column.wrap ? "wrap" : "");
+    replace(node,
+      el("thead", {}, el("tr", {}, ...columns.map((column) => el("th", { class: side(column), scope: "col", title: column.title }, column.name)))),
+      el("tbody", {}, ...rows.map((row) => el("tr", {}, ...row.map((value, at) => el("td", { class: side(columns[at]) }, value))))));
+  }
+
+  function onStatus(health) {
+    now = health.at_ms;
+    setText($("topic"), health.topic);
+    const failing = health.tables.filter((t) => !t.is_writing).concat(health.gold.filter((g) => g.state === "failing"));
+    const text = health.state !== "running" ? "starting: connecting to the broker" : failing.length ? `failing: ${failing.map((t) => t.name).join(", ")}` : `live · ${whole(Math.round(health.events_per_s))}/s`;
+    showConnection(health.state !== "running" ? "wait" : failing.length ? "bad" : "good", text);
+    document.title = health.state === "running" ? `${whole(Math.round(health.events_per_s))}/s · silverd` : "silverd";
+    const silver = health.tables.filter((t) => t.kind === "silver");
+    const bronze = health.tables.find((t) => t.kind === "bronze");
+    const latencies = silver.map((t) => t.ingest_latency_ms).filter((ms) => ms !== null);
+    const newest = Math.max(...silver.map((t) => t.newest_at_ms ?? 0), 0);
+    tile("Events a second", decimal.format(health.events_per_s), "", bronze ? `${whole(bronze.events)} since the start` : "");
+    tile("Lag", whole(health.lag), "events", silver.length ? `Silver: ${whole(Math.max(...silver.map((t) => t.lag)))}` : "");
+    tile("Freshness", newest ? decimal.format(Math.max(0, now - newest) / 1000) : "–", "s", latencies.length ? `${span(Math.max(...latencies))} from Kafka to Silver` : "no row yet");
+    tile("Commits", bronze ? decimal.format(bronze.commit_ms_last) : "–", "ms", bronze ? `Bronze; longest ${span(bronze.commit_ms_max)}` : "");
+    tile("Memory", decimal.format(health.memory_bytes / 1048576), "MiB", `${decimal.format(health.memory_peak_bytes / 1048576)} MiB at most`);
+    if (bronze) {
+      samples.push({ at_ms: health.at_ms, events_per_s: health.events_per_s, lag: health.lag, ingest_latency_ms: latencies.length ? Math.max(...latencies) : 0 });
+      samples = samples.slice(-300);
+      plotHistory();
+    }
+    showTables(health);
+    showPlugins(health.plugins);
+    showGold(health.gold);
+    setText($("about"), `silverd ${health.version} · up ${span(now - health.started_at_ms)} · ${span(health.cpu_seconds * 1000)} of CPU`);
+  }
+
+  function showTables(health) {
+    const columns = [
+      { name: "table" }, { name: "state" }, { name: "events/s", right: true }, { name: "events", right: true }, { name: "rows", right: true },
+      { name: "quarantined", right: true }, { name: "dropped", right: true }, { name: "lag", right: true, title: "events that the table has still to process: from Bronze, or for Bronze from Kafka" },
+      { name: "last commit", right: true }, { name: "took", right: true }, { name: "files", right: true, title: "data files of the newest version" }, { name: "size", right: true }, { name: "version", right: true },
+    ];
+    fill($("tables"), columns, health.tables.map((t) => {
+      const quarantine = t.kind === "quarantine";
+      return [t.name, quarantine ? "" : stateCell(t.state, t.state_text), quarantine ? "" : decimal.format(t.events_per_s), quarantine ? "" : whole(t.events), whole(t.rows),
+        t.kind === "silver" ? whole(t.rejected) : "", t.kind === "silver" ? whole(t.dropped) : "", quarantine ? "" : whole(t.lag),
+        t.committed_at_ms ? ago(t.committed_at_ms) : "none yet", t.commits ? span(t.commit_ms_last) : "–", whole(t.files), bytes(t.bytes), t.commits ? `v${t.version}` : "–"];
+    }));
+    const partitions = health.partitions;
+    setText($("partitions-sum"), partitions.length ? `${partitions.length}, largest lag ${whole(Math.max(...partitions.map((p) => p.lag)))}` : "none assigned yet");
+    if ($("partitions-box").open) fill($("partitions"), [{ name: "partition" }, { name: "end in Kafka", right: true }, { name: "next for Bronze", right: true }, { name: "lag", right: true }],
+      partitions.map((p) => [`${p.topic} ${p.partition}`, whole(p.end), whole(p.next), whole(p.lag)]));
+  }
+  $("partitions-box").addEventListener("toggle", () => fetch("/api/status").then((answer) => answer.json()).then(onStatus).catch(() => {}));
+
+  function showPlugins(plugins) {
+    if (!plugins.length) {
+      replace($("plugin-cards"), el("p", { class: "empty" }, "No Silver table yet: add a [silver.<name>] section and its plugin to pipeline.toml."));
+      return;
+    }
+    replace($("plugin-cards"), ...plugins.map((plugin) => {
+      const fact = (name, value, title) => (value === null ? null : [el("dt", {}, name), el("dd", { title }, value)]);
+      const facts = [
+        fact("interface", plugin.interface ?? "not loaded yet"),
+        fact("digest", plugin.digest ? plugin.digest.slice(0, 12) : null, plugin.digest),
+        fact("time per event", plugin.ns_per_event === null ? null : `${decimal.format(plugin.ns_per_event / 1000)} µs`),
+        fact("loaded", plugin.loaded_at_ms === null ? null : ago(plugin.loaded_at_ms)),
+        fact("last swap", plugin.swapped_at_ms === null ? null : `${ago(plugin.swapped_at_ms)}, the table paused for ${decimal.format(plugin.swap_ms_last)} ms`, `${plugin.swaps} swaps since the start`),
+        fact("shadow run", plugin.shadow), fact("update rejected", plugin.update_rejected), fact("circuit breaker", plugin.breaker),
+      ];
+      const card = el("article", { class: "card plugin w1" }, el("h3", {}, plugin.table, stateCell(plugin.state, plugin.state_text)), el("dl", { class: "facts" }, ...facts.flat().filter((node) => node)));
+      card.dataset.plugin = plugin.table;
+      card.dataset.digest = plugin.digest ?? "";
+      return card;
+    }));
+  }
+
+  function showGold(gold) {
+    if (!gold.length) {
+      replace($("gold-tables"), el("p", { class: "empty" }, "No Gold table yet: add a [gold.<name>] section with `sql` to pipeline.toml."));
+      return;
+    }
+    const node = el("table");
+    fill(node, [{ name: "table" }, { name: "state" }, { name: "up to date", right: true }, { name: "every", right: true }, { name: "rows, of days", right: true, title: "rows of the days that the last refresh rebuilt" }, { name: "took", right: true }, { name: "version", right: true }, { name: "", wrap: true }],
+      gold.map((g) => [g.name, stateCell(g.state, g.state.replaceAll("_", " ")), g.refreshed_at_ms ? ago(g.refreshed_at_ms) : "not yet", span(g.refresh_ms), g.version === null ? "–" : `${whole(g.rows)} of ${g.days}`, g.version === null ? "–" : span(g.took_ms), g.version === null ? "–" : `v${g.version}`, g.reason ? el("span", { class: g.state === "failing" ? "down" : "muted" }, g.reason) : ""]));
+    replace($("gold-tables"), node);
+  }
+
+  // ---- the quarantine
+  let known = null;
+  function onRejects(rejects) {
+    setText($("rejects-total"), rejects.total ? `${whole(rejects.total)} events` : "");
+    $("rejects-badge").hidden = !rejects.total;
+    setText($("rejects-badge"), whole(rejects.total));
+    const none = (text) => el("p", { class: "empty" }, text);
+    if (!rejects.total) {
+      replace($("reject-counts"), none("No event was rejected."));
+      replace($("reject-reasons"), none("None."));
+      replace($("reject-newest"), none("Events that cannot become a row appear here with the reason."));
+      known = new Set();
+      return;
+    }
+    const counts = el("table");
+    fill(counts, [{ name: "table" }, { name: "code" }, { name: "events", right: true }, { name: "last", right: true }, { name: "" }],
+      rejects.counts.map((c) => [c.table, el("span", { class: "tag" }, c.code), whole(c.events), ago(c.last_at), copy(c.replay)]));
+    replace($("reject-counts"), el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Rejects by table and code" }, counts));
+    const reasons = el("table");
+    fill(reasons, [{ name: "reason", wrap: true }, { name: "events", right: true }], rejects.reasons.map((r) => [`${r.table}: ${r.reason}`, whole(r.events)]));
+    replace($("reject-reasons"), el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Reasons" }, reasons));
+    const key = (r) => `${r.topic}/${r.partition}/${r.offset}/${r.quarantined_at}/${r.table}`;
+    const open = new Set([...document.querySelectorAll(".reject[open]")].map((node) => node.dataset.key));
+    replace($("reject-newest"), ...rejects.newest.map((r) => {
+      const node = el("details", { class: `reject${known && !known.has(key(r)) ? " fresh" : ""}` },
+        el("summary", {}, el("span", { class: "muted" }, Charts.clock(r.quarantined_at)), el("b", {}, r.table), el("span", { class: "tag" }, r.code), el("span", { class: "reason", title: r.reason }, r.reason)),
+        el("pre", {}, pretty(r.value)),
+        el("dl", { class: "facts" }, el("dt", {}, "where"), el("dd", {}, `${r.topic}, partition ${r.partition}, offset ${r.offset}`), el("dt", {}, "why"), el("dd", {}, r.reason), el("dt", {}, "plugin"), el("dd", { class: "mono" }, String(r.plugin_digest).slice(0, 12))));
+      node.dataset.key = key(r);
+      node.open = open.has(key(r));
+      return node;
+    }));
+    known = new Set(rejects.newest.map(key));
+  }
+
+  function pretty(value) {
+    if (value === null) return "(no value)";
+    try { return JSON.stringify(JSON.parse(value), null, 2); } catch { return value; }
+  }
+
+  function copy(command) {
+    const button = el("button", { type: "button", class: "quiet", title: command, "aria-label": `Copy: ${command}` }, "copy replay");
+    button.addEventListener("click", async () => {
+      try { await navigator.clipboard.writeText(command); button.textContent = "copied"; } catch { prompt("Replay with", command); }
+      setTimeout(() => { button.textContent = "copy replay"; }, 1500);
+    });
+    return button;
+  }
+
+  // ---- the connection to silverd
+  function showConnection(kind, text) {
+    $("link").firstElementChild.className = `dot ${kind}`;
+    setText($("link").lastElementChild, text);
+  }
+
+  let greeting = null;
+  function connect() {
+    const stream = new EventSource("/api/stream");
+    const on = (name, act) => stream.addEventListener(name, (message) => act(JSON.parse(message.data)));
+    on("hello", (hello) => {
+      if (greeting && greeting.version !== hello.version) location.reload(); // another version of silverd has another dashboard
+      if (greeting && greeting.started_at_ms !== hello.started_at_ms) samples = [];
+      greeting = hello;
+      fetch("/api/history").then((answer) => answer.json()).then((history) => { samples = history.samples; plotHistory(); }).catch(() => {});
+      fetch("/api/status").then((answer) => answer.json()).then(onStatus).catch(() => {});
+      setTimeout(() => { $("no-panels").hidden = panels.size > 0; }, 4000);
+    });
+    on("status", onStatus);
+    on("panel", (answer) => { $("no-panels").hidden = true; onPanel(answer); });
+    on("rejects", onRejects);
+    stream.addEventListener("error", () => {
+      showConnection("bad", "silverd does not answer; retrying");
+      if (stream.readyState === EventSource.CLOSED) setTimeout(() => fetch("/api/status").then((answer) => (answer.status === 401 ? location.assign("/login") : connect())).catch(connect), 3000);
+    });
+  }
+
+  async function logFilter() {
+    const answer = await fetch("/api/log");
+    const { filter } = await answer.json();
+    const select = $("log");
+    if (![...select.options].some((option) => option.value === filter)) select.append(el("option", {}, filter));
+    select.value = filter;
+    select.addEventListener("change", () => fetch("/api/log", { method: "PUT", headers: { "content-type": "application/json" }, body: JSON.stringify({ filter: select.value }) }));
+  }
+
+  paint();
+  connect();
+  logFilter().catch(() => {});
+})();

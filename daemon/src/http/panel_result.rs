@@ -1,0 +1,92 @@
+//! The result of a panel's query, as the API and the stream give it.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use silverd_core::config::{Chart, Panel};
+
+use crate::runtime::clock;
+use crate::sql::{ColumnKind, QueryError, QueryResult};
+
+/// More bars are shown as a table.
+const BARS_MAX: usize = 30;
+
+#[derive(Clone, Serialize)]
+pub(super) struct PanelResult {
+    name: String,
+    position: usize,
+    title: String,
+    chart: &'static str,
+    unit: Option<String>,
+    width: Option<usize>,
+    refresh_ms: u64,
+    sql: String,
+    state: PanelState,
+    /// Why it waits or fails.
+    reason: Option<String>,
+    #[serde(flatten)]
+    result: QueryResult,
+    took_ms: u64,
+    at_ms: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum PanelState {
+    Ok,
+    /// A table of the query has no rows yet.
+    Waiting,
+    Failing,
+}
+
+impl PanelResult {
+    pub(super) fn new(panel: &Panel, position: usize, result: Result<QueryResult, QueryError>, took: Duration) -> Self {
+        let (state, reason, result) = match result {
+            Ok(result) => (PanelState::Ok, None, result),
+            Err(error @ QueryError::NotWritten(_)) => {
+                (PanelState::Waiting, Some(error.to_string()), QueryResult::default())
+            }
+            Err(error) => (PanelState::Failing, Some(error.to_string()), QueryResult::default()),
+        };
+        Self {
+            name: panel.name.clone(),
+            position,
+            title: panel.title.clone(),
+            chart: chart_name(panel.chart, &result),
+            unit: panel.unit.clone(),
+            width: panel.width,
+            refresh_ms: panel.refresh_ms,
+            sql: panel.sql.value.clone(),
+            state,
+            reason,
+            result,
+            took_ms: took.as_millis() as u64,
+            at_ms: clock::now_ms(),
+        }
+    }
+}
+
+/// The name of the chart. `Chart::Auto` chooses the chart that fits the columns.
+fn chart_name(chart: Chart, result: &QueryResult) -> &'static str {
+    match chart {
+        Chart::Number => "number",
+        Chart::Line => "line",
+        Chart::Bar => "bar",
+        Chart::Funnel => "funnel",
+        Chart::Table => "table",
+        Chart::Ticker => "ticker",
+        Chart::Auto => {
+            let kinds: Vec<_> = result.columns.iter().map(|column| column.kind).collect();
+            match &kinds[..] {
+                [ColumnKind::Number] if result.rows.len() <= 1 => "number",
+                [ColumnKind::Time, rest @ ..] if are_numbers(rest) => "line",
+                [ColumnKind::Text, ColumnKind::Number] if result.rows.len() <= BARS_MAX => "bar",
+                _ => "table",
+            }
+        }
+    }
+}
+
+fn are_numbers(kinds: &[ColumnKind]) -> bool {
+    !kinds.is_empty() && kinds.iter().all(|kind| *kind == ColumnKind::Number)
+}

@@ -1,0 +1,144 @@
+//! The data path, on one screen: Kafka, Bronze, and the Silver workers beside it.
+
+mod memory_profile;
+mod next_input;
+mod options;
+pub(crate) mod silver_workers;
+pub mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::future::join_all;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::bronze::{Bronze, NotAppended};
+use crate::silver::{BronzeCommit, ChunkForTable};
+use crate::source::{BatchLimits, Broker, ReadChunk, Source, SourceOptions};
+use crate::telemetry::{Stage, Stages, spans};
+
+use memory_profile::MemoryProfile;
+use next_input::Next;
+pub use next_input::config_change;
+pub use options::RunOptions;
+use silver_workers::SilverWorkers;
+
+/// How long the Silver tables may take at the end to read Bronze to its end.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+const RECONNECT_PAUSE: Duration = Duration::from_secs(2);
+
+/// Reads the topic and writes the tables until it is told to stop, or the topic is drained.
+pub async fn run(mut options: RunOptions, stop: CancellationToken) -> anyhow::Result<()> {
+    let stages = Arc::<Stages>::default();
+    while let Outcome::Restart = run_once(&mut options, &stages, &stop).await? {
+        info!("restarting the pipeline with the changed pipeline.toml");
+        options.loaded.clear();
+    }
+    info!("stopped after a last commit");
+    Ok(())
+}
+
+async fn run_once(options: &mut RunOptions, stages: &Arc<Stages>, stop: &CancellationToken) -> anyhow::Result<Outcome> {
+    let mut memory_profile = MemoryProfile::new();
+    let pipeline = options.pipeline.borrow_and_update().clone();
+    let mut bronze = Bronze::open(&options.base_dir, &pipeline.bronze, stages.clone()).await?;
+    let mut workers = SilverWorkers::start(options, pipeline, &bronze, stages).await?;
+    let mut outcome = Ok(Outcome::Finished);
+    'sources: while !stop.is_cancelled() {
+        let mut source = start_source(options, &bronze, &workers)?;
+        loop {
+            let ReadChunk { chunk, full } =
+                match next_input::next(options, &mut source, &mut workers, &bronze, stop).await {
+                    Next::Chunk(chunk) => chunk,
+                    Next::Reconnect => break,
+                    Next::RestartSource => continue 'sources,
+                    Next::Finished => break 'sources,
+                    Next::Restart => {
+                        outcome = Ok(Outcome::Restart);
+                        break 'sources;
+                    }
+                    Next::Failed(failure) => {
+                        outcome = Err(failure);
+                        break 'sources;
+                    }
+                };
+            let backlog = memory_profile.next_chunk(full);
+            let chunk = Arc::new(chunk);
+            let span = spans::chunk(&workers.pipeline.source.topic, chunk.records.num_rows());
+            let routing = || stages.measure(Stage::Route, || workers.router.route(chunk.values().iter()));
+            let routes = spans::route(&span).in_scope(routing);
+            workers.status.count_chunk(&chunk, routes.unrouted);
+
+            let (bronze_commit, committed) = watch::channel(BronzeCommit::Pending);
+            let routes: Vec<Arc<[u32]>> = routes.tables.into_iter().map(Arc::from).collect();
+            let silver = workers.with_records(&routes).map(|(worker, records)| {
+                let (chunk, bronze_commit, span) = (chunk.clone(), committed.clone(), span.clone());
+                worker.send(ChunkForTable { chunk, records, bronze_commit, span }, backlog)
+            });
+            let append = async {
+                let appended = spans::record(spans::bronze_append(&span), bronze.append(&chunk, stop)).await;
+                let commit = if appended.is_ok() { BronzeCommit::Committed } else { BronzeCommit::Aborted };
+                bronze_commit.send_replace(commit);
+                appended
+            };
+            // Bronze writes the chunk whatever the workers do.
+            match tokio::join!(append, join_all(silver)).0 {
+                Ok(()) => source.committed(&chunk.ranges),
+                Err(NotAppended::Fenced) => break, // the next source resumes behind what the other daemon has written
+                Err(NotAppended::Stopped) => break 'sources,
+            }
+        }
+        drop(source);
+        tokio::select! { () = tokio::time::sleep(RECONNECT_PAUSE) => {}, () = stop.cancelled() => {} }
+    }
+    finish(workers, outcome, options.drain, stop).await
+}
+
+/// How a run ends: for good, or to start again with another pipeline.
+enum Outcome {
+    Finished,
+    Restart,
+}
+
+fn start_source(options: &RunOptions, bronze: &Bronze, workers: &SilverWorkers) -> anyhow::Result<Source> {
+    let (source, commit) = (&workers.pipeline.source, &workers.pipeline.commit);
+    let limits = BatchLimits {
+        interval: Duration::from_millis(commit.interval_ms),
+        rows_max: commit.rows_max,
+        bytes_max: commit.bytes_max,
+    };
+    let from_config = || Broker { bootstrap: source.brokers.clone(), cluster_id: None };
+    let source_options = SourceOptions {
+        config: source.clone(),
+        broker: options.broker.clone().unwrap_or_else(from_config),
+        limits,
+        resume: bronze.resume(),
+        drain: options.drain,
+        stages: workers.stages.clone(),
+        bytes_read: options.bytes_read.clone(),
+        high_watermarks: workers.high_watermarks.clone(),
+    };
+    Source::start(source_options).context("start the Kafka consumer")
+}
+
+/// Ends the workers. Their failure counts, unless the pipeline starts again and opens the tables anyway.
+async fn finish(
+    workers: SilverWorkers,
+    outcome: anyhow::Result<Outcome>,
+    drain: bool,
+    stop: &CancellationToken,
+) -> anyhow::Result<Outcome> {
+    let timeout = match &outcome {
+        Ok(Outcome::Restart) => Duration::ZERO,
+        Ok(Outcome::Finished) | Err(_) if drain => Duration::MAX,
+        Ok(Outcome::Finished) | Err(_) => SHUTDOWN_TIMEOUT,
+    };
+    match (workers.finish(timeout, stop).await, &outcome) {
+        (Err(failure), Ok(Outcome::Restart)) => warn!("{failure:#}"),
+        (finished, _) => finished?,
+    }
+    outcome.context("drain the topic")
+}

@@ -1,0 +1,201 @@
+//! What a running pipeline shows of itself: a line for each table on a terminal, one log line elsewhere.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use silverd_core::chunk::Chunk;
+use silverd_core::offsets::{LogPartition, Offsets};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::bronze::Bronze;
+use crate::runtime::clock;
+use crate::silver::{Worker, WorkerState, WorkerStateCell};
+use crate::source::HighWatermarks;
+use crate::tables::side_output::SideOutput;
+use crate::telemetry::{Stages, TableStats};
+
+/// The counts of a pipeline, shared with whoever shows them.
+pub struct Status {
+    pub bronze: Arc<TableStats>,
+    pub silver: Vec<SilverStatus>,
+    pub quarantine: Arc<TableStats>,
+    /// Events that match no Silver table.
+    pub unrouted: Arc<AtomicU64>,
+    pub stages: Arc<Stages>,
+    committed_offsets: watch::Receiver<Offsets>,
+    high_watermarks: Arc<HighWatermarks>,
+}
+
+pub struct SilverStatus {
+    pub name: String,
+    pub stats: Arc<TableStats>,
+    pub state: WorkerStateCell,
+}
+
+/// How far a log partition was read.
+pub struct PartitionProgress {
+    pub log: LogPartition,
+    /// Its end in Kafka, as far as the broker has said.
+    pub end: i64,
+    /// The next offset that Bronze reads.
+    pub next: i64,
+}
+
+impl Status {
+    pub(super) fn new(
+        bronze: &Bronze,
+        quarantine: &SideOutput,
+        workers: &[Worker],
+        high_watermarks: Arc<HighWatermarks>,
+        stages: Arc<Stages>,
+        unrouted: Arc<AtomicU64>,
+    ) -> Self {
+        let status_of = |worker: &Worker| SilverStatus {
+            name: worker.name.to_string(),
+            stats: worker.stats.clone(),
+            state: worker.state.clone(),
+        };
+        Self {
+            bronze: bronze.stats(),
+            silver: workers.iter().map(status_of).collect(),
+            quarantine: quarantine.stats(),
+            unrouted,
+            stages,
+            committed_offsets: bronze.committed_offsets(),
+            high_watermarks,
+        }
+    }
+
+    /// Counts a chunk that came from Kafka.
+    pub(super) fn count_chunk(&self, chunk: &Chunk, unrouted: usize) {
+        self.bronze.events.fetch_add(chunk.records.num_rows() as u64, Relaxed);
+        self.unrouted.fetch_add(unrouted as u64, Relaxed);
+    }
+
+    /// Offsets that Kafka has and Bronze does not. The high watermarks are up to a second old.
+    pub fn lag(&self) -> i64 {
+        self.high_watermarks.lag(&self.committed_offsets.borrow())
+    }
+
+    pub fn partitions(&self) -> Vec<PartitionProgress> {
+        let (ends, committed) = (self.high_watermarks.ends(), self.committed_offsets.borrow());
+        let progress_of = |(log, end): (LogPartition, i64)| {
+            let next = committed.get(&log).copied().unwrap_or(0);
+            PartitionProgress { log, end: end.max(next), next }
+        };
+        ends.into_iter().map(progress_of).collect()
+    }
+
+    /// One line for each table, under a header.
+    fn text_table(&self, rates: &mut Rates) -> String {
+        let mut text = String::new();
+        let header = ["table", "events in", "/s", "rows", "quarantined", "lag", "last commit", ""];
+        push_line(&mut text, &header.map(String::from));
+        let events = self.bronze.events.load(Relaxed);
+        let unrouted = match self.unrouted.load(Relaxed) {
+            0 => String::new(),
+            unrouted => format!("{unrouted} match no table"),
+        };
+        let rate = rates.next("bronze", events);
+        let counts = [events, rate, self.bronze.rows.load(Relaxed)].map(|count| count.to_string());
+        push_line(&mut text, &cells("bronze", counts, "-".to_owned(), self.lag(), &self.bronze, unrouted));
+        for SilverStatus { name, stats, state } in &self.silver {
+            let events = stats.events.load(Relaxed);
+            let counts = [events, rates.next(name, events), stats.rows.load(Relaxed)].map(|count| count.to_string());
+            let (quarantined, lag) = (stats.rejected.load(Relaxed).to_string(), stats.lag.load(Relaxed));
+            push_line(&mut text, &cells(name, counts, quarantined, lag, stats, state.get().to_string()));
+        }
+        text
+    }
+
+    fn log_line(&self, rates: &mut Rates) {
+        let bronze = self.bronze.events.load(Relaxed);
+        let mut silver = String::new();
+        for SilverStatus { name, stats, state } in &self.silver {
+            let (rows, rejected) = (stats.rows.load(Relaxed), stats.rejected.load(Relaxed));
+            let state = match state.get() {
+                WorkerState::Live => String::new(),
+                state => format!(" ({state})"),
+            };
+            let _ = write!(silver, " {name}={rows}+{rejected}{state}");
+        }
+        info!(
+            events = bronze,
+            per_second = rates.next("bronze", bronze),
+            lag = self.lag(),
+            unrouted = self.unrouted.load(Relaxed),
+            "bronze; silver rows+quarantined:{silver}"
+        );
+    }
+}
+
+fn cells(
+    name: &str,
+    [events, rate, rows]: [String; 3],
+    quarantined: String,
+    lag: i64,
+    stats: &TableStats,
+    state: String,
+) -> [String; 8] {
+    [name.to_owned(), events, rate, rows, quarantined, lag.to_string(), last_commit(stats), state]
+}
+
+fn push_line(text: &mut String, cells: &[String; 8]) {
+    let [name, events, rate, rows, quarantined, lag, commit, state] = cells;
+    let _ =
+        writeln!(text, "{name:<16} {events:>12} {rate:>8} {rows:>12} {quarantined:>12} {lag:>9}  {commit:<18} {state}");
+}
+
+fn last_commit(stats: &TableStats) -> String {
+    match stats.committed_at_ms.load(Relaxed) {
+        0 => "none yet".to_owned(),
+        at => format!("v{}, {:.1} s ago", stats.version.load(Relaxed), (clock::now_ms() - at).max(0) as f64 / 1000.0),
+    }
+}
+
+/// Turns counts into rates since the last time.
+#[derive(Default)]
+struct Rates(BTreeMap<String, (Instant, u64)>);
+
+impl Rates {
+    fn next(&mut self, name: &str, count: u64) -> u64 {
+        let now = Instant::now();
+        let Some((at, before)) = self.0.insert(name.to_owned(), (now, count)) else { return 0 };
+        let seconds = now.duration_since(at).as_secs_f64().max(1e-3);
+        (count.saturating_sub(before) as f64 / seconds).round() as u64
+    }
+}
+
+const TERMINAL_INTERVAL: Duration = Duration::from_secs(1);
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Shows the status until the pipeline ends.
+pub async fn show(mut status: watch::Receiver<Option<Arc<Status>>>, ended: CancellationToken) {
+    let terminal = std::io::stdout().is_terminal();
+    let (mut rates, mut lines_drawn, mut is_last) = (Rates::default(), 0, false);
+    let interval = if terminal { TERMINAL_INTERVAL } else { LOG_INTERVAL };
+    while !is_last {
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = ended.cancelled() => is_last = true, // once more, for the last commits
+        }
+        let Some(status) = status.borrow_and_update().clone() else { continue };
+        if terminal {
+            let table = status.text_table(&mut rates);
+            let mut out = std::io::stdout().lock();
+            // Over the lines of the last time; log lines that came between stay above.
+            let up = if lines_drawn > 0 { format!("\x1b[{lines_drawn}A\x1b[J") } else { String::new() };
+            lines_drawn = table.lines().count();
+            let _ = write!(out, "{up}{table}");
+            let _ = out.flush();
+        } else {
+            status.log_line(&mut rates);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! A plugin's file, before it is compiled: its form, its imports, its world, and the schema of its table.
+
+use anyhow::{Context, anyhow, bail};
+use silverd_core::schema::TableSchema;
+use wasmparser::{Parser, Payload};
+use wit_parser::decoding::{DecodedWasm, decode};
+use wit_parser::{Resolve, WorldId};
+
+use super::guest_state::LOGGING;
+
+/// The custom section in which the SDK stores the table's WIT text, with its doc comments.
+const WIT_SECTION: &str = "silverd:wit";
+
+/// Turns a core module into a component; `None` if it is a component already.
+pub(super) fn encode(bytes: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
+    if !bytes.starts_with(b"\0asm") {
+        bail!("it is no WebAssembly file: its first bytes are not `\\0asm`");
+    }
+    if Parser::is_component(bytes) {
+        return Ok(None);
+    }
+    let imports = core_imports(bytes).context("parse it")?;
+    if let Some((module, name)) = imports.iter().find(|(module, _)| module != LOGGING) {
+        bail!(
+            "it is a core module that imports `{module}.{name}`. Build it with `cargo build --release --target \
+             wasm32-unknown-unknown`, or as a component with `cargo component build --release`"
+        );
+    }
+    let encoded = wit_component::ComponentEncoder::default()
+        .validate(true)
+        .module(bytes)
+        .and_then(|mut encoder| encoder.encode())
+        .map_err(|error| anyhow!("{error:#}"))
+        .context("make a component of it: is it built with the silverd-plugin SDK or with wit-bindgen?")?;
+    Ok(Some(encoded))
+}
+
+/// The world of a component.
+pub(super) fn decode_world(component: &[u8]) -> anyhow::Result<(Resolve, WorldId)> {
+    let decoded = decode(component).map_err(|error| anyhow!("{error:#}")).context("read its world")?;
+    match decoded {
+        DecodedWasm::Component(resolve, world) => Ok((resolve, world)),
+        DecodedWasm::WitPackage(..) => bail!("it is a WIT package, not a component"),
+    }
+}
+
+/// The schema of the table that a component fills.
+pub(super) fn read_schema(component: &[u8]) -> anyhow::Result<TableSchema> {
+    let (resolve, world) = decode_world(component)?;
+    let docs = wit_text(component);
+    Ok(TableSchema::of_world(&resolve, world, docs.as_deref())?)
+}
+
+fn core_imports(bytes: &[u8]) -> anyhow::Result<Vec<(String, String)>> {
+    let mut imports = Vec::new();
+    for payload in Parser::new(0).parse_all(bytes) {
+        if let Payload::ImportSection(section) = payload? {
+            for import in section.into_imports() {
+                let import = import?;
+                imports.push((import.module.to_owned(), import.name.to_owned()));
+            }
+        }
+    }
+    Ok(imports)
+}
+
+/// The WIT text that the SDK stored in the component's core module.
+fn wit_text(component: &[u8]) -> Option<String> {
+    for payload in Parser::new(0).parse_all(component) {
+        if let Payload::CustomSection(section) = payload.ok()?
+            && section.name() == WIT_SECTION
+        {
+            return String::from_utf8(section.data().to_vec()).ok();
+        }
+    }
+    None
+}

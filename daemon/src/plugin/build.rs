@@ -1,0 +1,255 @@
+//! Plugins that pipeline.toml names by their source folder: finds the wasm that cargo built, and builds it if it is
+//! missing or older than its sources.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::SystemTime;
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+use tracing::{info, warn};
+
+use super::build_output::{TARGET, build_folders, newest};
+use super::prebuilt::{prebuilt_wasm, target_folders};
+use crate::runtime::clock;
+
+/// The wasm of a plugin, which is a file or a source folder. Builds a source folder if necessary.
+pub fn wasm_of(plugin: &Path) -> anyhow::Result<PathBuf> {
+    if !plugin.exists() {
+        bail!("plugin {} does not exist: expected a cargo package's folder, or a .wasm file", plugin.display());
+    }
+    match PluginLocation::of(plugin)? {
+        PluginLocation::Package(package) => package.wasm(),
+        location => location.wasm().with_context(|| format!("{} was removed", plugin.display())),
+    }
+}
+
+/// Where a plugin's wasm is found, for those who look at it repeatedly. Nothing is built.
+pub(crate) enum PluginLocation {
+    File(PathBuf),
+    /// A source folder where cargo is not installed.
+    Prebuilt(PathBuf),
+    Package(Box<Package>),
+}
+
+impl PluginLocation {
+    /// Runs `cargo metadata` if the plugin is a package.
+    pub(crate) fn of(plugin: &Path) -> anyhow::Result<Self> {
+        let named_as_file = plugin.extension().is_some_and(|extension| extension == "wasm");
+        if plugin.is_file() || named_as_file {
+            return Ok(PluginLocation::File(plugin.to_path_buf()));
+        }
+        match prebuilt_wasm(plugin) {
+            Some(_) => Ok(PluginLocation::Prebuilt(plugin.to_path_buf())),
+            None => Package::of(plugin).map(|package| PluginLocation::Package(Box::new(package))),
+        }
+    }
+
+    /// The newest wasm.
+    pub(crate) fn wasm(&self) -> Option<PathBuf> {
+        match self {
+            PluginLocation::File(file) => Some(file.clone()),
+            PluginLocation::Prebuilt(folder) => prebuilt_wasm(folder),
+            PluginLocation::Package(package) => package.newest_wasm(),
+        }
+    }
+
+    /// The folders in which a newer one may appear. They need not exist.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        match self {
+            PluginLocation::File(file) => file.parent().map(Path::to_path_buf).into_iter().collect(),
+            PluginLocation::Prebuilt(folder) => target_folders(folder).flat_map(build_folders).collect(),
+            PluginLocation::Package(package) => build_folders(package.target.clone()).collect(),
+        }
+    }
+
+    /// The folders and files that the wasm is built from; none for a file.
+    pub(crate) fn sources(&self) -> &[PathBuf] {
+        match self {
+            PluginLocation::Package(package) => &package.sources,
+            _ => &[],
+        }
+    }
+}
+
+/// A plugin's cargo package.
+pub(crate) struct Package {
+    folder: PathBuf,
+    name: String,
+    target: PathBuf,
+    /// The folders of all local packages that it is built from, and the files of its workspace.
+    sources: Vec<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<MetadataPackage>,
+    target_directory: PathBuf,
+    workspace_root: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct MetadataPackage {
+    name: String,
+    manifest_path: PathBuf,
+    source: Option<String>,
+}
+
+impl Package {
+    fn of(folder: &Path) -> anyhow::Result<Self> {
+        let folder = folder.canonicalize().with_context(|| format!("find plugin {}", folder.display()))?;
+        let manifest = folder.join("Cargo.toml");
+        if !manifest.is_file() {
+            bail!("{} is a folder without a Cargo.toml: name a cargo package or a .wasm file", folder.display());
+        }
+        let output = cargo(&folder)
+            .args(["metadata", "--format-version", "1", "--offline"])
+            .output()
+            .or_else(|_| cargo(&folder).args(["metadata", "--format-version", "1"]).output())
+            .context("run cargo: is Rust installed? Without it, name a finished .wasm file in pipeline.toml")?;
+        let output = if output.status.success() {
+            output
+        } else {
+            // Some dependencies were not downloaded yet.
+            cargo(&folder).args(["metadata", "--format-version", "1"]).output().context("run cargo metadata")?
+        };
+        if !output.status.success() {
+            bail!("cargo metadata fails in {}:\n{}", folder.display(), String::from_utf8_lossy(&output.stderr).trim());
+        }
+        let metadata: Metadata = serde_json::from_slice(&output.stdout).context("read cargo's metadata")?;
+        let own = metadata.packages.iter().find(|package| package.manifest_path == manifest);
+        let name = own.map(|package| package.name.clone()).context("cargo does not know the package of this folder")?;
+        let local = metadata.packages.iter().filter(|package| package.source.is_none());
+        let mut sources: Vec<_> =
+            local.filter_map(|package| Some(package.manifest_path.parent()?.to_path_buf())).collect();
+        sources.push(metadata.workspace_root.join("Cargo.toml"));
+        sources.push(metadata.workspace_root.join("Cargo.lock"));
+        // The WIT files of the shop's plugins.
+        sources.push(metadata.workspace_root.join("../wit"));
+        Ok(Self { folder, name, target: metadata.target_directory, sources })
+    }
+
+    fn file_name(&self) -> String {
+        format!("{}.wasm", self.name.replace('-', "_"))
+    }
+
+    /// The wasm. It is built if there is none, or if the sources are newer.
+    fn wasm(&self) -> anyhow::Result<PathBuf> {
+        if let Some(wasm) = self.newest_wasm()
+            && self.is_up_to_date(&wasm)?
+        {
+            if wasm.components().any(|part| part.as_os_str() == "debug") {
+                let plugin = wasm.display();
+                warn!(%plugin, "a debug build, which is slow: `cargo component build --release` builds a fast one");
+            }
+            return Ok(wasm);
+        }
+        self.build()?;
+        self.newest_wasm().with_context(|| {
+            format!(
+                "cargo built {} and wrote no {} under {}: its Cargo.toml needs `crate-type = [\"cdylib\"]`",
+                self.folder.display(),
+                self.file_name(),
+                self.target.display()
+            )
+        })
+    }
+
+    fn newest_wasm(&self) -> Option<PathBuf> {
+        newest(build_folders(self.target.clone()), &self.file_name())
+    }
+
+    fn is_up_to_date(&self, wasm: &Path) -> anyhow::Result<bool> {
+        let built = wasm.metadata()?.modified()?;
+        let newest = self.sources.iter().filter_map(|source| newest_under(source)).max();
+        Ok(newest.is_none_or(|newest| newest <= built))
+    }
+
+    fn build(&self) -> anyhow::Result<()> {
+        info!(plugin = %self.name, folder = %self.folder.display(), "building plugin");
+        let began = clock::now();
+        let run = || {
+            cargo(&self.folder)
+                .args(["build", "--release", "--target", TARGET])
+                .stdin(Stdio::null())
+                .output()
+                .context("run cargo: is Rust installed?")
+        };
+        let mut output = run()?;
+        if !output.status.success() && lacks_target(&output.stderr) {
+            add_target(&self.folder)?;
+            output = run()?;
+        }
+        if !output.status.success() {
+            bail!("{} does not build:\n{}", self.name, String::from_utf8_lossy(&output.stderr).trim());
+        }
+        self.set_built_at(began)
+    }
+
+    /// Sets the file's time to the start of the build: cargo does not write a file that it finds up to date, even if a
+    /// source has a newer time. A source that is saved during the build is newer than the wasm.
+    fn set_built_at(&self, began: SystemTime) -> anyhow::Result<()> {
+        let wasm = self.target.join(TARGET).join("release").join(self.file_name());
+        let file = std::fs::File::options().append(true).open(&wasm);
+        if let Ok(file) = file {
+            file.set_modified(began).with_context(|| format!("set the time of {}", wasm.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// A cargo command without the settings that an outer cargo passes on in the environment.
+fn cargo(folder: &Path) -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(folder);
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        let set_by_cargo = name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        if set_by_cargo || ["CARGO_TARGET_DIR", "RUSTFLAGS", "RUSTUP_TOOLCHAIN"].contains(&&*name) {
+            command.env_remove(&*name);
+        }
+    }
+    command
+}
+
+fn lacks_target(stderr: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(stderr);
+    text.contains("can't find crate for `core`")
+        || text.contains("can't find crate for `std`")
+        || text.contains("E0463")
+}
+
+/// Adds the wasm target, if rustup is installed.
+fn add_target(folder: &Path) -> anyhow::Result<()> {
+    info!("the wasm target is missing: running `rustup target add {TARGET}`");
+    let added = Command::new("rustup").args(["target", "add", TARGET]).current_dir(folder).output();
+    match added {
+        Ok(output) if output.status.success() => Ok(()),
+        _ => bail!("the wasm target is missing: run `rustup target add {TARGET}`"),
+    }
+}
+
+/// The time of the newest source file in a folder, or of a file.
+fn newest_under(path: &Path) -> Option<SystemTime> {
+    let mut files = Vec::new();
+    files_under(path, &mut files, &mut Vec::new());
+    files.iter().filter_map(|file| file.metadata().ok()?.modified().ok()).max()
+}
+
+/// Collects the source files of a folder and their folders, without what is built from them.
+pub(crate) fn files_under(path: &Path, files: &mut Vec<PathBuf>, folders: &mut Vec<PathBuf>) {
+    let Ok(metadata) = path.metadata() else { return };
+    if metadata.is_file() {
+        files.push(path.to_path_buf());
+        folders.extend(path.parent().map(Path::to_path_buf));
+        return;
+    }
+    folders.push(path.to_path_buf());
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if ["target", "cases"].iter().any(|built| name == *built) || name.as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        files_under(&entry.path(), files, folders);
+    }
+}

@@ -1,0 +1,202 @@
+//! A plugin: a compiled component that fulfils the contract. Its instances turn batches of records into rows.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, bail};
+use silverd_core::chunk::Chunk;
+use silverd_core::config::Limits;
+use silverd_core::outcome::{Code, Reject};
+use silverd_core::schema::{TRANSFORM, TableSchema};
+use wasmtime::component::{ComponentExportIndex, InstancePre, TypedFunc};
+use wasmtime::{Store, Trap};
+
+use super::batch::{Batch, Config, Output, RejectCode};
+use super::binary::{encode, read_schema};
+use super::digest::Digest;
+use super::engine::{deadline, to_anyhow};
+use super::fault::{Fault, fault_of};
+use super::guest_state::GuestState;
+use super::host::Host;
+use super::logs::Logs;
+use super::native::{MakeNative, Native};
+
+/// The interface and function that give a plugin its settings.
+const CONFIGURE: (&str, &str) = ("silverd:pipeline/plugin@0.1.0", "configure");
+
+/// A component that fulfils the contract, ready to be instantiated.
+pub struct Plugin {
+    pub digest: Digest,
+    /// The digest of the settings and reference files that it gets.
+    pub(crate) config_digest: Digest,
+    pub schema: TableSchema,
+    host: Arc<Host>,
+    pre: InstancePre<GuestState>,
+    transform: ComponentExportIndex,
+    configure: Option<ComponentExportIndex>,
+    config: Config,
+    limits: Limits,
+    logs: Arc<Logs>,
+    native: Option<MakeNative>,
+}
+
+impl Plugin {
+    /// Loads the plugin of a table from a file, and keeps the file. See [`Plugin::compile`].
+    pub fn load(host: Arc<Host>, table: &str, file: &Path, config: Config, limits: Limits) -> anyhow::Result<Self> {
+        let bytes = std::fs::read(file).with_context(|| format!("read plugin {}", file.display()))?;
+        let plugin = Self::compile(host, table, &bytes, config, limits);
+        let plugin = plugin.with_context(|| format!("load plugin {}", file.display()))?;
+        if let Some(kept_plugins) = &plugin.host.kept_plugins {
+            kept_plugins.keep(&plugin.digest, &bytes);
+        }
+        Ok(plugin)
+    }
+
+    /// Compiles and checks the plugin of a table, and instantiates it once with its configuration.
+    pub fn compile(host: Arc<Host>, table: &str, bytes: &[u8], config: Config, limits: Limits) -> anyhow::Result<Self> {
+        let (digest, config_digest) = (Digest::of(bytes), config.digest());
+        let encoded = encode(bytes)?;
+        let binary = encoded.as_deref().unwrap_or(bytes);
+        let schema = read_schema(binary)?;
+        let component = host.compiler.component(binary).context("compile it")?;
+        let export = |interface: &str, function: &str| {
+            let interface = component.get_export_index(None, interface)?;
+            component.get_export_index(Some(&interface), function)
+        };
+        let transform = export(&schema.interface, TRANSFORM)
+            .ok_or_else(|| anyhow!("it does not export `{}` of `{}`", TRANSFORM, schema.interface))?;
+        let configure = export(CONFIGURE.0, CONFIGURE.1);
+        let has_config = !config.settings.is_empty() || !config.reference.is_empty();
+        if configure.is_none() && has_config {
+            bail!(
+                "pipeline.toml gives it settings or reference data, and it does not export `{}`, which takes them",
+                CONFIGURE.0
+            );
+        }
+        let pre = host
+            .linker
+            .instantiate_pre(&component)
+            .map_err(to_anyhow)
+            .context("link it: a plugin may import WASI 0.2 and wasi:logging 0.1.0-draft, and nothing else")?;
+        let logs = Logs::new(table, &schema.interface, &digest, limits.log_lines_per_second);
+        let native = None;
+        let plugin =
+            Self { digest, config_digest, schema, host, pre, transform, configure, config, limits, logs, native };
+        plugin.instantiate()?;
+        Ok(plugin)
+    }
+
+    /// The same plugin, with a function of this program instead of its WebAssembly.
+    pub fn with_native(self, native: MakeNative) -> Self {
+        Self { native: Some(native), ..self }
+    }
+
+    /// Creates an instance in its own store, and configures it.
+    pub fn instantiate(&self) -> anyhow::Result<Instance> {
+        if let Some(native) = self.native {
+            return Ok(Instance(Backend::Native(native(&self.config)?)));
+        }
+        let mut store = Store::new(&self.host.engine, GuestState::new(&self.limits, self.logs.clone()));
+        store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(self.limits.output_bytes_max);
+        let ms = self.limits.transform_ms_max;
+        store.set_epoch_deadline(deadline(ms));
+        let instance = self
+            .pre
+            .instantiate(&mut store)
+            .map_err(|error| match error.is::<Trap>() || store.data().memory.refused.is_some() {
+                true => anyhow!(fault_of(&mut store, &self.limits, ms, error).reason),
+                false => to_anyhow(error),
+            })
+            .context("instantiate it")?;
+        if let Some(configure) = &self.configure {
+            let configure = instance
+                .get_typed_func::<(&Config,), (Result<(), String>,)>(&mut store, configure)
+                .map_err(to_anyhow)
+                .context("its `configure` has another signature than the contract (see wit/types.wit)")?;
+            let (answer,) = configure
+                .call(&mut store, (&self.config,))
+                .map_err(|error| anyhow!(fault_of(&mut store, &self.limits, ms, error).reason))
+                .context("call its `configure`")?;
+            store.data_mut().output.call_succeeded();
+            answer.map_err(|reason| anyhow!("it refuses its configuration: {reason}"))?;
+        }
+        let transform = instance
+            .get_typed_func::<(Batch<'static>,), (Output,)>(&mut store, &self.transform)
+            .map_err(to_anyhow)
+            .context("its `transform` has another signature than the contract (see wit/types.wit)")?;
+        Ok(Instance(Backend::Wasm { store, transform }))
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Whether both are the same file with the same configuration.
+    pub(crate) fn is_same_version(&self, other: &Plugin) -> bool {
+        self.digest == other.digest && self.config_digest == other.config_digest
+    }
+
+    /// The log of its instances.
+    pub(super) fn logs(&self) -> &Logs {
+        &self.logs
+    }
+}
+
+/// An instance of a plugin, for one thread. It cannot be used after its first fault.
+pub struct Instance(Backend);
+
+enum Backend {
+    Wasm { store: Store<GuestState>, transform: TypedFunc<(Batch<'static>,), (Output,)> },
+    Native(Box<dyn Native>),
+}
+
+impl Instance {
+    /// The memory of the guest, which never shrinks.
+    pub(super) fn memory_bytes(&self) -> usize {
+        match &self.0 {
+            Backend::Wasm { store, .. } => store.data().memory.used,
+            Backend::Native(_) => 0,
+        }
+    }
+
+    /// Passes the records of the chunk with the indexes `rows` to the plugin, and returns its unchecked answer. The
+    /// plugin may take `ms` milliseconds.
+    pub fn transform(&mut self, limits: &Limits, ms: u64, chunk: &Chunk, rows: &[u32]) -> Result<Output, Fault> {
+        let (store, transform) = match &mut self.0 {
+            Backend::Wasm { store, transform } => (store, transform),
+            Backend::Native(native) => return Ok(native.transform(chunk, rows)),
+        };
+        store.set_epoch_deadline(deadline(ms));
+        store.set_hostcall_fuel(limits.output_bytes_max);
+        store.data_mut().memory.refused = None;
+        store.data_mut().output.call_started();
+        // SAFETY: the function was checked with the same types except for the lifetime, on which no check depends; the
+        // borrow ends with the call.
+        let transform = unsafe { TypedFunc::<(Batch<'_>,), (Output,)>::new_unchecked(*transform.func()) };
+        match transform.call(&mut *store, (Batch::new(chunk, rows),)) {
+            Ok((output,)) => {
+                store.data_mut().output.call_succeeded();
+                Ok(output)
+            }
+            Err(error) => Err(fault_of(store, limits, ms, error)),
+        }
+    }
+}
+
+impl From<RejectCode> for Code {
+    fn from(code: RejectCode) -> Self {
+        match code {
+            RejectCode::Malformed => Code::Malformed,
+            RejectCode::MissingField => Code::MissingField,
+            RejectCode::OutOfRange => Code::OutOfRange,
+            RejectCode::Other => Code::Other,
+        }
+    }
+}
+
+impl From<super::batch::Rejected> for Reject {
+    fn from(rejected: super::batch::Rejected) -> Self {
+        Reject { event: rejected.event, code: rejected.code.into(), reason: rejected.reason }
+    }
+}

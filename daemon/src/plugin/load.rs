@@ -1,0 +1,180 @@
+//! Loads the plugin of a table with its configuration from pipeline.toml, and checks that its rows have the columns
+//! that pipeline.toml names.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use silverd_core::config::{Limits, SilverTable, TableName};
+use silverd_core::schema::{Kind, TableSchema};
+
+use super::batch::{Config, ReferenceFile};
+use super::build;
+use super::component::Plugin;
+use super::digest::Digest;
+use super::host::Host;
+
+/// Loaded plugins by table.
+pub type Loaded = BTreeMap<TableName, Arc<Plugin>>;
+
+/// Why a table's plugin cannot be loaded.
+#[derive(Debug)]
+pub(crate) struct LoadError {
+    /// The key of the table's section that is wrong; `None` if the plugin itself is.
+    pub(crate) key: Option<FaultyKey>,
+    pub(crate) source: anyhow::Error,
+}
+
+/// A key of a `[silver.*]` section that does not fit the plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FaultyKey {
+    EventTime,
+    Dedup,
+    /// The entry of `reference` with this name.
+    Reference(String),
+}
+
+/// Loads the plugin of a table. Builds it first if its sources are newer. If that version is blocked, loads its
+/// replacement.
+pub(crate) fn load_plugin(
+    config: &SilverTable,
+    base_dir: &Path,
+    host: Arc<Host>,
+    limits: Limits,
+) -> Result<Plugin, LoadError> {
+    let file = build::wasm_of(&base_dir.join(&*config.plugin))?;
+    if let Some(blocked_versions) = &host.blocked_versions
+        && blocked_versions.get(&config.name).is_some()
+    {
+        let bytes = std::fs::read(&file).with_context(|| format!("read plugin {}", file.display()))?;
+        if let Some(replacement) = blocked_versions.replacement_for(&config.name, &Digest::of(&bytes)) {
+            let replacement = load_kept(config, base_dir, host.clone(), limits.clone(), replacement.as_str())?;
+            if let Some(replacement) = replacement {
+                return Ok(replacement);
+            }
+        }
+    }
+    load_file(config, base_dir, host, limits, &file)
+}
+
+/// Loads a table's plugin from this file.
+pub(crate) fn load_file(
+    config: &SilverTable,
+    base_dir: &Path,
+    host: Arc<Host>,
+    limits: Limits,
+    file: &Path,
+) -> Result<Plugin, LoadError> {
+    let plugin = Plugin::load(host, &config.name, file, plugin_config(config, base_dir)?, limits)?;
+    check_columns(config, &plugin.schema)?;
+    Ok(plugin)
+}
+
+/// Loads an earlier version of a table's plugin with the current configuration; `None` if its file was not kept.
+pub(crate) fn load_kept(
+    config: &SilverTable,
+    base_dir: &Path,
+    host: Arc<Host>,
+    limits: Limits,
+    digest: &str,
+) -> Result<Option<Plugin>, LoadError> {
+    let (Some(kept_plugins), Some(digest)) = (&host.kept_plugins, Digest::parse(digest)) else { return Ok(None) };
+    let Some(bytes) = kept_plugins.get(&digest)? else { return Ok(None) };
+    let plugin = Plugin::compile(host.clone(), &config.name, &bytes, plugin_config(config, base_dir)?, limits);
+    let plugin = plugin.with_context(|| format!("load the kept plugin {digest}"))?;
+    check_columns(config, &plugin.schema)?;
+    Ok(Some(plugin))
+}
+
+/// The digest of a table's plugin configuration: its settings and the contents of its reference files.
+pub(crate) fn config_digest(config: &SilverTable, base_dir: &Path) -> Result<Digest, LoadError> {
+    Ok(plugin_config(config, base_dir)?.digest())
+}
+
+/// The configuration that a table's plugin gets.
+fn plugin_config(config: &SilverTable, base_dir: &Path) -> Result<Config, LoadError> {
+    let mut reference = Vec::new();
+    for (name, path) in &config.reference {
+        let path = base_dir.join(&**path);
+        let contents = std::fs::read(&path)
+            .with_context(|| format!("read reference file {}", path.display()))
+            .map_err(|source| LoadError { key: Some(FaultyKey::Reference(name.clone())), source })?;
+        reference.push(ReferenceFile { name: name.clone(), contents });
+    }
+    let settings = config.settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    Ok(Config { settings, reference })
+}
+
+/// Checks the columns that pipeline.toml names.
+fn check_columns(config: &SilverTable, schema: &TableSchema) -> Result<(), LoadError> {
+    let error = |key| move |message: String| LoadError { key: Some(key), source: anyhow!(message) };
+    check_event_time(schema, &config.event_time).map_err(error(FaultyKey::EventTime))?;
+    for name in config.dedup.iter().flat_map(|dedup| dedup.by.iter()) {
+        check_dedup_column(schema, name).map_err(error(FaultyKey::Dedup))?;
+    }
+    Ok(())
+}
+
+fn check_event_time(schema: &TableSchema, name: &str) -> Result<(), String> {
+    match schema.column(name) {
+        Some(column) if column.kind == Kind::Timestamp && !column.nullable => Ok(()),
+        Some(_) => Err("names a column that is no `timestamp`, or one that may be null".to_owned()),
+        None => Err(no_such_column(schema)),
+    }
+}
+
+/// A dedup column must have a value in every row, and equal values must be equal bytes.
+fn check_dedup_column(schema: &TableSchema, name: &str) -> Result<(), String> {
+    match schema.column(name).map(|column| (column, &column.kind)) {
+        None => Err(format!("`{name}` {}", no_such_column(schema))),
+        Some((column, _)) if column.nullable => Err(format!("`{name}` names a column that may be null")),
+        Some((_, Kind::Float32 | Kind::Float64 | Kind::List(_) | Kind::Struct(_))) => {
+            Err(format!("`{name}` names a column of floats, lists or records, which cannot identify an event"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn no_such_column(schema: &TableSchema) -> String {
+    let names: Vec<_> = schema.columns.iter().map(|column| column.name.as_str()).collect();
+    format!("names no column of the plugin's row, which has {}", names.join(", "))
+}
+
+impl fmt::Display for FaultyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EventTime => f.write_str("event_time"),
+            Self::Dedup => f.write_str("dedup"),
+            Self::Reference(name) => write!(f, "reference {name}"),
+        }
+    }
+}
+
+/// The key, if there is one; then the source. `{:#}` prints the whole chain.
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.key {
+            Some(key) if f.alternate() => write!(f, "{key}: {:#}", self.source),
+            Some(key) => write!(f, "{key}"),
+            None => fmt::Display::fmt(&self.source, f),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let source: &(dyn std::error::Error + 'static) = &*self.source;
+        match self.key {
+            Some(_) => Some(source),
+            None => source.source(),
+        }
+    }
+}
+
+impl From<anyhow::Error> for LoadError {
+    fn from(source: anyhow::Error) -> Self {
+        Self { key: None, source }
+    }
+}

@@ -1,0 +1,93 @@
+//! The files of the plugins that were loaded, by digest: a version that filled a table can be loaded again after its
+//! file in the plugin's folder was replaced.
+
+use std::io::Write;
+
+use anyhow::{Context, bail};
+use tracing::warn;
+
+use super::digest::Digest;
+use crate::runtime::state_dir::StateDir;
+
+/// Limits of the folder. The least recently loaded files are removed first.
+const FILES_MAX: usize = 200;
+const BYTES_MAX: u64 = 1 << 30;
+const EXTENSION: &str = ".wasm";
+
+/// The kept plugins.
+pub(super) struct PluginStore {
+    folder: StateDir,
+}
+
+impl PluginStore {
+    pub(super) fn new(folder: StateDir) -> Self {
+        Self { folder }
+    }
+
+    /// Keeps the file of a plugin that was loaded. A failure is only logged: the plugin works without it.
+    pub(super) fn keep(&self, digest: &Digest, bytes: &[u8]) {
+        if let Err(error) = self.try_keep(digest, bytes) {
+            warn!(%digest, "keep the plugin's file: {error:#}");
+        }
+    }
+
+    fn try_keep(&self, digest: &Digest, bytes: &[u8]) -> anyhow::Result<()> {
+        let name = file_name(digest);
+        if self.folder.path(&name).metadata().is_ok_and(|found| found.len() == bytes.len() as u64) {
+            self.folder.touch(&name);
+            return Ok(());
+        }
+        self.folder.put(|file| Ok(file.write_all(bytes).map(|()| name)?))?;
+        Ok(self.folder.evict(FILES_MAX, BYTES_MAX)?)
+    }
+
+    /// The file of a plugin; `None` if it is not kept.
+    ///
+    /// # Errors
+    ///
+    /// If the file does not have this digest.
+    pub(super) fn get(&self, digest: &Digest) -> anyhow::Result<Option<Vec<u8>>> {
+        let path = self.folder.path(&file_name(digest));
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+        };
+        if Digest::of(&bytes) != *digest {
+            bail!("{} was altered: remove it, and build the plugin again", path.display());
+        }
+        Ok(Some(bytes))
+    }
+}
+
+fn file_name(digest: &Digest) -> String {
+    format!("{}{EXTENSION}", digest.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+    use super::*;
+
+    #[test]
+    fn kept_files_are_found_by_digest_and_altered_ones_are_rejected() {
+        let base = tempfile::tempdir().unwrap();
+        let store = PluginStore::new(StateDir::open(base.path()).unwrap());
+        let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
+        store.keep(&one, b"one");
+        store.keep(&two, b"two");
+        store.keep(&one, b"one");
+        assert_eq!(store.get(&one).unwrap().as_deref(), Some(&b"one"[..]));
+        assert_eq!(store.get(&Digest::of(b"three")).unwrap(), None);
+        let names: Vec<_> = store.folder.files().unwrap().into_iter().map(|file| file.name).collect();
+        assert_eq!(names, [file_name(&two), file_name(&one)], "the most recently loaded file is the last");
+
+        let path = base.path().join(file_name(&two));
+        std::fs::write(&path, b"twx").unwrap();
+        let error = format!("{:#}", store.get(&two).unwrap_err());
+        assert_eq!(error, format!("{} was altered: remove it, and build the plugin again", path.display()));
+        std::fs::write(&path, b"t").unwrap();
+        store.keep(&two, b"two");
+        assert_eq!(store.get(&two).unwrap().as_deref(), Some(&b"two"[..]), "a truncated file is written again");
+    }
+}

@@ -1,0 +1,100 @@
+//! Validates a new plugin version before it may write a table.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use deltalake_core::logstore::LogStoreRef;
+use silverd_core::config::{Limits, Reload, SilverTable};
+use silverd_core::route::Router;
+use silverd_core::shadow::Shadow;
+
+use super::pending::Candidate;
+use super::shadow::shadow_run;
+use crate::bronze::newest_events;
+use crate::plugin::{Digest, Host, Plugin, Transformer, config_digest, load_file};
+use crate::tables::silver::check_fit;
+
+/// What is needed to load a version and to validate it.
+#[derive(Clone)]
+pub(crate) struct PluginLoader {
+    pub(crate) host: Arc<Host>,
+    pub(crate) limits: Limits,
+    pub(crate) bronze: LogStoreRef,
+    /// The folder to which the paths in pipeline.toml are relative.
+    pub(crate) base_dir: PathBuf,
+}
+
+/// Loads the version in `file`, which has this digest, and validates it: its world, its configuration, its schema, and
+/// a shadow run against the active version. `None` if it is the active version.
+pub(super) async fn validate(
+    loader: &PluginLoader,
+    config: &SilverTable,
+    reload: &Reload,
+    (file, candidate_digest): (&Path, &Digest),
+    active: &Arc<Plugin>,
+) -> anyhow::Result<Option<Candidate>> {
+    let written_at = file.metadata().and_then(|metadata| metadata.modified()).ok();
+    let has_active_digest = *candidate_digest == active.digest;
+    let plugin = {
+        let (loader, config, file, active) = (loader.clone(), config.clone(), file.to_path_buf(), active.clone());
+        let load = move || {
+            if has_active_digest && config_digest(&config, &loader.base_dir)? == active.config_digest {
+                return Ok(None);
+            }
+            load_file(&config, &loader.base_dir, loader.host, loader.limits, &file).map(Some)
+        };
+        match tokio::task::spawn_blocking(load).await?? {
+            Some(plugin) => Arc::new(plugin),
+            None => return Ok(None),
+        }
+    };
+    check_fit(config, &plugin, &loader.base_dir).await.context("its rows do not fit the table")?;
+    let shadow = compare_with_active(loader, config, reload, active, &plugin).await?;
+    let max_new_rejects = config.max_new_rejects.unwrap_or(reload.max_new_rejects);
+    if let Some(shadow) = &shadow {
+        check_rejects(shadow, max_new_rejects, &config.name)?;
+    }
+    let transformer = tokio::task::spawn_blocking(move || start(plugin)).await??;
+    let config = config.clone();
+    Ok(Some(Candidate { transformer, config, shadow, max_new_rejects, written_at, is_earlier_version: false }))
+}
+
+/// Instantiates a plugin, so that its first event need not wait for that.
+pub(super) fn start(plugin: Arc<Plugin>) -> anyhow::Result<Transformer> {
+    let mut transformer = Transformer::new(plugin);
+    transformer.start()?;
+    Ok(transformer)
+}
+
+/// The result of the shadow run on the table's newest events; `None` if there is nothing to compare.
+async fn compare_with_active(
+    loader: &PluginLoader,
+    config: &SilverTable,
+    reload: &Reload,
+    active: &Arc<Plugin>,
+    new: &Arc<Plugin>,
+) -> anyhow::Result<Option<Shadow>> {
+    if reload.shadow_events == 0 {
+        return Ok(None);
+    }
+    let router = Router::new(std::slice::from_ref(config));
+    let events = newest_events::newest(&loader.bronze, &router, 0, reload.shadow_events).await;
+    let events = events.context("shadow run: read the newest events of bronze")?;
+    let (active, new) = (active.clone(), new.clone());
+    let run = move || shadow_run(&active, &new, &events).context("shadow run");
+    tokio::task::spawn_blocking(run).await?
+}
+
+fn check_rejects(shadow: &Shadow, max_new_rejects: f64, table: &str) -> anyhow::Result<()> {
+    ensure!(
+        shadow.added_share() <= max_new_rejects,
+        "shadow run: it rejects {} of {} events that the current version accepts, {:.1} %, and max_new_rejects allows \
+         {:.1} %. If this is intended, raise max_new_rejects in [silver.{table}]. {shadow}",
+        shadow.rejects_added,
+        shadow.events,
+        100.0 * shadow.added_share(),
+        100.0 * max_new_rejects
+    );
+    Ok(())
+}

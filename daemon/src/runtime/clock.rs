@@ -1,0 +1,18 @@
+//! The wall clock. Nothing else in silverd reads it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub(crate) fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Microseconds since the epoch, UTC.
+pub fn now_micros() -> i64 {
+    let since = now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Milliseconds since the epoch, UTC.
+pub fn now_ms() -> i64 {
+    now_micros() / 1000
+}

@@ -1,0 +1,16 @@
+//! The process and its environment: the clock, the allocator, background threads, schedules, the state folder, file
+//! watches.
+
+pub mod allocator;
+pub(crate) mod atomic_write;
+pub mod background;
+pub mod clock;
+pub(crate) mod due;
+pub mod file_watch;
+pub(crate) mod log_once;
+pub(crate) mod state_dir;
+
+/// The blocking threads of a runtime that opens Delta tables. Opening a table occupies one of them and waits in it for
+/// others, which read files for it. If table opens (and checkpoints, which open their table) occupied all threads, none
+/// of them could finish.
+pub(crate) const TABLE_OPENS_MAX: usize = 128;

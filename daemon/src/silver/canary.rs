@@ -1,0 +1,87 @@
+//! The canary period of a new plugin version: until it has shown itself on live events, the version before it stands by.
+
+use std::sync::Arc;
+
+use silverd_core::canary::{CanaryPeriod, Tally};
+use silverd_core::chunk::Chunk;
+use silverd_core::config::SilverTable;
+use silverd_core::offsets::Ranges;
+use silverd_core::shadow::Shadow;
+
+use super::step_error::StepError;
+use crate::plugin::{Plugin, TransformError, TransformOutput, Transformer};
+
+/// The version before a new one, and how the new one has done so far.
+pub(super) struct Canary {
+    pub(super) baseline: Arc<Plugin>,
+    pub(super) baseline_config: SilverTable,
+    /// The baseline's instance, from the first comparison on.
+    baseline_instance: Option<Transformer>,
+    pub(super) period: CanaryPeriod,
+    /// The offsets that the new version has committed.
+    pub(super) committed: Vec<Ranges>,
+    /// The new version has passed its canary period; its next commit ends it.
+    pub(super) passed: bool,
+}
+
+/// The new version fails where the baseline does not: nothing of the chunk was committed.
+#[derive(Debug, thiserror::Error)]
+#[error("the new plugin version is rolled back: {reason}")]
+pub(super) struct RolledBack {
+    pub(super) reason: String,
+}
+
+impl Canary {
+    pub(super) fn new(
+        baseline: Arc<Plugin>,
+        baseline_config: SilverTable,
+        shadow: Option<&Shadow>,
+        max_new_rejects: f64,
+    ) -> Self {
+        let (promised, added) = shadow.map_or((0.0, 0.0), |shadow| (shadow.rejected_share(), shadow.added_share()));
+        Self {
+            baseline,
+            baseline_config,
+            baseline_instance: None,
+            period: CanaryPeriod::new(promised, added, max_new_rejects),
+            committed: Vec::new(),
+            passed: false,
+        }
+    }
+
+    /// Checks the new version's output for a chunk; where it looks wrong, runs the baseline on the same events.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError::RolledBack`] if the new version is worse; the new version's own error if the events are to blame.
+    pub(super) fn check(
+        &mut self,
+        output: Result<TransformOutput, TransformError>,
+        chunk: &Chunk,
+        records: &[u32],
+    ) -> Result<TransformOutput, StepError> {
+        let output = match output {
+            Ok(output) => output,
+            // If both fail on everything, the events are to blame.
+            Err(error @ TransformError::Tripped(_)) if self.run_baseline(chunk, records).is_err() => {
+                return Err(error.into());
+            }
+            Err(error) => return Err(RolledBack { reason: format!("{error:#}") }.into()),
+        };
+        let new = Tally::new(&output.counts, output.faults());
+        if self.period.needs_baseline(new) {
+            // A baseline that fails on everything is no measure.
+            let failed = Tally { rejected: new.events, faults: new.events, ..new };
+            let baseline = self.run_baseline(chunk, records).unwrap_or(failed);
+            self.period.compare(new, baseline).map_err(|reason| RolledBack { reason })?;
+        }
+        self.passed = self.period.record_passed(new.events);
+        Ok(output)
+    }
+
+    fn run_baseline(&mut self, chunk: &Chunk, records: &[u32]) -> Result<Tally, TransformError> {
+        let baseline = self.baseline_instance.get_or_insert_with(|| Transformer::new(self.baseline.clone()));
+        let output = baseline.transform(chunk, records)?;
+        Ok(Tally::new(&output.counts, output.faults()))
+    }
+}

@@ -1,0 +1,127 @@
+//! A table that is open for its next rows, with the plugin instance that makes them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use arrow::datatypes::SchemaRef;
+use silverd_core::config::SilverTable;
+use silverd_core::offsets::Offsets;
+use tracing::info;
+
+use super::WorkerContext;
+use super::state::WorkerState;
+use super::worker_task::WorkerTask;
+use crate::bronze::replay::Replay;
+use crate::delta::{Encoder, Table};
+use crate::plugin::{Plugin, Transformer, load_plugin};
+use crate::reload;
+use crate::tables::dedup::Dedup;
+use crate::tables::silver::{properties, table_spec};
+
+pub(super) struct OpenTable {
+    pub(super) table: Table,
+    pub(super) transformer: Transformer,
+    pub(super) encoder: Arc<Encoder>,
+    pub(super) dedup: Option<Dedup>,
+    /// The next offset of each log partition: at least what the last commit says.
+    pub(super) next: Offsets,
+    pub(super) committed_at: Instant,
+    pub(super) replay: Option<Replay>,
+    /// The last commit passed offsets that another silverd had committed: the replay is out of date.
+    pub(super) overtook_replay: bool,
+}
+
+impl WorkerTask {
+    pub(super) async fn open_table(&mut self) -> anyhow::Result<OpenTable> {
+        self.report.state.set(WorkerState::Opening);
+        let plugin = match self.plugin.plugin() {
+            Some(plugin) => plugin.clone(),
+            None => {
+                let plugin = self.load_plugin().await?;
+                self.plugin.set_trusted(plugin.clone());
+                plugin
+            }
+        };
+        self.plugin.pending.set_active(plugin.clone());
+        self.report.stats.plugin_loaded(&plugin.schema.interface.to_string(), plugin.digest.as_str());
+        let spec = table_spec(&self.config, &plugin.schema, &self.context.base_dir);
+        let mut table = Table::open(&spec).await?;
+        let compression = &self.config.compression;
+        let encoder = Encoder::new(table.layout()?, properties(compression, &plugin.schema)?, compression);
+        table.widen(&encoder).await?;
+        if self.report.last_error.clear() {
+            info!(table = %self.config.name, "the table can be written again");
+        }
+        for side in self.context.side_outputs() {
+            side.recover(&table).await.with_context(|| format!("recover the side output {}", side.kind.name))?;
+        }
+        let dedup = Dedup::open(&self.config, &table.layout()?, table.log()).await?;
+        let next = table.offsets();
+        let transformer = Transformer::new(plugin).with_breaker(self.plugin.breaker.clone());
+        Ok(OpenTable {
+            table,
+            transformer,
+            encoder: Arc::new(encoder),
+            dedup,
+            next,
+            committed_at: Instant::now(),
+            replay: None,
+            overtook_replay: false,
+        })
+    }
+
+    async fn load_plugin(&self) -> anyhow::Result<Arc<Plugin>> {
+        let WorkerContext { base_dir, host, limits, watch, ignore_kept_plugin, .. } = &self.context;
+        let plugin = match watch {
+            Some(_) if !ignore_kept_plugin => reload::startup_version(&self.config, base_dir, host, limits).await?,
+            // Nobody watches the file, or pipeline.toml asks for this version: it is what serves.
+            _ => {
+                let (config, base_dir, host) = (self.config.clone(), base_dir.clone(), host.clone());
+                let limits = limits.clone();
+                tokio::task::spawn_blocking(move || load_plugin(&config, &base_dir, host, limits)).await??
+            }
+        };
+        report_loaded(&self.config.name, &plugin);
+        Ok(Arc::new(plugin))
+    }
+}
+
+impl OpenTable {
+    /// Switches to another plugin version. False if the table must be opened again for it.
+    ///
+    /// # Errors
+    ///
+    /// If the table cannot take its rows; then nothing has changed.
+    pub(super) fn switch_to(
+        &mut self,
+        transformer: Transformer,
+        config: &SilverTable,
+        base_dir: &Path,
+    ) -> anyhow::Result<bool> {
+        let schema = &transformer.plugin().schema;
+        let before = self.table.layout()?;
+        let properties = properties(&config.compression, schema)?;
+        let spec = table_spec(config, schema, base_dir);
+        self.table.switch_to(&spec).context("its rows do not fit the table")?;
+        let layout = self.table.layout()?;
+        if !has_same_dedup_keys(config, &before, &layout) || self.table.fit().widens() {
+            return Ok(false);
+        }
+        self.encoder = Arc::new(Encoder::new(layout, properties, &config.compression));
+        self.transformer = transformer;
+        Ok(true)
+    }
+}
+
+/// Whether the dedup columns have the types that they had.
+fn has_same_dedup_keys(config: &SilverTable, before: &SchemaRef, now: &SchemaRef) -> bool {
+    let ty = |schema: &SchemaRef, name: &str| schema.field_with_name(name).map(|field| field.data_type().clone()).ok();
+    let mut names = config.dedup.iter().flat_map(|dedup| dedup.by.iter());
+    names.all(|name| ty(before, name) == ty(now, name))
+}
+
+pub(super) fn report_loaded(table: &str, plugin: &Plugin) {
+    info!(table, digest = %plugin.digest, interface = %plugin.schema.interface, "plugin loaded");
+}

@@ -1,0 +1,161 @@
+//! Which plugin version fills a table, and how far silverd trusts it.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use silverd_core::breaker::Breaker;
+use silverd_core::config::SilverTable;
+use silverd_core::offsets::Ranges;
+use silverd_core::shadow::Shadow;
+use tracing::info;
+
+use super::canary::Canary;
+use crate::plugin::Plugin;
+use crate::reload::PendingVersion;
+
+/// The plugin of a worker.
+pub(super) struct PluginSlot {
+    stage: PluginStage,
+    /// How often the plugin has failed in a row; it outlives the table's openings.
+    pub(super) breaker: Breaker,
+    /// Where the next version arrives.
+    pub(super) pending: Arc<PendingVersion>,
+}
+
+/// ```text
+///   Unloaded ─▶ Trusted ◀──────────── enough events ───────────┐
+///                  │                                           │
+///                  └─ swap ─▶ Arriving ─ its first rows ─▶ Canary
+///                     ▲          │                             │
+///                     └──────────┴── swap, or rolled back ─────┘
+/// ```
+#[derive(Default)]
+enum PluginStage {
+    #[default]
+    Unloaded,
+    /// The version serves without a baseline.
+    Trusted(Arc<Plugin>),
+    /// The version was swapped in and has committed no row yet.
+    Arriving { plugin: Arc<Plugin>, swapped_at: Instant, written_at: Option<SystemTime>, canary: Option<Canary> },
+    /// The version has committed rows and is still compared with the version before it.
+    Canary { plugin: Arc<Plugin>, canary: Canary },
+}
+
+/// A version that takes the place of another.
+pub(super) struct NewVersion {
+    pub(super) plugin: Arc<Plugin>,
+    pub(super) shadow: Option<Shadow>,
+    pub(super) max_new_rejects: f64,
+    pub(super) swapped_at: Instant,
+    pub(super) written_at: Option<SystemTime>,
+    /// It served before: it needs no canary period.
+    pub(super) is_earlier_version: bool,
+}
+
+impl PluginSlot {
+    pub(super) fn new(plugin: Option<Arc<Plugin>>, pending: Arc<PendingVersion>) -> Self {
+        let stage = plugin.map_or(PluginStage::Unloaded, PluginStage::Trusted);
+        Self { stage, breaker: Breaker::default(), pending }
+    }
+
+    /// The version that fills the table; `None` before it is loaded.
+    pub(super) fn plugin(&self) -> Option<&Arc<Plugin>> {
+        match &self.stage {
+            PluginStage::Unloaded => None,
+            PluginStage::Trusted(plugin)
+            | PluginStage::Arriving { plugin, .. }
+            | PluginStage::Canary { plugin, .. } => Some(plugin),
+        }
+    }
+
+    /// Serves a version that needs no canary period.
+    pub(super) fn set_trusted(&mut self, plugin: Arc<Plugin>) {
+        self.stage = PluginStage::Trusted(plugin);
+    }
+
+    pub(super) fn canary_mut(&mut self) -> Option<&mut Canary> {
+        match &mut self.stage {
+            PluginStage::Arriving { canary, .. } => canary.as_mut(),
+            PluginStage::Canary { canary, .. } => Some(canary),
+            PluginStage::Unloaded | PluginStage::Trusted(_) => None,
+        }
+    }
+
+    /// Serves a new version from now on. `old_config` is what the version before it was given.
+    ///
+    /// | the version before | the new version's baseline |
+    /// |---|---|
+    /// | trusted | it |
+    /// | in its canary period, with enough events | it |
+    /// | in its canary period, with too few events | the baseline of that canary period |
+    /// | its circuit breaker is open, or none was loaded | none: the new version is trusted |
+    pub(super) fn swap(&mut self, new: NewVersion, old_config: SilverTable) {
+        let breaker_open = self.breaker.is_tripped();
+        let (old, canary) = match std::mem::take(&mut self.stage) {
+            PluginStage::Unloaded => (None, None),
+            PluginStage::Trusted(plugin) => (Some(plugin), None),
+            PluginStage::Arriving { plugin, canary, .. } => (Some(plugin), canary),
+            PluginStage::Canary { plugin, canary } => (Some(plugin), Some(canary)),
+        };
+        let old = old.filter(|_| !breaker_open && !new.is_earlier_version).map(|old| (old, old_config));
+        let untried = canary.filter(|canary| !canary.period.is_usable_baseline());
+        let baseline = untried.map(|canary| (canary.baseline, canary.baseline_config)).or(old);
+        let canary = baseline
+            .filter(|(baseline, _)| !new.is_earlier_version && !baseline.is_same_version(&new.plugin))
+            .map(|(baseline, config)| Canary::new(baseline, config, new.shadow.as_ref(), new.max_new_rejects));
+        self.breaker = Breaker::default();
+        self.pending.set_active(new.plugin.clone());
+        let (swapped_at, written_at) = (new.swapped_at, new.written_at);
+        self.stage = PluginStage::Arriving { plugin: new.plugin, swapped_at, written_at, canary };
+    }
+
+    /// The version has committed these offsets, with so many rows.
+    pub(super) fn committed(&mut self, table: &str, ranges: &Ranges, rows: usize) {
+        if let Some(canary) = self.canary_mut() {
+            canary.committed.push(ranges.clone());
+        }
+        self.stage = match std::mem::take(&mut self.stage) {
+            PluginStage::Arriving { plugin, swapped_at, written_at, canary } => {
+                let canary = canary.filter(|canary| !canary.passed);
+                if rows == 0 {
+                    PluginStage::Arriving { plugin, swapped_at, written_at, canary }
+                } else {
+                    report_first_rows(table, &plugin, swapped_at, written_at);
+                    match canary {
+                        Some(canary) => PluginStage::Canary { plugin, canary },
+                        None => PluginStage::Trusted(plugin),
+                    }
+                }
+            }
+            PluginStage::Canary { plugin, canary } if canary.passed => PluginStage::Trusted(plugin),
+            stage => stage,
+        };
+    }
+
+    /// Serves the baseline again. Gives the version that failed, and its canary period; `None` outside of one.
+    pub(super) fn roll_back(&mut self) -> Option<(Arc<Plugin>, Canary)> {
+        let (failed, canary) = match std::mem::take(&mut self.stage) {
+            PluginStage::Arriving { plugin, canary: Some(canary), .. } | PluginStage::Canary { plugin, canary } => {
+                (plugin, canary)
+            }
+            stage => {
+                self.stage = stage;
+                return None;
+            }
+        };
+        self.stage = PluginStage::Trusted(canary.baseline.clone());
+        self.breaker = Breaker::default();
+        self.pending.set_active(canary.baseline.clone());
+        Some((failed, canary))
+    }
+}
+
+fn report_first_rows(table: &str, plugin: &Plugin, swapped_at: Instant, written_at: Option<SystemTime>) {
+    let since_written = written_at.and_then(|at| at.elapsed().ok());
+    info!(
+        table, digest = %plugin.digest,
+        since_swap_ms = swapped_at.elapsed().as_millis() as u64,
+        since_saved_ms = since_written.map(|since| since.as_millis() as u64),
+        "committed the first rows of the new plugin version"
+    );
+}

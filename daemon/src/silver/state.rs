@@ -1,0 +1,112 @@
+//! What a table's worker does at the moment, as the status line, the dashboard, metrics and readiness show it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// The state of a worker.
+///
+/// ```text
+///   Starting ─▶ Opening ─▶ CatchingUp ◀─▶ Live ─▶ Stopped
+///                  ▲            │           │
+///                  │            ▼           ▼
+///                  └── Retrying (an error) · Paused (the circuit breaker is open) · RollingBack
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum WorkerState {
+    /// The worker waits for the worker that it replaces.
+    #[default]
+    Starting,
+    /// It loads the plugin and opens the table.
+    Opening,
+    /// It reads from Bronze what the table does not have yet.
+    CatchingUp,
+    /// It takes the chunks as they arrive from Kafka.
+    Live,
+    /// A step failed; the worker tries again.
+    Retrying { reason: String },
+    /// The plugin fails on every event: the circuit breaker is open.
+    Paused { seconds: u64, reason: String },
+    /// A new plugin version failed in its canary period: its rows are rebuilt with the version before it.
+    RollingBack,
+    /// The worker has ended.
+    Stopped,
+}
+
+impl WorkerState {
+    /// The name that the API and the metrics use.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Opening => "opening",
+            Self::CatchingUp => "catching_up",
+            Self::Live => "live",
+            Self::Retrying { .. } => "retrying",
+            Self::Paused { .. } => "paused",
+            Self::RollingBack => "rolling_back",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// False while the table cannot be written.
+    pub fn is_writing(&self) -> bool {
+        !matches!(self, Self::Retrying { .. } | Self::Paused { .. })
+    }
+}
+
+/// One line for people.
+impl fmt::Display for WorkerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starting => f.write_str("starting"),
+            Self::Opening => f.write_str("opening"),
+            Self::CatchingUp => f.write_str("catching up from bronze"),
+            Self::Live => f.write_str("live"),
+            Self::Retrying { reason } => write!(f, "retrying: {}", first_line(reason)),
+            Self::Paused { seconds, reason } => write!(f, "paused for {seconds} s: {}", first_line(reason)),
+            Self::RollingBack => f.write_str("rebuilding the rows of a plugin version that was rolled back"),
+            Self::Stopped => f.write_str("stopped"),
+        }
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// A worker's state, shared with whoever shows it.
+#[derive(Clone, Default)]
+pub struct WorkerStateCell(Arc<Mutex<WorkerState>>);
+
+impl WorkerStateCell {
+    pub fn get(&self) -> WorkerState {
+        self.0.lock().clone()
+    }
+
+    pub(super) fn set(&self, state: WorkerState) {
+        *self.0.lock() = state;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_errors_keep_a_table_from_being_written() {
+        let reason = || "commit: disk full\nos error 28".to_owned();
+        let check = |state: WorkerState, name: &str, text: &str, is_writing: bool| {
+            assert_eq!((state.name(), state.to_string().as_str(), state.is_writing()), (name, text, is_writing));
+        };
+        check(WorkerState::Live, "live", "live", true);
+        check(WorkerState::CatchingUp, "catching_up", "catching up from bronze", true);
+        check(WorkerState::Retrying { reason: reason() }, "retrying", "retrying: commit: disk full", false);
+        check(
+            WorkerState::Paused { seconds: 5, reason: reason() },
+            "paused",
+            "paused for 5 s: commit: disk full",
+            false,
+        );
+    }
+}

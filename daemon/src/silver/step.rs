@@ -1,0 +1,134 @@
+//! One step of a worker: a chunk from Kafka, a window from Bronze, or a wait for either.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use silverd_core::chunk::Chunk;
+use silverd_core::offsets::{Ranges, missing};
+use tokio::sync::{mpsc, watch};
+use tracing::Instrument;
+
+use super::open_table::OpenTable;
+use super::state::WorkerState;
+use super::step_error::StepError;
+use super::worker_task::{Step, WorkerTask};
+use super::{BronzeCommit, ChunkForTable};
+use crate::bronze::replay::Replay;
+use crate::plugin::TransformOutput;
+use crate::telemetry::{Stage, spans};
+
+/// Progress over other tables' events alone is committed this seldom; after a crash it is read again from Bronze.
+const IDLE_COMMIT_INTERVAL: Duration = Duration::from_secs(30);
+
+impl WorkerTask {
+    pub(super) async fn step(&mut self) -> Result<Step, StepError> {
+        self.take_pending_version();
+        let mut table = match self.table.take() {
+            Some(table) => table,
+            None => self.open_table().await?,
+        };
+        let step = match self.inbox.chunks.try_recv() {
+            Ok(chunk) => self.write_live(&mut table, chunk).await.map(|()| Step::Continue),
+            Err(mpsc::error::TryRecvError::Disconnected) => self.finish(&mut table).await,
+            Err(mpsc::error::TryRecvError::Empty) if self.is_behind(&table) => {
+                let span = spans::silver_step(None, &self.config.name);
+                spans::record(span, self.catch_up(&mut table)).await.map(|()| Step::Continue)
+            }
+            Err(mpsc::error::TryRecvError::Empty) => self.wait(&mut table).await.map(|()| Step::Continue),
+        }?;
+        self.update_lag(&table);
+        self.table = Some(table);
+        Ok(step)
+    }
+
+    async fn wait(&mut self, table: &mut OpenTable) -> Result<(), StepError> {
+        self.report.state.set(WorkerState::Live);
+        self.inbox.is_live.store(true, Relaxed);
+        let pending = self.plugin.pending.clone();
+        let idle = IDLE_COMMIT_INTERVAL.saturating_sub(table.committed_at.elapsed());
+        tokio::select! {
+            biased;
+            chunk = self.inbox.chunks.recv() => match chunk {
+                Some(chunk) => self.write_live(table, chunk).await,
+                None => Ok(()),
+            },
+            _ = self.context.committed_offsets.changed() => Ok(()),
+            () = pending.changed() => Ok(()),
+            () = tokio::time::sleep(idle) => {
+                table.committed_at = Instant::now();
+                self.commit(table, Vec::new(), Vec::new(), &TransformOutput::default()).await
+            }
+        }
+    }
+
+    /// The pipeline has stopped: reads Bronze to its end, unless it is told to end now.
+    async fn finish(&mut self, table: &mut OpenTable) -> Result<Step, StepError> {
+        if self.is_behind(table) && !self.inbox.shutdown_now.is_cancelled() {
+            self.catch_up(table).await?;
+            return Ok(Step::Continue);
+        }
+        self.commit(table, Vec::new(), Vec::new(), &TransformOutput::default()).await?;
+        self.report.state.set(WorkerState::Stopped);
+        Ok(Step::Finished)
+    }
+
+    /// What Bronze has and the table does not.
+    fn missing(&self, table: &OpenTable) -> Ranges {
+        missing(&table.next, &self.context.committed_offsets.borrow())
+    }
+
+    fn is_behind(&self, table: &OpenTable) -> bool {
+        !self.missing(table).is_empty()
+    }
+
+    fn update_lag(&self, table: &OpenTable) {
+        self.report.stats.lag.store(self.missing(table).total(), Relaxed);
+    }
+
+    /// Writes a chunk from Kafka. One that leaves a gap is skipped: the next step reads the gap from Bronze.
+    async fn write_live(&mut self, table: &mut OpenTable, live: ChunkForTable) -> Result<(), StepError> {
+        let (new, gap) = live.chunk.ranges.new_and_gap(&table.next);
+        if !gap.is_empty() || new.is_empty() {
+            return Ok(());
+        }
+        table.replay = None;
+        let span = spans::silver_step(Some(&live.span), &self.config.name);
+        if new == live.chunk.ranges {
+            let write = self.write_chunk(table, &live.chunk, &live.records, live.bronze_commit);
+            return spans::record(span, write).await;
+        }
+        let part = live.chunk.select(&new);
+        let records = self.route(&part);
+        spans::record(span, self.write_chunk(table, &part, &records, live.bronze_commit)).await
+    }
+
+    /// Writes the next window of what is missing, read from Bronze.
+    async fn catch_up(&mut self, table: &mut OpenTable) -> Result<(), StepError> {
+        self.report.state.set(WorkerState::CatchingUp);
+        self.inbox.is_live.store(false, Relaxed);
+        let context = &self.context;
+        let mut replay = match table.replay.take() {
+            Some(replay) => replay,
+            None => {
+                let missing = self.missing(table);
+                Replay::plan(context.bronze.clone(), &missing, context.rows_max, context.bytes_max).await?
+            }
+        };
+        let read = replay.next().instrument(spans::bronze_read());
+        let Some(chunk) = context.stages.time(Stage::BronzeRead, read).await? else { return Ok(()) };
+        let records = self.route(&chunk);
+        let (_, committed) = watch::channel(BronzeCommit::Committed);
+        table.overtook_replay = false;
+        self.write_chunk(table, &chunk, &records, committed).await?;
+        table.replay = (!table.overtook_replay).then_some(replay);
+        Ok(())
+    }
+
+    /// This table's records of a chunk.
+    fn route(&self, chunk: &Chunk) -> Vec<u32> {
+        self.context.stages.measure(Stage::Route, || {
+            let mut routes = self.router.route(chunk.values().iter());
+            routes.tables.pop().unwrap_or_default()
+        })
+    }
+}

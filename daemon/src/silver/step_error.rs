@@ -1,0 +1,51 @@
+//! How a step of a worker fails: one kind for each thing that the worker does differently.
+
+use super::canary::RolledBack;
+use crate::delta::CommitError;
+use crate::plugin::{TransformError, Tripped};
+
+/// Why a step has written nothing.
+///
+/// | kind | the worker |
+/// |---|---|
+/// | `RolledBack` | goes back to the version before, and rebuilds what the new one wrote |
+/// | `Tripped` | pauses the table until the backoff is over, or another plugin version is there |
+/// | `Fenced`, `Conflict`, `ChunkNotInBronze` | opens the table again after a pause, behind the other writer: no error |
+/// | `Panicked`, `Failed` | reports the error, and opens the table again after a pause |
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StepError {
+    #[error(transparent)]
+    RolledBack(#[from] RolledBack),
+    #[error(transparent)]
+    Tripped(#[from] Tripped),
+    #[error("another silverd has committed these offsets in version {version}")]
+    Fenced { version: u64 },
+    #[error("another writer has added rows in version {version}")]
+    Conflict { version: u64 },
+    /// Duplicates were looked for as if the rows of this chunk were in the table, and they are not.
+    #[error("the chunk is not in bronze: another silverd writes its partitions")]
+    ChunkNotInBronze,
+    #[error("the worker panicked; please report this")]
+    Panicked,
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
+}
+
+impl From<CommitError> for StepError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Fenced { version, .. } => Self::Fenced { version },
+            CommitError::Conflict(version) => Self::Conflict { version },
+            error => Self::Failed(error.into()),
+        }
+    }
+}
+
+impl From<TransformError> for StepError {
+    fn from(error: TransformError) -> Self {
+        match error {
+            TransformError::Tripped(tripped) => Self::Tripped(tripped),
+            TransformError::Failed(error) => Self::Failed(error),
+        }
+    }
+}

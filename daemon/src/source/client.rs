@@ -1,0 +1,183 @@
+//! The configuration of the Kafka client, and finding the topic.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, ClientContext};
+use silverd_core::config;
+use tracing::{debug, warn};
+
+use super::options::SourceOptions;
+
+/// How long one poll may block; also how soon a stop is noticed.
+pub(super) const POLL_TIMEOUT: Duration = Duration::from_millis(100);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a problem that remains is logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+pub(super) const SET_UP_CONSUMER: &str = "set up the Kafka consumer ([source.kafka] in pipeline.toml)";
+
+/// How the members of a consumer group agree on their partitions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum GroupProtocol {
+    /// KIP-848, since Kafka 4.
+    Consumer,
+    Classic,
+}
+
+impl GroupProtocol {
+    /// The new protocol, unless [source.kafka] asks for the classic one or sets a property that only that one has.
+    pub(super) fn from_config(config: &config::Source) -> Self {
+        let classic = ["session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy"];
+        match config.kafka.get("group.protocol") {
+            Some(protocol) if protocol.expose() == "classic" => Self::Classic,
+            Some(_) => Self::Consumer,
+            None if classic.iter().any(|key| config.kafka.contains_key(*key)) => Self::Classic,
+            None => Self::Consumer,
+        }
+    }
+}
+
+pub(super) fn client_config(options: &SourceOptions, protocol: GroupProtocol) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client
+        .set("client.id", "silverd")
+        .set("fetch.wait.max.ms", "50")
+        .set("queued.min.messages", "100000")
+        .set("queued.max.messages.kbytes", "8192")
+        // By default a full queue stops fetching for a second, which costs a third of a drain's throughput.
+        .set("fetch.queue.backoff.ms", "5")
+        .set("isolation.level", "read_committed")
+        .set("statistics.interval.ms", "1000")
+        .set("allow.auto.create.topics", "false")
+        .set("group.protocol", if protocol == GroupProtocol::Consumer { "consumer" } else { "classic" });
+    if protocol == GroupProtocol::Classic {
+        client.set("partition.assignment.strategy", "cooperative-sticky");
+    }
+    for (key, value) in &options.config.kafka {
+        if key != "group.protocol" {
+            client.set(key, value.expose());
+        }
+    }
+    client
+        .set("bootstrap.servers", &options.broker.bootstrap)
+        .set("group.id", &options.config.group)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "true")
+        // silverd sets every start offset. If Kafka does not have it, that is an error, never a silent jump.
+        .set("auto.offset.reset", "error");
+    client
+}
+
+/// The topic that a source reads.
+pub(super) struct Topic {
+    pub(super) cluster_id: String,
+    pub(super) partitions: usize,
+}
+
+/// Waits until a broker responds and has the topic. `None`: the source was stopped.
+pub(super) fn find_topic(
+    options: &SourceOptions,
+    client: &ClientConfig,
+    stop: &AtomicBool,
+) -> anyhow::Result<Option<Topic>> {
+    let consumer: BaseConsumer<MetadataContext> =
+        client.create_with_context(MetadataContext).context(SET_UP_CONSUMER)?;
+    let mut problem_log = LogLimit::default();
+    while !stop.load(Relaxed) {
+        // Runs the callbacks, among them those of SASL.
+        let _ = consumer.poll(Duration::ZERO);
+        match request_topic(options, &consumer) {
+            Ok(topic) => return Ok(Some(topic)),
+            Err(problem) if problem_log.allows() => warn!("{problem}. Waiting"),
+            Err(_) => {}
+        }
+        std::thread::sleep(POLL_TIMEOUT);
+    }
+    Ok(None)
+}
+
+#[derive(Debug, thiserror::Error)]
+enum TopicError {
+    #[error(
+        "no broker answers at {bootstrap} ({error}). Is it running, and is `brokers` under [source] in pipeline.toml \
+         right?"
+    )]
+    NoBroker { bootstrap: String, error: KafkaError },
+    #[error("the broker at {bootstrap} does not report its cluster id")]
+    NoClusterId { bootstrap: String },
+    #[error(
+        "topic {topic} does not exist at {bootstrap}. Create it with `kafka-topics.sh --bootstrap-server {bootstrap} \
+         --create --topic {topic} --partitions 4`, or run `silverd generate`, which creates it"
+    )]
+    NoTopic { topic: String, bootstrap: String },
+}
+
+fn request_topic(options: &SourceOptions, consumer: &BaseConsumer<MetadataContext>) -> Result<Topic, TopicError> {
+    let (bootstrap, topic) = (options.broker.bootstrap.clone(), options.config.topic.clone());
+    let metadata = match consumer.fetch_metadata(Some(&topic), METADATA_TIMEOUT) {
+        Ok(metadata) => metadata,
+        Err(error) => return Err(TopicError::NoBroker { bootstrap, error }),
+    };
+    let partitions = match metadata.topics().first() {
+        Some(found) if found.error().is_none() && !found.partitions().is_empty() => found.partitions().len(),
+        _ => return Err(TopicError::NoTopic { topic, bootstrap }),
+    };
+    let cluster_id = options.broker.cluster_id.clone();
+    match cluster_id.or_else(|| consumer.client().fetch_cluster_id(REQUEST_TIMEOUT)) {
+        Some(cluster_id) => Ok(Topic { cluster_id, partitions }),
+        None => Err(TopicError::NoClusterId { bootstrap }),
+    }
+}
+
+/// The context of a consumer that only requests metadata.
+struct MetadataContext;
+
+impl ClientContext for MetadataContext {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_librdkafka(facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        log_client_error(&error, reason);
+    }
+}
+
+impl ConsumerContext for MetadataContext {}
+
+pub(super) fn log_librdkafka(facility: &str, message: &str) {
+    debug!("librdkafka: {facility}: {message}");
+}
+
+/// librdkafka reports each connection that it retries. Only what a person must fix is a warning.
+pub(super) fn log_client_error(error: &KafkaError, reason: &str) {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
+            warn!("kafka: {reason} (see [source.kafka] in pipeline.toml)");
+        }
+        _ => debug!("kafka: {error}: {reason}"),
+    }
+}
+
+/// Limits how often a problem that remains is logged.
+#[derive(Default)]
+pub(super) struct LogLimit {
+    last: Option<Instant>,
+}
+
+impl LogLimit {
+    /// Whether to log the problem now.
+    pub(super) fn allows(&mut self) -> bool {
+        let allowed = self.last.is_none_or(|last| last.elapsed() > LOG_INTERVAL);
+        if allowed {
+            self.last = Some(Instant::now());
+        }
+        allowed
+    }
+}

@@ -1,0 +1,102 @@
+//! The Kafka thread: runs one session (a consumer and its poll loop) after another until the source ends.
+//!
+//! When a partition is assigned, Bronze's log says where to resume, never the consumer group. Nor does the group decide
+//! who may write: the fence in Bronze's log does. So if the group assigns nothing, because Kafka still counts a member
+//! that was killed (45 s by default), silverd reads the topic without the group.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use parking_lot::Mutex;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::client::{self, GroupProtocol, SET_UP_CONSUMER};
+use super::event::SourceEvent;
+use super::options::SourceOptions;
+use super::poll_loop::{Assignment, PollLoop, SessionEnd};
+use super::rebalance::RebalanceContext;
+
+/// After this time Kafka has removed a killed member (`group.consumer.session.timeout.ms`, 45 s by default).
+const MEMBER_EXPIRY: Duration = Duration::from_secs(60);
+
+/// What the Kafka thread and the pipeline share.
+pub(super) struct Control {
+    pub(super) options: Arc<SourceOptions>,
+    pub(super) stop: AtomicBool,
+    /// The consumer while it is a member of the group.
+    pub(super) group_member: Mutex<Option<Arc<BaseConsumer<RebalanceContext>>>>,
+}
+
+/// Runs until the source is stopped, drained, or fails.
+pub(super) fn run(control: &Control, events: &mpsc::Sender<SourceEvent>) -> anyhow::Result<()> {
+    let options = &control.options;
+    let mut protocol = GroupProtocol::from_config(&options.config);
+    // Only this process knows the embedded broker, and a drain is short: neither shares the partitions.
+    let reads_alone = options.broker.cluster_id.is_some() || options.drain;
+    let mut assignment = if reads_alone { Assignment::All } else { Assignment::Group };
+    let mut has_waited = false;
+    loop {
+        match run_session(control, events, protocol, assignment)? {
+            SessionEnd::Finished => return Ok(()),
+            // No killed member is left, and the group still assigns nothing: the broker ignores the protocol without an
+            // error, as Kafka 3.9 does.
+            SessionEnd::NothingAssigned if has_waited && protocol == GroupProtocol::Consumer => {
+                log_classic();
+                protocol = GroupProtocol::Classic;
+            }
+            SessionEnd::NothingAssigned => {
+                info!(
+                    "group {} assigns no partitions, and no other silverd writes bronze: reading without the group for \
+                     {} s. After a crash Kafka keeps the killed member for a while. A broker older than Kafka 4 needs \
+                     \"group.protocol\" = \"classic\" under [source.kafka]",
+                    options.config.group,
+                    MEMBER_EXPIRY.as_secs()
+                );
+                assignment = Assignment::AllFor(MEMBER_EXPIRY);
+                has_waited = true;
+            }
+            SessionEnd::JoinGroup => assignment = Assignment::Group,
+            SessionEnd::ProtocolUnsupported => {
+                log_classic();
+                protocol = GroupProtocol::Classic;
+            }
+        }
+    }
+}
+
+fn log_classic() {
+    warn!("the broker does not support group.protocol=consumer (KIP-848, Kafka 4): using the classic protocol");
+}
+
+/// Runs one consumer from its connection to its end.
+fn run_session(
+    control: &Control,
+    events: &mpsc::Sender<SourceEvent>,
+    protocol: GroupProtocol,
+    assignment: Assignment,
+) -> anyhow::Result<SessionEnd> {
+    let (options, stop) = (&control.options, &control.stop);
+    let client = client::client_config(options, protocol);
+    let Some(found) = client::find_topic(options, &client, stop)? else { return Ok(SessionEnd::Finished) };
+    let cluster_id: Arc<str> = found.cluster_id.into();
+    let context = RebalanceContext::new(options.clone(), cluster_id.clone());
+    let consumer: BaseConsumer<RebalanceContext> = client.create_with_context(context).context(SET_UP_CONSUMER)?;
+    let consumer = Arc::new(consumer);
+    let topic = options.config.topic.as_str();
+    match assignment {
+        Assignment::Group => {
+            consumer.subscribe(&[topic]).with_context(|| format!("subscribe to {topic}"))?;
+            *control.group_member.lock() = Some(consumer.clone());
+        }
+        Assignment::All | Assignment::AllFor(_) => consumer.context().assign_all(&consumer, found.partitions)?,
+    }
+    info!(brokers = %options.broker.bootstrap, topic, cluster = %cluster_id, partitions = found.partitions, "reading");
+    let topic = (cluster_id, found.partitions);
+    let end = PollLoop::new(options, stop, events, &consumer, topic, assignment).run();
+    *control.group_member.lock() = None;
+    end
+}

@@ -1,0 +1,84 @@
+//! Notices that the consumer group assigns nothing although there is work.
+//!
+//! After a crash Kafka counts the killed member for some time (45 s by default) and assigns its partitions to nobody.
+//! Which process may write is not the group's decision but that of the fence in Bronze's log, so silverd may read
+//! without it.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use silverd_core::offsets::Offsets;
+
+use super::client::REQUEST_TIMEOUT;
+use super::options::SourceOptions;
+use super::rebalance::RebalanceContext;
+
+/// How long the group may take for an assignment, in addition to a commit interval.
+const ASSIGNMENT_TIMEOUT: Duration = Duration::from_millis(1_500);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+#[derive(Default)]
+pub(super) struct GroupCheck {
+    /// The group has assigned partitions, so it works. From then on silverd waits for it.
+    works: bool,
+    wait: Option<Wait>,
+}
+
+/// A wait for the group's first assignment.
+struct Wait {
+    /// Bronze's offsets at the start of the wait.
+    committed: Offsets,
+    since: Instant,
+    checked_at: Instant,
+}
+
+impl GroupCheck {
+    /// Whether the group assigns nothing, Bronze's offsets do not advance, and Kafka has records that Bronze has not.
+    pub(super) fn is_stuck(
+        &mut self,
+        assigned: bool,
+        options: &SourceOptions,
+        consumer: &BaseConsumer<RebalanceContext>,
+        partitions: usize,
+    ) -> anyhow::Result<bool> {
+        self.works |= assigned;
+        if self.works {
+            return Ok(false);
+        }
+        let now = Instant::now();
+        let wait = match &mut self.wait {
+            Some(wait) if now.duration_since(wait.checked_at) < CHECK_INTERVAL => return Ok(false),
+            Some(wait) => wait,
+            None => {
+                self.wait = Some(Wait { committed: (options.resume)()?, since: now, checked_at: now });
+                return Ok(false);
+            }
+        };
+        wait.checked_at = now;
+        let committed = (options.resume)()?;
+        if committed != wait.committed {
+            // Another silverd reads the topic: the wait starts again.
+            (wait.committed, wait.since) = (committed, now);
+            return Ok(false);
+        }
+        if now.duration_since(wait.since) < ASSIGNMENT_TIMEOUT + options.limits.interval {
+            return Ok(false);
+        }
+        Ok(has_more_records(&committed, &options.config.topic, consumer, partitions))
+    }
+}
+
+fn has_more_records(
+    committed: &Offsets,
+    topic: &str,
+    consumer: &BaseConsumer<RebalanceContext>,
+    partitions: usize,
+) -> bool {
+    for partition in 0..partitions as i32 {
+        let Ok((low, high)) = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT) else { return false };
+        if committed.get(&consumer.context().log_partition(partition)).copied().unwrap_or(low) < high {
+            return true;
+        }
+    }
+    false
+}

@@ -1,0 +1,109 @@
+//! The source: reads a Kafka topic on a thread of its own, and hands it over in chunks.
+//!
+//! ```text
+//!   kafka-poll thread                                                                    the pipeline
+//!
+//!   consumer     one session after another
+//!     └─ poll_loop   poll ──▶ message ──▶ chunk ──(due or full)──▶ SourceEvent::Chunk ──▶ Source::next
+//!          ▲                                                                                  │
+//!          │ ConsumerEvent                                                                    ▼
+//!        rebalance   assigned: start at the offset that Bronze's log has ◀── Resume ───── Bronze commits
+//!                    revoked:  hand the chunk over                                            │
+//!                                                                                             ▼
+//!   Kafka  ◀── group offsets, only to display the lag ──────────────────────────────── Source::committed
+//! ```
+//!
+//! At most one chunk waits while Bronze commits the previous one. Then the poll loop stops, which is the back pressure.
+
+mod client;
+mod consumer;
+mod embedded_broker;
+mod event;
+mod group_check;
+mod options;
+mod poll_loop;
+mod rebalance;
+mod record;
+mod watermarks;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+use silverd_core::offsets::Ranges;
+use tokio::sync::mpsc;
+use tracing::debug;
+
+use consumer::Control;
+pub use embedded_broker::EmbeddedBroker;
+pub(crate) use event::{ReadChunk, SourceEvent};
+pub use options::Broker;
+pub(crate) use options::{BatchLimits, Resume, SourceOptions};
+pub(crate) use watermarks::HighWatermarks;
+
+/// Chunks that wait for the pipeline. The next one is read while Bronze commits the previous one.
+const CHUNKS_WAITING_MAX: usize = 1;
+
+/// A running source. Dropping it ends its thread.
+pub(crate) struct Source {
+    events: mpsc::Receiver<SourceEvent>,
+    control: Arc<Control>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Source {
+    pub(crate) fn start(options: SourceOptions) -> anyhow::Result<Self> {
+        let (sender, events) = mpsc::channel(CHUNKS_WAITING_MAX);
+        let options = Arc::new(options);
+        let control = Arc::new(Control { options, stop: AtomicBool::new(false), group_member: Mutex::new(None) });
+        let thread_control = control.clone();
+        let thread = std::thread::Builder::new().name("kafka-poll".to_owned()).spawn(move || {
+            if let Err(failure) = consumer::run(&thread_control, &sender) {
+                let _ = sender.blocking_send(SourceEvent::Failed(failure));
+            }
+        })?;
+        Ok(Self { events, control, thread: Some(thread) })
+    }
+
+    /// The next event; `None` when the source has ended.
+    pub(crate) async fn next(&mut self) -> Option<SourceEvent> {
+        self.events.recv().await
+    }
+
+    /// Makes the thread hand over its current chunk and end.
+    pub(crate) fn stop(&self) {
+        self.control.stop.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.control.stop.load(Relaxed)
+    }
+
+    /// Commits the offsets of a chunk that is in Bronze to the consumer group, to display the lag. silverd never
+    /// resumes from them.
+    pub(crate) fn committed(&self, ranges: &Ranges) {
+        let member = self.control.group_member.lock();
+        let Some(consumer) = member.as_ref() else { return };
+        let mut offsets = TopicPartitionList::new();
+        for (log, range) in ranges.iter() {
+            let _ = offsets.add_partition_offset(&log.topic, log.partition, Offset::Offset(range.end));
+        }
+        if let Err(failure) = consumer.commit(&offsets, CommitMode::Async) {
+            debug!("commit group offsets: {failure}");
+        }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.stop();
+        self.events.close();
+        while self.events.try_recv().is_ok() {}
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

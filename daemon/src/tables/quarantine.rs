@@ -1,0 +1,90 @@
+//! The quarantine: events that cannot become rows, complete, with the reason and the plugin that rejected them.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
+    new_null_array,
+};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use silverd_core::chunk::Chunk;
+
+use super::side_output::{SideOutputKind, field, timestamp};
+use crate::plugin::{Digest, Rejected};
+use crate::runtime::clock;
+
+pub(crate) static KIND: SideOutputKind = SideOutputKind {
+    name: "quarantine",
+    doc: "Events that could not become rows of a Silver table.",
+    announced: "silverd-rejects",
+    published: "silverd-quarantine",
+    key: "rejects",
+    count_key: "rejected",
+    schema,
+};
+
+/// Longer reasons are cut.
+const REASON_BYTES_MAX: usize = 1024;
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        field("table", DataType::Utf8, false, "Silver table that the event was meant for."),
+        field(
+            "code",
+            DataType::Utf8,
+            false,
+            "Kind of fault: malformed, missing-field, out-of-range, other, trap, timeout, memory, invalid-output.",
+        ),
+        field("reason", DataType::Utf8, false, "What is wrong, in one sentence."),
+        field("plugin_digest", DataType::Utf8, false, "SHA-256 of the plugin's file."),
+        field("cluster_id", DataType::Utf8, false, "Id of the Kafka cluster."),
+        field("topic", DataType::Utf8, false, "Kafka topic."),
+        field("partition", DataType::Int32, false, "Kafka partition."),
+        field("offset", DataType::Int64, false, "Offset in the partition."),
+        field("timestamp", timestamp(), false, "Timestamp of the record in Kafka."),
+        field("key", DataType::Binary, true, "Key of the record, unchanged."),
+        field("value", DataType::Binary, true, "Value of the record, unchanged."),
+        field("ingested_at", timestamp(), false, "When silverd read the record from Kafka; the same as in Bronze."),
+        field("quarantined_at", timestamp(), false, "When the event was rejected."),
+        field("resolved_at", timestamp(), true, "When a later plugin version accepted the event; null until then."),
+        field("resolution", DataType::Utf8, true, "Outcome of the event then: row, dropped, duplicate."),
+    ]))
+}
+
+/// The rows of rejected events.
+pub(crate) fn rows(table: &str, digest: &Digest, chunk: &Chunk, rejected: &[Rejected]) -> anyhow::Result<RecordBatch> {
+    let records = UInt32Array::from_iter_values(rejected.iter().map(|reject| reject.record));
+    let values_of = |values: &[i64]| rejected.iter().map(|reject| values[reject.record as usize]).collect::<Vec<_>>();
+    let (cluster, topic) =
+        chunk.ranges.iter().next().map(|(log, _)| (log.cluster.to_string(), log.topic.to_string())).unwrap_or_default();
+    let repeated = |text: &str| Arc::new(StringArray::from(vec![text; rejected.len()])) as ArrayRef;
+    let partitions = rejected.iter().map(|reject| chunk.partitions()[reject.record as usize]);
+    let timestamps: Vec<_> = rejected.iter().map(|reject| chunk.timestamp(reject.record as usize)).collect();
+    let utc = |micros: Vec<i64>| Arc::new(TimestampMicrosecondArray::from(micros).with_timezone("UTC")) as ArrayRef;
+    let blobs_of = |blobs: &BinaryArray| take(blobs, &records, None);
+    Ok(RecordBatch::try_new(
+        schema(),
+        vec![
+            repeated(table),
+            Arc::new(StringArray::from_iter_values(rejected.iter().map(|reject| reject.code.as_str()))),
+            Arc::new(StringArray::from_iter_values(rejected.iter().map(|reject| cut(&reject.reason)))),
+            repeated(digest.as_str()),
+            repeated(&cluster),
+            repeated(&topic),
+            Arc::new(Int32Array::from_iter_values(partitions)),
+            Arc::new(Int64Array::from(values_of(chunk.offsets()))),
+            utc(timestamps),
+            blobs_of(chunk.keys())?,
+            blobs_of(chunk.values())?,
+            utc(values_of(chunk.ingested_at().values())),
+            utc(vec![clock::now_micros(); rejected.len()]),
+            new_null_array(&timestamp(), rejected.len()),
+            new_null_array(&DataType::Utf8, rejected.len()),
+        ],
+    )?)
+}
+
+fn cut(reason: &str) -> &str {
+    &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)]
+}

@@ -1,0 +1,85 @@
+//! A Silver table: its folder and columns, and how its rows are split into files.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use arrow::array::{AsArray, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::TimestampMicrosecondType;
+use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
+use silverd_core::chunk::day_of;
+use silverd_core::config::{Compression, SilverTable};
+use silverd_core::rows::file_schema;
+use silverd_core::schema::evolve::Fit;
+use silverd_core::schema::{Kind, TableSchema, added};
+
+use super::column::column;
+use crate::delta::{Table, TableSpec, is_table, writer_properties};
+use crate::plugin::Plugin;
+
+pub(crate) fn table_spec(config: &SilverTable, schema: &TableSchema, base_dir: &Path) -> TableSpec {
+    TableSpec {
+        name: config.name.to_string(),
+        path: base_dir.join(&*config.path),
+        schema: file_schema(schema),
+        doc: schema.doc.clone(),
+    }
+}
+
+/// How a plugin's rows fit the existing table; `None` if there is no table yet.
+///
+/// # Errors
+///
+/// If the plugin cannot write the existing table.
+pub(crate) async fn check_fit(config: &SilverTable, plugin: &Plugin, base_dir: &Path) -> anyhow::Result<Option<Fit>> {
+    let spec = table_spec(config, &plugin.schema, base_dir);
+    Ok(if is_table(&spec.path) { Some(Table::open(&spec).await?.fit().clone()) } else { None })
+}
+
+/// The rows of each day (days since the epoch, UTC) by a timestamp column.
+pub(crate) fn split_by_day(
+    batches: &[RecordBatch],
+    event_time: &str,
+) -> anyhow::Result<BTreeMap<i32, Vec<RecordBatch>>> {
+    let mut days = BTreeMap::<i32, Vec<RecordBatch>>::new();
+    for batch in batches {
+        let times = column(batch, event_time)?.as_primitive::<TimestampMicrosecondType>().values();
+        let first = times.first().map_or(0, |time| day_of(*time));
+        if times.iter().all(|time| day_of(*time) == first) {
+            days.entry(first).or_default().push(batch.clone());
+            continue;
+        }
+        let mut rows = BTreeMap::<i32, Vec<u32>>::new();
+        for (row, time) in times.iter().enumerate() {
+            rows.entry(day_of(*time)).or_default().push(row as u32);
+        }
+        for (day, rows) in rows {
+            days.entry(day).or_default().push(take_record_batch(batch, &UInt32Array::from(rows))?);
+        }
+    }
+    Ok(days)
+}
+
+/// The Parquet properties of a Silver table's files: dictionaries for enums and repeated values, delta encoding for
+/// offsets.
+pub(crate) fn properties(compression: &Compression, schema: &TableSchema) -> anyhow::Result<WriterProperties> {
+    let enums = schema.columns.iter().filter(|column| matches!(column.kind, Kind::Enum(_)));
+    properties_with(compression, enums.map(|column| column.name.as_str()))
+}
+
+/// As [`properties`], for a table whose enum columns have these names.
+pub fn properties_with<'a>(
+    compression: &Compression,
+    enums: impl Iterator<Item = &'a str>,
+) -> anyhow::Result<WriterProperties> {
+    let mut properties = writer_properties(compression)?.set_dictionary_enabled(false);
+    for name in enums {
+        properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), true);
+    }
+    for name in [added::CLUSTER_ID, added::TOPIC, added::PARTITION, added::INGESTED_AT] {
+        properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), true);
+    }
+    let offset = ColumnPath::from(added::OFFSET);
+    Ok(properties.set_column_encoding(offset, parquet::basic::Encoding::DELTA_BINARY_PACKED).build())
+}

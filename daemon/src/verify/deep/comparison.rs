@@ -1,0 +1,224 @@
+//! The comparison of one table: derives the expected rows with the table's plugins, and reads the rows that the table
+//! has.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use arrow::array::{AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::{filter_record_batch, take_record_batch};
+use arrow::datatypes::TimestampMicrosecondType;
+use deltalake_core::logstore::LogStoreRef;
+use futures::TryStreamExt;
+use silverd_core::chunk::{Chunk, day_of};
+use silverd_core::config::SilverTable;
+use silverd_core::offsets::{LogPartition, OffsetRange, Ranges};
+use silverd_core::route::Router;
+use silverd_core::verify::{NotComparedReason, Problem, SilverVerifier, Verifier, Writer};
+
+use super::blocks::{Block, BlockFingerprints, Row, RowDiff, RowSet};
+use crate::delta::{list_files_at, read_columns};
+use crate::plugin::Transformer;
+use crate::tables::dedup::Dedup;
+use crate::tables::event_set::{Coordinates, EventSet, RECORD_COORDINATES, ROW_COORDINATES};
+use crate::verify::fingerprint::RowFingerprinter;
+use crate::verify::rejects::Rejects;
+use crate::verify::verified::Compared;
+
+pub(super) struct Comparison<'c> {
+    pub(super) config: &'c SilverTable,
+    /// The index of the table in the router.
+    pub(super) index: usize,
+    pub(super) router: Router,
+    pub(super) bronze: LogStoreRef,
+    pub(super) verifier: &'c SilverVerifier,
+    /// The available plugins, by the index of their digest in the attribution.
+    pub(super) transformers: BTreeMap<usize, Transformer>,
+    pub(super) fingerprinter: RowFingerprinter,
+    /// Rows are compared by day, without their origin: after a correction of a table with deduplication, either of two
+    /// equal events can be the one with the row.
+    pub(super) by_day: bool,
+    pub(super) rows_max: usize,
+    pub(super) bytes_max: usize,
+    pub(super) rejects: Rejects,
+    pub(super) compared: Compared,
+}
+
+/// Where the rows of a table go.
+pub(super) enum Destination<'d> {
+    /// All rows are added to the fingerprints of their blocks.
+    Fingerprints(&'d mut BlockFingerprints),
+    /// The rows of some blocks are compared one by one.
+    Diff(&'d mut RowDiff),
+}
+
+impl Destination<'_> {
+    fn wants(&self, block: &Block) -> bool {
+        match self {
+            Self::Fingerprints(_) => true,
+            Self::Diff(diff) => diff.blocks.contains(block),
+        }
+    }
+}
+
+impl Comparison<'_> {
+    /// The index of the writer's digest, if its plugin is available.
+    fn available(&self, writer: Writer) -> Option<usize> {
+        match writer {
+            Writer::Plugin { id, .. } if self.transformers.contains_key(&id) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// All offsets with an available plugin.
+    pub(super) fn all_spans(&self) -> impl Iterator<Item = (LogPartition, OffsetRange, usize)> {
+        let spans = self.verifier.attribution().iter();
+        spans.filter_map(move |(log, range, writer)| Some((log.clone(), range, self.available(writer)?)))
+    }
+
+    /// The parts of a range with an available plugin.
+    pub(super) fn spans(&self, log: &LogPartition, range: OffsetRange) -> Vec<(LogPartition, OffsetRange, usize)> {
+        let parts = self.verifier.attribution().parts(log, range).into_iter();
+        parts.filter_map(|(range, writer)| Some((log.clone(), range, self.available(writer)?))).collect()
+    }
+
+    /// The offsets that cannot be compared, by plugin.
+    pub(super) fn not_compared(&self) -> Vec<Problem> {
+        let attribution = self.verifier.attribution();
+        let mut offsets = BTreeMap::<Option<usize>, i64>::new();
+        for (_, range, writer) in attribution.iter().filter(|(_, _, writer)| self.available(*writer).is_none()) {
+            let plugin = match writer {
+                Writer::Plugin { id, .. } => Some(id),
+                Writer::Mixed => None,
+            };
+            *offsets.entry(plugin).or_default() += range.len();
+        }
+        let problem = |(plugin, offsets): (Option<usize>, i64)| Problem::NotCompared {
+            digest: plugin.map(|id| attribution.digests()[id].clone()),
+            offsets,
+            reason: match plugin {
+                Some(_) => NotComparedReason::PluginMissing,
+                None => NotComparedReason::WriterUnknown,
+            },
+        };
+        offsets.into_iter().map(problem).collect()
+    }
+
+    /// The events of available plugins whose rejects were not replayed later.
+    pub(super) fn events_without_replay(&self) -> EventSet {
+        let is_wanted = |writer: Writer| {
+            matches!(writer, Writer::Plugin { replayed: false, .. }) && self.available(writer).is_some()
+        };
+        let spans = self.verifier.attribution().iter().filter(|(_, _, writer)| is_wanted(*writer));
+        let ranges: Vec<Ranges> = spans.map(|(log, range, _)| Ranges::from_iter([(log.clone(), range)])).collect();
+        EventSet::of_ranges(&ranges)
+    }
+
+    /// The chunk with only the records of this table.
+    pub(super) fn select_routed(&self, chunk: &Chunk) -> anyhow::Result<Chunk> {
+        let rows = std::mem::take(&mut self.router.route(chunk.values().iter()).tables[self.index]);
+        let records = take_record_batch(&chunk.records, &UInt32Array::from(rows))?;
+        Ok(Chunk { records, ranges: chunk.ranges.clone() })
+    }
+
+    /// Transforms all records of a chunk with a plugin: its rows are expected in the table, its rejects in the
+    /// quarantine.
+    pub(super) fn transform(
+        &mut self,
+        chunk: &Chunk,
+        plugin: usize,
+        dedup: Option<&mut Dedup>,
+        destination: &mut Destination<'_>,
+    ) -> anyhow::Result<()> {
+        let all: Vec<u32> = (0..chunk.records.num_rows() as u32).collect();
+        let transformer = self.transformers.get_mut(&plugin).context("the plugin is not available")?;
+        let mut output = tokio::task::block_in_place(|| transformer.transform(chunk, &all))?;
+        self.compared.events += output.counts.events;
+        self.rejects.add(&Coordinates::of(&chunk.records, RECORD_COORDINATES)?, &output.rejected);
+        if let Some(dedup) = dedup {
+            dedup.drop_duplicates(&mut output)?;
+        }
+        for batch in &output.rows {
+            let times = batch.column_by_name(&self.config.event_time).context("no column of event_time")?;
+            let times = times.as_primitive::<TimestampMicrosecondType>().values();
+            let days = times.iter().map(|time| day_of(*time)).collect();
+            self.compared.rows += batch.num_rows() as u64;
+            self.add_rows(RowSet::Expected, batch, days, destination)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the rows of the table, at the version whose log was verified.
+    pub(super) async fn read_table(&self, log: &LogStoreRef, destination: &mut Destination<'_>) -> anyhow::Result<()> {
+        for file in list_files_at(log, self.verifier.version()).await? {
+            let store = log.object_store(None);
+            let read = async {
+                let mut read = read_columns(store, file.path.clone(), file.size, None).await?;
+                while let Some(batch) = read.batches.try_next().await? {
+                    let days = vec![file.day().unwrap_or(i32::MIN); batch.num_rows()];
+                    self.add_rows(RowSet::Found, &batch, days, destination)?;
+                }
+                anyhow::Ok(())
+            };
+            read.await.with_context(|| format!("read {}", file.path))?;
+        }
+        Ok(())
+    }
+
+    fn add_rows(
+        &self,
+        set: RowSet,
+        batch: &RecordBatch,
+        days: Vec<i32>,
+        destination: &mut Destination<'_>,
+    ) -> anyhow::Result<()> {
+        let origins = Coordinates::of(batch, ROW_COORDINATES)?;
+        let is_comparable = match set {
+            RowSet::Expected => vec![true; batch.num_rows()],
+            RowSet::Found => self.comparable_rows(&origins),
+        };
+        let mut wanted = vec![None; batch.num_rows()];
+        for (log, rows) in origins.runs() {
+            for row in rows.filter(|row| is_comparable[*row]) {
+                let block = match self.by_day {
+                    true => Block::Day(days[row]),
+                    false => Block::of_offset(&log, origins.offset(row)),
+                };
+                if destination.wants(&block) {
+                    wanted[row] = Some((log.clone(), origins.offset(row), block));
+                }
+            }
+        }
+        let rows = self.fingerprinter.normalize(batch, days)?;
+        let mask: BooleanArray = wanted.iter().map(|row| Some(row.is_some())).collect();
+        let rows = if mask.true_count() < mask.len() { filter_record_batch(&rows, &mask)? } else { rows };
+        let hashes = self.fingerprinter.row_hashes(&rows)?;
+        for (index, ((log, offset, block), hash)) in wanted.into_iter().flatten().zip(hashes).enumerate() {
+            match destination {
+                Destination::Fingerprints(fingerprints) => fingerprints.add(set, &block, hash),
+                Destination::Diff(diff) => {
+                    diff.add(set, self.by_day, &Row { log: &log, offset, hash, batch: &rows, index });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Which rows of the table can be compared: their plugin is available, and they are not rows of a replayed reject.
+    /// A row of an offset that no commit covers should not exist, and is compared as well.
+    fn comparable_rows(&self, origins: &Coordinates) -> Vec<bool> {
+        let rejected = self.rejects.all().mask(origins);
+        let mut is_comparable = vec![false; origins.rows()];
+        for (log, rows) in origins.runs() {
+            for row in rows {
+                is_comparable[row] = match self.verifier.attribution().writer_of(&log, origins.offset(row)) {
+                    Some(writer @ Writer::Plugin { replayed, .. }) => {
+                        self.available(writer).is_some() && !(replayed && rejected.value(row))
+                    }
+                    Some(Writer::Mixed) => false,
+                    None => true,
+                };
+            }
+        }
+        is_comparable
+    }
+}

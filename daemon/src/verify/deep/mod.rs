@@ -1,0 +1,173 @@
+//! Deep verification: transforms the events of Bronze again, and compares the result with the rows of Silver and the
+//! rejects in the quarantine.
+//!
+//! Rows are compared by fingerprints of blocks of offsets, so that the memory does not grow with the table; only with
+//! deduplication are all keys in memory. A few blocks that differ are read a second time and compared row by row.
+//!
+//! | writer of an offset, according to the log     | the offset is                             |
+//! |-----------------------------------------------|-------------------------------------------|
+//! | a plugin that is available                    | compared                                  |
+//! | the same, and its rejects were replayed later | compared, except for rows of its rejects  |
+//! | a plugin that is not available                | not compared, with a notice               |
+//! | one of several plugins, after a correction    | not compared, with a notice               |
+
+mod blocks;
+mod by_commit;
+mod by_range;
+mod comparison;
+mod strategy;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use arrow::datatypes::SchemaRef;
+use deltalake_core::logstore::LogStoreRef;
+use silverd_core::config::{Pipeline, SilverTable};
+use silverd_core::route::Router;
+use silverd_core::rows::file_schema;
+use silverd_core::verify::{LogPosition, Problem, SideOutputVerifier, SilverVerifier, Verifier};
+
+use self::blocks::{BlockFingerprints, Difference, ROW_DIFF_BLOCKS_MAX, RowDiff};
+use self::by_commit::ByCommit;
+use self::by_range::ByRange;
+use self::comparison::{Comparison, Destination};
+use self::strategy::{Strategy, transform_bronze};
+use super::fingerprint::RowFingerprinter;
+use super::rejects::{Rejects, compare_rejects};
+use super::verified::{Compared, Verified, VerifiedTable};
+use crate::plugin::{Host, Transformer, load_kept, load_plugin};
+use crate::tables::dedup::Dedup;
+
+/// Called with the name of a table, the number of offsets that were transformed, and their total.
+pub type Progress<'p> = &'p mut (dyn FnMut(&str, u64, u64) + Send);
+
+/// A table to compare.
+struct Job<'j> {
+    pipeline: &'j Pipeline,
+    base_dir: &'j Path,
+    host: &'j Arc<Host>,
+    /// The index of the table in the pipeline.
+    index: usize,
+    bronze: LogStoreRef,
+    log: LogStoreRef,
+    verifier: &'j SilverVerifier,
+    quarantine: &'j VerifiedTable<SideOutputVerifier>,
+}
+
+/// Compares all tables whose logs were verified, and adds what differs to their findings.
+pub async fn compare_rows(
+    pipeline: &Pipeline,
+    base_dir: &Path,
+    host: &Arc<Host>,
+    verified: &mut Verified,
+    progress: Progress<'_>,
+) -> anyhow::Result<()> {
+    let Some(bronze) = verified.bronze.log.clone() else { return Ok(()) };
+    let [quarantine, _] = &verified.side_outputs;
+    for VerifiedTable { name, log, verifier } in &mut verified.silver {
+        let Some(log) = log.clone() else { continue };
+        let Some(index) = pipeline.silver.iter().position(|table| *table.name == **name) else { continue };
+        let bronze = bronze.clone();
+        let job = Job { pipeline, base_dir, host, index, bronze, log, verifier, quarantine };
+        let result = job.compare(&mut |done, total| progress(name, done, total)).await;
+        let (compared, problems) = match result {
+            // A log with findings may not even load.
+            Err(error) if verifier.findings().errors > 0 => {
+                (Compared::default(), vec![Problem::Unreadable { why: format!("{error:#}") }])
+            }
+            result => result.with_context(|| format!("compare the rows of {name}"))?,
+        };
+        problems.into_iter().for_each(|problem| verifier.report(LogPosition::default(), problem));
+        verified.compared.push((name.clone(), compared));
+    }
+    Ok(())
+}
+
+impl Job<'_> {
+    fn config(&self) -> &SilverTable {
+        &self.pipeline.silver[self.index]
+    }
+
+    async fn compare(&self, progress: &mut (dyn FnMut(u64, u64) + Send)) -> anyhow::Result<(Compared, Vec<Problem>)> {
+        let (schema, transformers) = tokio::task::block_in_place(|| self.load_plugins())?;
+        let mut comparison = self.comparison(&schema, transformers)?;
+        let mut problems = comparison.not_compared();
+        if self.config().dedup.is_some() && !problems.is_empty() {
+            // Which event is a duplicate depends on all rows.
+            return Ok((Compared::default(), problems));
+        }
+        let mut fingerprints = BlockFingerprints::default();
+        let destination = &mut Destination::Fingerprints(&mut fingerprints);
+        let mut strategy = self.strategy(&schema)?;
+        transform_bronze(&mut comparison, &mut *strategy, None, destination, progress).await?;
+        comparison.read_table(&self.log, destination).await?;
+        let compared = Compared { rejects: comparison.rejects.len(), ..comparison.compared.clone() };
+        let name = &self.config().name;
+        let without_replay = comparison.events_without_replay();
+        let rejects =
+            compare_rejects(&comparison.rejects, &without_replay, self.verifier, name, self.quarantine).await?;
+        let differing = fingerprints.differing();
+        if !differing.is_empty() {
+            let mut diff = RowDiff::new(differing.iter().take(ROW_DIFF_BLOCKS_MAX).cloned());
+            let blocks = diff.blocks.clone();
+            let destination = &mut Destination::Diff(&mut diff);
+            let mut strategy = self.strategy(&schema)?;
+            transform_bronze(&mut comparison, &mut *strategy, Some(&blocks), destination, &mut |_, _| {}).await?;
+            comparison.read_table(&self.log, destination).await?;
+            let Difference { missing, unexpected, changed, examples } = diff.finish();
+            let (compared, blocks) = (blocks.len(), differing.len());
+            problems.push(Problem::Content { missing, unexpected, changed, blocks, compared, examples });
+        }
+        problems.extend(rejects);
+        Ok((compared, problems))
+    }
+
+    /// The schema of the table's files, and the available plugins by the index of their digest.
+    fn load_plugins(&self) -> anyhow::Result<(SchemaRef, BTreeMap<usize, Transformer>)> {
+        let (config, limits) = (self.config(), &self.pipeline.limits);
+        let current = Arc::new(load_plugin(config, self.base_dir, self.host.clone(), limits.clone())?);
+        let mut transformers = BTreeMap::new();
+        for (id, digest) in self.verifier.attribution().digests().iter().enumerate() {
+            let plugin = match current.digest.as_str() == digest {
+                true => Some(current.clone()),
+                false => load_kept(config, self.base_dir, self.host.clone(), limits.clone(), digest)?.map(Arc::new),
+            };
+            if let Some(plugin) = plugin {
+                transformers.insert(id, Transformer::new(plugin));
+            }
+        }
+        Ok((file_schema(&current.schema), transformers))
+    }
+
+    fn comparison(
+        &self,
+        schema: &SchemaRef,
+        transformers: BTreeMap<usize, Transformer>,
+    ) -> anyhow::Result<Comparison<'_>> {
+        let by_day = self.config().dedup.is_some() && self.verifier.corrections().commits > 0;
+        Ok(Comparison {
+            config: self.config(),
+            index: self.index,
+            router: Router::new(&self.pipeline.silver),
+            bronze: self.bronze.clone(),
+            verifier: self.verifier,
+            transformers,
+            fingerprinter: RowFingerprinter::new(schema, !by_day)?,
+            by_day,
+            rows_max: self.pipeline.commit.rows_max,
+            bytes_max: self.pipeline.commit.bytes_max,
+            rejects: Rejects::default(),
+            compared: Compared::default(),
+        })
+    }
+
+    fn strategy(&self, schema: &SchemaRef) -> anyhow::Result<Box<dyn Strategy>> {
+        let dedup = Dedup::for_empty_table(self.config(), schema, self.log.clone())?;
+        Ok(match dedup {
+            Some(dedup) => Box::new(ByCommit::new(dedup)),
+            None => Box::new(ByRange),
+        })
+    }
+}

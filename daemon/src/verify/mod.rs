@@ -1,0 +1,107 @@
+//! Verification: reads the log of each table once, and checks it alone and against the logs of the other tables.
+//! The rules are in `silverd_core::verify`; no data file is read, except by a deep verification.
+//!
+//! The logs of Silver tables are read before those of the tables that they refer to, which only grow: so a daemon that
+//! writes at the same time causes no findings.
+
+mod deep;
+mod fingerprint;
+mod log;
+mod rejects;
+mod report;
+mod verified;
+
+use std::path::Path;
+
+use anyhow::Context;
+use deltalake_core::logstore::LogStoreRef;
+use object_store::ObjectStoreExt;
+use object_store::path::Path as ObjectPath;
+use silverd_core::config::Pipeline;
+use silverd_core::verify::{
+    Announcements, BronzeVerifier, SideOutputKind, SideOutputVerifier, SilverVerifier, Verifier,
+};
+
+use crate::delta::open_log;
+
+pub use deep::{Progress, compare_rows};
+pub use report::Report;
+pub use verified::{Compared, Verified, VerifiedTable};
+
+/// The Silver tables to verify; `None` for all.
+pub struct SelectedTables(pub Option<Vec<String>>);
+
+impl SelectedTables {
+    fn contains(&self, table: &str) -> bool {
+        self.0.as_ref().is_none_or(|tables| tables.iter().any(|selected| selected == table))
+    }
+}
+
+/// Reads the logs of the tables and verifies them.
+pub async fn verify_logs(pipeline: &Pipeline, base_dir: &Path, selected: &SelectedTables) -> anyhow::Result<Verified> {
+    let mut silver = Vec::new();
+    for table in &pipeline.silver {
+        if selected.contains(&table.name) {
+            let name = table.name.to_string();
+            silver.push(read_table(&name, &base_dir.join(&*table.path), || SilverVerifier::new(&name)).await?);
+        }
+    }
+    let quarantine = &base_dir.join(&*pipeline.quarantine.path);
+    let late = &base_dir.join(&*pipeline.late.path);
+    let side_outputs = [
+        verify_side_output(&SideOutputKind::QUARANTINE, quarantine, &silver, selected).await?,
+        verify_side_output(&SideOutputKind::LATE, late, &silver, selected).await?,
+    ];
+    let path = base_dir.join(&*pipeline.bronze.path);
+    let mut bronze = read_table("bronze", &path, || BronzeVerifier::new("bronze")).await?;
+    bronze.verifier.finish();
+    for table in &mut silver {
+        table.verifier.finish(&bronze.verifier);
+    }
+    Ok(Verified { bronze, silver, side_outputs, compared: Vec::new() })
+}
+
+async fn verify_side_output(
+    kind: &'static SideOutputKind,
+    path: &Path,
+    silver: &[VerifiedTable<SilverVerifier>],
+    selected: &SelectedTables,
+) -> anyhow::Result<VerifiedTable<SideOutputVerifier>> {
+    let mut table = read_table(kind.name, path, || SideOutputVerifier::new(kind)).await?;
+    for announcing in silver {
+        let (id, announcements) = (announcing.verifier.id(), announcing.verifier.announcements(kind));
+        let is_pending = is_pending(&table, id, announcements).await?;
+        table.verifier.check_announcements(id, announcements, is_pending);
+    }
+    let ids: Vec<String> = silver.iter().map(|table| table.verifier.id().to_owned()).collect();
+    table.verifier.finish(selected.0.is_none().then_some(&ids[..]));
+    Ok(table)
+}
+
+async fn read_table<V: Verifier>(name: &str, path: &Path, new: impl Fn() -> V) -> anyhow::Result<VerifiedTable<V>> {
+    let log: Option<LogStoreRef> = open_log(path)?;
+    let verifier = match &log {
+        Some(log) => log::read(log.object_store(None).as_ref(), new)
+            .await
+            .with_context(|| format!("read the log of {name} in {}", path.display()))?,
+        None => new(),
+    };
+    Ok(VerifiedTable { name: name.to_owned(), log, verifier })
+}
+
+/// Whether the last announced file exists, but is in no commit of the side output yet.
+async fn is_pending(
+    side_output: &VerifiedTable<SideOutputVerifier>,
+    table_id: &str,
+    announcements: &Announcements,
+) -> anyhow::Result<bool> {
+    if side_output.verifier.has_all(table_id, announcements) {
+        return Ok(false);
+    }
+    let (Some(log), Some(file)) = (&side_output.log, &announcements.last) else { return Ok(false) };
+    match log.object_store(None).head(&ObjectPath::parse(&file.path)?).await {
+        Ok(_) => Ok(true),
+        Err(object_store::Error::NotFound { .. }) => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("look for file {} of {}", file.path, side_output.name)),
+    }
+}

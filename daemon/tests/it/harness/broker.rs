@@ -1,0 +1,55 @@
+//! The broker of a test: the real Kafka that `SILVERD_TEST_BROKERS` names, or an embedded broker in the test's process.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use silverd::source::EmbeddedBroker;
+
+use super::until;
+
+/// Partitions of a topic.
+pub const PARTITIONS: i32 = 4;
+
+pub enum Broker {
+    Kafka(String),
+    Embedded(EmbeddedBroker),
+}
+
+impl Broker {
+    pub fn with_topic(topic: &str) -> Self {
+        match std::env::var("SILVERD_TEST_BROKERS") {
+            Ok(brokers) => Broker::Kafka(brokers),
+            Err(_) => {
+                eprintln!("SILVERD_TEST_BROKERS is not set: the test uses the embedded broker");
+                Broker::Embedded(EmbeddedBroker::start(topic, PARTITIONS).unwrap())
+            }
+        }
+    }
+
+    pub fn address(&self) -> String {
+        match self {
+            Broker::Kafka(brokers) => brokers.clone(),
+            Broker::Embedded(broker) => broker.bootstrap(),
+        }
+    }
+
+    pub fn is_kafka(&self) -> bool {
+        matches!(self, Broker::Kafka(_))
+    }
+
+    /// Deletes a topic of a real Kafka, and waits until it no longer exists.
+    pub fn delete_topic(&self, topic: &str) {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", self.address()).create().unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let deleted = runtime.block_on(admin.delete_topics(&[topic], &AdminOptions::new())).unwrap();
+        assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+        // Kafka deletes in the background.
+        until("the topic is deleted", || {
+            let metadata = admin.inner().fetch_metadata(None, Duration::from_secs(10)).unwrap();
+            metadata.topics().iter().all(|known| known.name() != topic)
+        });
+    }
+}

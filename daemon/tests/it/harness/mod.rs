@@ -1,0 +1,49 @@
+//! What the tests share: a project folder with its broker, the real binary in it, and what its tables must contain.
+
+pub mod allocation;
+mod broker;
+mod daemon;
+pub mod expected;
+mod generator;
+pub mod guest;
+pub mod hostile_guest;
+mod http;
+mod process;
+mod project;
+pub mod python;
+mod table_copy;
+pub mod tables;
+mod verify;
+mod wait;
+
+use std::path::Path;
+
+pub use self::broker::PARTITIONS;
+pub use self::daemon::Daemon;
+pub use self::generator::Generator;
+pub use self::http::Response;
+pub use self::process::wait_for_exit;
+pub use self::project::{BUILD_TIMEOUT, Project, TableOptions};
+pub use self::table_copy::TableCopy;
+pub use self::tables::{SILVER, rows};
+pub use self::verify::{finding_kinds, table_report, verify};
+pub use self::wait::{until, wait_for};
+
+/// The repository's root.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// The path of a file in `tests/it/fixtures`.
+pub fn fixture(name: &str) -> String {
+    format!("{}/tests/it/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The seed of a randomized test: `SILVERD_TEST_SEED`, or a random one, which is printed.
+pub fn seed() -> u64 {
+    let given =
+        std::env::var("SILVERD_TEST_SEED").ok().map(|seed| seed.parse().expect("SILVERD_TEST_SEED is a number"));
+    let seed = given.unwrap_or_else(rand::random);
+    println!("SILVERD_TEST_SEED={seed}");
+    seed
+}

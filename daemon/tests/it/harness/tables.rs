@@ -1,0 +1,129 @@
+//! Reading the topic and the tables, with a plain consumer and with DataFusion.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use datafusion::prelude::SessionContext;
+use deltalake_core::DeltaTableBuilder;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use serde_json::{Map, Value, json};
+
+use super::{PARTITIONS, Project};
+
+/// The Silver tables of the shop.
+pub const SILVER: [&str; 3] = ["page_view", "add_to_cart", "order_placed"];
+
+/// Partition and offset of an event.
+pub type LogPosition = (i64, i64);
+
+/// A row as JSON: timestamps in microseconds, dates in days, decimals in their smallest unit, bytes in hexadecimal.
+pub type Row = Map<String, Value>;
+
+/// The key and value of a record in Kafka.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KafkaRecord {
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+}
+
+/// All records of the project's topic.
+pub fn topic(project: &Project) -> BTreeMap<LogPosition, KafkaRecord> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", project.broker.address())
+        .set("group.id", "silverd-tests")
+        .set("enable.partition.eof", "true")
+        .create()
+        .unwrap();
+    let mut all = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        all.add_partition_offset(&project.topic, partition, Offset::Beginning).unwrap();
+    }
+    consumer.assign(&all).unwrap();
+    let (mut records, mut read_to_end) = (BTreeMap::new(), BTreeSet::new());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while read_to_end.len() < PARTITIONS as usize {
+        assert!(Instant::now() < deadline, "not within 60 s: the end of every partition");
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                let (key, value) = (message.key().map(<[u8]>::to_vec), message.payload().map(<[u8]>::to_vec));
+                records.insert((i64::from(message.partition()), message.offset()), KafkaRecord { key, value });
+            }
+            Some(Err(rdkafka::error::KafkaError::PartitionEOF(partition))) => {
+                read_to_end.insert(partition);
+            }
+            Some(Err(failure)) => eprintln!("read the topic: {failure}"),
+            None => {}
+        }
+    }
+    records
+}
+
+/// The rows of a table, as delta-rs and DataFusion read them.
+pub fn rows(path: &Path) -> Vec<Row> {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let batches: Vec<RecordBatch> = runtime.block_on(async {
+        let url = url::Url::from_directory_path(path.canonicalize().unwrap()).unwrap();
+        let mut table = DeltaTableBuilder::from_url(url).unwrap().build().unwrap();
+        table.load().await.unwrap();
+        let context = SessionContext::new();
+        context.register_table("t", table.table_provider().await.unwrap()).unwrap();
+        context.sql("select * from t").await.unwrap().collect().await.unwrap()
+    });
+    let row = |batch: &RecordBatch, row: usize| {
+        let cell = |at: usize| (batch.schema().field(at).name().clone(), value(batch.column(at), row));
+        (0..batch.num_columns()).map(cell).collect()
+    };
+    batches.iter().flat_map(|batch| (0..batch.num_rows()).map(|at| row(batch, at)).collect::<Vec<_>>()).collect()
+}
+
+/// Where a row's event is in the log. Silver's columns have the prefix `_`.
+pub fn position(row: &Row, prefix: &str) -> LogPosition {
+    let number = |name: &str| row[&format!("{prefix}{name}")].as_i64().unwrap();
+    (number("partition"), number("offset"))
+}
+
+/// The record that a row of Bronze or of the quarantine holds.
+pub fn record(row: &Row) -> KafkaRecord {
+    let byte = |hex: &str, at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+    let bytes = |hex: &str| (0..hex.len()).step_by(2).map(|at| byte(hex, at)).collect();
+    KafkaRecord { key: row["key"].as_str().map(bytes), value: row["value"].as_str().map(bytes) }
+}
+
+fn value(array: &dyn Array, row: usize) -> Value {
+    if array.is_null(row) {
+        return Value::Null;
+    }
+    let hex = |bytes: &[u8]| json!(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    match array.data_type() {
+        DataType::Utf8 => json!(array.as_string::<i32>().value(row)),
+        DataType::LargeUtf8 => json!(array.as_string::<i64>().value(row)),
+        DataType::Utf8View => json!(array.as_string_view().value(row)),
+        DataType::Binary => hex(array.as_binary::<i32>().value(row)),
+        DataType::LargeBinary => hex(array.as_binary::<i64>().value(row)),
+        DataType::BinaryView => hex(array.as_binary_view().value(row)),
+        DataType::Int32 => json!(array.as_primitive::<Int32Type>().value(row)),
+        DataType::Int64 => json!(array.as_primitive::<Int64Type>().value(row)),
+        DataType::Date32 => json!(array.as_primitive::<Date32Type>().value(row)),
+        DataType::Timestamp(..) => json!(array.as_primitive::<TimestampMicrosecondType>().value(row)),
+        DataType::Decimal128(..) => json!(array.as_primitive::<Decimal128Type>().value(row) as i64),
+        DataType::Dictionary(..) => {
+            let plain = arrow::compute::cast(&array.slice(row, 1), &DataType::Utf8).unwrap();
+            value(&plain, 0)
+        }
+        DataType::List(_) => {
+            let items = array.as_list::<i32>().value(row);
+            (0..items.len()).map(|at| value(&items, at)).collect()
+        }
+        DataType::Struct(fields) => {
+            let columns = array.as_struct().columns();
+            Value::Object(
+                fields.iter().zip(columns).map(|(f, column)| (f.name().clone(), value(column, row))).collect(),
+            )
+        }
+        other => panic!("a test table has no {other}"),
+    }
+}
