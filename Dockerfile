@@ -1,5 +1,5 @@
 # silverd with its plugins. `docker compose up` builds it; by hand: docker build -t silverd .
-# Every BuildKit understands this file: no other Dockerfile frontend is downloaded.
+# Any builder understands this file: no other Dockerfile frontend is downloaded.
 
 FROM rust:1.95.0-bookworm AS rust
 RUN apt-get update \

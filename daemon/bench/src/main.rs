@@ -32,7 +32,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Measure silverd on this machine: fill a topic, drain it into new tables, and report events per second.
 ///
-/// Exit codes: 0 done; 1 failed or not whole; 2 wrong use or configuration.
+/// Exit codes: 0 done; 1 failed, or found an error; 2 wrong command line or configuration.
 #[derive(Parser, Debug)]
 #[command(name = "silverd-bench", version, about, long_about, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -40,7 +40,7 @@ struct Cli {
     command: Option<Command>,
     #[command(flatten)]
     bench: BenchArgs,
-    /// The pipeline
+    /// The configuration file
     #[arg(long, global = true, default_value = "pipeline.toml", value_name = "FILE")]
     config: PathBuf,
     #[command(flatten)]

@@ -98,7 +98,7 @@ impl Suite<'_> {
         }
         let (wasm_tax, wasm_cpu_tax) = (rate(&native) / rate(&report), cpu(&report) / cpu(&native));
         self.print(&format!(
-            "{:>12.0} events/s with native functions instead of WebAssembly: a tax of {wasm_tax:.2}",
+            "{:>12.0} events/s with native functions instead of WebAssembly: {wasm_tax:.2} times as many",
             rate(&native)
         ));
         self.print(&format!("{:>12.0} events/s into Bronze alone", rate(&bronze)));

@@ -1,4 +1,4 @@
-//! The composition root: reads pipeline.toml, builds what it asks for, and keeps it running beside the pipeline.
+//! The composition root: reads pipeline.toml, builds what it asks for, and runs it with the pipeline.
 
 pub mod config_watch;
 pub mod services;

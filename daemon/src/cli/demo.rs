@@ -97,8 +97,9 @@ pub(super) async fn demo(
     let result = services::run(options, dashboard, status, stop.clone()).await;
     stop.cancel();
     generating.await??;
+    result?;
     // Cargo sets this for what it runs: the reader then has cargo, and perhaps no installed silverd.
     let silverd = if std::env::var_os("CARGO").is_some() { "cargo run --release --" } else { "silverd" };
     println!("Query the tables: {silverd} query \"select channel, count(*) from page_view group by channel\"");
-    result
+    Ok(())
 }

@@ -27,17 +27,17 @@ use process::{LogArgs, WRONG_USE};
 
 /// Kafka to Delta Lake, through WebAssembly: raw Bronze, clean Silver, exactly once.
 ///
-/// Exit codes: 0 done; 1 failed or not whole; 2 wrong use or configuration.
+/// Exit codes: 0 done; 1 failed, or found an error; 2 wrong command line or configuration.
 #[derive(Parser, Debug)]
 #[command(name = "silverd", version, about, long_about)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// The pipeline
+    /// The configuration file
     #[arg(long, global = true, default_value = "pipeline.toml", value_name = "FILE")]
     config: PathBuf,
-    /// Stop cleanly after this time, e.g. 15s, 2m
-    #[arg(long = "for", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    /// Stop run, demo or generate cleanly after this time, e.g. 15s, 2m
+    #[arg(long = "for", global = true, value_name = "TIME", value_parser = parse_time)]
     time: Option<Duration>,
     #[command(flatten)]
     log: LogArgs,
@@ -90,6 +90,10 @@ pub fn main() -> ExitCode {
         Command::CompilePlugin => process::compile_plugin(),
         command => process::run(&cli.log, |stop| execute(command, cli.config, cli.time, stop)),
     }
+}
+
+fn parse_time(text: &str) -> Result<Duration, &'static str> {
+    humantime::parse_duration(text).map_err(|_| "expected a number and a unit, such as 15s or 2m")
 }
 
 async fn execute(

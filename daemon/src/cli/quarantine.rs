@@ -25,6 +25,7 @@ pub enum QuarantineCommand {
     List(ListArgs),
     /// Show one event in full, by its id: table/partition/offset
     Show {
+        /// The id, as `silverd quarantine list` prints it, e.g. page_view/0/123
         #[arg(value_name = "ID")]
         id: String,
     },
@@ -43,6 +44,7 @@ pub struct ListArgs {
     /// Also resolved events
     #[arg(long)]
     all: bool,
+    /// List at most this many events
     #[arg(long, default_value_t = 20, value_name = "EVENTS")]
     limit: usize,
     /// Print one JSON array of objects

@@ -18,11 +18,11 @@ pub(super) struct RebuildArgs {
     /// The Silver table; with --written-by, all of them if none is named
     #[arg(required_unless_present = "written_by")]
     table: Option<String>,
-    /// The first day whose rows are replaced, YYYY-MM-DD, UTC
-    #[arg(long, value_name = "DATE")]
+    /// The first day whose rows are replaced, in UTC
+    #[arg(long, value_name = "YYYY-MM-DD")]
     from: Option<NaiveDate>,
     /// The last day whose rows are replaced
-    #[arg(long, value_name = "DATE")]
+    #[arg(long, value_name = "YYYY-MM-DD")]
     to: Option<NaiveDate>,
     /// Replace only the rows that this plugin version wrote: its digest, or the first characters of it
     #[arg(long, value_name = "DIGEST", conflicts_with_all = ["from", "to"])]

@@ -8,8 +8,9 @@ const RENAMED: [(&str, &str); 3] = [
     ("flat", "`silverd flat` is now `silverd-bench soak`"),
     (
         "rollback",
-        "`silverd plugin rollback TABLE --to DIGEST` is now `silverd plugin deploy TABLE --digest DIGEST`, and `silverd \
-         plugin rollback TABLE --release` is now `silverd plugin deploy TABLE`",
+        "`silverd plugin rollback TABLE --to DIGEST` is now `silverd plugin deploy TABLE --digest DIGEST` (`silverd \
+         plugin history TABLE` lists the digests), and `silverd plugin rollback TABLE --release` is now `silverd \
+         plugin deploy TABLE`",
     ),
 ];
 

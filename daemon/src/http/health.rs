@@ -5,15 +5,12 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
 
-use super::history::History;
+use super::history::{BRONZE, History, QUARANTINE};
 use crate::gold::GoldTable;
 use crate::maintenance::TableMaintenance;
 use crate::pipeline::status::{PartitionProgress, SilverStatus, Status};
 use crate::silver::WorkerState;
 use crate::telemetry::TableStats;
-
-pub(super) const BRONZE: &str = "bronze";
-pub(super) const QUARANTINE: &str = "quarantine";
 
 /// What `/api/status` answers. Counts start at 0 when silverd starts.
 #[derive(Clone, Debug, Default, Serialize)]

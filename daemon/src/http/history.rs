@@ -7,10 +7,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::health::{BRONZE, QUARANTINE};
 use crate::pipeline::status::Status;
 use crate::runtime::clock;
 use crate::telemetry;
+
+/// The names of the tables that pipeline.toml does not name.
+pub(super) const BRONZE: &str = "bronze";
+pub(super) const QUARANTINE: &str = "quarantine";
 
 pub(super) const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// Five minutes.

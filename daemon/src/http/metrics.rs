@@ -2,7 +2,8 @@
 
 use std::fmt::{Display, Write};
 
-use super::health::{BRONZE, Health, PartitionHealth, PipelineState, PluginHealth, QUARANTINE, TableHealth};
+use super::health::{Health, PartitionHealth, PipelineState, PluginHealth, TableHealth};
+use super::history::{BRONZE, QUARANTINE};
 use crate::gold::{GoldState, GoldTable};
 use crate::maintenance::TableMaintenance;
 use crate::pipeline::status::Status;

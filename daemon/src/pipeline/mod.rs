@@ -1,4 +1,4 @@
-//! The data path, on one screen: Kafka, Bronze, and the Silver workers beside it.
+//! The data path, on one screen: from Kafka to Bronze and to the Silver workers.
 
 mod memory_profile;
 mod next_input;
@@ -30,7 +30,7 @@ use silver_workers::SilverWorkers;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 const RECONNECT_PAUSE: Duration = Duration::from_secs(2);
 
-/// Reads the topic and writes the tables until it is told to stop, or the topic is drained.
+/// Reads the topic and writes the tables until `stop`, or until the topic is drained.
 pub async fn run(mut options: RunOptions, stop: CancellationToken) -> anyhow::Result<()> {
     let stages = Arc::<Stages>::default();
     while let Outcome::Restart = run_once(&mut options, &stages, &stop).await? {

@@ -18,7 +18,7 @@ pub(super) enum Next {
     Reconnect,
     /// pipeline.toml asks for another source: start it at once.
     RestartSource,
-    /// The topic is drained, or silverd was told to stop.
+    /// The topic is drained, or silverd stops.
     Finished,
     /// pipeline.toml has changed so much that everything starts again.
     Restart,

@@ -130,7 +130,7 @@ impl Status {
             per_second = rates.next("bronze", bronze),
             lag = self.lag(),
             unrouted = self.unrouted.load(Relaxed),
-            "bronze; silver rows+quarantined:{silver}"
+            "progress; rows+quarantined by Silver table:{silver}"
         );
     }
 }

@@ -8,7 +8,7 @@ use silverd_core::config::SilverTable;
 use silverd_core::offsets::Ranges;
 use silverd_core::shadow::Shadow;
 
-use super::step_error::StepError;
+use super::step_error::{RolledBack, StepError};
 use crate::plugin::{Plugin, TransformError, TransformOutput, Transformer};
 
 /// The version before a new one, and how the new one has done so far.
@@ -22,13 +22,6 @@ pub(super) struct Canary {
     pub(super) committed: Vec<Ranges>,
     /// The new version has passed its canary period; its next commit ends it.
     pub(super) passed: bool,
-}
-
-/// The new version fails where the baseline does not: nothing of the chunk was committed.
-#[derive(Debug, thiserror::Error)]
-#[error("the new plugin version is rolled back: {reason}")]
-pub(super) struct RolledBack {
-    pub(super) reason: String,
 }
 
 impl Canary {

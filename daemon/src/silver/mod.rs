@@ -119,7 +119,7 @@ pub struct Worker {
 const CHUNKS_WAITING_MAX: usize = 1;
 /// How long the pipeline waits, once, for a live worker that falls behind.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a table may catch up after silverd was told to stop.
+/// How long a table may catch up after `stop`.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the step at hand may take after that.
 const LAST_STEP_TIMEOUT: Duration = Duration::from_secs(5);

@@ -6,13 +6,12 @@ use std::time::Instant;
 
 use anyhow::Context;
 use arrow::datatypes::SchemaRef;
+use silverd_core::breaker::Breaker;
 use silverd_core::config::SilverTable;
 use silverd_core::offsets::Offsets;
 use tracing::info;
 
 use super::WorkerContext;
-use super::state::WorkerState;
-use super::worker_task::WorkerTask;
 use crate::bronze::replay::Replay;
 use crate::delta::{Encoder, Table};
 use crate::plugin::{Plugin, Transformer, load_plugin};
@@ -33,36 +32,26 @@ pub(super) struct OpenTable {
     pub(super) overtook_replay: bool,
 }
 
-impl WorkerTask {
-    pub(super) async fn open_table(&mut self) -> anyhow::Result<OpenTable> {
-        self.report.state.set(WorkerState::Opening);
-        let plugin = match self.plugin.plugin() {
-            Some(plugin) => plugin.clone(),
-            None => {
-                let plugin = self.load_plugin().await?;
-                self.plugin.set_trusted(plugin.clone());
-                plugin
-            }
-        };
-        self.plugin.pending.set_active(plugin.clone());
-        self.report.stats.plugin_loaded(&plugin.schema.interface.to_string(), plugin.digest.as_str());
-        let spec = table_spec(&self.config, &plugin.schema, &self.context.base_dir);
-        let mut table = Table::open(&spec).await?;
-        let compression = &self.config.compression;
+impl OpenTable {
+    /// Opens the table for a plugin's rows, and publishes what its side outputs miss after a crash.
+    pub(super) async fn open(
+        context: &WorkerContext,
+        config: &SilverTable,
+        plugin: Arc<Plugin>,
+        breaker: Breaker,
+    ) -> anyhow::Result<Self> {
+        let mut table = Table::open(&table_spec(config, &plugin.schema, &context.base_dir)).await?;
+        let compression = &config.compression;
         let encoder = Encoder::new(table.layout()?, properties(compression, &plugin.schema)?, compression);
         table.widen(&encoder).await?;
-        if self.report.last_error.clear() {
-            info!(table = %self.config.name, "the table can be written again");
-        }
-        for side in self.context.side_outputs() {
+        for side in context.side_outputs() {
             side.recover(&table).await.with_context(|| format!("recover the side output {}", side.kind.name))?;
         }
-        let dedup = Dedup::open(&self.config, &table.layout()?, table.log()).await?;
+        let dedup = Dedup::open(config, &table.layout()?, table.log()).await?;
         let next = table.offsets();
-        let transformer = Transformer::new(plugin).with_breaker(self.plugin.breaker.clone());
-        Ok(OpenTable {
+        Ok(Self {
             table,
-            transformer,
+            transformer: Transformer::new(plugin).with_breaker(breaker),
             encoder: Arc::new(encoder),
             dedup,
             next,
@@ -72,23 +61,6 @@ impl WorkerTask {
         })
     }
 
-    async fn load_plugin(&self) -> anyhow::Result<Arc<Plugin>> {
-        let WorkerContext { base_dir, host, limits, watch, ignore_kept_plugin, .. } = &self.context;
-        let plugin = match watch {
-            Some(_) if !ignore_kept_plugin => reload::startup_version(&self.config, base_dir, host, limits).await?,
-            // Nobody watches the file, or pipeline.toml asks for this version: it is what serves.
-            _ => {
-                let (config, base_dir, host) = (self.config.clone(), base_dir.clone(), host.clone());
-                let limits = limits.clone();
-                tokio::task::spawn_blocking(move || load_plugin(&config, &base_dir, host, limits)).await??
-            }
-        };
-        report_loaded(&self.config.name, &plugin);
-        Ok(Arc::new(plugin))
-    }
-}
-
-impl OpenTable {
     /// Switches to another plugin version. False if the table must be opened again for it.
     ///
     /// # Errors
@@ -120,6 +92,22 @@ fn has_same_dedup_keys(config: &SilverTable, before: &SchemaRef, now: &SchemaRef
     let ty = |schema: &SchemaRef, name: &str| schema.field_with_name(name).map(|field| field.data_type().clone()).ok();
     let mut names = config.dedup.iter().flat_map(|dedup| dedup.by.iter());
     names.all(|name| ty(before, name) == ty(now, name))
+}
+
+/// Loads the version that a table starts with.
+pub(super) async fn load_first_plugin(context: &WorkerContext, config: &SilverTable) -> anyhow::Result<Arc<Plugin>> {
+    let WorkerContext { base_dir, host, limits, watch, ignore_kept_plugin, .. } = context;
+    let plugin = match watch {
+        Some(_) if !ignore_kept_plugin => reload::startup_version(config, base_dir, host, limits).await?,
+        // Nobody watches the file, or pipeline.toml asks for this version: it is what serves.
+        _ => {
+            let (config, base_dir, host) = (config.clone(), base_dir.clone(), host.clone());
+            let limits = limits.clone();
+            tokio::task::spawn_blocking(move || load_plugin(&config, &base_dir, host, limits)).await??
+        }
+    };
+    report_loaded(&config.name, &plugin);
+    Ok(Arc::new(plugin))
 }
 
 pub(super) fn report_loaded(table: &str, plugin: &Plugin) {

@@ -7,11 +7,10 @@ use anyhow::Context;
 use silverd_core::chunk::Chunk;
 use tracing::{error, info, warn};
 
-use super::canary::RolledBack;
 use super::open_table::OpenTable;
 use super::plugin_slot::NewVersion;
 use super::state::WorkerState;
-use super::step_error::StepError;
+use super::step_error::{RolledBack, StepError};
 use super::worker_task::WorkerTask;
 use crate::corrections::{Correction, Kind, Scope, retry_on_conflict};
 use crate::plugin::{BlockedVersion, Plugin, TransformOutput};

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use silverd_core::chunk::Chunk;
 use silverd_core::offsets::{Ranges, missing};
 use tokio::sync::{mpsc, watch};
-use tracing::Instrument;
+use tracing::{Instrument, info};
 
-use super::open_table::OpenTable;
+use super::open_table::{OpenTable, load_first_plugin};
 use super::state::WorkerState;
 use super::step_error::StepError;
 use super::worker_task::{Step, WorkerTask};
@@ -41,6 +41,27 @@ impl WorkerTask {
         Ok(step)
     }
 
+    /// Loads the plugin, if none is loaded, and opens the table for it.
+    async fn open_table(&mut self) -> anyhow::Result<OpenTable> {
+        self.report.state.set(WorkerState::Opening);
+        let plugin = match self.plugin.plugin() {
+            Some(plugin) => plugin.clone(),
+            None => {
+                let plugin = load_first_plugin(&self.context, &self.config).await?;
+                self.plugin.set_trusted(plugin.clone());
+                plugin
+            }
+        };
+        self.plugin.pending.set_active(plugin.clone());
+        self.report.stats.plugin_loaded(&plugin.schema.interface.to_string(), plugin.digest.as_str());
+        let breaker = self.plugin.breaker.clone();
+        let table = OpenTable::open(&self.context, &self.config, plugin, breaker).await?;
+        if self.report.last_error.clear() {
+            info!(table = %self.config.name, "the table can be written again");
+        }
+        Ok(table)
+    }
+
     async fn wait(&mut self, table: &mut OpenTable) -> Result<(), StepError> {
         self.report.state.set(WorkerState::Live);
         self.inbox.is_live.store(true, Relaxed);
@@ -61,7 +82,7 @@ impl WorkerTask {
         }
     }
 
-    /// The pipeline has stopped: reads Bronze to its end, unless it is told to end now.
+    /// The pipeline has stopped: reads Bronze to its end, unless `shutdown_now` says to end.
     async fn finish(&mut self, table: &mut OpenTable) -> Result<Step, StepError> {
         if self.is_behind(table) && !self.inbox.shutdown_now.is_cancelled() {
             self.catch_up(table).await?;

@@ -1,6 +1,5 @@
 //! How a step of a worker fails: one kind for each thing that the worker does differently.
 
-use super::canary::RolledBack;
 use crate::delta::CommitError;
 use crate::plugin::{TransformError, Tripped};
 
@@ -27,8 +26,15 @@ pub(super) enum StepError {
     ChunkNotInBronze,
     #[error("the worker panicked; please report this")]
     Panicked,
-    #[error("{0:#}")]
+    #[error(transparent)]
     Failed(#[from] anyhow::Error),
+}
+
+/// The new version fails where the baseline does not: nothing of the chunk was committed.
+#[derive(Debug, thiserror::Error)]
+#[error("the new plugin version is rolled back: {reason}")]
+pub(super) struct RolledBack {
+    pub(super) reason: String,
 }
 
 impl From<CommitError> for StepError {

@@ -41,7 +41,7 @@ pub(super) struct WorkerTask {
 /// What the pipeline sends to a worker.
 pub(super) struct Inbox {
     pub(super) chunks: mpsc::Receiver<ChunkForTable>,
-    /// The table keeps up with Kafka: the pipeline may wait for it.
+    /// The table is as new as Bronze: the pipeline may wait for it.
     pub(super) is_live: Arc<AtomicBool>,
     /// End after the step at hand.
     pub(super) shutdown_now: CancellationToken,
@@ -142,7 +142,7 @@ impl WorkerTask {
                 info!(%table, "{error}; opening the table again");
             }
             StepError::RolledBack(_) | StepError::Tripped(_) | StepError::Panicked | StepError::Failed(_) => {
-                let reason = error.to_string();
+                let reason = format!("{error:#}");
                 if self.report.last_error.is_new(&reason) {
                     let seconds = RETRY_MAX.as_secs();
                     error!(%table, "{reason}. Retrying at least every {seconds} s; bronze is still written");

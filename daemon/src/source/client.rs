@@ -95,7 +95,7 @@ pub(super) fn find_topic(
         let _ = consumer.poll(Duration::ZERO);
         match request_topic(options, &consumer) {
             Ok(topic) => return Ok(Some(topic)),
-            Err(problem) if problem_log.allows() => warn!("{problem}. Waiting"),
+            Err(problem) if problem_log.allows() => warn!("{problem}; retrying"),
             Err(_) => {}
         }
         std::thread::sleep(POLL_TIMEOUT);
@@ -106,8 +106,7 @@ pub(super) fn find_topic(
 #[derive(Debug, thiserror::Error)]
 enum TopicError {
     #[error(
-        "no broker answers at {bootstrap} ({error}). Is it running, and is `brokers` under [source] in pipeline.toml \
-         right?"
+        "no broker answers at {bootstrap} ({error}): start Kafka, or correct `brokers` under [source] in pipeline.toml"
     )]
     NoBroker { bootstrap: String, error: KafkaError },
     #[error("the broker at {bootstrap} does not report its cluster id")]

@@ -24,9 +24,9 @@ use silverd_core::verify::{
 
 use crate::delta::open_log;
 
-pub use deep::{Progress, compare_rows};
+pub use deep::compare_rows;
 pub use report::Report;
-pub use verified::{Compared, Verified, VerifiedTable};
+pub use verified::{Verified, VerifiedTable};
 
 /// The Silver tables to verify; `None` for all.
 pub struct SelectedTables(pub Option<Vec<String>>);

@@ -183,7 +183,7 @@ fn deploy_serves_an_earlier_version_and_the_newest_build(project: &Project) {
     let (first, newest) = (short(first), short(newest));
     let deploy = |args: &[&str]| project.silverd(&[&["plugin", "deploy", "sign_up"], args].concat());
     let output = deploy(&["--digest", &newest]);
-    assert!(output.contains("the newest build serves already"), "{output}");
+    assert!(output.contains("the newest build already serves"), "{output}");
     // The first version lacks a column of the table, which stays null then.
     let output = deploy(&["--digest", &first]);
     assert!(output.contains(&format!("version {first} serves instead of {newest}")), "{output}");

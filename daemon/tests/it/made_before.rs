@@ -96,7 +96,7 @@ fn digests(project: &Project, table: &str) -> Vec<String> {
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         for line in text.lines() {
             let action: Value = serde_json::from_str(line).unwrap();
-            if let Some(digest) = action["commitInfo"]["plugin"]["digest"].as_str() {
+            if let Some(digest) = action["commitInfo"]["silverd"]["plugin"]["digest"].as_str() {
                 digests.push(digest.to_owned());
             }
         }

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::nearest;
 use super::pipeline::Compression;
-use super::{nearest, renamed};
 
 /// What is wrong with a value; its place is that of the whole value.
 #[derive(Debug, Clone, PartialEq)]
@@ -134,13 +134,7 @@ pub(super) fn compression(text: &str) -> Result<Compression, Fault> {
 pub(super) fn choice<T: Copy>(key: &str, text: &str, choices: &[(&str, T)]) -> Result<T, Fault> {
     let found = choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice);
     let words = || choices.iter().map(|(word, _)| *word).collect::<Vec<_>>();
-    found.ok_or_else(|| {
-        let mut fault = not_among(text, format!("`{key}` cannot be `{text}`"), &words());
-        if let Some(word) = renamed::current_word(key, text) {
-            fault.help = Some(format!("`{text}` was renamed to `{word}`"));
-        }
-        fault
-    })
+    found.ok_or_else(|| not_among(text, format!("`{key}` cannot be `{text}`"), &words()))
 }
 
 /// Kafka's rule for the names of topics.

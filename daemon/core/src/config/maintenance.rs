@@ -2,8 +2,9 @@
 
 use super::error::ConfigError;
 use super::pipeline::{Located, Maintenance};
-use super::read::{self, Value};
+use super::read;
 use super::section::Root;
+use super::value::Value;
 use super::walk::Walk;
 use super::{GIB, KIB, MIB};
 

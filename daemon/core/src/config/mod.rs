@@ -18,6 +18,7 @@ mod renamed;
 mod section;
 mod silver;
 mod source;
+mod value;
 mod walk;
 mod web;
 

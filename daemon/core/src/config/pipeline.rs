@@ -130,7 +130,7 @@ pub struct Late {
     pub path: Located<String>,
 }
 
-/// `[state]`: silverd's own folder. Its contents can be rebuilt, except for old plugin versions.
+/// `[state]`: the folder that silverd keeps its state in. Its contents can be rebuilt, except for old plugin versions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
     pub path: Located<String>,

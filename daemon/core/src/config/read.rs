@@ -4,17 +4,15 @@ use std::collections::BTreeMap;
 use std::num::IntErrorKind;
 use std::ops::RangeInclusive;
 
-use toml::Spanned;
 use toml::de::{DeInteger, DeValue};
 
 use super::env;
 use super::error::ConfigError;
 use super::literal::{self, Fault};
 use super::pipeline::{Compression, Located, TableName};
-use super::section::{Key, in_file_order};
+use super::renamed;
+use super::value::{Key, Value, expected, in_file_order};
 use super::walk::Walk;
-
-pub(super) type Value<'t> = &'t Spanned<DeValue<'t>>;
 
 const NAME_LABEL: &str = "expected a lower-case letter, then lower-case letters, digits and `_`, at most 63 characters";
 
@@ -71,7 +69,12 @@ pub(super) fn choice<T: Copy, const N: usize>(
     key: &'static str,
     choices: [(&'static str, T); N],
 ) -> impl FnOnce(&mut Walk, Value<'_>) -> Option<T> {
-    parsed(move |text| literal::choice(key, text, &choices))
+    parsed(move |text| {
+        literal::choice(key, text, &choices).map_err(|fault| match renamed::current_word(key, text) {
+            Some(word) => Fault { help: Some(format!("`{text}` was renamed to `{word}`")), ..fault },
+            None => fault,
+        })
+    })
 }
 
 pub(super) fn count(bounds: RangeInclusive<u64>) -> impl FnOnce(&mut Walk, Value<'_>) -> Option<usize> {
@@ -249,30 +252,6 @@ pub(super) fn table_name(walk: &mut Walk, key: Key) -> Option<TableName> {
         walk.report(ConfigError::new(key.span(), what, label, Some(help)));
     }
     name
-}
-
-/// The error about a section or another named value that has the wrong type.
-pub(super) fn wrong_type(title: &str, wanted: &str, value: Value) -> ConfigError {
-    let mut error = expected(wanted, value);
-    error.message = format!("[{title}] is {}, not {wanted}", kind(value));
-    error
-}
-
-pub(super) fn kind(value: Value) -> &'static str {
-    match value.get_ref() {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "an integer",
-        DeValue::Float(_) => "a float",
-        DeValue::Boolean(_) => "a boolean",
-        DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "an array",
-        DeValue::Table(_) => "a table",
-    }
-}
-
-fn expected(wanted: &str, value: Value) -> ConfigError {
-    let what = format!("expected {wanted}, found {}", kind(value));
-    ConfigError::new(value.span(), what, format!("expected {wanted}"), None)
 }
 
 fn any_string<'t>(walk: &mut Walk, value: Value<'t>) -> Option<&'t str> {

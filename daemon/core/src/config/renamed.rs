@@ -6,8 +6,7 @@ use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::error::ConfigError;
 use super::literal;
-use super::read::Value;
-use super::section::Key;
+use super::value::{Key, Value};
 
 /// Every key that was renamed, and every key whose values were.
 ///

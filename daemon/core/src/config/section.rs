@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use toml::Spanned;
-use toml::de::{DeString, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 
 use super::error::ConfigError;
 use super::pipeline::Located;
-use super::read::{self, Value};
+use super::read;
+use super::value::{Key, Value, in_file_order, kind, wrong_type};
 use super::walk::Walk;
 use super::{nearest, renamed};
 
@@ -54,8 +54,6 @@ const SECTIONS: [(&str, &[&str]); 13] = [
     ("panel", PANEL),
     ("http", &["listen", "token"]),
 ];
-
-pub(super) type Key<'t> = &'t Spanned<DeString<'t>>;
 
 /// The whole file.
 pub(super) struct Root<'t>(&'t DeTable<'t>);
@@ -105,13 +103,13 @@ impl<'t> Root<'t> {
     pub(super) fn tables(&self, walk: &mut Walk, name: &'static str, help: &str) -> Vec<(Key<'t>, Value<'t>)> {
         let Some(value) = self.0.get(name) else { return Vec::new() };
         let DeValue::Table(tables) = value.get_ref() else {
-            walk.report(read::wrong_type(name, "a table of tables", value).with_help(help));
+            walk.report(wrong_type(name, "a table of tables", value).with_help(help));
             return Vec::new();
         };
         let (tables, strays): (Vec<_>, Vec<_>) =
             in_file_order(tables).into_iter().partition(|(_, value)| value.get_ref().is_table());
         for (key, value) in strays {
-            let what = format!("[{name}] contains only tables, but `{}` is {}", key.get_ref(), read::kind(value));
+            let what = format!("[{name}] contains only tables, but `{}` is {}", key.get_ref(), kind(value));
             walk.report(ConfigError::new(key.span(), what, format!("expected [{name}.<name>]"), Some(help.to_owned())));
         }
         tables
@@ -144,7 +142,7 @@ impl<'t> Section<'t> {
                 _ if keys == DEDUP => "write dedup = { by = [\"event_id\"], within = \"10m\" }".to_owned(),
                 _ => format!("write [{title}] on a line of its own, and its keys below it"),
             };
-            walk.report(read::wrong_type(title, "a table", value).with_help(help));
+            walk.report(wrong_type(title, "a table", value).with_help(help));
             return None;
         };
         for (key, value) in in_file_order(table).into_iter().filter(|(key, _)| !keys.contains(&&**key.get_ref())) {
@@ -206,13 +204,6 @@ impl<'t> Section<'t> {
         let path = self.optional(walk, key, read::path);
         path.unwrap_or_else(|| Located::new(default.to_owned(), self.span.clone()))
     }
-}
-
-/// The parser sorts the keys by name; people expect the order of the file.
-pub(super) fn in_file_order<'t>(table: &'t DeTable<'t>) -> Vec<(Key<'t>, Value<'t>)> {
-    let mut entries: Vec<_> = table.iter().collect();
-    entries.sort_by_key(|(key, _)| key.span().start);
-    entries
 }
 
 /// The one section that has a key of this name.

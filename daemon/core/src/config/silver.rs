@@ -3,6 +3,7 @@
 use super::pipeline::{Dedup, Located, Match, SilverTable, TableName, WhenFull};
 use super::read;
 use super::section::{self, Root, Section};
+use super::value::Value;
 use super::walk::Walk;
 use super::{GIB, MIB};
 
@@ -61,14 +62,14 @@ fn silver_table(walk: &mut Walk, name: Option<TableName>, key: &str, section: &S
     SilverSection { title: section.title().to_owned(), path: located, late, checked: checked() }
 }
 
-fn matches(walk: &mut Walk, parent: &Section, value: read::Value) -> Option<Match> {
+fn matches(walk: &mut Walk, parent: &Section, value: Value) -> Option<Match> {
     let section = Section::open(walk, &format!("{}.match", parent.title()), section::MATCH, value)?;
     let field = section.required(walk, "field", "field = \"event_type\"", read::string);
     let equals = section.required(walk, "equals", "equals = \"page_view\"", read::string);
     Some(Match { field: field?, equals: equals? })
 }
 
-fn dedup(walk: &mut Walk, parent: &Section, value: read::Value) -> Option<Dedup> {
+fn dedup(walk: &mut Walk, parent: &Section, value: Value) -> Option<Dedup> {
     let section = Section::open(walk, &format!("{}.dedup", parent.title()), section::DEDUP, value)?;
     let by = section.required(walk, "by", "by = [\"event_id\"]", read::names);
     let bounds = SECOND_MS..=31 * DAY_MS;

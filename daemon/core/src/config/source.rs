@@ -7,8 +7,9 @@ use toml::de::DeValue;
 use super::error::ConfigError;
 use super::literal;
 use super::pipeline::{OnDataLoss, Secret, Source, Start};
-use super::read::{self, Value};
-use super::section::{Key, Root, in_file_order};
+use super::read;
+use super::section::Root;
+use super::value::{Key, Value, in_file_order, wrong_type};
 use super::walk::Walk;
 
 /// librdkafka properties that silverd sets: why, and what to do instead.
@@ -60,7 +61,7 @@ pub(super) fn source(walk: &mut Walk, root: &Root) -> Option<Source> {
 fn kafka(walk: &mut Walk, value: Value) -> Option<BTreeMap<String, Secret>> {
     if !value.get_ref().is_table() {
         let help = "write [source.kafka] on a line of its own, and the properties below it";
-        walk.report(read::wrong_type("source.kafka", "a table", value).with_help(help));
+        walk.report(wrong_type("source.kafka", "a table", value).with_help(help));
         return None;
     }
     let mut properties = BTreeMap::new();

@@ -3,8 +3,9 @@
 use super::error::ConfigError;
 use super::literal;
 use super::pipeline::{Chart, Http, Located, Panel, Secret};
-use super::read::{self, Value};
+use super::read;
 use super::section::{self, Root, Section};
+use super::value::Value;
 use super::walk::Walk;
 
 const SECOND_MS: u64 = 1_000;

@@ -72,7 +72,7 @@ fn serve_newest(blocked_versions: &BlockedVersions, table: &str) {
                 Digest::short(&blocked.blocked)
             );
         }
-        None => println!("{table}: no version is blocked; the newest build serves already"),
+        None => println!("{table}: no version is blocked; the newest build already serves"),
     }
 }
 
@@ -94,10 +94,10 @@ async fn find_version(path: &Path, table: &str, given: &str, newest: &Digest) ->
             Digest::parse(one).with_context(|| format!("the log of table {table} names `{one}` as a plugin's digest"))
         }
         [] => bail!(
-            "--digest {given}: no version of table {table} begins like this. It has {}; `silverd plugin history {table}` \
-             describes them",
+            "--digest {given}: no version of table {table} has a digest that starts with this. Its versions are {}; \
+             `silverd plugin history {table}` shows more",
             known.iter().map(|digest| Digest::short(digest)).collect::<Vec<_>>().join(", ")
         ),
-        _ => bail!("--digest {given}: several versions of table {table} begin like this; give more of the digest"),
+        _ => bail!("--digest {given}: several versions of table {table} start with this; give more of the digest"),
     }
 }

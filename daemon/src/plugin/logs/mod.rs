@@ -21,6 +21,7 @@ const LINE_BYTES_MAX: usize = 2_048;
 #[derive(ComponentType, Lift, Clone, Copy, Debug, PartialEq, Eq)]
 #[component(enum)]
 #[repr(u8)]
+#[allow(dead_code, reason = "a level is lifted from the guest, and not constructed here")]
 pub(super) enum Level {
     #[component(name = "trace")]
     Trace,
