@@ -117,7 +117,10 @@ fn errors_say_what_a_plugin_command_needs() {
     check(&["plugin", "new", "Sign-Up"], "`Sign-Up` is not a valid table name");
     check(&["plugin", "test", "plugins/none"], "there is no plugin plugins/none");
     check(&["plugin", "history", "none"], "pipeline.toml has no [silver.none]; its Silver tables are page_view");
-    check(&["plugin", "deploy", "page_view", "--digest", "xyz"], "--digest xyz: no version of table page_view begins");
+    check(
+        &["plugin", "deploy", "page_view", "--digest", "xyz"],
+        "--digest xyz: no version of table page_view has a digest",
+    );
 }
 
 fn failing_case_shows_expected_and_found(project: &Project) {

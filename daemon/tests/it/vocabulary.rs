@@ -110,7 +110,7 @@ fn old_words_are_found_in_prose_and_in_names() {
     check("fn judge_bronze(verdicts: &JudgedRows)", &["judge", "verdicts", "judged"]);
     check("let kit = PluginKit::new();", &["kit", "kit"]);
     check("HELD_OFF, heldOff", &["held off", "held off"]);
-    check("a toolkit, GitHub, a fatal error, prejudged, the release", &[]);
+    check("a toolkit, github, a fatal error, prejudged, the release", &[]);
 }
 
 /// The old words in a line: whole words, in any case, and the parts of `snake_case` and `CamelCase` names.
