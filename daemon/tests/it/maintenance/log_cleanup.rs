@@ -7,12 +7,13 @@ use crate::harness::{Project, expected, python};
 #[test]
 fn cleaned_up_log_is_still_readable() {
     let project = Project::new("cleanup", "interval = \"10ms\"\nrows_max = 20\n\n[maintenance]\nenabled = false");
-    project.send_odd_events();
     for seed in ["31", "32", "33", "34", "35", "36"] {
         project.generate(&["--count", "1500", "--seed", seed]);
         // The end of each run waits for the checkpoints that it has started.
         project.silverd(&["run", "--drain"]);
     }
+    project.send_odd_events();
+    project.silverd(&["run", "--drain"]);
     let counts = expected::check(&project);
     log_with_broken_checkpoints_is_not_cleaned_up(&project, "add_to_cart");
     let mut cleaned_up = Vec::new();
