@@ -108,30 +108,30 @@ enum TopicError {
     #[error(
         "no broker answers at {bootstrap} ({error}): start Kafka, or correct `brokers` under [source] in pipeline.toml"
     )]
-    NoBroker { bootstrap: String, error: KafkaError },
+    BrokerUnreachable { bootstrap: String, error: KafkaError },
     #[error("the broker at {bootstrap} does not report its cluster id")]
-    NoClusterId { bootstrap: String },
+    ClusterIdMissing { bootstrap: String },
     #[error(
         "topic {topic} does not exist at {bootstrap}. Create it with `kafka-topics.sh --bootstrap-server {bootstrap} \
          --create --topic {topic} --partitions 4`, or run `silverd generate`, which creates it"
     )]
-    NoTopic { topic: String, bootstrap: String },
+    TopicMissing { topic: String, bootstrap: String },
 }
 
 fn request_topic(options: &SourceOptions, consumer: &BaseConsumer<MetadataContext>) -> Result<Topic, TopicError> {
     let (bootstrap, topic) = (options.broker.bootstrap.clone(), options.config.topic.clone());
     let metadata = match consumer.fetch_metadata(Some(&topic), METADATA_TIMEOUT) {
         Ok(metadata) => metadata,
-        Err(error) => return Err(TopicError::NoBroker { bootstrap, error }),
+        Err(error) => return Err(TopicError::BrokerUnreachable { bootstrap, error }),
     };
     let partitions = match metadata.topics().first() {
         Some(found) if found.error().is_none() && !found.partitions().is_empty() => found.partitions().len(),
-        _ => return Err(TopicError::NoTopic { topic, bootstrap }),
+        _ => return Err(TopicError::TopicMissing { topic, bootstrap }),
     };
     let cluster_id = options.broker.cluster_id.clone();
     match cluster_id.or_else(|| consumer.client().fetch_cluster_id(REQUEST_TIMEOUT)) {
         Some(cluster_id) => Ok(Topic { cluster_id, partitions }),
-        None => Err(TopicError::NoClusterId { bootstrap }),
+        None => Err(TopicError::ClusterIdMissing { bootstrap }),
     }
 }
 
