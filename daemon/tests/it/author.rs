@@ -1,11 +1,12 @@
 //! A plugin author's session with the commands of the README: create, test, try, change, and deploy a plugin.
 
-use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::harness::{BUILD_TIMEOUT, Daemon, Generator, Project, SILVER, root, rows, verify, wait_for_exit};
+use crate::harness::{
+    BUILD_TIMEOUT, Daemon, Generator, Project, SILVER, copy_folder, root, rows, verify, wait_for_exit,
+};
 
 const COMMIT: &str = "interval = \"100ms\"";
 
@@ -92,7 +93,7 @@ fn running_daemon_takes_a_new_plugin_and_its_next_version() {
         assert!(output.contains(part), "{part} in\n{output}");
     }
     daemon.stop();
-    assert_eq!(history(&project, "visits").len(), 2);
+    assert_eq!(project.plugin_history("visits").len(), 2);
     let (report, code) = verify(project.folder.path(), &[]);
     assert_eq!(code, Some(0), "{report:#}");
 }
@@ -167,7 +168,7 @@ fn table_grows_with_its_plugin(project: &Project) {
     assert_eq!(rows.len(), 4);
     assert!(plans.contains(&Value::Null) && plans.contains(&Value::from("pro")), "{plans:?}");
 
-    let [before, after] = &history(project, "sign_up")[..] else { panic!("expected two versions") };
+    let [before, after] = &project.plugin_history("sign_up")[..] else { panic!("expected two versions") };
     assert_ne!(before["digest"], after["digest"]);
     assert_eq!((&before["counts"]["rows"], &after["counts"]["rows"]), (&Value::from(2), &Value::from(2)));
     for (log, range) in after["ranges"].as_object().unwrap() {
@@ -182,7 +183,7 @@ fn table_grows_with_its_plugin(project: &Project) {
 }
 
 fn deploy_serves_an_earlier_version_and_the_newest_build(project: &Project) {
-    let [first, newest] = &history(project, "sign_up")[..] else { panic!("expected two versions") };
+    let [first, newest] = &project.plugin_history("sign_up")[..] else { panic!("expected two versions") };
     let (first, newest) = (short(first), short(newest));
     let deploy = |args: &[&str]| project.silverd(&[&["plugin", "deploy", "sign_up"], args].concat());
     let output = deploy(&["--digest", &newest]);
@@ -213,7 +214,7 @@ fn project(name: &str) -> Project {
     let project = Project::new(name, COMMIT);
     let folder = project.folder.path();
     for part in ["plugins/sdk", "wit"] {
-        copy(&root().join(part), &folder.join(part));
+        copy_folder(&root().join(part), &folder.join(part));
     }
     let manifest = std::fs::read_to_string(root().join("plugins/Cargo.toml")).unwrap();
     let own = |line: &str| match line.split_once(" = [") {
@@ -232,19 +233,6 @@ fn project(name: &str) -> Project {
     )
     .unwrap();
     project
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &to)
-        } else {
-            std::fs::copy(entry.path(), &to).map(drop).unwrap()
-        }
-    }
 }
 
 /// Builds the new plugin, with the longer timeout for its dependencies.
@@ -267,11 +255,6 @@ fn edit(project: &Project, file: &str, pairs: &[(&str, &str)]) {
 
 fn send(project: &Project) {
     project.send_lines(EVENTS.map(str::to_owned));
-}
-
-/// What `plugin history` prints as JSON.
-fn history(project: &Project, table: &str) -> Vec<Value> {
-    serde_json::from_str(&project.silverd(&["plugin", "history", table, "--json"])).unwrap()
 }
 
 /// The first characters of the digest of a span.

@@ -2,11 +2,9 @@
 //! tables, its kept plugins and its pipeline.toml, written by `silverd demo` from 412 events: those of `shop-events.jsonl`,
 //! two that are rejected, and three duplicates.
 
-use std::path::Path;
-
 use serde_json::Value;
 
-use super::harness::{Project, root};
+use super::harness::{Project, copy_folder, fixture, root};
 
 /// What the old silverd had written.
 const ROWS: [(&str, u64); 7] = [
@@ -22,8 +20,7 @@ const ROWS: [(&str, u64); 7] = [
 #[test]
 fn a_folder_from_before_the_renames_continues() {
     let project = Project::with_sections("before", "");
-    let folder = project.folder.path();
-    copy_folder(&root().join("daemon/tests/it/fixtures/made_before"), folder);
+    copy_folder(fixture("made_before").as_ref(), project.folder.path());
     let old = project.pipeline().replace("@ROOT@", root().to_str().unwrap());
     let old = old.replace("localhost:9092", &project.broker.address()).replace("events.raw", &project.topic);
     project.write_pipeline(&old);
@@ -35,8 +32,9 @@ fn a_folder_from_before_the_renames_continues() {
     }
     // Deep verification transforms Bronze again with the plugins that the old silverd kept.
     project.silverd(&["verify", "--deep"]);
-    let digests_before = digests(&project, "page_view");
-    assert_eq!(digests_before.len(), 1);
+    let history = project.plugin_history("page_view");
+    assert_eq!(history.len(), 1, "{history:?}");
+    let old_digest = history[0]["digest"].as_str().unwrap();
 
     project.generate(&["--count", "500", "--seed", "5"]);
     project.silverd(&["run", "--drain"]);
@@ -48,7 +46,7 @@ fn a_folder_from_before_the_renames_continues() {
 
     // A kept plugin of the old silverd still rebuilds the rows that it wrote.
     let rows = count(&project, "page_view");
-    project.silverd(&["rebuild", "page_view", "--written-by", &digests_before[0]]);
+    project.silverd(&["rebuild", "page_view", "--written-by", old_digest]);
     assert_eq!(count(&project, "page_view"), rows);
     project.silverd(&["verify"]);
     assert_eq!(project.pipeline(), fixed, "no command but `check --fix` writes pipeline.toml");
@@ -85,36 +83,4 @@ fn check_fix_keeps_comments(project: &Project) -> String {
 fn count(project: &Project, table: &str) -> u64 {
     let answer = project.silverd(&["query", "--json", &format!("SELECT count(*) AS n FROM {table}")]);
     serde_json::from_str::<Value>(&answer).unwrap()[0]["n"].as_u64().unwrap()
-}
-
-/// The digests of the plugin versions that wrote the table's rows.
-fn digests(project: &Project, table: &str) -> Vec<String> {
-    let log = project.path(table).join("_delta_log");
-    let mut digests = Vec::new();
-    for entry in std::fs::read_dir(log).unwrap() {
-        let path = entry.unwrap().path();
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        for line in text.lines() {
-            let action: Value = serde_json::from_str(line).unwrap();
-            if let Some(digest) = action["commitInfo"]["silverd"]["plugin"]["digest"].as_str() {
-                digests.push(digest.to_owned());
-            }
-        }
-    }
-    digests.sort();
-    digests.dedup();
-    digests
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy_folder(&path, &target);
-        } else {
-            std::fs::copy(&path, &target).unwrap();
-        }
-    }
 }

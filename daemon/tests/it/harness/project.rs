@@ -113,6 +113,11 @@ impl Project {
         self.replace_in_pipeline(&format!("\"{}/plugins/{plugin}\"", root().display()), &format!("\"{file}\""));
     }
 
+    /// What `plugin history` prints as JSON: which version wrote what, oldest first.
+    pub fn plugin_history(&self, table: &str) -> Vec<Value> {
+        serde_json::from_str(&self.silverd(&["plugin", "history", table, "--json"])).unwrap()
+    }
+
     /// The folder of a table.
     pub fn path(&self, table: &str) -> PathBuf {
         self.folder.path().join(table_path(table))

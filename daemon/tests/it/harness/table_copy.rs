@@ -1,10 +1,10 @@
 //! A copy of a project's tables, to tamper with.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 
+use super::copy_folder;
 use super::project::table_path;
 
 pub struct TableCopy(tempfile::TempDir);
@@ -12,8 +12,7 @@ pub struct TableCopy(tempfile::TempDir);
 impl TableCopy {
     pub fn of(folder: &Path) -> Self {
         let copy = tempfile::tempdir().unwrap();
-        let status = Command::new("cp").arg("-r").arg(folder.join(".")).arg(copy.path()).status().unwrap();
-        assert!(status.success());
+        copy_folder(folder, copy.path());
         Self(copy)
     }
 
