@@ -8,11 +8,12 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::json::writer::{JsonArray, WriterBuilder};
 use arrow::util::pretty::pretty_format_batches;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::app::setup::Setup;
-use crate::delta::TableReader;
-use crate::sql::{self, QueryError, Tables};
+use crate::delta::{TableReader, is_table};
+use crate::sql::{self, DeltaScan, QueryError, Tables};
 
 #[derive(clap::Args, Debug)]
 pub struct QueryArgs {
@@ -29,8 +30,9 @@ pub async fn query(file: &Path, args: QueryArgs) -> anyhow::Result<()> {
 }
 
 /// Runs a query and prints its result, as a table or as JSON.
-pub(crate) async fn print(setup: &Setup, sql: &str, json: bool) -> anyhow::Result<()> {
-    let (schema, batches) = collect(setup, sql).await?;
+pub(crate) async fn print(setup: &Setup, query: &str, json: bool) -> anyhow::Result<()> {
+    let (schema, batches) = collect(setup, query).await?;
+    let batches = sql::printable(&batches)?;
     if json {
         let mut out = Vec::new();
         let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(&mut out);
@@ -46,26 +48,28 @@ pub(crate) async fn print(setup: &Setup, sql: &str, json: bool) -> anyhow::Resul
 }
 
 /// Runs a query over the tables of a pipeline.
-pub(crate) async fn collect(setup: &Setup, sql: &str) -> anyhow::Result<(SchemaRef, Vec<RecordBatch>)> {
-    let context = SessionContext::new_with_config(SessionConfig::new().with_information_schema(true));
-    sql::add_schemas(&context)?;
+pub(crate) async fn collect(setup: &Setup, query: &str) -> anyhow::Result<(SchemaRef, Vec<RecordBatch>)> {
+    let context = sql::context(SessionConfig::new(), RuntimeEnvBuilder::new())?;
     let tables = Tables::new(&setup.pipeline, &setup.base_dir, Arc::default());
+    // A query of the information schema may name none, and show all.
+    let named = sql::table_references(&context, query).unwrap_or_default();
+    let names_all = named.is_empty() || query.to_lowercase().contains("information_schema");
     let (mut written, mut not_written) = (Vec::new(), Vec::new());
     for name in tables.names() {
-        if register(&context, name, &tables).await? {
-            written.push(name);
-        } else {
-            not_written.push(name);
-        }
+        let is_written = match names_all || named.iter().any(|named| named == name) {
+            true => register(&context, name, &tables).await?,
+            false => tables.path(name).is_some_and(is_table),
+        };
+        if is_written { written.push(name) } else { not_written.push(name) }
     }
     let result = async {
-        let frame = context.sql(sql).await?;
+        let frame = context.sql_with_options(query, sql::read_only()).await?;
         let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
         Ok::<_, QueryError>((schema, frame.collect().await?))
     };
     result.await.map_err(|failure| {
         let mut text = failure.to_string();
-        let names = sql::table_references(&context, sql).unwrap_or_default();
+        let names = sql::table_references(&context, query).unwrap_or_default();
         if names.iter().any(|name| !written.contains(&name.as_str())) {
             let list = if written.is_empty() { "none yet".to_owned() } else { written.join(", ") };
             text += &format!("\ntables: {list}");
@@ -83,7 +87,7 @@ async fn register(context: &SessionContext, name: &str, tables: &Tables) -> anyh
     let Some(reader) = TableReader::open(path)? else { return Ok(false) };
     let open = async {
         let Some(version) = reader.version().await? else { return Ok(None) };
-        reader.provider_at(version).await.map(Some)
+        DeltaScan::open(&reader, version).await.map(Some)
     };
     let provider = open.await.with_context(|| format!("open table {name} in {}", path.display()))?;
     let Some(provider) = provider else { return Ok(false) };

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use chrono::NaiveDate;
 use deltalake_core::DeltaTable;
-use deltalake_core::kernel::Remove;
+use deltalake_core::kernel::{LogicalFileView, Remove};
 use deltalake_core::logstore::LogStoreRef;
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -49,14 +49,7 @@ pub(crate) async fn list_days(log: &LogStoreRef) -> anyhow::Result<BTreeSet<Naiv
 pub(super) async fn files_of_loaded(table: &DeltaTable) -> anyhow::Result<Vec<DataFile>> {
     let log = table.log_store();
     let views = table.snapshot()?.snapshot().file_views(log.as_ref(), None);
-    let files = views.map_ok(|file| DataFile {
-        path: file.object_store_path(),
-        event_date: file.partition_values_map().remove(EVENT_DATE).flatten(),
-        size: file.size() as u64,
-        modified_ms: file.modification_time(),
-        stats: file.stats(),
-    });
-    Ok(files.try_collect().await?)
+    views.map_err(anyhow::Error::from).and_then(async |file| DataFile::try_from(&file)).try_collect().await
 }
 
 impl DataFile {
@@ -68,6 +61,27 @@ impl DataFile {
     /// The day of the file's rows, in days since the epoch.
     pub(crate) fn day(&self) -> Option<i32> {
         i32::try_from(self.date()?.signed_duration_since(NaiveDate::default()).num_days()).ok()
+    }
+}
+
+impl TryFrom<&LogicalFileView> for DataFile {
+    type Error = anyhow::Error;
+
+    fn try_from(file: &LogicalFileView) -> anyhow::Result<Self> {
+        let path = file.object_store_path();
+        if file.deletion_vector_descriptor().is_some() {
+            bail!(
+                "{path} has a deletion vector, by which another engine deleted some of its rows, and which silverd cannot \
+                 read. Let that engine write the files again without the rows; in Spark: REORG TABLE … APPLY (PURGE)"
+            );
+        }
+        Ok(Self {
+            path,
+            event_date: file.partition_values_map().remove(EVENT_DATE).flatten(),
+            size: file.size() as u64,
+            modified_ms: file.modification_time(),
+            stats: file.stats(),
+        })
     }
 }
 

@@ -3,12 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::path::Path as FilePath;
-use std::sync::Arc;
 
 use anyhow::Context;
 use chrono::NaiveDate;
-use datafusion::catalog::TableProvider;
-use deltalake_core::DeltaTable;
 use deltalake_core::kernel::Action;
 use deltalake_core::logstore::{LogStoreRef, get_actions};
 use sha2::{Digest as _, Sha256};
@@ -17,6 +14,7 @@ use super::data_file::list_days;
 use super::day::{EVENT_DATE, parse_day};
 use super::location::open_log;
 use super::log::newest_version;
+use super::snapshot::Snapshot;
 
 /// A table that is only read.
 pub struct TableReader {
@@ -38,10 +36,9 @@ impl TableReader {
         newest_version(self.log.object_store(None).as_ref()).await
     }
 
-    /// The table at a version, for DataFusion, which lists the files again for every query.
-    pub(crate) async fn provider_at(&self, version: u64) -> anyhow::Result<Arc<dyn TableProvider>> {
-        let table = DeltaTable::new(self.log.clone());
-        Ok(table.table_provider().with_table_version(version).await?)
+    /// The table's columns and files at a version.
+    pub(crate) async fn snapshot_at(&self, version: u64) -> anyhow::Result<Snapshot> {
+        Snapshot::load(&self.log, version).await
     }
 
     /// A digest of a version's commit, which differs if the table was deleted and created again. `None` if the commit

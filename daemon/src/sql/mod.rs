@@ -3,14 +3,22 @@
 //! `bronze`, `quarantine`, `late` and the Silver tables have their own names, a Gold table is `gold.<name>`, and
 //! `live.<name>` holds the newest rows of a Silver table, kept in memory.
 
+mod checked;
+mod delta_scan;
 mod error;
+mod file_stats;
+mod printable;
 mod query;
 mod query_result;
 mod tables;
+#[cfg(test)]
+mod tests;
 
+pub(crate) use delta_scan::DeltaScan;
 pub(crate) use error::QueryError;
+pub(crate) use printable::printable;
 pub(crate) use query::{
-    add_schemas, bounded_context, check_query, gold_source, plan, read_only, register, table_references,
+    bounded_context, check_query, context, gold_source, plan, read_only, register, table_references,
 };
 pub(crate) use query_result::{ColumnKind, QueryResult, collect_rows};
 pub(crate) use tables::{TableCache, Tables};

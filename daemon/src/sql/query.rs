@@ -11,6 +11,7 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+use super::checked::check_overflow;
 use super::error::QueryError;
 use super::tables::{TableCache, Tables};
 
@@ -65,22 +66,21 @@ pub(crate) fn table_references(context: &SessionContext, sql: &str) -> Result<Ve
 
 /// A context without tables, whose queries have limits.
 pub(crate) fn bounded_context() -> anyhow::Result<SessionContext> {
-    let config = SessionConfig::new().with_information_schema(true).with_target_partitions(1);
-    let runtime = RuntimeEnvBuilder::new().with_memory_limit(MEMORY_BYTES_MAX, 1.0).build_arc()?;
-    let context = SessionContext::new_with_config_rt(config, runtime);
-    add_schemas(&context)?;
-    Ok(context)
+    let runtime = RuntimeEnvBuilder::new().with_memory_limit(MEMORY_BYTES_MAX, 1.0);
+    context(SessionConfig::new().with_target_partitions(1), runtime)
 }
 
-/// Adds the schemas of `gold.<name>` and `live.<name>` to a context.
-pub(crate) fn add_schemas(context: &SessionContext) -> anyhow::Result<()> {
+/// A context without tables, with the schemas of `gold.<name>` and `live.<name>`.
+pub(crate) fn context(config: SessionConfig, runtime: RuntimeEnvBuilder) -> anyhow::Result<SessionContext> {
+    let mut context = SessionContext::new_with_config_rt(config.with_information_schema(true), runtime.build_arc()?);
+    check_overflow(&mut context)?;
     for name in context.catalog_names() {
         let catalog = context.catalog(&name).context("find the catalog")?;
         for schema in [GOLD, LIVE] {
             catalog.register_schema(schema, Arc::new(MemorySchemaProvider::new()))?;
         }
     }
-    Ok(())
+    Ok(context)
 }
 
 /// Adds a table to a context.

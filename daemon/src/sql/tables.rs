@@ -10,6 +10,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use silverd_core::config::Pipeline;
 
+use super::delta_scan::DeltaScan;
 use super::error::QueryError;
 use crate::delta::{EVENT_DATE, TableReader};
 use crate::tables::recent_rows::RecentRows;
@@ -81,7 +82,7 @@ impl TableCache {
             None => TableReader::open(path)?.ok_or_else(|| QueryError::NotWritten(name.to_owned()))?,
         };
         let version = reader.version().await?.ok_or_else(|| QueryError::NotWritten(name.to_owned()))?;
-        let provider = reader.provider_at(version).await.with_context(|| format!("open table {name}"))?;
+        let provider = DeltaScan::open(&reader, version).await.with_context(|| format!("open table {name}"))?;
         self.0.insert(name.to_owned(), CachedTable { reader, version, provider: provider.clone() });
         Ok(provider)
     }

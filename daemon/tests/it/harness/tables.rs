@@ -1,13 +1,17 @@
-//! Reading the topic and the tables, with a plain consumer and with DataFusion.
+//! Reading the topic and the tables, with a plain consumer, delta-rs and the Parquet reader.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Int32Type, Int64Type, TimestampMicrosecondType};
-use datafusion::prelude::SessionContext;
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, FieldRef, Int32Type, Int64Type, TimestampMicrosecondType,
+};
+use chrono::NaiveDate;
 use deltalake_core::DeltaTableBuilder;
+use futures::TryStreamExt;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde_json::{Map, Value, json};
@@ -62,22 +66,55 @@ pub fn topic(project: &Project) -> BTreeMap<LogPosition, KafkaRecord> {
     records
 }
 
-/// The rows of a table, as delta-rs and DataFusion read them.
+/// The rows of a table: of the files that delta-rs lists, as the Parquet reader reads them.
 pub fn rows(path: &Path) -> Vec<Row> {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let batches: Vec<RecordBatch> = runtime.block_on(async {
+    let (columns, files) = runtime.block_on(async {
         let url = url::Url::from_directory_path(path.canonicalize().unwrap()).unwrap();
         let mut table = DeltaTableBuilder::from_url(url).unwrap().build().unwrap();
         table.load().await.unwrap();
-        let context = SessionContext::new();
-        context.register_table("t", table.table_provider().await.unwrap()).unwrap();
-        context.sql("select * from t").await.unwrap().collect().await.unwrap()
+        let (log, snapshot) = (table.log_store(), table.snapshot().unwrap().snapshot());
+        let files: Vec<_> = snapshot.file_views(log.as_ref(), None).try_collect().await.unwrap();
+        (snapshot.arrow_schema(), files)
     });
-    let row = |batch: &RecordBatch, row: usize| {
-        let cell = |at: usize| (batch.schema().field(at).name().clone(), value(batch.column(at), row));
-        (0..batch.num_columns()).map(cell).collect()
-    };
-    batches.iter().flat_map(|batch| (0..batch.num_rows()).map(|at| row(batch, at)).collect::<Vec<_>>()).collect()
+    let mut rows = Vec::new();
+    for file in files {
+        let day = file.partition_values_map().remove("event_date").flatten();
+        let day =
+            day.map(|day| day.parse::<NaiveDate>().unwrap().signed_duration_since(NaiveDate::default()).num_days());
+        let file = std::fs::File::open(path.join(file.path().as_ref())).unwrap();
+        for batch in ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap() {
+            let batch = batch.unwrap();
+            let cell = |name: &str, row: usize| match batch.column_by_name(name) {
+                Some(column) => value(column, row),
+                None if name == "event_date" => json!(day),
+                None => Value::Null,
+            };
+            let row = |row: usize| {
+                let value = |field: &FieldRef| complete(cell(field.name(), row), field.data_type());
+                columns.fields().iter().map(|field| (field.name().clone(), value(field))).collect()
+            };
+            rows.extend((0..batch.num_rows()).map(row));
+        }
+    }
+    rows
+}
+
+/// A value with the fields that its file lacks, as nulls.
+fn complete(value: Value, ty: &DataType) -> Value {
+    match (value, ty) {
+        (Value::Object(mut fields), DataType::Struct(types)) => {
+            let field = |ty: &FieldRef| {
+                let value = fields.remove(ty.name()).unwrap_or_default();
+                (ty.name().clone(), complete(value, ty.data_type()))
+            };
+            Value::Object(types.iter().map(field).collect())
+        }
+        (Value::Array(items), DataType::List(item)) => {
+            items.into_iter().map(|value| complete(value, item.data_type())).collect()
+        }
+        (value, _) => value,
+    }
 }
 
 /// Where a row's event is in the log. Silver's columns have the prefix `_`.

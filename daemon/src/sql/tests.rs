@@ -1,0 +1,211 @@
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::util::pretty::pretty_format_batches;
+use datafusion::physical_plan::displayable;
+use datafusion::prelude::SessionContext;
+use serde_json::json;
+use silverd_core::config::Compression;
+
+use super::{DeltaScan, bounded_context, register};
+use crate::delta::{Encoder, Table, TableReader, TableSpec, writer_properties};
+
+const DAY: i64 = 86_400_000_000;
+
+fn schema() -> SchemaRef {
+    let at = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    Arc::new(Schema::new(vec![
+        Field::new("n", DataType::Int64, false),
+        Field::new("at", at, false),
+        Field::new("name", DataType::Utf8, true),
+    ]))
+}
+
+fn spec(folder: &Path, schema: SchemaRef) -> TableSpec {
+    TableSpec { name: "t".to_owned(), path: folder.to_path_buf(), schema, doc: None }
+}
+
+fn rows(day: i32, from: i64) -> RecordBatch {
+    let numbers = from..from + 10;
+    let at = TimestampMicrosecondArray::from_iter_values(numbers.clone().map(|n| i64::from(day) * DAY + n));
+    let names: StringArray = numbers.clone().map(|n| (n % 2 == 0).then(|| format!("n{n:03}"))).collect();
+    let numbers: Int64Array = numbers.collect();
+    RecordBatch::try_new(schema(), vec![Arc::new(numbers), Arc::new(at.with_timezone("UTC")), Arc::new(names)]).unwrap()
+}
+
+/// Ten rows a file, two files a day, three days from 1970-01-02 on: `n` counts from 0 to 59.
+async fn written(folder: &Path) -> Table {
+    let mut table = Table::open(&spec(folder, schema())).await.unwrap();
+    let compression = Compression::default();
+    let encoder = Encoder::new(schema(), writer_properties(&compression).unwrap().build(), &compression);
+    for file in 0..6 {
+        let (file, bytes) = encoder.encode(1 + file / 2, &[rows(1 + file / 2, i64::from(file) * 10)]).unwrap();
+        file.put(&table.store(), bytes).await.unwrap();
+        table.append(vec![file], &[], json!({})).await.unwrap();
+    }
+    table
+}
+
+async fn context(folder: &Path) -> anyhow::Result<SessionContext> {
+    let reader = TableReader::open(folder)?.unwrap();
+    let version = reader.version().await?.unwrap();
+    let context = bounded_context()?;
+    register(&context, "t", DeltaScan::open(&reader, version).await?)?;
+    Ok(context)
+}
+
+async fn answer(context: &SessionContext, sql: &str) -> String {
+    let batches = context.sql(sql).await.unwrap().collect().await.unwrap();
+    let text = pretty_format_batches(&batches).unwrap().to_string();
+    text.lines().filter(|line| line.starts_with('|')).skip(1).collect::<Vec<_>>().join("\n")
+}
+
+/// The data files that a query's plan reads.
+async fn files_read(context: &SessionContext, sql: &str) -> usize {
+    let plan = context.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
+    displayable(plan.as_ref()).indent(true).to_string().matches(".parquet").count()
+}
+
+#[tokio::test]
+async fn files_that_cannot_match_are_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path()).await;
+    let context = context(folder.path()).await.unwrap();
+    for (filter, files, found) in [
+        ("true", 6, 60),
+        ("event_date = '1970-01-03'", 2, 20),
+        ("event_date IN ('1970-01-02', '1970-01-04')", 4, 40),
+        ("event_date > '1970-01-04'", 0, 0),
+        ("event_date IS NULL", 0, 0),
+        ("n = 37", 1, 1),
+        ("n >= 45", 2, 15),
+        ("n BETWEEN 9 AND 10", 2, 2),
+        ("n < 0", 0, 0),
+        ("name = 'n020'", 1, 1),
+        ("name IS NULL", 6, 30),
+        ("at < TIMESTAMP '1970-01-02T00:00:00.000005Z'", 1, 5),
+        ("at >= TIMESTAMP '1970-01-04T00:00:00Z' AND n < 50", 1, 10),
+        ("n = 5 OR event_date = '1970-01-04'", 3, 21),
+        // What no statistics can tell.
+        ("n % 7 = 0", 6, 9),
+        ("event_date = '1970-01-03' AND n + 1 = 31", 2, 1),
+    ] {
+        let sql = format!("SELECT * FROM t WHERE {filter}");
+        assert_eq!(files_read(&context, &sql).await, files, "{filter}");
+        let counted = answer(&context, &format!("SELECT count(n) FROM t WHERE {filter}")).await;
+        assert_eq!(counted.trim_matches([' ', '|']), found.to_string(), "{filter}");
+    }
+}
+
+#[tokio::test]
+async fn rows_are_counted_without_their_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = written(folder.path()).await;
+    let context = context(folder.path()).await.unwrap();
+    for day in ["1970-01-02", "1970-01-03", "1970-01-04"] {
+        std::fs::remove_dir_all(folder.path().join(format!("event_date={day}"))).unwrap();
+    }
+    assert_eq!(answer(&context, "SELECT count(*) AS n FROM t").await, "| 60 |");
+    let of_day = "SELECT count(*) AS n FROM t WHERE event_date = '1970-01-03'";
+    assert_eq!(answer(&context, of_day).await, "| 20 |");
+    drop(table);
+}
+
+/// A column that came later stands behind `event_date`, and is null in older files.
+#[tokio::test]
+async fn columns_have_the_order_of_the_table() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path()).await;
+    let mut fields = schema().fields().to_vec();
+    fields.push(Arc::new(Field::new("later", DataType::Utf8, true)));
+    let wider = Arc::new(Schema::new(fields));
+    let mut table = Table::open(&spec(folder.path(), wider.clone())).await.unwrap();
+    let compression = Compression::default();
+    let encoder = Encoder::new(wider.clone(), writer_properties(&compression).unwrap().build(), &compression);
+    let mut columns = rows(3, 60).columns().to_vec();
+    columns.push(Arc::new(StringArray::from(vec!["x"; 10])));
+    let (file, bytes) = encoder.encode(3, &[RecordBatch::try_new(wider, columns).unwrap()]).unwrap();
+    file.put(&table.store(), bytes).await.unwrap();
+    table.append(vec![file], &[], json!({})).await.unwrap();
+
+    let context = context(folder.path()).await.unwrap();
+    let columns = context.table("t").await.unwrap().schema().field_names();
+    assert_eq!(columns, ["t.n", "t.at", "t.name", "t.event_date", "t.later"]);
+    let both = "SELECT later, n, event_date FROM t WHERE n IN (58, 60) ORDER BY n";
+    assert_eq!(answer(&context, both).await, "|       | 58 | 1970-01-04 |\n| x     | 60 | 1970-01-04 |");
+}
+
+#[tokio::test]
+async fn tables_that_hold_other_rows_than_their_files_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path()).await;
+    let log = folder.path().join("_delta_log");
+    let last = std::fs::read_to_string(log.join("00000000000000000006.json")).unwrap();
+    let add = last.lines().find(|line| line.contains("\"add\"")).unwrap();
+    let mut action: serde_json::Value = serde_json::from_str(add).unwrap();
+    action["add"]["deletionVector"] = json!({ "storageType": "i", "pathOrInlineDv": "wi5b=000010000siXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L", "sizeInBytes": 40, "cardinality": 6 });
+    std::fs::write(log.join("00000000000000000007.json"), format!("{action}\n")).unwrap();
+    let refused = context(folder.path()).await.err().unwrap();
+    assert!(format!("{refused:#}").contains("deletion vector"), "{refused:#}");
+}
+
+#[tokio::test]
+async fn integers_do_not_wrap() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path()).await;
+    let context = context(folder.path()).await.unwrap();
+    for (sql, expected) in [
+        ("SELECT 2 + 3 * 4 - 1", "| 13 |"),
+        ("SELECT sum(n) FROM t", "| 1770 |"),
+        ("SELECT sum(n) FILTER (WHERE n > 57) FROM t", "| 117 |"),
+        ("SELECT sum(n) FROM t WHERE n < 0", "|  |"),
+        (
+            "SELECT sum(n * 2 + 1) AS s FROM t WHERE event_date = '1970-01-02' GROUP BY n % 2 ORDER BY s",
+            "| 190 |\n| 210 |",
+        ),
+        ("SELECT sum(n) OVER (ORDER BY n ROWS 1 PRECEDING) FROM t ORDER BY n LIMIT 3", "| 0 |\n| 1 |\n| 3 |"),
+        ("SELECT sum(DISTINCT n % 3) FROM t", "| 3 |"),
+        ("SELECT sum(CAST(9223372036854775807 AS DECIMAL(38, 0)) + n) > 0 FROM t", "| true |"),
+    ] {
+        let squeezed = answer(&context, sql)
+            .await
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect::<Vec<_>>()
+            .join("\n");
+        assert_eq!(squeezed.replace("| |", "|  |"), expected, "{sql}");
+    }
+    let columns = context.sql("SELECT n + 1, n * n - 2 FROM t").await.unwrap().schema().field_names();
+    assert_eq!(columns, ["t.n + Int64(1)", "t.n * t.n - Int64(2)"]);
+    for sql in [
+        "SELECT 10000000000 * 10000000000",
+        "SELECT 9223372036854775807 + n FROM t",
+        "SELECT -9223372036854775807 - n FROM t WHERE n > 1",
+        "SELECT sum(9223372036854775807 - n) FROM t",
+        "SELECT n % 2, sum(9223372036854775000 + n) FROM t GROUP BY 1",
+        "SELECT sum(CAST(18446744073709551000 AS BIGINT UNSIGNED)) FROM t",
+    ] {
+        let result = match context.sql(sql).await {
+            Ok(frame) => frame.collect().await.map(drop),
+            Err(failure) => Err(failure),
+        };
+        let failure = result.err().unwrap_or_else(|| panic!("{sql} gives a number")).to_string();
+        assert!(failure.to_lowercase().contains("overflow") || failure.contains("does not fit"), "{sql}: {failure}");
+    }
+}
+
+/// Queries, panels and Gold tables of users rely on these; DataFusion's cargo features decide which there are.
+#[test]
+fn all_functions_are_built_in() {
+    let state = bounded_context().unwrap().state();
+    let names = state.scalar_functions().keys().chain(state.aggregate_functions().keys());
+    let names: BTreeSet<&str> = names.chain(state.window_functions().keys()).map(String::as_str).collect();
+    let listed: BTreeSet<&str> = include_str!("functions.txt").lines().collect();
+    let missing: Vec<_> = listed.difference(&names).collect();
+    assert!(missing.is_empty() && listed.len() > 300, "missing: {missing:?}");
+}
