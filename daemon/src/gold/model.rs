@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use chrono::{Days, NaiveDate};
 use datafusion::common::ScalarValue;
@@ -22,7 +23,7 @@ use super::shape;
 use crate::delta::{
     Change, DataFile, EVENT_DATE, Encoder, Table, TableReader, TableSpec, list_days, list_files, writer_properties,
 };
-use crate::sql::{self, QueryError, Tables};
+use crate::sql::{self, DeltaScan, QueryError, Tables};
 
 /// Days of one commit. A table over years of history needs several commits to fill.
 const DAYS_MAX: usize = 31;
@@ -113,7 +114,7 @@ impl Model {
 
     async fn open(&self, context: &SessionContext, sources: &[Source]) -> Result<OpenTable, QueryError> {
         for source in sources {
-            sql::register(context, &source.name, source.reader.provider_at(source.version).await?)?;
+            sql::register(context, &source.name, DeltaScan::open(&source.reader, source.version).await?)?;
         }
         let frame = context.sql_with_options(&self.config.sql, sql::read_only()).await?;
         let schema = shape::file_schema(frame.schema().as_arrow())?;
@@ -165,7 +166,10 @@ impl Model {
             open.progress = progress;
             return Ok(Refreshed::default());
         }
-        let batches = self.frame(sources, &days).await?.collect().await?;
+        let (batches, failed) = self.compute(sources, &days).await?;
+        progress.pending.extend(failed.iter().map(|(day, _)| *day));
+        let days: BTreeSet<_> =
+            days.into_iter().filter(|day| !failed.iter().any(|(failed, _)| failed == day)).collect();
         let mut refreshed = Refreshed { days: days.len(), pending: progress.pending.len(), ..Refreshed::default() };
         let mut adds = Vec::new();
         for (day, rows) in shape::split_by_day(&batches, &open.schema)? {
@@ -187,7 +191,36 @@ impl Model {
         self.replaced.extend(replaced);
         open.progress = progress;
         refreshed.committed = Some(committed.version);
-        Ok(refreshed)
+        match failed.into_iter().next() {
+            Some((day, failure)) => Err(anyhow!("{day}: {failure}; the other days are up to date").into()),
+            None => Ok(refreshed),
+        }
+    }
+
+    /// The rows of some days. Where they cannot be computed together, each day is computed alone: those that fail are
+    /// returned with the reason, unless all of them do.
+    async fn compute(
+        &self,
+        sources: &[Source],
+        days: &BTreeSet<NaiveDate>,
+    ) -> Result<(Vec<RecordBatch>, Vec<(NaiveDate, QueryError)>), QueryError> {
+        let failure = match self.rows(sources, days).await {
+            Ok(batches) => return Ok((batches, Vec::new())),
+            Err(failure) if days.len() == 1 => return Err(failure),
+            Err(failure) => failure,
+        };
+        let (mut batches, mut failed) = (Vec::new(), Vec::new());
+        for day in days {
+            match self.rows(sources, &BTreeSet::from([*day])).await {
+                Ok(rows) => batches.extend(rows),
+                Err(failure) => failed.push((*day, failure)),
+            }
+        }
+        if failed.len() == days.len() { Err(failure) } else { Ok((batches, failed)) }
+    }
+
+    async fn rows(&self, sources: &[Source], days: &BTreeSet<NaiveDate>) -> Result<Vec<RecordBatch>, QueryError> {
+        Ok(self.frame(sources, days).await?.collect().await?)
     }
 
     /// The SQL for some days, over the days that their rows depend on.
@@ -199,7 +232,7 @@ impl Model {
             .flat_map(|day| lookback.clone().filter_map(|days| day.checked_sub_days(Days::new(days))))
             .collect();
         for source in sources {
-            let table = context.read_table(source.reader.provider_at(source.version).await?)?;
+            let table = context.read_table(DeltaScan::open(&source.reader, source.version).await?)?;
             sql::register(&context, &source.name, table.filter(is_one_of(col(EVENT_DATE), &input_days))?.into_view())?;
         }
         let frame = context.sql_with_options(&self.config.sql, sql::read_only()).await?;

@@ -169,3 +169,24 @@ fn changed_gold_sql_recomputes_all_days() {
     // Days without rows are removed.
     assert_eq!(project.query("SELECT count(*) AS n FROM gold.daily_metrics")[0]["n"], 0);
 }
+
+/// A time that no clock shows is a row like any other, and days that cannot be computed do not stop the others.
+#[test]
+fn odd_days_stop_no_table() {
+    let failing =
+        "SELECT event_date, 10 / (CASE WHEN event_date = '2025-03-02' THEN 0 ELSE 1 END) AS ten FROM page_view";
+    let project = project("odd-days", &format!("[gold.failing]\nsql = \"{failing}\"\n"));
+    project.send_lines([
+        view("old", "0001-01-01T00:00:00Z"),
+        view("old", "2025-03-01T10:00:00Z"),
+        view("old", "9999-12-31T23:59:59.999999Z"),
+        view("other", "2025-03-02T10:00:00Z"),
+        view("other", "2025-03-03T10:00:00Z"),
+    ]);
+    project.silverd(&["run", "--drain"]);
+    let days: Vec<_> = sessions(&project, "old").iter().map(|row| row["day"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(days, ["0001-01-01", "2025-03-01", "9999-12-31"]);
+    let computed: Vec<_> = files(&project, "failing").into_keys().collect();
+    assert!(computed.contains(&"event_date=2025-03-03".to_owned()), "{computed:?}");
+    assert!(!computed.contains(&"event_date=2025-03-02".to_owned()), "{computed:?}");
+}
