@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
 use deltalake_core::logstore::LogStoreRef;
@@ -16,13 +17,14 @@ use parquet::schema::types::ColumnPath;
 use serde_json::json;
 use silverd_core::chunk::{self, Chunk, column};
 use silverd_core::config::{self, Compression};
-use silverd_core::offsets::{Offsets, Ranges};
+use silverd_core::offsets::{Offsets, Ranges, advance};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error, warn};
+use tracing::{Instrument, error, info, warn};
 
 use crate::delta::{CommitError, Encoder, NewFile, Table, TableSpec, read_offsets, writer_properties};
 use crate::source::Resume;
+use crate::tables::writer_state::{WriterState, WriterStateCell};
 use crate::telemetry::{Stage, Stages, TableStats, spans};
 
 const RETRY_INTERVAL_MIN: Duration = Duration::from_millis(250);
@@ -35,7 +37,14 @@ pub struct Bronze {
     /// The next offset of each log partition. The Silver workers follow it.
     committed_offsets: watch::Sender<Offsets>,
     stats: Arc<TableStats>,
+    state: WriterStateCell,
     stages: Arc<Stages>,
+}
+
+/// The files of a part of a chunk, which a commit that is tried again need not write again.
+struct WrittenFiles {
+    ranges: Ranges,
+    files: Vec<NewFile>,
 }
 
 /// Why a chunk was not appended.
@@ -49,15 +58,28 @@ pub enum NotAppended {
 
 impl Bronze {
     pub async fn open(base_dir: &Path, config: &config::Bronze, stages: Arc<Stages>) -> anyhow::Result<Self> {
-        let table = Table::open(&table_spec(base_dir.join(&*config.path))).await?;
+        let mut table = Table::open(&table_spec(base_dir.join(&*config.path))).await?;
+        if table.lost_transactions() > 0 {
+            warn!("bronze's log has lost the offsets up to which bronze has records: reading them from the records");
+            let offsets = replay::offsets_of_rows(&table.log()).await?;
+            let mut next = table.offsets();
+            advance(&mut next, &offsets);
+            table.set_offsets(&next).await.context("set bronze's offsets")?;
+        }
         let compression = &config.compression;
         let (committed_offsets, _) = watch::channel(table.offsets());
         let encoder = Arc::new(Encoder::new(chunk::schema(), properties(compression)?, compression));
-        Ok(Self { table, encoder, committed_offsets, stats: Arc::default(), stages })
+        let state = WriterStateCell::new(WriterState::Live);
+        Ok(Self { table, encoder, committed_offsets, stats: Arc::default(), state, stages })
     }
 
     pub(crate) fn stats(&self) -> Arc<TableStats> {
         self.stats.clone()
+    }
+
+    /// `Live`, or `Retrying` while commits fail.
+    pub(crate) fn state(&self) -> WriterStateCell {
+        self.state.clone()
     }
 
     /// The next offset of each log partition, now and after each commit.
@@ -68,38 +90,56 @@ impl Bronze {
     /// Commits a chunk. Retries until it succeeds: while the disk is full or the folder is missing, the pipeline must
     /// wait.
     pub async fn append(&mut self, chunk: &Chunk, stop: &CancellationToken) -> Result<(), NotAppended> {
-        let mut pause = RETRY_INTERVAL_MIN;
+        let (mut pause, mut written, mut reload_error) = (RETRY_INTERVAL_MIN, None, None);
         loop {
-            let failure = match self.try_append(chunk).await {
-                Ok(()) => return Ok(()),
+            let failure = match self.try_append(chunk, &mut written).await {
+                Ok(()) => {
+                    self.report_live();
+                    return Ok(());
+                }
                 Err(CommitError::Fenced { version, app_id }) => {
                     warn!(version, app_id, "bronze is fenced: another silverd has committed to these partitions");
-                    self.reload().await;
+                    let _ = self.reload().await;
                     return Err(NotAppended::Fenced);
                 }
                 Err(failure) => failure,
             };
-            error!("append to bronze: {failure}; retrying in {} ms", pause.as_millis());
+            // Why the table cannot be read is the cause of why it cannot be written.
+            let reason = reload_error.take().unwrap_or_else(|| failure.to_string());
+            error!("append to bronze: {reason}; retrying in {} ms", pause.as_millis());
+            self.state.set(WriterState::Retrying { reason });
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY_INTERVAL_MAX),
                 () = stop.cancelled() => return Err(NotAppended::Stopped),
             }
-            self.reload().await;
+            reload_error = self.reload().await.err().map(|failure| format!("{failure:#}"));
             if chunk.ranges.within(&self.table.offsets()) {
                 self.publish();
+                self.report_live();
                 return Ok(());
             }
         }
     }
 
-    async fn try_append(&mut self, chunk: &Chunk) -> Result<(), CommitError> {
+    fn report_live(&self) {
+        if !self.state.get().is_writing() {
+            info!("bronze can be written again, after {} s", self.state.lasts().as_secs());
+        }
+        self.state.set(WriterState::Live);
+    }
+
+    async fn try_append(&mut self, chunk: &Chunk, written: &mut Option<WrittenFiles>) -> Result<(), CommitError> {
         // Offsets that are in the table already are not written again, even if another process wrote them.
         let chunk = chunk.select(&chunk.ranges.beyond(&self.table.offsets()));
         if chunk.ranges.is_empty() {
             return Ok(());
         }
         let started = Instant::now();
-        let files = self.encode(&chunk).instrument(spans::encode()).await.map_err(CommitError::Unknown)?;
+        let files = match written.take().filter(|written| written.ranges == chunk.ranges) {
+            Some(written) => written.files,
+            None => self.encode(&chunk).instrument(spans::encode()).await.map_err(CommitError::Unknown)?,
+        };
+        *written = Some(WrittenFiles { ranges: chunk.ranges.clone(), files: files.clone() });
         let bytes: u64 = files.iter().map(NewFile::size).sum();
         let count = files.len();
         let ends = chunk.ranges.ends();
@@ -133,11 +173,10 @@ impl Bronze {
     }
 
     /// Reads the newest version of the table. If that fails, the next commit fails with the same error.
-    async fn reload(&mut self) {
-        if let Err(error) = self.table.reload().await {
-            warn!("reload bronze: {error:#}");
-        }
+    async fn reload(&mut self) -> anyhow::Result<()> {
+        let reloaded = self.table.reload().await;
         self.publish();
+        reloaded
     }
 
     /// Reads the next offsets from the log, for partitions that are assigned. For a thread that may block.

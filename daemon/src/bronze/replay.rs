@@ -16,7 +16,7 @@ use object_store::path::Path;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Deserialize;
 use silverd_core::chunk::{self, Chunk, column};
-use silverd_core::offsets::{LogPartition, OffsetRange, Ranges};
+use silverd_core::offsets::{LogPartition, OffsetRange, Offsets, Ranges, advance};
 
 use crate::delta::{DataFile, ROW_GROUP_ROWS_MAX, RowGroups, list_files};
 
@@ -222,6 +222,19 @@ impl Stats {
         let (size, rows) = (file.size, self.num_records);
         (one && small).then(|| FilePart { path: file.path.clone(), file_size: size, group: None, size, rows, offsets })
     }
+}
+
+/// The next offset of each log partition of which Bronze has rows, from the rows themselves. Reads every file.
+pub(super) async fn offsets_of_rows(log: &LogStoreRef) -> anyhow::Result<Offsets> {
+    let mut offsets = Offsets::new();
+    for file in list_files(log).await.context("list bronze files")? {
+        let parts = read_parts(log, &file).await.with_context(|| format!("read offsets of {}", file.path))?;
+        for part in parts {
+            let ends = part.offsets.into_iter().map(|(log, range)| (log, range.end)).collect();
+            advance(&mut offsets, &ends);
+        }
+    }
+    Ok(offsets)
 }
 
 /// Reads only the columns with the partitions and offsets of a file.

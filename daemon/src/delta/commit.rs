@@ -24,15 +24,16 @@ use deltalake_core::kernel::transaction::{CommitData, TransactionError};
 use deltalake_core::kernel::{Action, Add, Metadata, Remove, Transaction};
 use deltalake_core::logstore::{CommitOrBytes, get_actions};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tracing::warn;
 use uuid::Uuid;
 
 use super::data_file::DataFile;
 use super::file::NewFile;
-use super::table::Table;
-use crate::runtime::background;
+use super::table::{TXN_RETENTION, Table};
+use super::transactions::count_own;
+use crate::runtime::{background, clock};
 
 /// Commits between two checkpoints, which bounds what opening a table reads.
 const CHECKPOINT_INTERVAL: u64 = 50;
@@ -136,8 +137,11 @@ impl Table {
         let adds = change.adds.into_iter().map(Add::from);
         let adds = adds.map(|add| Action::Add(Add { data_change, ..add }));
         let actions = metadata.clone().map(Action::Metadata).into_iter().chain(removes).chain(adds).collect();
-        let transactions = fence.progress.iter().map(|(id, version)| Transaction::new(id, *version)).collect();
-        let info = HashMap::from([("silverd".to_owned(), change.info)]);
+        // Checkpoints of other engines keep no `txn` without a time, if the table has a retention for them.
+        let now = Some(clock::now_ms());
+        let transaction = |(id, version): &(String, i64)| Transaction::new_with_last_update(id, *version, now);
+        let transactions = fence.progress.iter().map(transaction).collect();
+        let info = HashMap::from([("silverd".to_owned(), self.with_txn_count(change.info, fence.progress))]);
         let operation = operation(change.rewrites, !removed.is_empty());
         let body = CommitData::new(actions, operation, info, transactions).get_bytes();
         let body = body.context("serialize the commit").map_err(CommitError::Unknown)?;
@@ -188,7 +192,11 @@ impl Table {
                     return Err(CommitError::Conflict(version));
                 }
                 // New table properties do not affect rows.
-                Action::Metadata(theirs) if self.changes_properties_only(&theirs) && !fence.brings_metadata => {
+                Action::Metadata(theirs)
+                    if self.changes_properties_only(&theirs)
+                        && !fence.brings_metadata
+                        && !theirs.configuration().contains_key(TXN_RETENTION) =>
+                {
                     self.set_metadata(theirs).map_err(CommitError::Unknown)?;
                 }
                 Action::Metadata(_) | Action::Protocol(_) => return Err(CommitError::MetadataChanged(version)),
@@ -197,6 +205,18 @@ impl Table {
         }
         self.version = version;
         Ok(())
+    }
+
+    /// A commit's info with the number of silverd's application ids after it.
+    fn with_txn_count(&self, mut info: Value, progress: &[(String, i64)]) -> Value {
+        let ids: HashSet<&String> = self.transactions.keys().chain(progress.iter().map(|(id, _)| id)).collect();
+        if info.is_null() {
+            info = json!({});
+        }
+        if let Some(info) = info.as_object_mut() {
+            info.insert("txns".to_owned(), json!(count_own(ids.into_iter()) + self.lost_transactions()));
+        }
+        info
     }
 
     fn changes_properties_only(&self, metadata: &Metadata) -> bool {

@@ -4,15 +4,17 @@ use std::collections::HashMap;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use arrow::datatypes::{Schema, SchemaRef};
 use deltalake_core::DeltaTable;
 use deltalake_core::kernel::{Action, Metadata, MetadataExt, StructField};
 use deltalake_core::logstore::{LogStoreRef, ObjectStoreRef, get_actions};
+use serde_json::json;
 use silverd_core::offsets::Offsets;
 use silverd_core::schema::evolve::Fit;
-use tracing::info;
+use tracing::{info, warn};
 
+use super::commit::Change;
 use super::create::{TableSpec, check_supported, create, with_event_date};
 use super::data_file::{DataFile, files_of_loaded};
 use super::day::EVENT_DATE;
@@ -20,6 +22,9 @@ use super::definition::TableDefinition;
 use super::location::{has_versions, open_log, table_url, unloaded_table};
 use super::schema;
 use super::transactions::{offsets_in, read_transactions};
+
+/// The table property by which checkpoints leave out `txn` actions that are older.
+pub(super) const TXN_RETENTION: &str = "delta.setTransactionRetentionDuration";
 
 /// A table at the newest version that was read from its log.
 pub struct Table {
@@ -32,6 +37,10 @@ pub struct Table {
     pub(super) version: u64,
     /// The version of each application id.
     pub(super) transactions: HashMap<String, i64>,
+    /// Application ids that a checkpoint of another engine left out. The next reader may not find them any more.
+    restored: Vec<(String, i64)>,
+    /// How many of silverd's application ids the log has lost.
+    lost: u64,
     /// The table's definition at `version`; `None` before the first read.
     pub(super) definition: Option<TableDefinition>,
     /// The table's definition after the next commit that adds rows, if that commit changes it.
@@ -77,6 +86,7 @@ impl Table {
         }
         let mut opened = Self::unread(&spec.name, &spec.path, table.log_store(), columns, spec.schema.clone());
         opened.read(&table).await?;
+        opened.keep_progress().await?;
         opened.report_fit();
         Ok(opened)
     }
@@ -95,6 +105,8 @@ impl Table {
             log,
             version: 0,
             transactions: HashMap::new(),
+            restored: Vec::new(),
+            lost: 0,
             definition: None,
             evolved: None,
             row_columns,
@@ -106,7 +118,57 @@ impl Table {
     /// Reads the log again. Required after a fence or a failed commit: what was known before may be wrong.
     pub async fn reload(&mut self) -> anyhow::Result<()> {
         let table = self.load_snapshot().await?;
-        self.read(&table).await
+        self.read(&table).await?;
+        self.keep_progress().await
+    }
+
+    /// Sets the application ids again that another engine's checkpoint left out, and removes the table property that
+    /// allows it to.
+    async fn keep_progress(&mut self) -> anyhow::Result<()> {
+        let metadata = &self.definition()?.metadata;
+        let deletes_txns = metadata.configuration().contains_key(TXN_RETENTION);
+        let metadata = if deletes_txns { Some(metadata.clone().remove_config_key(TXN_RETENTION)?) } else { None };
+        let progress = std::mem::take(&mut self.restored);
+        if metadata.is_none() && progress.is_empty() {
+            return Ok(());
+        }
+        warn!(
+            table = %self.name, property = deletes_txns, restored = progress.len(),
+            "another engine deletes silverd's progress from the table's log ({TXN_RETENTION}): silverd removes the \
+             property, and sets again what was deleted"
+        );
+        let info = json!({ "maintenance": { "restored": progress.len() } });
+        let change = Change { metadata, progress, info, rewrites: true, ..Change::default() };
+        self.commit(change).await.context("commit the restored progress")?;
+        Ok(())
+    }
+
+    /// Fails if the log has lost application ids: rows of these log partitions would be written again.
+    pub(crate) fn check_progress(&self) -> anyhow::Result<()> {
+        if self.lost == 0 {
+            return Ok(());
+        }
+        bail!(
+            "the table's log says that silverd has set {} more `txn` actions than it has: another engine has deleted \
+             them, and the commits that set them are gone. silverd does not write the table, since it would write events \
+             again. To fill it again from bronze, stop silverd, move {} away, and start silverd",
+            self.lost,
+            self.path.display()
+        )
+    }
+
+    /// How many of silverd's application ids the log has lost.
+    pub(crate) fn lost_transactions(&self) -> u64 {
+        self.lost
+    }
+
+    /// Sets the next offsets of a table whose log has lost them.
+    pub(crate) async fn set_offsets(&mut self, offsets: &Offsets) -> anyhow::Result<()> {
+        let progress: Vec<_> = offsets.iter().map(|(log, next)| (log.app_id(), *next)).collect();
+        let info = json!({ "maintenance": { "restored": progress.len() } });
+        self.lost = 0;
+        self.commit(Change { progress, info, rewrites: true, ..Change::default() }).await?;
+        Ok(())
     }
 
     /// Reads the log again, and returns the data files at the version that was read.
@@ -130,7 +192,8 @@ impl Table {
         let version = table.version().ok_or_else(|| anyhow!("the table has no version"))?;
         self.id = definition.metadata.id().to_string();
         self.definition = Some(definition);
-        self.transactions = read_transactions(self.store().as_ref(), Some(version)).await?;
+        let found = read_transactions(self.store().as_ref(), Some(version)).await?;
+        (self.transactions, self.restored, self.lost) = (found.versions, found.restored, found.lost);
         self.version = version;
         Ok(())
     }
@@ -215,8 +278,12 @@ impl Table {
             let actions = get_actions(version, &bytes)?;
             let sets =
                 |action: &Action| matches!(action, Action::Txn(txn) if txn.app_id == app_id && txn.version == number);
+            let is_restored = |info: &serde_json::Value| info["maintenance"].get("restored").is_some();
             if actions.iter().any(sets) {
-                return Ok(silverd_info(actions));
+                let info = silverd_info(actions);
+                if !info.as_ref().is_some_and(is_restored) {
+                    return Ok(info);
+                }
             }
         }
         Ok(None)

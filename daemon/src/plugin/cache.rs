@@ -34,7 +34,7 @@ pub const COMPILE_COMMAND: &str = "compile-plugin";
 const FILES_MAX: usize = 64;
 const BYTES_MAX: u64 = 512 << 20;
 /// Events have priority over a compilation, but cannot starve it.
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 5;
 /// A compilation is stopped after so many CPU seconds; a large plugin takes one or two.
 const COMPILE_SECONDS_MAX: libc::rlim_t = 120;
 

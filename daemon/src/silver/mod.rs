@@ -14,7 +14,6 @@ mod canary;
 mod open_table;
 mod plugin_slot;
 mod plugin_swap;
-mod state;
 mod step;
 mod step_error;
 mod worker_task;
@@ -43,10 +42,10 @@ use crate::runtime::file_watch::FileWatch;
 use crate::runtime::log_once::LogOnce;
 use crate::tables::recent_rows::RecentRows;
 use crate::tables::side_output::SideOutput;
+use crate::tables::writer_state::WriterStateCell;
 use crate::telemetry::{Stages, TableStats};
 
 use plugin_slot::PluginSlot;
-pub use state::{WorkerState, WorkerStateCell};
 use step_error::StepError;
 use worker_task::{Inbox, WorkerReport, WorkerTask};
 
@@ -106,7 +105,7 @@ impl WorkerContext {
 pub struct Worker {
     pub name: TableName,
     pub stats: Arc<TableStats>,
-    pub state: WorkerStateCell,
+    pub state: WriterStateCell,
     chunks: mpsc::Sender<ChunkForTable>,
     is_live: Arc<AtomicBool>,
     shutdown_now: CancellationToken,
@@ -132,7 +131,7 @@ impl Worker {
         before: impl Future<Output = ()> + Send + 'static,
     ) -> anyhow::Result<Self> {
         let (sender, chunks) = mpsc::channel(CHUNKS_WAITING_MAX);
-        let (stats, state) = (Arc::<TableStats>::default(), WorkerStateCell::default());
+        let (stats, state) = (Arc::<TableStats>::default(), WriterStateCell::default());
         let (shutdown_now, is_live) = (CancellationToken::new(), Arc::<AtomicBool>::default());
         let pending = Arc::<PendingVersion>::default();
         let plugin = context.loaded.get(&table.name).cloned();

@@ -41,6 +41,7 @@ impl OpenTable {
         breaker: Breaker,
     ) -> anyhow::Result<Self> {
         let mut table = Table::open(&table_spec(config, &plugin.schema, &context.base_dir)).await?;
+        table.check_progress()?;
         let compression = &config.compression;
         let encoder = Encoder::new(table.layout()?, properties(compression, &plugin.schema)?, compression);
         table.widen(&encoder).await?;

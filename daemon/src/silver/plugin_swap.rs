@@ -9,13 +9,13 @@ use tracing::{error, info, warn};
 
 use super::open_table::OpenTable;
 use super::plugin_slot::NewVersion;
-use super::state::WorkerState;
 use super::step_error::{RolledBack, StepError};
 use super::worker_task::WorkerTask;
 use crate::corrections::{Correction, Kind, Scope, retry_on_conflict};
 use crate::plugin::{BlockedVersion, Plugin, TransformOutput};
 use crate::reload::Candidate;
 use crate::tables::event_set::EventSet;
+use crate::tables::writer_state::WriterState;
 use crate::telemetry::spans;
 
 impl WorkerTask {
@@ -100,7 +100,7 @@ impl WorkerTask {
         if canary.committed.is_empty() {
             return;
         }
-        self.report.state.set(WorkerState::RollingBack);
+        self.report.state.set(WriterState::RollingBack);
         let by_hand = match failed.digest == baseline.digest {
             true => format!("silverd rebuild {table}"),
             false => format!("silverd rebuild {table} --written-by {}", failed.digest),

@@ -9,12 +9,12 @@ use tokio::sync::{mpsc, watch};
 use tracing::{Instrument, info};
 
 use super::open_table::{OpenTable, load_first_plugin};
-use super::state::WorkerState;
 use super::step_error::StepError;
 use super::worker_task::{Step, WorkerTask};
 use super::{BronzeCommit, ChunkForTable};
 use crate::bronze::replay::Replay;
 use crate::plugin::TransformOutput;
+use crate::tables::writer_state::WriterState;
 use crate::telemetry::{Stage, spans};
 
 /// Progress over other tables' events alone is committed this seldom; after a crash it is read again from Bronze.
@@ -25,7 +25,17 @@ impl WorkerTask {
         self.take_pending_version();
         let mut table = match self.table.take() {
             Some(table) => table,
-            None => self.open_table().await?,
+            None => {
+                // A plugin may take long to load.
+                let shutdown_now = self.inbox.shutdown_now.clone();
+                match shutdown_now.run_until_cancelled(self.open_table()).await {
+                    Some(opened) => opened?,
+                    None => {
+                        self.report.state.set(WriterState::Stopped);
+                        return Ok(Step::Finished);
+                    }
+                }
+            }
         };
         let step = match self.inbox.chunks.try_recv() {
             Ok(chunk) => self.write_live(&mut table, chunk).await.map(|()| Step::Continue),
@@ -43,7 +53,7 @@ impl WorkerTask {
 
     /// Loads the plugin, if none is loaded, and opens the table for it.
     async fn open_table(&mut self) -> anyhow::Result<OpenTable> {
-        self.report.state.set(WorkerState::Opening);
+        self.report.state.set(WriterState::Opening);
         let plugin = match self.plugin.plugin() {
             Some(plugin) => plugin.clone(),
             None => {
@@ -63,7 +73,7 @@ impl WorkerTask {
     }
 
     async fn wait(&mut self, table: &mut OpenTable) -> Result<(), StepError> {
-        self.report.state.set(WorkerState::Live);
+        self.report.state.set(WriterState::Live);
         self.inbox.is_live.store(true, Relaxed);
         let pending = self.plugin.pending.clone();
         let idle = IDLE_COMMIT_INTERVAL.saturating_sub(table.committed_at.elapsed());
@@ -89,7 +99,7 @@ impl WorkerTask {
             return Ok(Step::Continue);
         }
         self.commit(table, Vec::new(), Vec::new(), &TransformOutput::default()).await?;
-        self.report.state.set(WorkerState::Stopped);
+        self.report.state.set(WriterState::Stopped);
         Ok(Step::Finished)
     }
 
@@ -125,7 +135,7 @@ impl WorkerTask {
 
     /// Writes the next window of what is missing, read from Bronze.
     async fn catch_up(&mut self, table: &mut OpenTable) -> Result<(), StepError> {
-        self.report.state.set(WorkerState::CatchingUp);
+        self.report.state.set(WriterState::CatchingUp);
         self.inbox.is_live.store(false, Relaxed);
         let context = &self.context;
         let mut replay = match table.replay.take() {

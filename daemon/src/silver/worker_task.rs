@@ -14,11 +14,11 @@ use tracing::{Instrument, error, info};
 
 use super::open_table::OpenTable;
 use super::plugin_slot::PluginSlot;
-use super::state::{WorkerState, WorkerStateCell};
 use super::step_error::StepError;
 use super::{ChunkForTable, WorkerContext};
 use crate::runtime::clock;
 use crate::runtime::log_once::LogOnce;
+use crate::tables::writer_state::{WriterState, WriterStateCell};
 use crate::telemetry::{TableStats, spans};
 
 const RETRY_FIRST: Duration = Duration::from_millis(500);
@@ -50,7 +50,7 @@ pub(super) struct Inbox {
 /// What a worker shows of itself.
 pub(super) struct WorkerReport {
     pub(super) stats: Arc<TableStats>,
-    pub(super) state: WorkerStateCell,
+    pub(super) state: WriterStateCell,
     pub(super) last_error: LogOnce,
 }
 
@@ -124,7 +124,7 @@ impl WorkerTask {
             "{reason}. The table is paused for {seconds} s, or until the plugin changes; bronze is still written"
         );
         self.report.last_error.is_new(&reason);
-        self.report.state.set(WorkerState::Paused { seconds, reason });
+        self.report.state.set(WriterState::Paused { seconds, reason });
         let (shutdown_now, pending) = (self.inbox.shutdown_now.clone(), self.plugin.pending.clone());
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -149,7 +149,7 @@ impl WorkerTask {
                 } else {
                     tracing::debug!(%table, "{reason}; next try in {pause:?}");
                 }
-                self.report.state.set(WorkerState::Retrying { reason });
+                self.report.state.set(WriterState::Retrying { reason });
             }
         }
     }

@@ -8,3 +8,4 @@ pub(crate) mod quarantine;
 pub mod recent_rows;
 pub mod side_output;
 pub mod silver;
+pub mod writer_state;

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use anyhow::Context;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 use serde_json::json;
@@ -103,6 +104,7 @@ impl SideOutputKind {
 impl SideOutput {
     pub(crate) async fn open(kind: &'static SideOutputKind, path: PathBuf) -> anyhow::Result<Self> {
         let table = Table::open(&kind.table_spec(path)).await?;
+        table.check_progress().with_context(|| format!("open {}", kind.name))?;
         let compression = Compression::default();
         let encoder = Encoder::new((kind.schema)(), writer_properties(&compression)?.build(), &compression);
         Ok(Self { kind, table: Mutex::new(table), encoder, stats: Arc::default() })

@@ -174,7 +174,7 @@ fn cleaned_up_log_is_verified_from_its_checkpoint() {
     check(&copy, &["page_view: not-conserved"], 1);
 }
 
-fn checkpoint(table: &Path) {
+pub(super) fn checkpoint(table: &Path) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let url = url::Url::from_directory_path(table.canonicalize().unwrap()).unwrap();

@@ -1,11 +1,12 @@
-//! What a table's worker does at the moment, as the status line, the dashboard, metrics and readiness show it.
+//! What the writer of a table does at the moment, as the status line, the dashboard, metrics and readiness show it.
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// The state of a worker.
+/// The state of a table's writer: of a Silver worker, or of Bronze, which is `Live` or `Retrying`.
 ///
 /// ```text
 ///   Starting ─▶ Opening ─▶ CatchingUp ◀─▶ Live ─▶ Stopped
@@ -14,7 +15,7 @@ use parking_lot::Mutex;
 ///                  └── Retrying (an error) · Paused (the circuit breaker is open) · RollingBack
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum WorkerState {
+pub enum WriterState {
     /// The worker waits for the worker that it replaces.
     #[default]
     Starting,
@@ -34,7 +35,7 @@ pub enum WorkerState {
     Stopped,
 }
 
-impl WorkerState {
+impl WriterState {
     /// The name that the API and the metrics use.
     pub fn name(&self) -> &'static str {
         match self {
@@ -56,7 +57,7 @@ impl WorkerState {
 }
 
 /// One line for people.
-impl fmt::Display for WorkerState {
+impl fmt::Display for WriterState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Starting => f.write_str("starting"),
@@ -75,17 +76,36 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
 
-/// A worker's state, shared with whoever shows it.
-#[derive(Clone, Default)]
-pub struct WorkerStateCell(Arc<Mutex<WorkerState>>);
+/// A writer's state, shared with whoever shows it.
+#[derive(Clone)]
+pub struct WriterStateCell(Arc<Mutex<(WriterState, Instant)>>);
 
-impl WorkerStateCell {
-    pub fn get(&self) -> WorkerState {
-        self.0.lock().clone()
+impl WriterStateCell {
+    pub(crate) fn new(state: WriterState) -> Self {
+        Self(Arc::new(Mutex::new((state, Instant::now()))))
     }
 
-    pub(super) fn set(&self, state: WorkerState) {
-        *self.0.lock() = state;
+    pub fn get(&self) -> WriterState {
+        self.0.lock().0.clone()
+    }
+
+    /// For how long the writer has been in its state.
+    pub fn lasts(&self) -> Duration {
+        self.0.lock().1.elapsed()
+    }
+
+    pub(crate) fn set(&self, state: WriterState) {
+        let (current, since) = &mut *self.0.lock();
+        if current.name() != state.name() {
+            *since = Instant::now();
+        }
+        *current = state;
+    }
+}
+
+impl Default for WriterStateCell {
+    fn default() -> Self {
+        Self::new(WriterState::default())
     }
 }
 
@@ -96,14 +116,14 @@ mod tests {
     #[test]
     fn only_errors_keep_a_table_from_being_written() {
         let reason = || "commit: disk full\nos error 28".to_owned();
-        let check = |state: WorkerState, name: &str, text: &str, is_writing: bool| {
+        let check = |state: WriterState, name: &str, text: &str, is_writing: bool| {
             assert_eq!((state.name(), state.to_string().as_str(), state.is_writing()), (name, text, is_writing));
         };
-        check(WorkerState::Live, "live", "live", true);
-        check(WorkerState::CatchingUp, "catching_up", "catching up from bronze", true);
-        check(WorkerState::Retrying { reason: reason() }, "retrying", "retrying: commit: disk full", false);
+        check(WriterState::Live, "live", "live", true);
+        check(WriterState::CatchingUp, "catching_up", "catching up from bronze", true);
+        check(WriterState::Retrying { reason: reason() }, "retrying", "retrying: commit: disk full", false);
         check(
-            WorkerState::Paused { seconds: 5, reason: reason() },
+            WriterState::Paused { seconds: 5, reason: reason() },
             "paused",
             "paused for 5 s: commit: disk full",
             false,
