@@ -214,6 +214,13 @@ impl ChunkBuilder {
         self.ranges.entry(partition).or_insert(OffsetRange::new(0, end));
     }
 
+    /// Covers the offsets `position..end` of a partition, which have no records. `position` is the end of what earlier
+    /// chunks have covered of it, if this one has nothing of it.
+    pub fn pass(&mut self, partition: i32, position: i64, end: i64) {
+        let range = self.ranges.entry(partition).or_insert(OffsetRange::new(position, position));
+        range.end = range.end.max(end);
+    }
+
     /// Bytes of keys, values and headers.
     pub fn bytes(&self) -> usize {
         self.keys.bytes.len() + self.values.bytes.len() + self.header_names.bytes.len() + self.header_values.bytes.len()
@@ -392,9 +399,11 @@ mod tests {
         builder.cover(1, 4);
         builder.push(10, record(0, 12, "x"));
         assert!(!builder.is_empty());
+        builder.pass(0, 13, 15);
+        builder.pass(2, 7, 9);
         let chunk = builder.finish(0);
         let ranges: Vec<_> = chunk.ranges.iter().map(|(log, range)| (log.partition, range.start, range.end)).collect();
-        assert_eq!(ranges, [(0, 0, 13), (1, 0, 4)]);
+        assert_eq!(ranges, [(0, 0, 15), (1, 0, 4), (2, 7, 9)]);
     }
 
     #[test]

@@ -171,14 +171,13 @@ impl Ranges {
     }
 
     /// The part of these ranges that a table with these next offsets lacks. Offsets before the ranges are ignored: they
-    /// were never available.
+    /// were never available. A log partition that the table does not know is lacking even if its range is empty.
     pub fn beyond(&self, next: &Offsets) -> Ranges {
-        let new =
-            |(log, range): (&LogPartition, OffsetRange)| match range.status(*next.get(log).unwrap_or(&range.start)) {
-                RangeStatus::Done => None,
-                RangeStatus::New(part) => Some((log.clone(), part)),
-                RangeStatus::Gap(_) => Some((log.clone(), range)),
-            };
+        let new = |(log, range): (&LogPartition, OffsetRange)| match next.get(log).map(|next| range.status(*next)) {
+            Some(RangeStatus::Done) => None,
+            Some(RangeStatus::New(part)) => Some((log.clone(), part)),
+            Some(RangeStatus::Gap(_)) | None => Some((log.clone(), range)),
+        };
         self.iter().filter_map(new).collect()
     }
 
@@ -259,6 +258,8 @@ mod tests {
         assert_eq!(range(5, 15).beyond(&next), range(10, 15));
         assert_eq!(range(12, 15).beyond(&next), range(12, 15));
         assert_eq!(range(12, 15).beyond(&Offsets::new()), range(12, 15));
+        assert_eq!(range(0, 0).beyond(&Offsets::new()), range(0, 0));
+        assert_eq!(range(10, 10).beyond(&next), Ranges::default());
     }
 
     #[test]

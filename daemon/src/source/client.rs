@@ -6,17 +6,20 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, ClientContext};
 use silverd_core::config;
 use tracing::{debug, warn};
 
+use super::kafka_error::{Remedy, remedy};
 use super::options::SourceOptions;
 
 /// How long one poll may block; also how soon a stop is noticed.
 pub(super) const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a drain waits for a broker and the topic, and for failures to pass.
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a problem that remains is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -81,22 +84,33 @@ pub(super) struct Topic {
     pub(super) partitions: usize,
 }
 
+/// A client that only asks, on connections of its own: a broker answers the requests of a connection one after the other,
+/// and a fetch may wait.
+pub(super) type AdminConsumer = BaseConsumer<MetadataContext>;
+
 /// Waits until a broker responds and has the topic. `None`: the source was stopped.
 pub(super) fn find_topic(
     options: &SourceOptions,
     client: &ClientConfig,
     stop: &AtomicBool,
-) -> anyhow::Result<Option<Topic>> {
-    let consumer: BaseConsumer<MetadataContext> =
-        client.create_with_context(MetadataContext).context(SET_UP_CONSUMER)?;
-    let mut problem_log = LogLimit::default();
+) -> anyhow::Result<Option<(Topic, AdminConsumer)>> {
+    let consumer: AdminConsumer = client.create_with_context(MetadataContext).context(SET_UP_CONSUMER)?;
+    let (mut problem_log, started) = (LogLimit::default(), Instant::now());
     while !stop.load(Relaxed) {
         // Runs the callbacks, among them those of SASL.
         let _ = consumer.poll(Duration::ZERO);
         match request_topic(options, &consumer) {
-            Ok(topic) => return Ok(Some(topic)),
-            Err(problem) if problem_log.allows() => warn!("{problem}; retrying"),
-            Err(_) => {}
+            Ok(topic) => {
+                options.problems.clear();
+                return Ok(Some((topic, consumer)));
+            }
+            Err(problem) if options.drain && started.elapsed() > DRAIN_TIMEOUT => return Err(problem.into()),
+            Err(problem) => {
+                options.problems.set("topic", problem.to_string());
+                if problem_log.allows() {
+                    warn!("{problem}; retrying");
+                }
+            }
         }
         std::thread::sleep(POLL_TIMEOUT);
     }
@@ -118,7 +132,7 @@ enum TopicError {
     TopicMissing { topic: String, bootstrap: String },
 }
 
-fn request_topic(options: &SourceOptions, consumer: &BaseConsumer<MetadataContext>) -> Result<Topic, TopicError> {
+fn request_topic(options: &SourceOptions, consumer: &AdminConsumer) -> Result<Topic, TopicError> {
     let (bootstrap, topic) = (options.broker.bootstrap.clone(), options.config.topic.clone());
     let metadata = match consumer.fetch_metadata(Some(&topic), METADATA_TIMEOUT) {
         Ok(metadata) => metadata,
@@ -135,8 +149,14 @@ fn request_topic(options: &SourceOptions, consumer: &BaseConsumer<MetadataContex
     }
 }
 
+/// Whether the topic exists, as far as a broker answers.
+pub(super) fn topic_exists(consumer: &AdminConsumer, topic: &str) -> bool {
+    let Ok(metadata) = consumer.fetch_metadata(Some(topic), METADATA_TIMEOUT) else { return true };
+    metadata.topics().first().is_none_or(|found| found.error().is_none() && !found.partitions().is_empty())
+}
+
 /// The context of a consumer that only requests metadata.
-struct MetadataContext;
+pub(super) struct MetadataContext;
 
 impl ClientContext for MetadataContext {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -156,10 +176,8 @@ pub(super) fn log_librdkafka(facility: &str, message: &str) {
 
 /// librdkafka reports each connection that it retries. Only what a person must fix is a warning.
 pub(super) fn log_client_error(error: &KafkaError, reason: &str) {
-    match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
-            warn!("kafka: {reason} (see [source.kafka] in pipeline.toml)");
-        }
+    match error.rdkafka_error_code().and_then(remedy) {
+        Some(Remedy::User(hint)) => warn!("kafka: {reason}; {hint}"),
         _ => debug!("kafka: {error}: {reason}"),
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use parking_lot::Mutex;
@@ -14,14 +14,17 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::client::{self, GroupProtocol, SET_UP_CONSUMER};
+use super::client::{self, DRAIN_TIMEOUT, GroupProtocol, SET_UP_CONSUMER};
 use super::event::SourceEvent;
+use super::kafka_error::passes;
 use super::options::SourceOptions;
 use super::poll_loop::{Assignment, PollLoop, SessionEnd};
 use super::rebalance::RebalanceContext;
 
 /// After this time Kafka has removed a killed member (`group.consumer.session.timeout.ms`, 45 s by default).
 const MEMBER_EXPIRY: Duration = Duration::from_secs(60);
+
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What the Kafka thread and the pipeline share.
 pub(super) struct Control {
@@ -31,8 +34,26 @@ pub(super) struct Control {
     pub(super) group_member: Mutex<Option<Arc<BaseConsumer<RebalanceContext>>>>,
 }
 
-/// Runs until the source is stopped, drained, or fails.
+/// Runs until the source is stopped, drained, or fails. A drain goes on after failures that pass by themselves; otherwise
+/// the pipeline starts another source.
 pub(super) fn run(control: &Control, events: &mpsc::Sender<SourceEvent>) -> anyhow::Result<()> {
+    let mut failing_since = None;
+    loop {
+        let began = Instant::now();
+        let Err(failure) = run_sessions(control, events) else { return Ok(()) };
+        if began.elapsed() > DRAIN_TIMEOUT {
+            failing_since = None;
+        }
+        let since = *failing_since.get_or_insert_with(Instant::now);
+        if !control.options.drain || !passes(&failure) || since.elapsed() > DRAIN_TIMEOUT {
+            return Err(failure);
+        }
+        warn!("kafka: {failure:#}; retrying");
+        std::thread::sleep(RETRY_INTERVAL);
+    }
+}
+
+fn run_sessions(control: &Control, events: &mpsc::Sender<SourceEvent>) -> anyhow::Result<()> {
     let options = &control.options;
     let mut protocol = GroupProtocol::from_config(&options.config);
     // Only this process knows the embedded broker, and a drain is short: neither shares the partitions.
@@ -81,9 +102,9 @@ fn run_session(
 ) -> anyhow::Result<SessionEnd> {
     let (options, stop) = (&control.options, &control.stop);
     let client = client::client_config(options, protocol);
-    let Some(found) = client::find_topic(options, &client, stop)? else { return Ok(SessionEnd::Finished) };
+    let Some((found, admin)) = client::find_topic(options, &client, stop)? else { return Ok(SessionEnd::Finished) };
     let cluster_id: Arc<str> = found.cluster_id.into();
-    let context = RebalanceContext::new(options.clone(), cluster_id.clone());
+    let context = RebalanceContext::new(options.clone(), cluster_id.clone(), found.partitions);
     let consumer: BaseConsumer<RebalanceContext> = client.create_with_context(context).context(SET_UP_CONSUMER)?;
     let consumer = Arc::new(consumer);
     let topic = options.config.topic.as_str();
@@ -92,11 +113,11 @@ fn run_session(
             consumer.subscribe(&[topic]).with_context(|| format!("subscribe to {topic}"))?;
             *control.group_member.lock() = Some(consumer.clone());
         }
-        Assignment::All | Assignment::AllFor(_) => consumer.context().assign_all(&consumer, found.partitions)?,
+        Assignment::All | Assignment::AllFor(_) => consumer.context().assign_all(&consumer)?,
     }
     info!(brokers = %options.broker.bootstrap, topic, cluster = %cluster_id, partitions = found.partitions, "reading");
     let topic = (cluster_id, found.partitions);
-    let end = PollLoop::new(options, stop, events, &consumer, topic, assignment).run();
+    let end = PollLoop::new(options, stop, events, (&consumer, admin), topic, assignment).run();
     *control.group_member.lock() = None;
     end
 }

@@ -18,12 +18,17 @@
 mod client;
 mod consumer;
 mod embedded_broker;
+mod end_offsets;
 mod event;
 mod group_check;
+mod kafka_error;
+mod open_transactions;
 mod options;
 mod poll_loop;
+mod problems;
 mod rebalance;
 mod record;
+mod watchdog;
 mod watermarks;
 
 use std::sync::Arc;
@@ -42,6 +47,7 @@ pub use embedded_broker::EmbeddedBroker;
 pub(crate) use event::{ReadChunk, SourceEvent};
 pub use options::Broker;
 pub(crate) use options::{BatchLimits, Resume, SourceOptions};
+pub(crate) use problems::SourceProblems;
 pub(crate) use watermarks::HighWatermarks;
 
 /// Chunks that wait for the pipeline. The next one is read while Bronze commits the previous one.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use silverd_core::config;
 use silverd_core::offsets::Offsets;
 
+use super::problems::SourceProblems;
 use super::watermarks::HighWatermarks;
 use crate::telemetry::Stages;
 
@@ -22,6 +23,7 @@ pub(crate) struct SourceOptions {
     /// Bytes of keys and values read from Kafka.
     pub(crate) bytes_read: Arc<AtomicU64>,
     pub(crate) high_watermarks: Arc<HighWatermarks>,
+    pub(crate) problems: Arc<SourceProblems>,
 }
 
 /// Where the brokers are.

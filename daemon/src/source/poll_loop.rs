@@ -15,15 +15,21 @@ use silverd_core::flush_policy::FlushPolicy;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use super::client::{LogLimit, POLL_TIMEOUT, log_client_error};
+use super::client::{AdminConsumer, LogLimit, POLL_TIMEOUT, log_client_error, topic_exists};
+use super::end_offsets::EndOffsets;
 use super::event::{ReadChunk, SourceEvent};
 use super::group_check::GroupCheck;
+use super::kafka_error::{Remedy, remedy};
+use super::open_transactions::OpenTransactions;
 use super::options::SourceOptions;
 use super::rebalance::{AssignedPartition, ConsumerEvent, RebalanceContext};
 use super::record;
+use super::watchdog::Watchdog;
 use crate::runtime::clock;
 use crate::telemetry::{Stage, thread_cpu};
 
+/// Without partitions, how often the topic is looked for.
+const TOPIC_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 const UNREADABLE_RETRY_INTERVAL: Duration = Duration::from_secs(60);
 /// Reading the clock costs as much as a message.
 const MESSAGES_PER_CLOCK_READ: u32 = 512;
@@ -54,6 +60,7 @@ pub(super) struct PollLoop<'s> {
     stop: &'s AtomicBool,
     events: &'s mpsc::Sender<SourceEvent>,
     consumer: &'s BaseConsumer<RebalanceContext>,
+    admin: AdminConsumer,
     assignment: Assignment,
     /// How many partitions the topic has.
     partitions: usize,
@@ -70,6 +77,12 @@ pub(super) struct PollLoop<'s> {
     at_end: HashSet<i32>,
     has_unreadable: bool,
     group_check: GroupCheck,
+    end_offsets: EndOffsets,
+    watchdog: Watchdog,
+    topic_checked_at: Instant,
+    open_transactions: OpenTransactions,
+    /// The newest statistics of librdkafka.
+    statistics: Option<Box<Statistics>>,
     error_log: LogLimit,
 }
 
@@ -78,7 +91,7 @@ impl<'s> PollLoop<'s> {
         options: &'s SourceOptions,
         stop: &'s AtomicBool,
         events: &'s mpsc::Sender<SourceEvent>,
-        consumer: &'s BaseConsumer<RebalanceContext>,
+        (consumer, admin): (&'s BaseConsumer<RebalanceContext>, AdminConsumer),
         (cluster_id, partitions): (Arc<str>, usize),
         assignment: Assignment,
     ) -> Self {
@@ -87,6 +100,7 @@ impl<'s> PollLoop<'s> {
             stop,
             events,
             consumer,
+            admin,
             assignment,
             partitions,
             chunk: ChunkBuilder::new(cluster_id, options.config.topic.as_str().into()),
@@ -98,6 +112,11 @@ impl<'s> PollLoop<'s> {
             at_end: HashSet::new(),
             has_unreadable: false,
             group_check: GroupCheck::default(),
+            end_offsets: EndOffsets::default(),
+            watchdog: Watchdog::new(),
+            topic_checked_at: Instant::now(),
+            open_transactions: OpenTransactions::default(),
+            statistics: None,
             error_log: LogLimit::default(),
         }
     }
@@ -140,6 +159,7 @@ impl<'s> PollLoop<'s> {
             self.handle_events()?;
             match polled {
                 None => {
+                    self.queue_is_empty()?;
                     self.hand_over_if_due(true);
                     return Ok(None);
                 }
@@ -179,13 +199,41 @@ impl<'s> PollLoop<'s> {
         }
     }
 
+    /// No message is ready: offsets without records at the ends of the partitions count as read, and Kafka is asked
+    /// whether it has more.
+    fn queue_is_empty(&mut self) -> anyhow::Result<()> {
+        for (partition, end) in self.end_offsets.queue_is_empty() {
+            let Some(position) = self.positions.get_mut(&partition).filter(|position| **position < end) else {
+                continue;
+            };
+            self.chunk.pass(partition, *position, end);
+            *position = end;
+            self.first_record_at.get_or_insert_with(Instant::now);
+        }
+        let topic = &self.options.config.topic;
+        if self.positions.is_empty() && !self.has_unreadable && self.topic_checked_at.elapsed() > TOPIC_CHECK_INTERVAL {
+            self.topic_checked_at = Instant::now();
+            anyhow::ensure!(topic_exists(&self.admin, topic), "topic {topic} was deleted");
+        }
+        let ends = self.watchdog.check(&self.admin, topic, &self.positions, self.statistics.as_deref())?;
+        for (partition, end) in ends {
+            self.options.high_watermarks.set(self.consumer.context().log_partition(partition), end);
+        }
+        Ok(())
+    }
+
     /// The only place that handles what librdkafka's callbacks report.
     fn handle_events(&mut self) -> anyhow::Result<()> {
         for event in self.consumer.context().take_events() {
             match event {
                 ConsumerEvent::Assigned(partitions) => self.add_partitions(&partitions)?,
+                ConsumerEvent::Began(beginnings) => self.begin(&beginnings),
                 ConsumerEvent::Revoked(partitions) => self.remove_partitions(&partitions),
-                ConsumerEvent::Statistics(statistics) => self.update_watermarks(&statistics),
+                ConsumerEvent::Statistics(statistics) => {
+                    self.update_watermarks(&statistics);
+                    self.end_offsets.update(&statistics, &self.options.config.topic);
+                    self.statistics = Some(statistics);
+                }
                 ConsumerEvent::Error { error, reason } => log_client_error(&error, &reason),
                 ConsumerEvent::RebalanceFailed(failure) => return Err(failure),
             }
@@ -197,7 +245,6 @@ impl<'s> PollLoop<'s> {
         let (topic, context) = (&self.options.config.topic, self.consumer.context());
         let partitions: Vec<i32> = assigned.iter().map(|assigned| assigned.partition).collect();
         info!(?partitions, "partitions assigned");
-        let mut leaves_out = false;
         for assigned in assigned {
             let partition = assigned.partition;
             self.options.high_watermarks.set(context.log_partition(partition), assigned.high);
@@ -207,6 +254,7 @@ impl<'s> PollLoop<'s> {
                     let refusal = format!("partition {partition} of {topic} is not read: {unreadable}");
                     anyhow::ensure!(!self.options.drain, refusal);
                     error!("{refusal}");
+                    self.options.problems.set(format!("partition {partition}"), refusal);
                     self.has_unreadable = true;
                     continue;
                 }
@@ -218,17 +266,19 @@ impl<'s> PollLoop<'s> {
                 );
             }
             self.positions.insert(partition, start);
+            self.end_offsets.assigned(partition);
             self.initial_ends.insert(partition, assigned.high);
-            if let Some(end) = assigned.left_out_end() {
-                // Bronze commits them as covered, so that a restart does not start at the latest offset again.
-                self.chunk.cover(partition, end);
-                leaves_out = true;
-            }
-        }
-        if leaves_out {
-            self.hand_over(false);
         }
         Ok(())
+    }
+
+    /// Bronze commits the offsets before the beginning of each partition as covered, so that the next start, and another
+    /// daemon, begin there as well.
+    fn begin(&mut self, beginnings: &[(i32, i64)]) {
+        for (partition, beginning) in beginnings {
+            self.chunk.cover(*partition, *beginning);
+        }
+        self.hand_over(false);
     }
 
     /// Hands the chunk over, because its part of a revoked partition ends. If another daemon has committed these
@@ -237,16 +287,21 @@ impl<'s> PollLoop<'s> {
         info!(?partitions, "partitions revoked");
         for partition in partitions {
             self.positions.remove(partition);
+            self.end_offsets.revoked(*partition);
             self.at_end.remove(partition);
         }
         self.hand_over(false);
     }
 
-    fn update_watermarks(&self, statistics: &Statistics) {
+    /// The end of a partition is that of its last transaction that is not open: what comes after it is not given out.
+    fn update_watermarks(&mut self, statistics: &Statistics) {
         let Some(topic) = statistics.topics.get(&self.options.config.topic) else { return };
         for partition in topic.partitions.values().filter(|partition| partition.hi_offset >= 0) {
+            let is_stable = (0..=partition.hi_offset).contains(&partition.ls_offset);
+            let end = if is_stable { partition.ls_offset } else { partition.hi_offset };
             let log = self.consumer.context().log_partition(partition.partition);
-            self.options.high_watermarks.set(log, partition.hi_offset);
+            self.options.high_watermarks.set(log, end);
+            self.open_transactions.update(&self.options.config.topic, partition.partition, end, partition.hi_offset);
         }
     }
 
@@ -300,46 +355,27 @@ impl<'s> PollLoop<'s> {
     }
 
     fn handle_kafka_error(&mut self, failure: KafkaError) -> anyhow::Result<Option<SessionEnd>> {
-        let code = failure.rdkafka_error_code();
+        let topic = &self.options.config.topic;
         if let KafkaError::MessageConsumptionFatal(_) = failure {
             let Some((code, reason)) = self.consumer.client().fatal_error() else { return Err(anyhow!(failure)) };
-            if is_protocol_unsupported(code) {
-                return Ok(Some(SessionEnd::ProtocolUnsupported));
-            }
-            return Err(anyhow!("{failure}: {reason}"));
+            return match remedy(code) {
+                Some(Remedy::ClassicProtocol) => Ok(Some(SessionEnd::ProtocolUnsupported)),
+                // Fatal only in the answer to the heartbeat of `group.protocol = "consumer"`.
+                None if code == RDKafkaErrorCode::InvalidRequest => Ok(Some(SessionEnd::ProtocolUnsupported)),
+                Some(Remedy::User(hint)) => Err(anyhow!("read topic {topic}: {reason}; {hint}")),
+                _ => Err(anyhow!("{failure}: {reason}")),
+            };
         }
-        if code.is_some_and(is_unsupported) {
-            return Ok(Some(SessionEnd::ProtocolUnsupported));
+        match failure.rdkafka_error_code().and_then(remedy) {
+            Some(Remedy::ClassicProtocol) => return Ok(Some(SessionEnd::ProtocolUnsupported)),
+            Some(Remedy::NewConsumer) => return Err(anyhow!(failure).context(format!("read topic {topic}"))),
+            Some(Remedy::User(hint)) => return Err(anyhow!(failure).context(format!("read topic {topic}: {hint}"))),
+            // librdkafka reconnects, and continues at the same offset.
+            Some(Remedy::Wait) | None => {}
         }
-        if code.is_some_and(needs_new_session) {
-            return Err(anyhow!(failure).context(format!("read topic {}", self.options.config.topic)));
-        }
-        // librdkafka recovers from all other errors: it reconnects, and continues at the same offset.
         if self.error_log.allows() {
             warn!("kafka at {}: {failure}; retrying", self.options.broker.bootstrap);
         }
         Ok(None)
     }
-}
-
-fn is_unsupported(code: RDKafkaErrorCode) -> bool {
-    matches!(code, RDKafkaErrorCode::UnsupportedVersion | RDKafkaErrorCode::UnsupportedFeature)
-}
-
-/// Whether the fatal error says that the broker does not support `group.protocol=consumer`. The last two are fatal only
-/// in the answer to this protocol's heartbeat.
-fn is_protocol_unsupported(fatal: RDKafkaErrorCode) -> bool {
-    is_unsupported(fatal) || matches!(fatal, RDKafkaErrorCode::UnsupportedAssignor | RDKafkaErrorCode::InvalidRequest)
-}
-
-/// Errors from which librdkafka does not recover without a new consumer.
-fn needs_new_session(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::OffsetOutOfRange
-            | RDKafkaErrorCode::AutoOffsetReset
-            | RDKafkaErrorCode::TopicAuthorizationFailed
-            | RDKafkaErrorCode::GroupAuthorizationFailed
-            | RDKafkaErrorCode::UnknownTopicOrPartition
-    )
 }

@@ -17,7 +17,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 use silverd_core::config::{self, OnDataLoss, Start};
-use silverd_core::offsets::LogPartition;
+use silverd_core::offsets::{LogPartition, Offsets};
 
 use super::client::{REQUEST_TIMEOUT, log_librdkafka};
 use super::options::SourceOptions;
@@ -25,6 +25,8 @@ use super::options::SourceOptions;
 /// What a callback reports to the poll loop.
 pub(super) enum ConsumerEvent {
     Assigned(Vec<AssignedPartition>),
+    /// The offset from which each partition of the topic is read, by `start = "latest"`.
+    Began(Vec<(i32, i64)>),
     Revoked(Vec<i32>),
     Statistics(Box<Statistics>),
     /// An error that librdkafka handles itself.
@@ -41,8 +43,7 @@ pub(super) struct AssignedPartition {
     pub(super) partition: i32,
     /// The next offset that Bronze needs; `None` if it has none of the partition.
     pub(super) committed: Option<i64>,
-    /// Kafka has the offsets `low..high`.
-    pub(super) low: i64,
+    /// The end of the partition in Kafka.
     pub(super) high: i64,
     pub(super) start: Result<i64, Unreadable>,
 }
@@ -70,12 +71,6 @@ impl AssignedPartition {
         let lost = self.start.as_ref().ok()? - self.committed?;
         (lost > 0).then_some(lost)
     }
-
-    /// The end of the offsets that `start = "latest"` leaves out.
-    pub(super) fn left_out_end(&self) -> Option<i64> {
-        let start = *self.start.as_ref().ok()?;
-        (self.committed.is_none() && start > self.low).then_some(start)
-    }
 }
 
 /// Where to start in a partition of which Kafka has the offsets `low..high`, and of which Bronze needs `committed`
@@ -83,19 +78,20 @@ impl AssignedPartition {
 ///
 /// | `committed`           | configuration           | start                            |
 /// |-----------------------|-------------------------|----------------------------------|
-/// | none                  | `start = "earliest"`    | `low`                            |
-/// | none                  | `start = "latest"`      | `high`                           |
+/// | none                  |                         | `low`                            |
 /// | from `low` to `high`  |                         | `committed`                      |
 /// | above `high`          |                         | [`Unreadable::LogTooShort`]      |
 /// | below `low`           | `on_data_loss = "fail"` | [`Unreadable::DataLoss`]         |
 /// | below `low`           | `on_data_loss = "skip"` | `low`                            |
+///
+/// `start = "latest"` is decided once, for all partitions of the topic ([`RebalanceContext::begin_at_end`]): a partition
+/// that the topic gets later is read from its first record.
 fn start_offset(committed: Option<i64>, low: i64, high: i64, config: &config::Source) -> Result<i64, Unreadable> {
-    match (committed, config.start, config.on_data_loss) {
-        (None, Start::Earliest, _) => Ok(low),
-        (None, Start::Latest, _) => Ok(high),
-        (Some(committed), ..) if committed > high => Err(Unreadable::LogTooShort { committed, high }),
-        (Some(committed), _, OnDataLoss::Fail) if committed < low => Err(Unreadable::DataLoss { committed, low }),
-        (Some(committed), ..) => Ok(committed.max(low)),
+    match (committed, config.on_data_loss) {
+        (None, _) => Ok(low),
+        (Some(committed), _) if committed > high => Err(Unreadable::LogTooShort { committed, high }),
+        (Some(committed), OnDataLoss::Fail) if committed < low => Err(Unreadable::DataLoss { committed, low }),
+        (Some(committed), _) => Ok(committed.max(low)),
     }
 }
 
@@ -103,12 +99,14 @@ fn start_offset(committed: Option<i64>, low: i64, high: i64, config: &config::So
 pub(super) struct RebalanceContext {
     options: Arc<SourceOptions>,
     cluster: Arc<str>,
+    /// How many partitions the topic has.
+    partitions: usize,
     events: EventQueue,
 }
 
 impl RebalanceContext {
-    pub(super) fn new(options: Arc<SourceOptions>, cluster: Arc<str>) -> Self {
-        Self { options, cluster, events: EventQueue::default() }
+    pub(super) fn new(options: Arc<SourceOptions>, cluster: Arc<str>, partitions: usize) -> Self {
+        Self { options, cluster, partitions, events: EventQueue::default() }
     }
 
     /// The events since the last call, in their order.
@@ -121,9 +119,9 @@ impl RebalanceContext {
     }
 
     /// Assigns all partitions of the topic without the group.
-    pub(super) fn assign_all(&self, consumer: &BaseConsumer<Self>, partitions: usize) -> anyhow::Result<()> {
+    pub(super) fn assign_all(&self, consumer: &BaseConsumer<Self>) -> anyhow::Result<()> {
         let mut list = TopicPartitionList::new();
-        list.add_partition_range(&self.options.config.topic, 0, partitions as i32 - 1);
+        list.add_partition_range(&self.options.config.topic, 0, self.partitions as i32 - 1);
         self.assign(consumer, &mut list, |list| consumer.assign(list))
     }
 
@@ -157,19 +155,44 @@ impl RebalanceContext {
         list: &mut TopicPartitionList,
     ) -> anyhow::Result<Vec<AssignedPartition>> {
         let topic = &self.options.config.topic;
-        let committed = (self.options.resume)().context("read bronze's offsets")?;
+        let mut committed = (self.options.resume)().context("read bronze's offsets")?;
+        if self.options.config.start == Start::Latest && !self.has_begun(&committed) {
+            committed.extend(self.begin_at_end(consumer)?);
+        }
         let mut assigned = Vec::new();
         for partition in partitions_of(list) {
-            let (low, high) = consumer
-                .fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
-                .with_context(|| format!("request the watermarks of partition {partition} of {topic}"))?;
+            let (low, high) = self.watermarks(consumer, partition)?;
             let committed = committed.get(&self.log_partition(partition)).copied();
             let start = start_offset(committed, low, high, &self.options.config);
             let offset = start.as_ref().map_or(Offset::End, |start| Offset::Offset(*start));
             list.set_partition_offset(topic, partition, offset)?;
-            assigned.push(AssignedPartition { partition, committed, low, high, start });
+            assigned.push(AssignedPartition { partition, committed, high, start });
         }
         Ok(assigned)
+    }
+}
+
+impl RebalanceContext {
+    /// Whether Bronze has progress in any partition of the topic.
+    fn has_begun(&self, committed: &Offsets) -> bool {
+        committed.keys().any(|log| log.is_same_topic(&self.log_partition(0)))
+    }
+
+    /// The end of every partition of the topic, which becomes its beginning: also of those that other daemons read, or
+    /// that are empty. Bronze commits it at once.
+    fn begin_at_end(&self, consumer: &BaseConsumer<Self>) -> anyhow::Result<Offsets> {
+        let end = |partition| Ok((partition, self.watermarks(consumer, partition)?.1));
+        let ends = (0..self.partitions as i32).map(end).collect::<anyhow::Result<Vec<_>>>()?;
+        let offsets = ends.iter().map(|(partition, end)| (self.log_partition(*partition), *end)).collect();
+        self.events.push(ConsumerEvent::Began(ends));
+        Ok(offsets)
+    }
+
+    /// Kafka has the offsets `low..high` of a partition.
+    fn watermarks(&self, consumer: &BaseConsumer<Self>, partition: i32) -> anyhow::Result<(i64, i64)> {
+        let topic = &self.options.config.topic;
+        let watermarks = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT);
+        watermarks.with_context(|| format!("request the watermarks of partition {partition} of {topic}"))
     }
 }
 
@@ -240,25 +263,27 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(committed: Option<i64>, start: Start, on_data_loss: OnDataLoss, expected: Result<i64, Unreadable>) {
+    fn check(committed: Option<i64>, on_data_loss: OnDataLoss, expected: Result<i64, Unreadable>) {
         let (brokers, topic, group) = ("b:1".to_owned(), "t".to_owned(), "g".to_owned());
-        let config = config::Source { brokers, topic, group, start, on_data_loss, kafka: BTreeMap::new() };
-        assert_eq!(start_offset(committed, 5, 9, &config), expected);
+        for start in [Start::Earliest, Start::Latest] {
+            let (brokers, topic, group) = (brokers.clone(), topic.clone(), group.clone());
+            let config = config::Source { brokers, topic, group, start, on_data_loss, kafka: BTreeMap::new() };
+            assert_eq!(start_offset(committed, 5, 9, &config), expected);
+        }
     }
 
     #[test]
     fn start_offset_follows_the_truth_table() {
-        check(None, Start::Earliest, OnDataLoss::Fail, Ok(5));
-        check(None, Start::Latest, OnDataLoss::Fail, Ok(9));
+        check(None, OnDataLoss::Fail, Ok(5));
         for committed in [5, 7, 9] {
-            check(Some(committed), Start::Earliest, OnDataLoss::Fail, Ok(committed));
-            check(Some(committed), Start::Latest, OnDataLoss::Skip, Ok(committed));
+            check(Some(committed), OnDataLoss::Fail, Ok(committed));
+            check(Some(committed), OnDataLoss::Skip, Ok(committed));
         }
         let too_short = || Err(Unreadable::LogTooShort { committed: 10, high: 9 });
-        check(Some(10), Start::Earliest, OnDataLoss::Fail, too_short());
-        check(Some(10), Start::Earliest, OnDataLoss::Skip, too_short());
-        check(Some(4), Start::Earliest, OnDataLoss::Fail, Err(Unreadable::DataLoss { committed: 4, low: 5 }));
-        check(Some(4), Start::Earliest, OnDataLoss::Skip, Ok(5));
+        check(Some(10), OnDataLoss::Fail, too_short());
+        check(Some(10), OnDataLoss::Skip, too_short());
+        check(Some(4), OnDataLoss::Fail, Err(Unreadable::DataLoss { committed: 4, low: 5 }));
+        check(Some(4), OnDataLoss::Skip, Ok(5));
     }
 
     #[test]
@@ -270,15 +295,10 @@ mod tests {
     }
 
     #[test]
-    fn lost_and_left_out_offsets_are_distinguished() {
-        let partition = |committed, start| AssignedPartition { partition: 0, committed, low: 5, high: 9, start };
-        let skipped = partition(Some(3), Ok(5));
-        assert_eq!((skipped.lost_offsets(), skipped.left_out_end()), (Some(2), None));
-        let latest = partition(None, Ok(9));
-        assert_eq!((latest.lost_offsets(), latest.left_out_end()), (None, Some(9)));
-        let earliest = partition(None, Ok(5));
-        assert_eq!((earliest.lost_offsets(), earliest.left_out_end()), (None, None));
-        let resumed = partition(Some(7), Ok(7));
-        assert_eq!((resumed.lost_offsets(), resumed.left_out_end()), (None, None));
+    fn lost_offsets_are_counted() {
+        let partition = |committed, start| AssignedPartition { partition: 0, committed, high: 9, start };
+        assert_eq!(partition(Some(3), Ok(5)).lost_offsets(), Some(2));
+        assert_eq!(partition(None, Ok(5)).lost_offsets(), None);
+        assert_eq!(partition(Some(7), Ok(7)).lost_offsets(), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use silverd::source::EmbeddedBroker;
 
@@ -37,6 +37,19 @@ impl Broker {
 
     pub fn is_kafka(&self) -> bool {
         matches!(self, Broker::Kafka(_))
+    }
+
+    /// Creates a topic of a real Kafka; the embedded broker has its topic.
+    pub fn create_topic(&self, topic: &str, partitions: i32) {
+        if !self.is_kafka() {
+            return;
+        }
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", self.address()).create().unwrap();
+        let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let created = runtime.block_on(admin.create_topics([&topic], &AdminOptions::new())).unwrap();
+        assert!(created.iter().all(Result::is_ok), "{created:?}");
     }
 
     /// Deletes a topic of a real Kafka, and waits until it no longer exists.

@@ -189,6 +189,16 @@ impl Project {
         self.send_file(file.to_str().unwrap());
     }
 
+    /// Sends records with these values.
+    pub fn send_values(&self, values: &[Vec<u8>]) {
+        let producer: BaseProducer =
+            ClientConfig::new().set("bootstrap.servers", self.broker.address()).create().unwrap();
+        for value in values {
+            producer.send(BaseRecord::<(), _>::to(&self.topic).payload(value)).map_err(|(failure, _)| failure).unwrap();
+        }
+        producer.flush(Duration::from_secs(30)).unwrap();
+    }
+
     /// Sends records that the generator never sends: invalid, cut off, routed to no table, empty, with headers and odd
     /// bytes. Three of the nine are quarantined.
     pub fn send_odd_events(&self) {

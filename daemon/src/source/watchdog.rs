@@ -1,0 +1,130 @@
+//! Notices that the consumer stands still: Kafka has more records, and no message comes.
+//!
+//! The consumer's own state is not trusted here: the ends of the partitions are requested from Kafka.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer;
+use rdkafka::{Offset, Statistics, TopicPartitionList};
+
+use super::client::{AdminConsumer, REQUEST_TIMEOUT};
+
+/// Between two requests for the ends of the partitions.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// A partition with more records in Kafka must move within this time.
+const STALL_TIMEOUT: Duration = Duration::from_secs(20);
+
+pub(super) struct Watchdog {
+    checked_at: Instant,
+    /// Partitions with more records in Kafka: their position, and since when it has been the same.
+    waiting: BTreeMap<i32, (i64, Instant)>,
+}
+
+/// The consumer stands still.
+#[derive(Debug, thiserror::Error)]
+pub(super) struct Stalled {
+    topic: String,
+    partitions: Vec<StalledPartition>,
+    group_state: String,
+}
+
+#[derive(Debug)]
+struct StalledPartition {
+    number: i32,
+    position: i64,
+    end: i64,
+    /// What librdkafka says of it.
+    fetch_state: String,
+    broker: i32,
+    next_offset: i64,
+}
+
+impl Watchdog {
+    pub(super) fn new() -> Self {
+        Self { checked_at: Instant::now(), waiting: BTreeMap::new() }
+    }
+
+    /// Called when no message is ready. Returns the ends of the partitions whenever it requests them.
+    pub(super) fn check(
+        &mut self,
+        consumer: &AdminConsumer,
+        topic: &str,
+        positions: &BTreeMap<i32, i64>,
+        statistics: Option<&Statistics>,
+    ) -> Result<Vec<(i32, i64)>, Stalled> {
+        if self.checked_at.elapsed() < CHECK_INTERVAL || positions.is_empty() {
+            return Ok(Vec::new());
+        }
+        // A broker that does not answer is no standstill: librdkafka connects again.
+        let ends = request_ends(consumer, topic, positions.keys().copied()).unwrap_or_default();
+        self.checked_at = Instant::now();
+        let now = self.checked_at;
+        let moved = |(partition, (position, since)): (i32, (i64, Instant))| {
+            (positions.get(&partition) == Some(&position)).then_some((partition, (position, since)))
+        };
+        let mut before: BTreeMap<_, _> = std::mem::take(&mut self.waiting).into_iter().filter_map(moved).collect();
+        let mut stalled = Vec::new();
+        for (partition, end) in &ends {
+            let Some(position) = positions.get(partition).filter(|position| *position < end) else { continue };
+            let (position, since) = before.remove(partition).unwrap_or((*position, now));
+            self.waiting.insert(*partition, (position, since));
+            if now.duration_since(since) >= STALL_TIMEOUT {
+                stalled.push(StalledPartition::new(*partition, position, *end, topic, statistics));
+            }
+        }
+        if stalled.is_empty() {
+            return Ok(ends);
+        }
+        let group = statistics.and_then(|statistics| statistics.cgrp.as_ref());
+        let group_state = group.map_or("no group".to_owned(), |group| format!("{}, {}", group.state, group.join_state));
+        Err(Stalled { topic: topic.to_owned(), partitions: stalled, group_state })
+    }
+}
+
+fn request_ends(
+    consumer: &AdminConsumer,
+    topic: &str,
+    partitions: impl Iterator<Item = i32>,
+) -> Option<Vec<(i32, i64)>> {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition_offset(topic, partition, Offset::End).ok()?;
+    }
+    let found = consumer.offsets_for_times(list, REQUEST_TIMEOUT).ok()?;
+    let end = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
+        Offset::Offset(end) if element.error().is_ok() => Some((element.partition(), end)),
+        _ => None,
+    };
+    Some(found.elements().iter().filter_map(end).collect())
+}
+
+impl StalledPartition {
+    fn new(number: i32, position: i64, end: i64, topic: &str, statistics: Option<&Statistics>) -> Self {
+        let known = statistics.and_then(|known| known.topics.get(topic)?.partitions.get(&number));
+        let fetch_state = known.map_or("unknown".to_owned(), |known| known.fetch_state.clone());
+        let (broker, next_offset) = known.map_or((-1, -1), |known| (known.broker, known.next_offset));
+        Self { number, position, end, fetch_state, broker, next_offset }
+    }
+}
+
+impl fmt::Display for Stalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = STALL_TIMEOUT.as_secs();
+        write!(
+            f,
+            "the consumer stands still: Kafka has more records of topic {}, and none came for {seconds} s",
+            self.topic
+        )?;
+        for partition in self.partitions.iter().take(8) {
+            let StalledPartition { number, position, end, fetch_state, broker, next_offset } = partition;
+            write!(
+                f,
+                "; partition {number}: next offset {position}, end {end}, librdkafka's fetch state {fetch_state}, broker \
+                 {broker}, fetch offset {next_offset}"
+            )?;
+        }
+        write!(f, "; group: {}", self.group_state)
+    }
+}

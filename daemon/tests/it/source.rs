@@ -1,0 +1,227 @@
+//! Where reading begins, and how a drain ends.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+use super::harness::{Daemon, Project, rows};
+
+fn project(name: &str) -> Project {
+    let project = Project::with_sections(name, "[commit]\ninterval = \"50ms\"\n");
+    project.replace_in_pipeline("[source]\n", "[source]\nstart = \"latest\"\n");
+    project
+}
+
+fn admin(project: &Project) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", project.broker.address()).create().unwrap()
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Runtime::new().unwrap().block_on(future)
+}
+
+fn send(project: &Project, partition: i32, count: usize) {
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", project.broker.address()).create().unwrap();
+    for number in 0..count {
+        let value = format!("{{\"number\": {number}}}");
+        let record = BaseRecord::<(), _>::to(&project.topic).partition(partition).payload(&value);
+        producer.send(record).map_err(|(failure, _)| failure).unwrap();
+    }
+    producer.flush(Duration::from_secs(30)).unwrap();
+}
+
+fn stored(project: &Project) -> usize {
+    if project.has_table("bronze") { rows(&project.path("bronze")).len() } else { 0 }
+}
+
+/// `start = "latest"` is decided at the first start, also for partitions that are empty then.
+#[test]
+fn the_beginning_is_decided_once() {
+    let project = project("latest");
+    if !project.broker.is_kafka() {
+        eprintln!("needs a real Kafka: topics with partitions of their own");
+        return;
+    }
+    project.broker.create_topic(&project.topic, 3);
+    send(&project, 1, 5);
+    project.silverd(&["run", "--drain"]);
+    assert_eq!(stored(&project), 0, "what was there at the first start is left out");
+    for partition in 0..3 {
+        send(&project, partition, 10);
+    }
+    project.silverd(&["run", "--drain"]);
+    assert_eq!(stored(&project), 30, "what came between two runs is read");
+    project.silverd(&["verify"]);
+}
+
+/// A partition that the topic gets later is read from its first record, whether silverd runs or not.
+#[test]
+fn added_partitions_are_read_from_their_first_record() {
+    let project = project("added");
+    if !project.broker.is_kafka() {
+        eprintln!("needs a real Kafka: topics with partitions of their own");
+        return;
+    }
+    let kafka = "[source.kafka]\n\"topic.metadata.refresh.interval.ms\" = 500\n\"metadata.max.age.ms\" = 500\n";
+    project.append_to_pipeline(kafka);
+    project.broker.create_topic(&project.topic, 1);
+    send(&project, 0, 5);
+    let mut daemon = Daemon::start(&project);
+    daemon.until_logged("partitions assigned", 1);
+    daemon.until("the beginning in bronze", |_| {
+        project.has_table("bronze") && {
+            let log = project.path("bronze").join("_delta_log/00000000000000000001.json");
+            log.exists()
+        }
+    });
+    send(&project, 0, 5);
+    let grown = NewPartitions::new(&project.topic, 3);
+    let grown = block_on(admin(&project).create_partitions([&grown], &AdminOptions::new())).unwrap();
+    assert!(grown.iter().all(Result::is_ok), "{grown:?}");
+    send(&project, 1, 10);
+    send(&project, 2, 10);
+    daemon.until("all records of all partitions", |_| stored(&project) == 25);
+    daemon.stop();
+
+    let grown = NewPartitions::new(&project.topic, 4);
+    block_on(admin(&project).create_partitions([&grown], &AdminOptions::new())).unwrap();
+    send(&project, 3, 7);
+    project.silverd(&["run", "--drain"]);
+    assert_eq!(stored(&project), 32);
+    project.silverd(&["verify"]);
+}
+
+/// A topic with many partitions has no leaders yet just after it was created.
+#[test]
+fn a_new_topic_can_be_drained_at_once() {
+    let project = Project::with_sections("new", "[commit]\ninterval = \"50ms\"\n");
+    if !project.broker.is_kafka() {
+        eprintln!("needs a real Kafka: topics with partitions of their own");
+        return;
+    }
+    project.broker.create_topic(&project.topic, 300);
+    project.silverd(&["run", "--drain"]);
+    assert_eq!(stored(&project), 0);
+}
+
+/// A drain that cannot read the topic fails, whoever ends it first; one that has nothing to read does not.
+#[test]
+fn a_drain_without_a_topic_fails() {
+    let project = Project::with_sections("nothing", "[commit]\ninterval = \"50ms\"\n");
+    let address = project.broker.address();
+    project.replace_in_pipeline(&address, "127.0.0.1:1");
+    let started = Instant::now();
+    let errors = project.silverd_fails(&["run", "--drain", "--for", "2s"], 1);
+    assert!(errors.contains("before it had read the topic to its end"), "{errors}");
+    assert!(started.elapsed() < Duration::from_secs(30));
+    // Both wait for a minute, so they wait together.
+    let unreachable = project.command(&["run", "--drain"]).stderr(Stdio::piped()).spawn().unwrap();
+    let other = Project::with_sections("missing", "[commit]\ninterval = \"50ms\"\n");
+    if other.broker.is_kafka() {
+        let errors = other.silverd_fails(&["run", "--drain"], 1);
+        assert!(errors.contains("does not exist"), "{errors}");
+    }
+    let unreachable = unreachable.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&unreachable.stderr);
+    assert!(unreachable.status.code() == Some(1) && errors.contains("no broker answers at 127.0.0.1:1"), "{errors}");
+    if project.broker.is_kafka() {
+        project.replace_in_pipeline("127.0.0.1:1", &address);
+        project.broker.create_topic(&project.topic, 1);
+        project.silverd(&["run", "--drain"]);
+        project.silverd(&["run", "--drain", "--for", "60s"]);
+    }
+}
+
+/// Markers of transactions and aborted records count as read: also in Bronze's progress, so that Kafka may delete them.
+#[test]
+fn markers_of_transactions_count_as_read() {
+    let project = Project::with_sections("transactions", "[commit]\ninterval = \"50ms\"\n");
+    if !project.broker.is_kafka() {
+        eprintln!("needs a real Kafka: the embedded broker has no transactions");
+        return;
+    }
+    project.replace_in_pipeline("[http]\nlisten = \"off\"\n", "");
+    project.broker.create_topic(&project.topic, 2);
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", project.broker.address())
+        .set("transactional.id", &project.topic)
+        .create()
+        .unwrap();
+    let timeout = Duration::from_secs(30);
+    producer.init_transactions(timeout).unwrap();
+    for (count, is_committed) in [(10, true), (5, false)] {
+        producer.begin_transaction().unwrap();
+        for number in 0..count {
+            let value = format!("{{\"number\": {number}}}");
+            let record = BaseRecord::<(), _>::to(&project.topic).partition(0).payload(&value);
+            producer.send(record).map_err(|(failure, _)| failure).unwrap();
+        }
+        producer.flush(timeout).unwrap();
+        match is_committed {
+            true => producer.commit_transaction(timeout).unwrap(),
+            false => producer.abort_transaction(timeout).unwrap(),
+        }
+    }
+    let args = ["run", "--listen", "127.0.0.1:0", "--log-format", "json"];
+    let mut daemon = Daemon::start_with(&project, &args, &[]);
+    daemon.until("the committed records", |_| stored(&project) == 10);
+    daemon.until("no lag", |daemon| {
+        let status = daemon.json("/api/status");
+        let partitions = status["partitions"].as_array().unwrap();
+        status["lag"] == 0 && partitions.iter().any(|partition| partition["next"] == 17)
+    });
+    daemon.stop();
+    project.silverd(&["run", "--drain"]);
+    assert_eq!(stored(&project), 10);
+    project.silverd(&["verify"]);
+}
+
+/// A consumer that gives out nothing although Kafka has more: silverd says so, and starts another one.
+#[test]
+fn a_consumer_that_stands_still_is_replaced() {
+    let project = Project::with_sections("stalled", "[commit]\ninterval = \"50ms\"\n");
+    if !project.broker.is_kafka() {
+        eprintln!("needs a real Kafka, which waits with its answer as long as it is asked to");
+        return;
+    }
+    project.replace_in_pipeline("[http]\nlisten = \"off\"\n", "");
+    // The broker answers a fetch once it has so many bytes, or after so long.
+    project.append_to_pipeline("[source.kafka]\n\"fetch.min.bytes\" = 100000000\n\"fetch.wait.max.ms\" = 50000\n");
+    project.broker.create_topic(&project.topic, 2);
+    let args = ["run", "--listen", "127.0.0.1:0", "--log-format", "json"];
+    let mut daemon = Daemon::start_with(&project, &args, &[]);
+    daemon.until_logged("partitions assigned", 1);
+    send(&project, 0, 10);
+    daemon.until("the lag", |daemon| daemon.json("/api/status")["lag"] == 10);
+    daemon.until_logged("the consumer stands still", 1);
+    let log = daemon.log();
+    assert!(log.contains("partition 0: next offset 0, end 10") && log.contains("fetch state active"), "{log}");
+    daemon.until_logged("\"reading\"", 2);
+}
+
+/// A topic that is deleted while silverd runs: it is not ready until the topic exists again.
+#[test]
+fn a_deleted_topic_is_reported() {
+    let project = Project::with_sections("deleted", "[commit]\ninterval = \"50ms\"\n");
+    if !project.broker.is_kafka() {
+        eprintln!("needs a real Kafka: the embedded broker keeps its topic");
+        return;
+    }
+    project.replace_in_pipeline("[http]\nlisten = \"off\"\n", "");
+    project.broker.create_topic(&project.topic, 2);
+    send(&project, 0, 10);
+    let args = ["run", "--listen", "127.0.0.1:0", "--log-format", "json"];
+    let mut daemon = Daemon::start_with(&project, &args, &[]);
+    daemon.until("the records", |_| stored(&project) == 10);
+    daemon.until("readiness", |daemon| daemon.get("/health/ready").status == 200);
+    project.broker.delete_topic(&project.topic);
+    daemon.until("a refusal", |daemon| daemon.get("/health/ready").status == 503);
+    let ready = daemon.get("/health/ready").body;
+    assert!(ready.contains(&project.topic) && ready.contains("does not exist"), "{ready}");
+    assert_eq!(daemon.json("/api/status")["source_problems"].as_array().unwrap().len(), 1);
+}
