@@ -16,4 +16,5 @@ pub mod route;
 pub mod rows;
 pub mod schema;
 pub mod shadow;
+pub mod unrouted;
 pub mod verify;

@@ -4,6 +4,7 @@
 use memchr::memchr2;
 
 use crate::config::SilverTable;
+use crate::unrouted::{UnroutedCounts, UnroutedReason};
 
 /// Routes events to the tables of a pipeline.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,7 +16,6 @@ pub struct Router {
 
 #[derive(Debug, Clone, PartialEq)]
 struct RoutedField {
-    /// As written between the quotes in JSON; a name that needs escapes is never found.
     name: String,
     values: Vec<(String, Vec<usize>)>,
 }
@@ -24,8 +24,8 @@ struct RoutedField {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Routes {
     pub tables: Vec<Vec<u32>>,
-    /// The number of events that no table gets.
-    pub unrouted: usize,
+    /// The events that no table gets.
+    pub unrouted: UnroutedCounts,
 }
 
 impl Router {
@@ -53,32 +53,37 @@ impl Router {
 
     /// Routes the events with these values; an event without a value goes to no table.
     pub fn route<'a>(&self, values: impl IntoIterator<Item = Option<&'a [u8]>>) -> Routes {
-        let mut routes = Routes { tables: vec![Vec::new(); self.tables], unrouted: 0 };
+        let mut routes = Routes { tables: vec![Vec::new(); self.tables], unrouted: UnroutedCounts::default() };
         for (row, value) in values.into_iter().enumerate() {
-            let mut routed = false;
+            let (mut is_routed, mut reason) = (false, UnroutedReason::Empty);
             for field in &self.fields {
-                for table in value.map_or(&[][..], |value| field.tables(value)) {
-                    routes.tables[*table].push(row as u32);
-                    routed = true;
+                match value.ok_or(UnroutedReason::Empty).and_then(|value| field.tables(value)) {
+                    Ok(tables) => {
+                        tables.iter().for_each(|table| routes.tables[*table].push(row as u32));
+                        is_routed = true;
+                    }
+                    // Of several fields, the one that was found says the most.
+                    Err(why) => reason = reason.max(why),
                 }
             }
-            routes.unrouted += usize::from(!routed);
+            if !is_routed {
+                routes.unrouted.add(row as u32, reason);
+            }
         }
         routes
     }
 }
 
 impl RoutedField {
-    fn tables(&self, event: &[u8]) -> &[usize] {
-        let Some(found) = top_level_field(event, &self.name) else { return &[] };
-        let found = match found {
+    fn tables(&self, event: &[u8]) -> Result<&[usize], UnroutedReason> {
+        let found = match top_level_field(event, &self.name)? {
             Scalar::Plain(text) => self.values.iter().find(|(value, _)| value.as_bytes() == text),
             Scalar::Escaped(text) => {
                 let text = serde_json::from_slice::<String>(text).ok();
                 self.values.iter().find(|(value, _)| Some(value) == text.as_ref())
             }
         };
-        found.map_or(&[], |(_, tables)| tables)
+        found.map(|(_, tables)| tables.as_slice()).ok_or(UnroutedReason::OtherValue)
     }
 }
 
@@ -91,33 +96,61 @@ pub enum Scalar<'a> {
     Escaped(&'a [u8]),
 }
 
+/// UTF-8's byte order mark, which some producers write before the JSON.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The first top-level field of that name, if the text is a JSON object up to there and the field is a scalar.
 ///
 /// It reads no further than the field: an event that is cut off after it is still routed, and the plugin reports what
-/// is wrong with it. A key that is written with escapes is not found.
-pub fn top_level_field<'a>(json: &'a [u8], name: &str) -> Option<Scalar<'a>> {
+/// is wrong with it.
+pub fn top_level_field<'a>(json: &'a [u8], name: &str) -> Result<Scalar<'a>, UnroutedReason> {
+    let json = json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json);
     let mut at = skip_space(json, 0);
     if json.get(at) != Some(&b'{') {
-        return None;
+        return Err(reason_without_object(json));
     }
     at = skip_space(json, at + 1);
-    loop {
-        let key_end = string_end(json, at)?;
-        let key = &json[at + 1..key_end - 1];
-        at = skip_space(json, key_end);
-        if json.get(at) != Some(&b':') {
-            return None;
+    while json.get(at) != Some(&b'}') {
+        let (key, value, next) = member(json, at).ok_or(UnroutedReason::NotJson)?;
+        if is_key(key, name) {
+            return scalar(value).ok_or(UnroutedReason::OtherValue);
         }
-        at = skip_space(json, at + 1);
-        let end = value_end(json, at)?;
-        if key == name.as_bytes() {
-            return scalar(&json[at..end]);
+        at = skip_space(json, next);
+        match json.get(at) {
+            Some(b',') => at = skip_space(json, at + 1),
+            Some(b'}') => {}
+            _ => return Err(UnroutedReason::NotJson),
         }
-        at = skip_space(json, end);
-        if json.get(at) != Some(&b',') {
-            return None;
-        }
-        at = skip_space(json, at + 1);
+    }
+    Err(UnroutedReason::NoSuchField)
+}
+
+/// The member of an object that starts at `at`: its key with the quotes, its value, and where it ends.
+fn member(json: &[u8], at: usize) -> Option<(&[u8], &[u8], usize)> {
+    let key_end = string_end(json, at)?;
+    let colon = skip_space(json, key_end);
+    if json.get(colon) != Some(&b':') {
+        return None;
+    }
+    let start = skip_space(json, colon + 1);
+    let end = value_end(json, start)?;
+    Some((&json[at..key_end], &json[start..end], end))
+}
+
+/// Whether a key, with its quotes, is this name. Escapes in keys are rare, and only then cost a copy.
+fn is_key(key: &[u8], name: &str) -> bool {
+    let inner = &key[1..key.len() - 1];
+    inner == name.as_bytes()
+        || (inner.contains(&b'\\') && serde_json::from_slice::<String>(key).is_ok_and(|key| key == name))
+}
+
+fn reason_without_object(json: &[u8]) -> UnroutedReason {
+    if json.is_empty() {
+        UnroutedReason::Empty
+    } else if serde_json::from_slice::<serde::de::IgnoredAny>(json).is_ok() {
+        UnroutedReason::NotAnObject
+    } else {
+        UnroutedReason::NotJson
     }
 }
 
@@ -189,7 +222,7 @@ mod tests {
 
     #[track_caller]
     fn check(json: &str, expected: Option<&str>) {
-        let found = top_level_field(json.as_bytes(), "event_type").map(|scalar| match scalar {
+        let found = top_level_field(json.as_bytes(), "event_type").ok().map(|scalar| match scalar {
             Scalar::Plain(text) => String::from_utf8_lossy(text).into_owned(),
             Scalar::Escaped(text) => serde_json::from_slice(text).expect("an escaped string"),
         });
@@ -207,6 +240,36 @@ mod tests {
         check(r#"{"event_type":"pa\u0067e"}"#, Some("page"));
         check(r#"{"event_type":{"a":1}}"#, None);
         check(r#"{"x":"\\","event_type":"yes"}"#, Some("yes"));
+        check("\u{feff}{\"event_type\":\"yes\"}", Some("yes"));
+        check(r#"{"event\u005ftype":"yes"}"#, Some("yes"));
+        check(r#"{"event_type":"first","event_type":"second"}"#, Some("first"));
+    }
+
+    #[test]
+    fn unrouted_events_have_a_reason() {
+        let router = Router::of([("t", "a"), ("u", "b")]);
+        let utf16: Vec<u8> = "\u{feff}{\"t\":\"a\"}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for (value, reason) in [
+            (&b""[..], UnroutedReason::Empty),
+            (b"not json", UnroutedReason::NotJson),
+            (&utf16, UnroutedReason::NotJson),
+            (b"\0\0\0\0*{\"t\":\"a\"}", UnroutedReason::NotJson),
+            (b"\x1f\x8b\x08\0", UnroutedReason::NotJson),
+            (b"{\"x\":1", UnroutedReason::NotJson),
+            (b"{\"t\"}", UnroutedReason::NotJson),
+            (b"[{\"t\":\"a\"}]", UnroutedReason::NotAnObject),
+            (b" 7 ", UnroutedReason::NotAnObject),
+            (b"{}", UnroutedReason::NoSuchField),
+            (b"{\"payload\":{\"t\":\"a\"}}", UnroutedReason::NoSuchField),
+            (b"{\"t\":\"c\"}", UnroutedReason::OtherValue),
+            (b"{\"u\":{\"b\":1}}", UnroutedReason::OtherValue),
+        ] {
+            let unrouted = router.route([Some(&b"{\"t\":\"a\"}"[..]), Some(value)]).unrouted;
+            assert_eq!((unrouted.get(reason), unrouted.total()), (1, 1), "{}", String::from_utf8_lossy(value));
+            assert_eq!(unrouted.first_row, Some(1));
+        }
+        assert_eq!(router.route([None]).unrouted.get(UnroutedReason::Empty), 1);
+        assert_eq!(Router::of([]).route([Some(&b"{}"[..])]).unrouted.total(), 1);
     }
 
     #[test]
@@ -234,7 +297,7 @@ mod tests {
         ];
         let routes = router.route(events);
         assert_eq!(routes.tables, vec![vec![0, 4], vec![1], vec![0, 4], vec![0, 4]]);
-        assert_eq!(routes.unrouted, 2);
+        assert_eq!(routes.unrouted.total(), 2);
     }
 
     fn json() -> impl Strategy<Value = Value> {
@@ -260,7 +323,7 @@ mod tests {
             let text = if pretty { serde_json::to_string_pretty(&object) } else { serde_json::to_string(&object) };
             let text = text.expect("JSON");
             for name in ["a", "b", "c", "ab"] {
-                let found = top_level_field(text.as_bytes(), name);
+                let found = top_level_field(text.as_bytes(), name).ok();
                 match object.get(name) {
                     None | Some(Value::Object(_) | Value::Array(_)) => prop_assert_eq!(found, None),
                     Some(Value::String(expected)) => match found {

@@ -117,6 +117,15 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
         let text = "starting: opening the tables, or connecting to the broker\n";
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     };
+    let bronze = status.bronze_state.get();
+    if !bronze.is_writing() {
+        let text = format!("bronze has been {bronze}, for {} s\n", status.bronze_state.lasts().as_secs());
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    }
+    let problems = status.source_problems();
+    if !problems.is_empty() {
+        return (StatusCode::SERVICE_UNAVAILABLE, problems.join("\n") + "\n").into_response();
+    }
     let mut text = "ready\n".to_owned();
     for SilverStatus { name, state, .. } in &status.silver {
         let state = state.get();

@@ -9,7 +9,7 @@ use super::history::{BRONZE, History, QUARANTINE};
 use crate::gold::GoldTable;
 use crate::maintenance::TableMaintenance;
 use crate::pipeline::status::{PartitionProgress, SilverStatus, Status};
-use crate::silver::WorkerState;
+use crate::tables::writer_state::{WriterState, WriterStateCell};
 use crate::telemetry::TableStats;
 
 /// What `/api/status` answers. Counts start at 0 when silverd starts.
@@ -25,6 +25,9 @@ pub(super) struct Health {
     pub lag: i64,
     /// Events that match no Silver table.
     pub unrouted: u64,
+    /// Why records are not read.
+    pub source_problems: Vec<String>,
+    pub unrouted_by_reason: BTreeMap<&'static str, u64>,
     pub memory_bytes: u64,
     pub memory_peak_bytes: u64,
     pub cpu_seconds: f64,
@@ -62,10 +65,12 @@ pub(super) struct PartitionHealth {
 pub(super) struct TableHealth {
     pub name: String,
     pub kind: TableKind,
-    /// The name of the worker's state; Bronze and the quarantine are always `live`.
+    /// The name of the state; Bronze is `live` or `retrying`, the quarantine always `live`.
     pub state: &'static str,
     /// The state for people, with its reason.
     pub state_text: String,
+    /// For how long the table has been in its state.
+    pub state_seconds: u64,
     pub is_writing: bool,
     pub events: u64,
     pub rows: u64,
@@ -133,26 +138,28 @@ pub(super) struct TableSize {
 impl Health {
     /// What is known once the pipeline runs.
     pub fn of_running(status: &Status, history: &History, sizes: &TableSizes) -> Self {
-        let table = |kind, name: &str, stats: &TableStats, state: &WorkerState, lag: i64| TableHealth {
+        let table = |kind, name: &str, stats: &TableStats, state: &WriterStateCell, lag: i64| TableHealth {
             events_per_s: history.events_per_s(name),
             lag,
             files: sizes.get(name).map(|size| size.files),
             bytes: sizes.get(name).map(|size| size.bytes),
             ..TableHealth::new(kind, name, stats, state)
         };
-        let mut tables = vec![table(TableKind::Bronze, BRONZE, &status.bronze, &WorkerState::Live, status.lag())];
+        let mut tables = vec![table(TableKind::Bronze, BRONZE, &status.bronze, &status.bronze_state, status.lag())];
         let mut plugins = Vec::new();
         for SilverStatus { name, stats, state } in &status.silver {
-            let state = state.get();
-            tables.push(table(TableKind::Silver, name, stats, &state, stats.lag.load(Relaxed)));
-            plugins.push(PluginHealth::new(name, stats, &state));
+            tables.push(table(TableKind::Silver, name, stats, state, stats.lag.load(Relaxed)));
+            plugins.push(PluginHealth::new(name, stats, &state.get()));
         }
-        tables.push(table(TableKind::Quarantine, QUARANTINE, &status.quarantine, &WorkerState::Live, 0));
+        let live = WriterStateCell::new(WriterState::Live);
+        tables.push(table(TableKind::Quarantine, QUARANTINE, &status.quarantine, &live, 0));
         Self {
             state: PipelineState::Running,
             events_per_s: history.events_per_s(BRONZE),
             lag: status.lag(),
-            unrouted: status.unrouted.load(Relaxed),
+            unrouted: status.unrouted.total(),
+            source_problems: status.source_problems(),
+            unrouted_by_reason: status.unrouted.by_reason().map(|(reason, count)| (reason.as_str(), count)).collect(),
             partitions: status.partitions().into_iter().map(PartitionHealth::from).collect(),
             tables,
             plugins,
@@ -169,7 +176,8 @@ impl From<PartitionProgress> for PartitionHealth {
 }
 
 impl TableHealth {
-    fn new(kind: TableKind, name: &str, stats: &TableStats, state: &WorkerState) -> Self {
+    fn new(kind: TableKind, name: &str, stats: &TableStats, cell: &WriterStateCell) -> Self {
+        let state = cell.get();
         let durations = stats.commit_durations();
         let time = |ms: i64| (ms > 0).then_some(ms);
         let newest_at_ms = time(stats.newest_at_ms.load(Relaxed));
@@ -178,6 +186,7 @@ impl TableHealth {
             kind,
             state: state.name(),
             state_text: state.to_string(),
+            state_seconds: cell.lasts().as_secs(),
             is_writing: state.is_writing(),
             events: stats.events.load(Relaxed),
             rows: stats.rows.load(Relaxed),
@@ -202,12 +211,12 @@ impl TableHealth {
 }
 
 impl PluginHealth {
-    fn new(table: &str, stats: &TableStats, state: &WorkerState) -> Self {
+    fn new(table: &str, stats: &TableStats, state: &WriterState) -> Self {
         let loaded = stats.plugin();
         let (swaps, events) = (stats.swaps.load(Relaxed), stats.events.load(Relaxed));
         let swap_ms = |micros: u64| (swaps > 0).then_some(micros as f64 / 1000.0);
         let breaker = match state {
-            WorkerState::Paused { seconds, reason } => {
+            WriterState::Paused { seconds, reason } => {
                 Some(format!("open for {seconds} s: {}", reason.lines().next().unwrap_or_default()))
             }
             _ => None,

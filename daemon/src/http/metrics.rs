@@ -138,6 +138,11 @@ fn process(metrics: &mut Metrics, health: &Health) {
 fn source(metrics: &mut Metrics, health: &Health) {
     let help = "Events that match no Silver table.";
     metrics.single(COUNTER, "silverd_unrouted_events_total", help, health.unrouted);
+    let (name, help) = ("silverd_unrouted_events_by_reason_total", "Events that match no Silver table, by reason.");
+    metrics.family(COUNTER, name, help);
+    for (reason, count) in &health.unrouted_by_reason {
+        metrics.sample(name, &[("reason", reason)], count);
+    }
     metrics.single(GAUGE, "silverd_lag_events", "Records in Kafka that are not in Bronze yet.", health.lag);
     type Family = (&'static str, &'static str, fn(&PartitionHealth) -> i64);
     let families: [Family; 2] = [
@@ -173,6 +178,8 @@ fn tables(metrics: &mut Metrics, tables: &[TableHealth]) {
     metrics.per_table(tables, (GAUGE, "silverd_table_lag_events", help), |t| Some(t.lag));
     let help = "0 while the table cannot be written.";
     metrics.per_table(tables, (GAUGE, "silverd_table_up", help), |t| Some(u8::from(t.is_writing)));
+    let help = "Seconds for which the table has been in its state.";
+    metrics.per_table(tables, (GAUGE, "silverd_table_state_seconds", help), |t| Some(t.state_seconds));
     type Time = (&'static str, &'static str, fn(&TableHealth) -> Option<i64>);
     let times: [Time; 3] = [
         ("silverd_last_commit_timestamp_seconds", "Time of the last commit since the Unix epoch.", |t| {

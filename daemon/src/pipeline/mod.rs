@@ -5,11 +5,12 @@ mod next_input;
 mod options;
 pub(crate) mod silver_workers;
 pub mod status;
+pub(crate) mod unrouted;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use futures::future::join_all;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -33,12 +34,19 @@ const RECONNECT_PAUSE: Duration = Duration::from_secs(2);
 /// Reads the topic and writes the tables until `stop`, or until the topic is drained.
 pub async fn run(mut options: RunOptions, stop: CancellationToken) -> anyhow::Result<()> {
     let stages = Arc::<Stages>::default();
-    while let Outcome::Restart = run_once(&mut options, &stages, &stop).await? {
-        info!("restarting the pipeline with the changed pipeline.toml");
-        options.loaded.clear();
+    loop {
+        match run_once(&mut options, &stages, &stop).await? {
+            Outcome::Restart => {
+                info!("restarting the pipeline with the changed pipeline.toml");
+                options.loaded.clear();
+            }
+            Outcome::Stopped if options.drain => bail!("the drain was stopped before it had read the topic to its end"),
+            Outcome::Stopped | Outcome::Drained => {
+                info!("stopped after a last commit");
+                return Ok(());
+            }
+        }
     }
-    info!("stopped after a last commit");
-    Ok(())
 }
 
 async fn run_once(options: &mut RunOptions, stages: &Arc<Stages>, stop: &CancellationToken) -> anyhow::Result<Outcome> {
@@ -46,7 +54,7 @@ async fn run_once(options: &mut RunOptions, stages: &Arc<Stages>, stop: &Cancell
     let pipeline = options.pipeline.borrow_and_update().clone();
     let mut bronze = Bronze::open(&options.base_dir, &pipeline.bronze, stages.clone()).await?;
     let mut workers = SilverWorkers::start(options, pipeline, &bronze, stages).await?;
-    let mut outcome = Ok(Outcome::Finished);
+    let mut outcome = Ok(Outcome::Stopped);
     'sources: while !stop.is_cancelled() {
         let mut source = start_source(options, &bronze, &workers)?;
         loop {
@@ -55,7 +63,11 @@ async fn run_once(options: &mut RunOptions, stages: &Arc<Stages>, stop: &Cancell
                     Next::Chunk(chunk) => chunk,
                     Next::Reconnect => break,
                     Next::RestartSource => continue 'sources,
-                    Next::Finished => break 'sources,
+                    Next::Stopped => break 'sources,
+                    Next::Drained => {
+                        outcome = Ok(Outcome::Drained);
+                        break 'sources;
+                    }
                     Next::Restart => {
                         outcome = Ok(Outcome::Restart);
                         break 'sources;
@@ -70,7 +82,7 @@ async fn run_once(options: &mut RunOptions, stages: &Arc<Stages>, stop: &Cancell
             let span = spans::chunk(&workers.pipeline.source.topic, chunk.records.num_rows());
             let routing = || stages.measure(Stage::Route, || workers.router.route(chunk.values().iter()));
             let routes = spans::route(&span).in_scope(routing);
-            workers.status.count_chunk(&chunk, routes.unrouted);
+            workers.status.count_chunk(&chunk, &routes.unrouted);
 
             let (bronze_commit, committed) = watch::channel(BronzeCommit::Pending);
             let routes: Vec<Arc<[u32]>> = routes.tables.into_iter().map(Arc::from).collect();
@@ -99,7 +111,8 @@ async fn run_once(options: &mut RunOptions, stages: &Arc<Stages>, stop: &Cancell
 
 /// How a run ends: for good, or to start again with another pipeline.
 enum Outcome {
-    Finished,
+    Drained,
+    Stopped,
     Restart,
 }
 
@@ -120,6 +133,7 @@ fn start_source(options: &RunOptions, bronze: &Bronze, workers: &SilverWorkers) 
         stages: workers.stages.clone(),
         bytes_read: options.bytes_read.clone(),
         high_watermarks: workers.high_watermarks.clone(),
+        problems: workers.source_problems.clone(),
     };
     Source::start(source_options).context("start the Kafka consumer")
 }
@@ -133,8 +147,8 @@ async fn finish(
 ) -> anyhow::Result<Outcome> {
     let timeout = match &outcome {
         Ok(Outcome::Restart) => Duration::ZERO,
-        Ok(Outcome::Finished) | Err(_) if drain => Duration::MAX,
-        Ok(Outcome::Finished) | Err(_) => SHUTDOWN_TIMEOUT,
+        Ok(_) | Err(_) if drain => Duration::MAX,
+        Ok(_) | Err(_) => SHUTDOWN_TIMEOUT,
     };
     match (workers.finish(timeout, stop).await, &outcome) {
         (Err(failure), Ok(Outcome::Restart)) => warn!("{failure:#}"),

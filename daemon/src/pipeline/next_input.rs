@@ -18,8 +18,10 @@ pub(super) enum Next {
     Reconnect,
     /// pipeline.toml asks for another source: start it at once.
     RestartSource,
-    /// The topic is drained, or silverd stops.
-    Finished,
+    /// Everything that was in the topic at the start was read.
+    Drained,
+    /// silverd stops.
+    Stopped,
     /// pipeline.toml has changed so much that everything starts again.
     Restart,
     /// A drain cannot go on.
@@ -51,13 +53,13 @@ pub(super) async fn next(
         };
         return match event {
             Some(SourceEvent::Chunk(chunk)) => Next::Chunk(chunk),
-            Some(SourceEvent::Drained) => Next::Finished,
+            Some(SourceEvent::Drained) => Next::Drained,
             Some(SourceEvent::Failed(failure)) if options.drain => Next::Failed(failure),
             Some(SourceEvent::Failed(failure)) => {
                 warn!("kafka: {failure:#}; reconnecting");
                 Next::Reconnect
             }
-            None if source.is_stopping() => Next::Finished,
+            None if source.is_stopping() => Next::Stopped,
             None => {
                 warn!("the Kafka thread ended unexpectedly; reconnecting");
                 Next::Reconnect

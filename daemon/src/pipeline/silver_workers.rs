@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::future::ready;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use silverd_core::config::diff::{Changes, TableChange};
@@ -16,10 +15,11 @@ use tracing::error;
 
 use super::options::RunOptions;
 use super::status::Status;
+use super::unrouted::Unrouted;
 use crate::bronze::Bronze;
 use crate::plugin::Loaded;
 use crate::silver::{Worker, WorkerContext};
-use crate::source::HighWatermarks;
+use crate::source::{HighWatermarks, SourceProblems};
 use crate::tables::side_output::SideOutput;
 use crate::tables::{late, quarantine};
 use crate::telemetry::Stages;
@@ -31,9 +31,10 @@ pub struct SilverWorkers {
     pub workers: Vec<Worker>,
     pub status: Arc<Status>,
     pub high_watermarks: Arc<HighWatermarks>,
+    pub source_problems: Arc<SourceProblems>,
     pub stages: Arc<Stages>,
     side_outputs: SideOutputs,
-    unrouted: Arc<AtomicU64>,
+    unrouted: Arc<Unrouted>,
     /// Workers of tables that were removed from pipeline.toml.
     stopping: JoinSet<()>,
 }
@@ -59,15 +60,17 @@ impl SilverWorkers {
         stages: &Arc<Stages>,
     ) -> anyhow::Result<Self> {
         let side_outputs = SideOutputs::open(&options.base_dir, &pipeline).await?;
-        let (high_watermarks, unrouted) = (Arc::<HighWatermarks>::default(), Arc::<AtomicU64>::default());
-        let quarantine = &side_outputs.quarantine;
-        let status = Status::new(bronze, quarantine, &[], high_watermarks.clone(), stages.clone(), unrouted.clone());
+        let (high_watermarks, unrouted) = (Arc::<HighWatermarks>::default(), Arc::<Unrouted>::default());
+        let (quarantine, source_problems) = (&side_outputs.quarantine, Arc::<SourceProblems>::default());
+        let (ends, problems) = (high_watermarks.clone(), source_problems.clone());
+        let status = Status::new(bronze, quarantine, &[], ends, problems, stages.clone(), unrouted.clone());
         let mut workers = Self {
             router: Router::new(&pipeline.silver),
             pipeline,
             workers: Vec::new(),
             status: Arc::new(status),
             high_watermarks,
+            source_problems,
             stages: stages.clone(),
             side_outputs,
             unrouted,
@@ -101,9 +104,10 @@ impl SilverWorkers {
     }
 
     fn publish_status(&mut self, options: &RunOptions, bronze: &Bronze) {
-        let (high_watermarks, stages) = (self.high_watermarks.clone(), self.stages.clone());
-        let quarantine = &self.side_outputs.quarantine;
-        let status = Status::new(bronze, quarantine, &self.workers, high_watermarks, stages, self.unrouted.clone());
+        let (ends, problems) = (self.high_watermarks.clone(), self.source_problems.clone());
+        let (quarantine, stages, unrouted) =
+            (&self.side_outputs.quarantine, self.stages.clone(), self.unrouted.clone());
+        let status = Status::new(bronze, quarantine, &self.workers, ends, problems, stages, unrouted);
         self.status = Arc::new(status);
         options.status.send_replace(Some(self.status.clone()));
     }

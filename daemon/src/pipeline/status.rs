@@ -4,38 +4,43 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use silverd_core::chunk::Chunk;
 use silverd_core::offsets::{LogPartition, Offsets};
+use silverd_core::unrouted::UnroutedCounts;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::unrouted::Unrouted;
 use crate::bronze::Bronze;
 use crate::runtime::clock;
-use crate::silver::{Worker, WorkerState, WorkerStateCell};
-use crate::source::HighWatermarks;
+use crate::silver::Worker;
+use crate::source::{HighWatermarks, SourceProblems};
 use crate::tables::side_output::SideOutput;
+use crate::tables::writer_state::{WriterState, WriterStateCell};
 use crate::telemetry::{Stages, TableStats};
 
 /// The counts of a pipeline, shared with whoever shows them.
 pub struct Status {
     pub bronze: Arc<TableStats>,
+    pub bronze_state: WriterStateCell,
     pub silver: Vec<SilverStatus>,
     pub quarantine: Arc<TableStats>,
     /// Events that match no Silver table.
-    pub unrouted: Arc<AtomicU64>,
+    pub(crate) unrouted: Arc<Unrouted>,
     pub stages: Arc<Stages>,
     committed_offsets: watch::Receiver<Offsets>,
     high_watermarks: Arc<HighWatermarks>,
+    source_problems: Arc<SourceProblems>,
 }
 
 pub struct SilverStatus {
     pub name: String,
     pub stats: Arc<TableStats>,
-    pub state: WorkerStateCell,
+    pub state: WriterStateCell,
 }
 
 /// How far a log partition was read.
@@ -53,8 +58,9 @@ impl Status {
         quarantine: &SideOutput,
         workers: &[Worker],
         high_watermarks: Arc<HighWatermarks>,
+        source_problems: Arc<SourceProblems>,
         stages: Arc<Stages>,
-        unrouted: Arc<AtomicU64>,
+        unrouted: Arc<Unrouted>,
     ) -> Self {
         let status_of = |worker: &Worker| SilverStatus {
             name: worker.name.to_string(),
@@ -63,19 +69,26 @@ impl Status {
         };
         Self {
             bronze: bronze.stats(),
+            bronze_state: bronze.state(),
             silver: workers.iter().map(status_of).collect(),
             quarantine: quarantine.stats(),
             unrouted,
             stages,
             committed_offsets: bronze.committed_offsets(),
             high_watermarks,
+            source_problems,
         }
     }
 
+    /// Why records are not read: the topic is missing, or a partition cannot be read. Empty while all is well.
+    pub fn source_problems(&self) -> Vec<String> {
+        self.source_problems.texts()
+    }
+
     /// Counts a chunk that came from Kafka.
-    pub(super) fn count_chunk(&self, chunk: &Chunk, unrouted: usize) {
+    pub(super) fn count_chunk(&self, chunk: &Chunk, unrouted: &UnroutedCounts) {
         self.bronze.events.fetch_add(chunk.records.num_rows() as u64, Relaxed);
-        self.unrouted.fetch_add(unrouted as u64, Relaxed);
+        self.unrouted.count(chunk, unrouted);
     }
 
     /// Offsets that Kafka has and Bronze does not. The high watermarks are up to a second old.
@@ -98,13 +111,15 @@ impl Status {
         let header = ["table", "events in", "/s", "rows", "quarantined", "lag", "last commit", ""];
         push_line(&mut text, &header.map(String::from));
         let events = self.bronze.events.load(Relaxed);
-        let unrouted = match self.unrouted.load(Relaxed) {
-            0 => String::new(),
-            unrouted => format!("{unrouted} match no table"),
+        let unrouted = self.unrouted.total();
+        let note = match self.bronze_state.get() {
+            WriterState::Live if unrouted == 0 => String::new(),
+            WriterState::Live => format!("{unrouted} match no table"),
+            state => state.to_string(),
         };
         let rate = rates.next("bronze", events);
         let counts = [events, rate, self.bronze.rows.load(Relaxed)].map(|count| count.to_string());
-        push_line(&mut text, &cells("bronze", counts, "-".to_owned(), self.lag(), &self.bronze, unrouted));
+        push_line(&mut text, &cells("bronze", counts, "-".to_owned(), self.lag(), &self.bronze, note));
         for SilverStatus { name, stats, state } in &self.silver {
             let events = stats.events.load(Relaxed);
             let counts = [events, rates.next(name, events), stats.rows.load(Relaxed)].map(|count| count.to_string());
@@ -120,7 +135,7 @@ impl Status {
         for SilverStatus { name, stats, state } in &self.silver {
             let (rows, rejected) = (stats.rows.load(Relaxed), stats.rejected.load(Relaxed));
             let state = match state.get() {
-                WorkerState::Live => String::new(),
+                WriterState::Live => String::new(),
                 state => format!(" ({state})"),
             };
             let _ = write!(silver, " {name}={rows}+{rejected}{state}");
@@ -129,7 +144,7 @@ impl Status {
             events = bronze,
             per_second = rates.next("bronze", bronze),
             lag = self.lag(),
-            unrouted = self.unrouted.load(Relaxed),
+            unrouted = self.unrouted.total(),
             "progress; rows+quarantined by Silver table:{silver}"
         );
     }

@@ -2,7 +2,7 @@
 //! implementations of Delta read.
 
 use super::harness::guest::{self, ALLOCATOR, REALLOC};
-use super::harness::{Daemon, Project, TableOptions, expected, fixture, python, root, rows};
+use super::harness::{Daemon, PARTITIONS, Project, TableOptions, expected, fixture, python, root, rows};
 
 #[test]
 fn topic_becomes_tables_and_a_second_run_adds_nothing() {
@@ -30,6 +30,67 @@ fn queries_return_rows(project: &Project, events: usize) {
     assert_eq!(project.silverd(&["query", "--json", "select event_id from page_view where false"]).trim(), "[]");
     let errors = project.silverd_fails(&["query", "select nonsense from page_view"], 1);
     assert!(errors.contains("nonsense"), "{errors}");
+    for writes in [
+        "COPY (SELECT 1) TO 'written.csv'",
+        "INSERT INTO page_view SELECT * FROM page_view",
+        "CREATE TABLE other AS SELECT 1",
+        "DROP TABLE page_view",
+        "SET datafusion.execution.batch_size = 1",
+    ] {
+        let errors = project.silverd_fails(&["query", writes], 1);
+        assert!(errors.contains("not supported") || errors.contains("does not support"), "{writes}: {errors}");
+    }
+    assert!(!project.folder.path().join("written.csv").exists());
+    let overflow = project.silverd_fails(&["query", "SELECT 10000000000 * 10000000000"], 1);
+    assert!(overflow.to_lowercase().contains("overflow"), "{overflow}");
+    let numbers = "SELECT 9007199254740993 AS n, CAST('123456789012345.67' AS DECIMAL(38, 2)) AS d";
+    let text = project.silverd(&["query", "--json", numbers]);
+    assert_eq!(text.trim(), "[{\"n\":9007199254740993,\"d\":123456789012345.67}]");
+    let odd = "SELECT arrow_cast(9223372036854775807, 'Timestamp(Microsecond, None)') AS at";
+    let rows = project.query(odd);
+    assert_eq!(rows[0]["at"], "9223372036854775807 \u{b5}s");
+}
+
+/// Events as other systems send them: each is routed, or counted with the reason why not.
+#[test]
+fn odd_events_are_routed_or_counted_by_reason() {
+    let project = Project::new("odd", "interval = \"50ms\"");
+    project.replace_in_pipeline("[http]\nlisten = \"off\"\n", "");
+    let view = |id: &str| {
+        format!(
+            "{{\"event_type\": \"page_view\", \"event_id\": \"{id}\", \"user_id\": \"u\", \
+             \"ts\": \"2026-01-02T03:04:05Z\", \"url\": \"/\"}}"
+        )
+    };
+    let utf16: Vec<u8> = format!("\u{feff}{}", view("utf16")).encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let frame = [b"\0\0\0\0*".to_vec(), view("frame").into_bytes()].concat();
+    project.broker.create_topic(&project.topic, PARTITIONS);
+    project.send_values(&[
+        view("first").into_bytes(),
+        format!("\u{feff}{}", view("bom")).into_bytes(),
+        view("escaped").replace("event_type", "event\\u005ftype").into_bytes(),
+        utf16,
+        frame,
+        b"\x1f\x8b\x08\0".to_vec(),
+        format!("[{}]", view("array")).into_bytes(),
+        format!("{{\"payload\": {}}}", view("envelope")).into_bytes(),
+        Vec::new(),
+        view("other").replace("page_view", "page_hidden").into_bytes(),
+        view("last").into_bytes(),
+    ]);
+    let mut daemon = Daemon::start_with(&project, &["run", "--listen", "127.0.0.1:0", "--log-format", "json"], &[]);
+    daemon.until("all rows", |_| project.has_table("page_view") && rows(&project.path("page_view")).len() == 4);
+    let status = daemon.json("/api/status");
+    let reasons = &status["unrouted_by_reason"];
+    let expected = serde_json::json!({
+        "empty": 1, "not-json": 3, "not-an-object": 1, "no-such-field": 1, "other-value": 1
+    });
+    assert_eq!((reasons, &status["unrouted"]), (&expected, &serde_json::json!(7)));
+    let metrics = daemon.get("/metrics").body;
+    assert!(metrics.contains("silverd_unrouted_events_by_reason_total{reason=\"not-json\"} 3"), "{metrics}");
+    daemon.stop();
+    assert!(!project.has_table("quarantine") || rows(&project.path("quarantine")).is_empty());
+    project.silverd(&["verify"]);
 }
 
 /// Each run is a new process, which finds duplicates of earlier events in the table.

@@ -45,16 +45,18 @@ impl<'a> Event<'a> {
     /// | `out-of-range` | a value has the right type and does not fit, such as -1 into a `u32` |
     /// | `malformed` | anything else: broken JSON, a wrong type, a duplicate field |
     pub fn json<T: Deserialize<'a>>(&self) -> Result<T, Reject> {
+        // Some producers write UTF-8's byte order mark before the JSON.
+        let value = self.value.strip_prefix(b"\xef\xbb\xbf").unwrap_or(self.value);
         // serde also reads a struct from a JSON array, field by field in order. An event is an object.
-        if self.value.trim_ascii_start().first() == Some(&b'[') {
+        if value.trim_ascii_start().first() == Some(&b'[') {
             return Err(Reject::malformed("not a JSON object"));
         }
         // Checks UTF-8 once for the whole value; `from_slice` checks every string.
-        let read = match std::str::from_utf8(self.value) {
+        let read = match std::str::from_utf8(value) {
             Ok(text) => serde_json::from_str(text),
-            Err(_) => serde_json::from_slice(self.value),
+            Err(_) => serde_json::from_slice(value),
         };
-        read.map_err(|error| explain::<T>(self.value, &error))
+        read.map_err(|error| explain::<T>(value, &error))
     }
 }
 
@@ -98,6 +100,12 @@ mod tests {
     #[allow(dead_code)]
     struct Item {
         qty: u32,
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped() {
+        let cart: Cart<'_> = Event { value: b"\xef\xbb\xbf{\"items\": []}", ..Event::default() }.json().unwrap();
+        assert!(cart.items.is_empty());
     }
 
     #[test]
