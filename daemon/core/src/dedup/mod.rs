@@ -12,11 +12,14 @@
 //! | evicted, with `WhenFull::Reload`   | no        | [`Window::missing_ranges`] asks for it       |
 //! | evicted, with `WhenFull::Forget`   | no        | it counts as empty                           |
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
+mod key_table;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::BuildHasher;
 use std::ops::RangeInclusive;
 
 use crate::config::WhenFull;
+use key_table::KeyTable;
 
 /// A keyed 128-bit hash of the columns that identify an event. Without the key nobody can construct a collision.
 pub type Key = u128;
@@ -42,16 +45,10 @@ pub struct Window {
 /// nothing.
 const SKIPPED_SPANS_MAX: i64 = 16;
 
-#[derive(Default)]
 struct Span {
-    keys: HashMap<Key, Times, BuildHasherDefault<KeyHasher>>,
+    /// The event times are those after the span's start.
+    keys: KeyTable,
     last_used: u64,
-}
-
-/// The event times of the rows of one key within one span: almost always one.
-enum Times {
-    One(i64),
-    Several(Box<[i64]>),
 }
 
 impl Window {
@@ -84,7 +81,7 @@ impl Window {
     /// Stores what the table has in a range that was missing.
     pub fn load(&mut self, range: &RangeInclusive<i64>, rows: impl IntoIterator<Item = (Key, i64)>) {
         for span in self.span_of(*range.start())..=self.span_of(*range.end()) {
-            self.spans.entry(span).or_default().last_used = self.chunk;
+            self.use_span(span);
         }
         for (key, time) in rows.into_iter().filter(|(_, time)| range.contains(time)) {
             self.insert(key, time);
@@ -95,12 +92,13 @@ impl Window {
     pub fn contains(&mut self, key: Key, time: i64) -> bool {
         let span = self.span_of(time);
         let (within, chunk) = (self.within, self.chunk);
-        let near = |times: &Times| times.iter().any(|other| other.abs_diff(time) <= within.unsigned_abs());
         // Most duplicates are in the span itself, so it comes before its neighbours.
-        [span, span - 1, span + 1].into_iter().any(|span| {
-            self.spans.get_mut(&span).is_some_and(|span| {
+        [span, span - 1, span + 1].into_iter().any(|id| {
+            let start = id.saturating_mul(within);
+            self.spans.get_mut(&id).is_some_and(|span| {
                 span.last_used = chunk;
-                span.keys.get(&key).is_some_and(near)
+                let mut times = span.keys.times(key).map(|after| start.saturating_add_unsigned(after));
+                times.any(|other| other.abs_diff(time) <= within.unsigned_abs())
             })
         })
     }
@@ -108,13 +106,17 @@ impl Window {
     /// Adds a row that the table gets.
     pub fn insert(&mut self, key: Key, time: i64) {
         self.extend(time);
-        let (span, chunk) = (self.span_of(time), self.chunk);
-        let span = self.spans.entry(span).or_default();
-        span.last_used = chunk;
-        match span.keys.entry(key) {
-            std::collections::hash_map::Entry::Vacant(entry) => drop(entry.insert(Times::One(time))),
-            std::collections::hash_map::Entry::Occupied(mut entry) => entry.get_mut().push(time),
-        }
+        let id = self.span_of(time);
+        let after = time.abs_diff(self.start_of(id));
+        self.use_span(id).keys.insert(key, after);
+    }
+
+    /// A span, which is empty if it was not in memory.
+    fn use_span(&mut self, id: SpanId) -> &mut Span {
+        let within = self.within;
+        let span = self.spans.entry(id).or_insert_with(|| Span { keys: KeyTable::new(within), last_used: 0 });
+        span.last_used = self.chunk;
+        span
     }
 
     /// Extends the table's extent to a time. The spans in between are empty, and need not be read to know it.
@@ -128,7 +130,7 @@ impl Window {
         };
         if empty.end.saturating_sub(empty.start) <= SKIPPED_SPANS_MAX {
             for span in empty {
-                self.spans.entry(span).or_default().last_used = self.chunk;
+                self.use_span(span);
             }
         }
     }
@@ -165,7 +167,7 @@ impl Window {
     }
 
     pub fn keys(&self) -> usize {
-        self.spans.values().map(|span| span.keys.len()).sum()
+        self.spans.values().map(|span| span.keys.rows()).sum()
     }
 
     /// Memory of all spans, with the unused capacity of their hash tables.
@@ -188,47 +190,7 @@ impl Window {
 
 impl Span {
     fn memory_bytes(&self) -> usize {
-        // A hash table of std has a control byte per entry, and keeps an eighth free.
-        let entry = size_of::<(Key, Times)>() + 1;
-        self.keys.capacity() * 8 / 7 * entry + size_of::<Self>()
-    }
-}
-
-impl Times {
-    fn iter(&self) -> impl Iterator<Item = i64> {
-        match self {
-            Times::One(time) => std::slice::from_ref(time).iter().copied(),
-            Times::Several(times) => times.iter().copied(),
-        }
-    }
-
-    fn push(&mut self, time: i64) {
-        match self {
-            Times::One(first) => *self = Times::Several([*first, time].into()),
-            Times::Several(times) => *times = times.iter().copied().chain([time]).collect(),
-        }
-    }
-}
-
-/// A key is a hash already.
-#[derive(Default)]
-struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.0 ^= u64::from_le_bytes(word);
-        }
-    }
-
-    fn write_u128(&mut self, key: u128) {
-        self.0 = key as u64;
+        self.keys.memory_bytes() + size_of::<Self>()
     }
 }
 
@@ -256,6 +218,11 @@ mod tests {
 
     const SECOND: i64 = 1_000_000;
 
+    /// Keys are hashes.
+    fn key(number: u128) -> Key {
+        number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+    }
+
     fn window(when_full: WhenFull) -> Window {
         Window::new(10_000, 1 << 20, when_full, None)
     }
@@ -263,15 +230,17 @@ mod tests {
     #[test]
     fn a_duplicate_is_at_most_within_before_or_after_a_row() {
         let mut window = window(WhenFull::Reload);
-        window.insert(1, 100 * SECOND);
+        window.insert(key(1), 100 * SECOND);
         for (time, expected) in [(90, true), (89, false), (100, true), (110, true), (111, false)] {
-            assert_eq!(window.contains(1, time * SECOND), expected, "{time}");
-            assert!(!window.contains(2, time * SECOND));
+            assert_eq!(window.contains(key(1), time * SECOND), expected, "{time}");
+            assert!(!window.contains(key(2), time * SECOND));
         }
-        window.insert(1, 80 * SECOND);
-        window.insert(1, 112 * SECOND);
+        window.insert(key(1), 80 * SECOND);
+        window.insert(key(1), 112 * SECOND);
         assert!(
-            window.contains(1, 70 * SECOND) && window.contains(1, 122 * SECOND) && !window.contains(1, 123 * SECOND)
+            window.contains(key(1), 70 * SECOND)
+                && window.contains(key(1), 122 * SECOND)
+                && !window.contains(key(1), 123 * SECOND)
         );
     }
 
@@ -283,9 +252,9 @@ mod tests {
         assert_eq!(window.missing_ranges([99 * SECOND]), [100 * SECOND..=110 * SECOND - 1]);
         let range = 100 * SECOND..=130 * SECOND - 1;
         assert_eq!(window.missing_ranges([111 * SECOND, 119 * SECOND]), std::slice::from_ref(&range));
-        window.load(&range, [(7, 129 * SECOND), (7, 131 * SECOND)]);
+        window.load(&range, [(key(7), 129 * SECOND), (key(7), 131 * SECOND)]);
         assert_eq!(window.missing_ranges([111 * SECOND]), []);
-        assert!(window.contains(7, 120 * SECOND));
+        assert!(window.contains(key(7), 120 * SECOND));
         // The row outside of the range was ignored: its span must be read as a whole.
         assert_eq!(window.missing_ranges([125 * SECOND]), [130 * SECOND..=140 * SECOND - 1]);
     }
@@ -293,13 +262,15 @@ mod tests {
     #[test]
     fn evicted_spans_are_read_again_or_forgotten() {
         for when_full in [WhenFull::Reload, WhenFull::Forget] {
-            let mut window = Window::new(10_000, 40_000, when_full, None);
-            (0..600).for_each(|key| window.insert(key, 5 * SECOND));
+            let mut window = Window::new(10_000, 24_000, when_full, None);
+            (0..600).for_each(|number| window.insert(key(number), 5 * SECOND));
             window.evict();
-            (0..600).for_each(|key| window.insert(key, 15 * SECOND));
+            (0..600).for_each(|number| window.insert(key(number), 15 * SECOND));
             assert_eq!(window.evict(), 1);
             assert!(
-                window.memory_bytes() <= 40_000 && !window.contains(3, 4 * SECOND) && window.contains(3, 24 * SECOND)
+                window.memory_bytes() <= 24_000
+                    && !window.contains(key(3), 4 * SECOND)
+                    && window.contains(key(3), 24 * SECOND)
             );
             let missing = window.missing_ranges([5 * SECOND]);
             assert_eq!(missing.len(), usize::from(when_full == WhenFull::Reload));
@@ -307,11 +278,11 @@ mod tests {
     }
 
     #[test]
-    fn a_key_takes_about_64_bytes() {
+    fn a_key_takes_at_most_32_bytes() {
         let mut window = window(WhenFull::Reload);
-        (0..100_000).for_each(|key| window.insert(key, SECOND));
+        (0..100_000).for_each(|number| window.insert(key(number), SECOND));
         let each = window.memory_bytes() / 100_000;
-        assert!((33..=80).contains(&each), "{each}");
+        assert!((16..=32).contains(&each), "{each}");
     }
 
     proptest! {
@@ -328,7 +299,7 @@ mod tests {
                 for range in window.missing_ranges(events.iter().map(|(_, time)| time * SECOND)) {
                     window.load(&range, table.clone());
                 }
-                for (key, time) in events.iter().map(|(key, time)| (*key, time * SECOND)) {
+                for (key, time) in events.iter().map(|(number, time)| (key(*number), time * SECOND)) {
                     let expected = table.iter().any(|(k, t)| *k == key && t.abs_diff(time) <= 10 * SECOND as u64);
                     prop_assert_eq!(window.contains(key, time), expected);
                     if !expected {
