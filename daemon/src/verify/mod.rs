@@ -1,10 +1,12 @@
-//! Verification: reads the log of each table once, and checks it alone and against the logs of the other tables.
-//! The rules are in `silverd_core::verify`; no data file is read, except by a deep verification.
+//! Verification: reads the log of each table once, and checks it alone and against the logs of the other tables. The
+//! data files that it names must be there, with their sizes; only a deep verification reads them. The rules are in
+//! `silverd_core::verify`.
 //!
 //! The logs of Silver tables are read before those of the tables that they refer to, which only grow: so a daemon that
 //! writes at the same time causes no findings.
 
 mod deep;
+mod files;
 mod fingerprint;
 mod log;
 mod rejects;
@@ -58,7 +60,15 @@ pub async fn verify_logs(pipeline: &Pipeline, base_dir: &Path, selected: &Select
     for table in &mut silver {
         table.verifier.finish(&bronze.verifier);
     }
-    Ok(Verified { bronze, silver, side_outputs, compared: Vec::new() })
+    let mut verified = Verified { bronze, silver, side_outputs, compared: Vec::new() };
+    files::check_presence(&mut verified.bronze).await.context("list the files of bronze")?;
+    for table in &mut verified.silver {
+        files::check_presence(table).await.with_context(|| format!("list the files of {}", table.name))?;
+    }
+    for table in &mut verified.side_outputs {
+        files::check_presence(table).await.with_context(|| format!("list the files of {}", table.name))?;
+    }
+    Ok(verified)
 }
 
 async fn verify_side_output(

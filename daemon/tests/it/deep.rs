@@ -163,3 +163,48 @@ fn rows_of_a_missing_plugin_are_not_compared() {
     project.silverd(&["rebuild", "page_view"]);
     verify_ok(folder, &["--strict"]);
 }
+
+/// The data file that a table's first commit with rows added.
+fn first_file(copy: &TableCopy, table: &str) -> std::path::PathBuf {
+    let actions = (1..=copy.last(table)).flat_map(|version| copy.actions(table, version));
+    let path = actions.filter_map(|action| Some(action.get("add")?["path"].as_str()?.to_owned())).next();
+    copy.path(table).join(path.unwrap())
+}
+
+/// Files that are missing or cut off are found without reading any; what is damaged inside, by a deep verification.
+#[test]
+fn missing_and_damaged_files_are_named() {
+    let project = Project::with_commits("files");
+    for (table, other) in [("bronze", "page_view"), ("page_view", "bronze"), ("quarantine", "bronze")] {
+        let copy = TableCopy::of(project.folder.path());
+        let file = first_file(&copy, table);
+        let bytes = std::fs::read(&file).unwrap();
+        for (change, kind) in [(None, "file-missing"), (Some(0), "file-size"), (Some(bytes.len() / 2), "file-size")] {
+            match change {
+                None => std::fs::remove_file(&file).unwrap(),
+                Some(length) => std::fs::write(&file, &bytes[..length]).unwrap(),
+            }
+            let (report, code) = verify(copy.folder(), &[]);
+            assert_eq!(code, Some(1), "{report:#}");
+            assert_eq!(finding_kinds(&report), [format!("{table}: {kind}")].into(), "{report:#}");
+            let found = report["findings"][0]["found"].as_str().unwrap();
+            assert!(found.contains(file.file_name().unwrap().to_str().unwrap()), "{found}");
+        }
+        std::fs::write(&file, &bytes).unwrap();
+        let (report, code) = verify(copy.folder(), &[]);
+        assert_eq!((code, table_report(&report, other)["result"].as_str()), (Some(0), Some("ok")), "{report:#}");
+    }
+    for table in ["bronze", "page_view"] {
+        let copy = TableCopy::of(project.folder.path());
+        let file = first_file(&copy, table);
+        let mut bytes = std::fs::read(&file).unwrap();
+        // The pages are in the middle: the footer stays readable.
+        let middle = 4..bytes.len() / 2;
+        bytes[middle].fill(0xa5);
+        std::fs::write(&file, bytes).unwrap();
+        assert_eq!(verify(copy.folder(), &[]).1, Some(0), "no log knows of it");
+        let (report, code) = verify(copy.folder(), &["--deep"]);
+        assert_eq!(code, Some(1), "{report:#}");
+        assert!(finding_kinds(&report).contains(&format!("{table}: file-damaged")), "{report:#}");
+    }
+}

@@ -16,6 +16,9 @@ pub struct Explanation {
 const NEW_PATH: &str = "give the table a new path in pipeline.toml: silverd rebuilds it from Bronze";
 const RESTORE: &str = "restore the table's _delta_log from a backup, or give the table a new path in pipeline.toml \
                        (silverd rebuilds a Silver table from Bronze, and Bronze from what Kafka still has)";
+const NEW_FILE: &str = "restore the file from a backup. Without one: give a Silver table a new path in pipeline.toml, and \
+                        silverd fills it again from Bronze; give Bronze a new path, and it is filled from what Kafka still \
+                        has";
 const FOREIGN_WRITER: &str = "find out which other program writes to this table (DESCRIBE HISTORY in Spark); restore \
                               the version before it, or give the table a new path in pipeline.toml";
 const REBUILD: &str = "if settings or reference data changed after the rows were written, `silverd rebuild` updates \
@@ -41,6 +44,9 @@ impl Problem {
         match self {
             Self::NoRowCount { .. }
             | Self::FileMismatch { .. }
+            | Self::FileMissing { .. }
+            | Self::FileSize { .. }
+            | Self::FileDamaged { .. }
             | Self::LostEntries { .. }
             | Self::Unreadable { .. }
             | Self::ForeignCommit { .. }
@@ -95,6 +101,15 @@ impl Problem {
                 "each file is added once, and removed at most once".into(),
                 FOREIGN_WRITER,
             ),
+            Self::FileMissing { file } => {
+                (format!("file {file} is not in the table's folder"), "every file that the log names".into(), NEW_FILE)
+            }
+            Self::FileSize { file, expected, found } => {
+                (format!("file {file} has {found} bytes"), format!("{expected} bytes, as the log says"), NEW_FILE)
+            }
+            Self::FileDamaged { file, why } => {
+                (format!("file {file} cannot be read: {why}"), "a Parquet file that is whole".into(), NEW_FILE)
+            }
             Self::Total { accounted, live } => {
                 (format!("the live files have {live} rows"), format!("{accounted}, the sum over all commits"), NEW_PATH)
             }

@@ -45,6 +45,12 @@ pub enum Problem {
     NoRowCount { file: String },
     /// A file was added although it exists (`added`), or removed although it does not.
     FileMismatch { file: String, added: bool },
+    /// A live data file is not in the table's folder.
+    FileMissing { file: String },
+    /// A live data file has another size, in bytes, than the log says.
+    FileSize { file: String, expected: u64, found: u64 },
+    /// A live data file cannot be read to its end.
+    FileDamaged { file: String, why: String },
     /// Offsets that an earlier commit covers.
     Overlap { expected: i64 },
     /// Offsets that no commit covers.

@@ -21,7 +21,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
 use arrow::datatypes::SchemaRef;
 use deltalake_core::logstore::LogStoreRef;
 use silverd_core::config::{Pipeline, SilverTable};
@@ -34,6 +33,7 @@ use self::by_commit::ByCommit;
 use self::by_range::ByRange;
 use self::comparison::{Comparison, Destination};
 use self::strategy::{Strategy, transform_bronze};
+use super::files::find_damaged;
 use super::fingerprint::RowFingerprinter;
 use super::rejects::{Rejects, compare_rejects};
 use super::verified::{Compared, Verified, VerifiedTable};
@@ -66,18 +66,35 @@ pub async fn compare_rows(
 ) -> anyhow::Result<()> {
     let Some(bronze) = verified.bronze.log.clone() else { return Ok(()) };
     let [quarantine, _] = &verified.side_outputs;
+    let mut is_bronze_checked = false;
     for VerifiedTable { name, log, verifier } in &mut verified.silver {
         let Some(log) = log.clone() else { continue };
         let Some(index) = pipeline.silver.iter().position(|table| *table.name == **name) else { continue };
-        let bronze = bronze.clone();
-        let job = Job { pipeline, base_dir, host, index, bronze, log, verifier, quarantine };
+        let (bronze, bronze_log) = (bronze.clone(), bronze.clone());
+        let job = Job { pipeline, base_dir, host, index, bronze, log: log.clone(), verifier, quarantine };
         let result = job.compare(&mut |done, total| progress(name, done, total)).await;
         let (compared, problems) = match result {
-            // A log with findings may not even load.
-            Err(error) if verifier.findings().errors > 0 => {
-                (Compared::default(), vec![Problem::Unreadable { why: format!("{error:#}") }])
+            Ok(compared) => compared,
+            Err(failure) => {
+                // Which files are the cause? A log with findings may not even load.
+                let version = verifier.version();
+                let mut problems = find_damaged(&log, version).await.unwrap_or_default();
+                if !is_bronze_checked {
+                    is_bronze_checked = true;
+                    let version = verified.bronze.verifier.version();
+                    for problem in find_damaged(&bronze_log, version).await.unwrap_or_default() {
+                        verified.bronze.verifier.report(LogPosition::default(), problem);
+                    }
+                }
+                let is_explained = !problems.is_empty() || verified.bronze.verifier.findings().errors > 0;
+                if !is_explained && verifier.findings().errors == 0 {
+                    return Err(failure.context(format!("compare the rows of {name}")));
+                }
+                if problems.is_empty() {
+                    problems.push(Problem::Unreadable { why: format!("{failure:#}") });
+                }
+                (Compared::default(), problems)
             }
-            result => result.with_context(|| format!("compare the rows of {name}"))?,
         };
         problems.into_iter().for_each(|problem| verifier.report(LogPosition::default(), problem));
         verified.compared.push((name.clone(), compared));
