@@ -19,8 +19,10 @@ mod made_before;
 mod maintenance;
 #[cfg(feature = "otel")]
 mod otel;
+mod other_engines;
 mod pipeline;
 mod reload;
+mod source;
 mod verify;
 mod vocabulary;
 mod web;

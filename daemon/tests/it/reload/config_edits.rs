@@ -97,7 +97,8 @@ fn random_edit(text: &str, rng: &mut StdRng, number: usize) -> Edit {
         ),
         7 => invalid("no TOML", with("[silver.page_view")),
         8 => invalid("an unknown key", text.replace("interval = \"100ms\"", "intervall = \"100ms\"")),
-        9 => invalid("a missing plugin", with(&hits_section("").replace("hits.wasm", "nowhere.wasm"))),
+        // A new table: the plugin of one that runs is checked by its reloader.
+        9 => invalid("a missing plugin", with(&hits_section("").replace("hits", "misses"))),
         10 => invalid("invalid SQL", with("[gold.views]\nsql = \"SELEKT\"")),
         _ => invalid("a file that ends early", text[..text.find("[silver.add_to_cart]").unwrap() + 40].to_owned()),
     }
