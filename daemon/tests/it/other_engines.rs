@@ -1,30 +1,18 @@
 //! What other engines do to the tables: nothing is lost or doubled.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::harness::{Daemon, Project, expected, rows};
+use super::harness::{Daemon, Project, actions, entries, expected, rows};
 
 const TXN_RETENTION: &str = "delta.setTransactionRetentionDuration";
 
-/// The commits of a table, by version.
-fn commits(table: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<_> = fs::read_dir(table.join("_delta_log")).unwrap().map(|file| file.unwrap().path()).collect();
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
-    files.sort();
-    files
-}
-
-fn actions(commit: &Path) -> Vec<Value> {
-    fs::read_to_string(commit).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
 /// The table's newest metadata.
 fn metadata(table: &Path) -> Value {
-    let commits = commits(table);
-    let actions = commits.iter().rev().flat_map(|commit| actions(commit));
+    let entries = entries(table);
+    let actions = entries.values().rev().flat_map(|entry| actions(entry));
     actions.filter_map(|action| action.get("metaData").cloned()).next().unwrap()
 }
 
@@ -32,7 +20,7 @@ fn metadata(table: &Path) -> Value {
 fn delete_transactions(table: &Path) {
     let mut metadata = metadata(table);
     metadata["configuration"][TXN_RETENTION] = json!("interval 0 seconds");
-    let version = commits(table).len();
+    let version = entries(table).len();
     let next = table.join(format!("_delta_log/{version:020}.json"));
     fs::write(next, json!({ "metaData": metadata }).to_string()).unwrap();
     // The ids must be older than the retention.
@@ -41,8 +29,8 @@ fn delete_transactions(table: &Path) {
 }
 
 fn without_commits(table: &Path) {
-    for commit in commits(table) {
-        fs::remove_file(commit).unwrap();
+    for entry in entries(table).values() {
+        fs::remove_file(entry).unwrap();
     }
 }
 
@@ -88,12 +76,12 @@ fn lost_progress_is_read_from_bronzes_rows() {
     for table in ["bronze", "page_view"] {
         let path = project.path(table);
         delete_transactions(&path);
-        let newest = commits(&path).len() - 1;
+        let entries: Vec<_> = entries(&path).into_values().collect();
+        let [older @ .., kept, _] = &entries[..] else { panic!("{entries:?}") };
         // What silverd last said of its ids stays, and the checkpoint.
-        for commit in &commits(&path)[..newest - 1] {
-            fs::remove_file(commit).unwrap();
+        for entry in older {
+            fs::remove_file(entry).unwrap();
         }
-        let kept = &commits(&path)[0];
         let without_txns: Vec<_> =
             actions(kept).into_iter().filter(|action| action.get("txn").is_none()).map(|a| a.to_string()).collect();
         fs::write(kept, without_txns.join("\n")).unwrap();
@@ -112,13 +100,12 @@ fn lost_progress_is_read_from_bronzes_rows() {
 #[test]
 fn bronze_that_cannot_be_written_is_not_ready() {
     let project = Project::new("upgraded", "interval = \"50ms\"");
-    project.replace_in_pipeline("[http]\nlisten = \"off\"\n", "");
     project.generate(&["--count", "100", "--seed", "5"]);
-    let mut daemon = Daemon::start_with(&project, &["run", "--listen", "127.0.0.1:0", "--log-format", "json"], &[]);
+    let mut daemon = Daemon::start_with_dashboard(&project);
     daemon.until("the first rows", |_| project.has_table("order_placed") && rows(&project.path("bronze")).len() == 100);
     daemon.until("readiness", |daemon| daemon.get("/health/ready").status == 200);
     let bronze = project.path("bronze");
-    let version = commits(&bronze).len();
+    let version = entries(&bronze).len();
     let protocol = json!({ "protocol": { "minReaderVersion": 1, "minWriterVersion": 4 } });
     fs::write(bronze.join(format!("_delta_log/{version:020}.json")), protocol.to_string()).unwrap();
     project.generate(&["--count", "100", "--seed", "6"]);
@@ -135,6 +122,6 @@ fn bronze_that_cannot_be_written_is_not_ready() {
     let files = fs::read_dir(&bronze).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
     let files: usize =
         files.filter(|day| !day.ends_with("_delta_log")).map(|day| fs::read_dir(day).unwrap().count()).sum();
-    let live = commits(&bronze).iter().flat_map(|commit| actions(commit)).filter(|a| a.get("add").is_some()).count();
+    let live = entries(&bronze).values().flat_map(|entry| actions(entry)).filter(|a| a.get("add").is_some()).count();
     assert!(files <= live + 1, "{files} files, {live} of them committed");
 }

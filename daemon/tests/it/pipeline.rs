@@ -55,7 +55,6 @@ fn queries_return_rows(project: &Project, events: usize) {
 #[test]
 fn odd_events_are_routed_or_counted_by_reason() {
     let project = Project::new("odd", "interval = \"50ms\"");
-    project.replace_in_pipeline("[http]\nlisten = \"off\"\n", "");
     let view = |id: &str| {
         format!(
             "{{\"event_type\": \"page_view\", \"event_id\": \"{id}\", \"user_id\": \"u\", \
@@ -78,7 +77,7 @@ fn odd_events_are_routed_or_counted_by_reason() {
         view("other").replace("page_view", "page_hidden").into_bytes(),
         view("last").into_bytes(),
     ]);
-    let mut daemon = Daemon::start_with(&project, &["run", "--listen", "127.0.0.1:0", "--log-format", "json"], &[]);
+    let mut daemon = Daemon::start_with_dashboard(&project);
     daemon.until("all rows", |_| project.has_table("page_view") && rows(&project.path("page_view")).len() == 4);
     let status = daemon.json("/api/status");
     let reasons = &status["unrouted_by_reason"];

@@ -4,8 +4,6 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::harness::{Daemon, Project, rows};
@@ -16,17 +14,11 @@ fn project(name: &str) -> Project {
     project
 }
 
-fn admin(project: &Project) -> AdminClient<DefaultClientContext> {
-    ClientConfig::new().set("bootstrap.servers", project.broker.address()).create().unwrap()
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Runtime::new().unwrap().block_on(future)
-}
-
 fn send(project: &Project, partition: i32, count: usize) {
-    let producer: BaseProducer =
-        ClientConfig::new().set("bootstrap.servers", project.broker.address()).create().unwrap();
+    send_by(&project.producer(), project, partition, count);
+}
+
+fn send_by(producer: &BaseProducer, project: &Project, partition: i32, count: usize) {
     for number in 0..count {
         let value = format!("{{\"number\": {number}}}");
         let record = BaseRecord::<(), _>::to(&project.topic).partition(partition).payload(&value);
@@ -80,16 +72,13 @@ fn added_partitions_are_read_from_their_first_record() {
         }
     });
     send(&project, 0, 5);
-    let grown = NewPartitions::new(&project.topic, 3);
-    let grown = block_on(admin(&project).create_partitions([&grown], &AdminOptions::new())).unwrap();
-    assert!(grown.iter().all(Result::is_ok), "{grown:?}");
+    project.broker.grow_topic(&project.topic, 3);
     send(&project, 1, 10);
     send(&project, 2, 10);
     daemon.until("all records of all partitions", |_| stored(&project) == 25);
     daemon.stop();
 
-    let grown = NewPartitions::new(&project.topic, 4);
-    block_on(admin(&project).create_partitions([&grown], &AdminOptions::new())).unwrap();
+    project.broker.grow_topic(&project.topic, 4);
     send(&project, 3, 7);
     project.silverd(&["run", "--drain"]);
     assert_eq!(stored(&project), 32);
@@ -145,7 +134,6 @@ fn markers_of_transactions_count_as_read() {
         eprintln!("needs a real Kafka: the embedded broker has no transactions");
         return;
     }
-    project.replace_in_pipeline("[http]\nlisten = \"off\"\n", "");
     project.broker.create_topic(&project.topic, 2);
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", project.broker.address())
@@ -156,19 +144,13 @@ fn markers_of_transactions_count_as_read() {
     producer.init_transactions(timeout).unwrap();
     for (count, is_committed) in [(10, true), (5, false)] {
         producer.begin_transaction().unwrap();
-        for number in 0..count {
-            let value = format!("{{\"number\": {number}}}");
-            let record = BaseRecord::<(), _>::to(&project.topic).partition(0).payload(&value);
-            producer.send(record).map_err(|(failure, _)| failure).unwrap();
-        }
-        producer.flush(timeout).unwrap();
+        send_by(&producer, &project, 0, count);
         match is_committed {
             true => producer.commit_transaction(timeout).unwrap(),
             false => producer.abort_transaction(timeout).unwrap(),
         }
     }
-    let args = ["run", "--listen", "127.0.0.1:0", "--log-format", "json"];
-    let mut daemon = Daemon::start_with(&project, &args, &[]);
+    let mut daemon = Daemon::start_with_dashboard(&project);
     daemon.until("the committed records", |_| stored(&project) == 10);
     daemon.until("no lag", |daemon| {
         let status = daemon.json("/api/status");
@@ -189,12 +171,10 @@ fn a_consumer_that_stands_still_is_replaced() {
         eprintln!("needs a real Kafka, which waits with its answer as long as it is asked to");
         return;
     }
-    project.replace_in_pipeline("[http]\nlisten = \"off\"\n", "");
     // The broker answers a fetch once it has so many bytes, or after so long.
     project.append_to_pipeline("[source.kafka]\n\"fetch.min.bytes\" = 100000000\n\"fetch.wait.max.ms\" = 50000\n");
     project.broker.create_topic(&project.topic, 2);
-    let args = ["run", "--listen", "127.0.0.1:0", "--log-format", "json"];
-    let mut daemon = Daemon::start_with(&project, &args, &[]);
+    let mut daemon = Daemon::start_with_dashboard(&project);
     daemon.until_logged("partitions assigned", 1);
     send(&project, 0, 10);
     daemon.until("the lag", |daemon| daemon.json("/api/status")["lag"] == 10);
@@ -212,11 +192,9 @@ fn a_deleted_topic_is_reported() {
         eprintln!("needs a real Kafka: the embedded broker keeps its topic");
         return;
     }
-    project.replace_in_pipeline("[http]\nlisten = \"off\"\n", "");
     project.broker.create_topic(&project.topic, 2);
     send(&project, 0, 10);
-    let args = ["run", "--listen", "127.0.0.1:0", "--log-format", "json"];
-    let mut daemon = Daemon::start_with(&project, &args, &[]);
+    let mut daemon = Daemon::start_with_dashboard(&project);
     daemon.until("the records", |_| stored(&project) == 10);
     daemon.until("readiness", |daemon| daemon.get("/health/ready").status == 200);
     project.broker.delete_topic(&project.topic);

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::harness::{Project, TableCopy, expected, finding_kinds, table_report, verify};
+use super::harness::{Project, TableCopy, block_on, expected, finding_kinds, table_report, verify};
 
 /// Verifies a copy, which has exactly these kinds of findings.
 #[track_caller]
@@ -175,8 +175,7 @@ fn cleaned_up_log_is_verified_from_its_checkpoint() {
 }
 
 pub(super) fn checkpoint(table: &Path) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
+    block_on(async {
         let url = url::Url::from_directory_path(table.canonicalize().unwrap()).unwrap();
         let mut table = deltalake_core::DeltaTableBuilder::from_url(url).unwrap().build().unwrap();
         table.load().await.unwrap();

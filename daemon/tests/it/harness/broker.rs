@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use silverd::source::EmbeddedBroker;
 
-use super::until;
+use super::{block_on, until};
 
 /// Partitions of a topic.
 pub const PARTITIONS: i32 = 4;
@@ -44,20 +44,26 @@ impl Broker {
         if !self.is_kafka() {
             return;
         }
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", self.address()).create().unwrap();
         let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let created = runtime.block_on(admin.create_topics([&topic], &AdminOptions::new())).unwrap();
+        let created = block_on(self.admin().create_topics([&topic], &AdminOptions::new())).unwrap();
         assert!(created.iter().all(Result::is_ok), "{created:?}");
+    }
+
+    /// Gives a topic of a real Kafka more partitions.
+    pub fn grow_topic(&self, topic: &str, partitions: usize) {
+        let grown = NewPartitions::new(topic, partitions);
+        let grown = block_on(self.admin().create_partitions([&grown], &AdminOptions::new())).unwrap();
+        assert!(grown.iter().all(Result::is_ok), "{grown:?}");
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        ClientConfig::new().set("bootstrap.servers", self.address()).create().unwrap()
     }
 
     /// Deletes a topic of a real Kafka, and waits until it no longer exists.
     pub fn delete_topic(&self, topic: &str) {
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", self.address()).create().unwrap();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let deleted = runtime.block_on(admin.delete_topics(&[topic], &AdminOptions::new())).unwrap();
+        let admin = self.admin();
+        let deleted = block_on(admin.delete_topics(&[topic], &AdminOptions::new())).unwrap();
         assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
         // Kafka deletes in the background.
         until("the topic is deleted", || {

@@ -26,6 +26,11 @@ impl Daemon {
         Self::start_with(project, &["run", "--log-format", "json"], &[])
     }
 
+    /// Starts `silverd run` with a log of JSON lines, and the dashboard at any port.
+    pub fn start_with_dashboard(project: &Project) -> Self {
+        Self::start_with(project, &["run", "--listen", "127.0.0.1:0", "--log-format", "json"], &[])
+    }
+
     /// Starts `silverd` with these arguments and environment variables.
     pub fn start_with(project: &Project, args: &[&str], env: &[(&str, &str)]) -> Self {
         static STARTED: AtomicUsize = AtomicUsize::new(0);

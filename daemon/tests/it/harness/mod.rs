@@ -8,6 +8,7 @@ mod generator;
 pub mod guest;
 pub mod hostile_guest;
 mod http;
+mod log_entries;
 mod process;
 mod project;
 pub mod python;
@@ -22,12 +23,13 @@ pub use self::broker::PARTITIONS;
 pub use self::daemon::Daemon;
 pub use self::generator::Generator;
 pub use self::http::Response;
+pub use self::log_entries::{actions, entries};
 pub use self::process::wait_for_exit;
 pub use self::project::{BUILD_TIMEOUT, Project, TableOptions};
 pub use self::table_copy::TableCopy;
 pub use self::tables::{SILVER, rows};
 pub use self::verify::{finding_kinds, table_report, verify};
-pub use self::wait::{until, wait_for};
+pub use self::wait::{block_on, until, wait_for};
 
 /// The repository's root.
 pub fn root() -> &'static Path {

@@ -189,10 +189,14 @@ impl Project {
         self.send_file(file.to_str().unwrap());
     }
 
+    /// A producer for the project's broker.
+    pub fn producer(&self) -> BaseProducer {
+        ClientConfig::new().set("bootstrap.servers", self.broker.address()).create().unwrap()
+    }
+
     /// Sends records with these values.
     pub fn send_values(&self, values: &[Vec<u8>]) {
-        let producer: BaseProducer =
-            ClientConfig::new().set("bootstrap.servers", self.broker.address()).create().unwrap();
+        let producer = self.producer();
         for value in values {
             producer.send(BaseRecord::<(), _>::to(&self.topic).payload(value)).map_err(|(failure, _)| failure).unwrap();
         }
@@ -202,8 +206,7 @@ impl Project {
     /// Sends records that the generator never sends: invalid, cut off, routed to no table, empty, with headers and odd
     /// bytes. Three of the nine are quarantined.
     pub fn send_odd_events(&self) {
-        let producer: BaseProducer =
-            ClientConfig::new().set("bootstrap.servers", self.broker.address()).create().unwrap();
+        let producer = self.producer();
         let values: [Option<&[u8]>; 9] = [
             Some(b"not json at all"),
             Some(br#"{"event_type": "page_view", "event_id": "cut o"#),

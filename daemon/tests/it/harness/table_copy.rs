@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::copy_folder;
+use super::log_entries::actions;
 use super::project::table_path;
 
 pub struct TableCopy(tempfile::TempDir);
@@ -36,8 +37,7 @@ impl TableCopy {
 
     /// The actions of a log entry.
     pub fn actions(&self, table: &str, version: u64) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.entry(table, version)).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        actions(&self.entry(table, version))
     }
 
     pub fn write_actions(&self, table: &str, version: u64, actions: &[Value]) {

@@ -16,7 +16,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde_json::{Map, Value, json};
 
-use super::{PARTITIONS, Project};
+use super::{PARTITIONS, Project, block_on};
 
 /// The Silver tables of the shop.
 pub const SILVER: [&str; 3] = ["page_view", "add_to_cart", "order_placed"];
@@ -68,8 +68,7 @@ pub fn topic(project: &Project) -> BTreeMap<LogPosition, KafkaRecord> {
 
 /// The rows of a table: of the files that delta-rs lists, as the Parquet reader reads them.
 pub fn rows(path: &Path) -> Vec<Row> {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (columns, files) = runtime.block_on(async {
+    let (columns, files) = block_on(async {
         let url = url::Url::from_directory_path(path.canonicalize().unwrap()).unwrap();
         let mut table = DeltaTableBuilder::from_url(url).unwrap().build().unwrap();
         table.load().await.unwrap();

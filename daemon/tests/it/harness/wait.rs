@@ -37,3 +37,8 @@ pub(super) fn poll<T>(timeout: Duration, mut check: impl FnMut() -> Option<T>) -
         std::thread::sleep(POLL_INTERVAL);
     }
 }
+
+/// Runs a future in a runtime of its own.
+pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Runtime::new().unwrap().block_on(work)
+}

@@ -5,7 +5,7 @@ mod concurrency;
 mod log_cleanup;
 mod vacuum;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -16,7 +16,7 @@ use silverd::maintenance::{MaintainedTable, Throttle, Vacuumed};
 use silverd_core::config::{self, Maintenance};
 use tokio_util::sync::CancellationToken;
 
-use super::harness::Project;
+use super::harness::{Project, actions, block_on, entries};
 
 /// The shop's tables without late events.
 const TABLES: [&str; 5] = ["bronze", "quarantine", "page_view", "add_to_cart", "order_placed"];
@@ -37,10 +37,6 @@ fn maintained(project: &Project, table: &str) -> MaintainedTable {
     all.into_iter().find(|maintained| maintained.name == table).unwrap()
 }
 
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Runtime::new().unwrap().block_on(work)
-}
-
 fn unlimited() -> Throttle {
     Throttle::unlimited(CancellationToken::new())
 }
@@ -55,20 +51,8 @@ fn vacuum(project: &Project, table: &str) -> Vacuumed {
     })
 }
 
-/// The log entries of a table, by version.
-fn entries(table: &Path) -> BTreeMap<u64, PathBuf> {
-    let files = std::fs::read_dir(table.join("_delta_log")).unwrap().map(|entry| entry.unwrap().path());
-    let version = |path: &PathBuf| path.file_stem()?.to_str()?.parse().ok();
-    files.filter(|path| path.extension().is_some_and(|e| e == "json")).filter_map(|p| Some((version(&p)?, p))).collect()
-}
-
 fn newest_version(table: &Path) -> u64 {
     *entries(table).last_key_value().unwrap().0
-}
-
-fn actions(entry: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(entry).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// The `add` actions of a log entry.
