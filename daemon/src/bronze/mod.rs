@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
 use deltalake_core::logstore::LogStoreRef;
@@ -64,7 +63,7 @@ impl Bronze {
             let offsets = replay::offsets_of_rows(&table.log()).await?;
             let mut next = table.offsets();
             advance(&mut next, &offsets);
-            table.set_offsets(&next).await.context("set bronze's offsets")?;
+            table.set_offsets(&next).await?;
         }
         let compression = &config.compression;
         let (committed_offsets, _) = watch::channel(table.offsets());

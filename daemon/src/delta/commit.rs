@@ -209,12 +209,13 @@ impl Table {
 
     /// A commit's info with the number of silverd's application ids after it.
     fn with_txn_count(&self, mut info: Value, progress: &[(String, i64)]) -> Value {
-        let ids: HashSet<&String> = self.transactions.keys().chain(progress.iter().map(|(id, _)| id)).collect();
+        let new = progress.iter().map(|(id, _)| id).filter(|id| !self.transactions.contains_key(*id));
+        let ids = self.transactions.keys().chain(new);
         if info.is_null() {
             info = json!({});
         }
         if let Some(info) = info.as_object_mut() {
-            info.insert("txns".to_owned(), json!(count_own(ids.into_iter()) + self.lost_transactions()));
+            info.insert("txns".to_owned(), json!(count_own(ids) + self.lost_transactions()));
         }
         info
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use arrow::datatypes::SchemaRef;
 use deltalake_core::DeltaTable;
-use deltalake_core::kernel::{DataType, PrimitiveType, StructField};
+use deltalake_core::kernel::{DataType, Metadata, PrimitiveType, StructField};
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::SaveMode;
 use silverd_core::schema::COMMENT;
@@ -64,7 +64,11 @@ pub(super) fn check_supported(table: &DeltaTable) -> anyhow::Result<()> {
             protocol.min_writer_version()
         );
     }
-    let partitioned: Vec<_> = snapshot.metadata().partition_columns().iter().map(|c| c.to_string()).collect();
+    check_partitioning(snapshot.metadata())
+}
+
+pub(super) fn check_partitioning(metadata: &Metadata) -> anyhow::Result<()> {
+    let partitioned: Vec<_> = metadata.partition_columns().iter().map(|column| column.to_string()).collect();
     if partitioned != [EVENT_DATE] {
         bail!("the table is partitioned by {partitioned:?}, expected [\"{EVENT_DATE}\"]");
     }

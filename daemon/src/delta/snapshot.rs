@@ -8,8 +8,8 @@ use deltalake_core::DeltaTable;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoArrow;
 use deltalake_core::logstore::{LogStoreRef, ObjectStoreRef};
 
+use super::create::check_partitioning;
 use super::data_file::{DataFile, files_of_loaded};
-use super::day::EVENT_DATE;
 
 /// The table property by which another engine gives columns other names in the files.
 const COLUMN_MAPPING: &str = "delta.columnMapping.mode";
@@ -43,9 +43,5 @@ fn check_readable(table: &DeltaTable) -> anyhow::Result<()> {
              engine, or copy it to a table without column mapping"
         );
     }
-    let partitioned: Vec<_> = metadata.partition_columns().iter().map(|column| column.to_string()).collect();
-    if partitioned != [EVENT_DATE] {
-        bail!("the table is partitioned by {partitioned:?}, expected [\"{EVENT_DATE}\"]");
-    }
-    Ok(())
+    check_partitioning(metadata)
 }

@@ -137,6 +137,14 @@ impl Table {
             "another engine deletes silverd's progress from the table's log ({TXN_RETENTION}): silverd removes the \
              property, and sets again what was deleted"
         );
+        self.commit_restored(progress, metadata).await
+    }
+
+    async fn commit_restored(
+        &mut self,
+        progress: Vec<(String, i64)>,
+        metadata: Option<Metadata>,
+    ) -> anyhow::Result<()> {
         let info = json!({ "maintenance": { "restored": progress.len() } });
         let change = Change { metadata, progress, info, rewrites: true, ..Change::default() };
         self.commit(change).await.context("commit the restored progress")?;
@@ -164,11 +172,8 @@ impl Table {
 
     /// Sets the next offsets of a table whose log has lost them.
     pub(crate) async fn set_offsets(&mut self, offsets: &Offsets) -> anyhow::Result<()> {
-        let progress: Vec<_> = offsets.iter().map(|(log, next)| (log.app_id(), *next)).collect();
-        let info = json!({ "maintenance": { "restored": progress.len() } });
         self.lost = 0;
-        self.commit(Change { progress, info, rewrites: true, ..Change::default() }).await?;
-        Ok(())
+        self.commit_restored(offsets.iter().map(|(log, next)| (log.app_id(), *next)).collect(), None).await
     }
 
     /// Reads the log again, and returns the data files at the version that was read.

@@ -147,8 +147,8 @@ async fn finish(
 ) -> anyhow::Result<Outcome> {
     let timeout = match &outcome {
         Ok(Outcome::Restart) => Duration::ZERO,
-        Ok(_) | Err(_) if drain => Duration::MAX,
-        Ok(_) | Err(_) => SHUTDOWN_TIMEOUT,
+        _ if drain => Duration::MAX,
+        _ => SHUTDOWN_TIMEOUT,
     };
     match (workers.finish(timeout, stop).await, &outcome) {
         (Err(failure), Ok(Outcome::Restart)) => warn!("{failure:#}"),

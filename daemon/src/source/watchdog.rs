@@ -61,14 +61,12 @@ impl Watchdog {
         let ends = request_ends(consumer, topic, positions.keys().copied()).unwrap_or_default();
         self.checked_at = Instant::now();
         let now = self.checked_at;
-        let moved = |(partition, (position, since)): (i32, (i64, Instant))| {
-            (positions.get(&partition) == Some(&position)).then_some((partition, (position, since)))
-        };
-        let mut before: BTreeMap<_, _> = std::mem::take(&mut self.waiting).into_iter().filter_map(moved).collect();
+        let before = std::mem::take(&mut self.waiting);
         let mut stalled = Vec::new();
         for (partition, end) in &ends {
-            let Some(position) = positions.get(partition).filter(|position| *position < end) else { continue };
-            let (position, since) = before.remove(partition).unwrap_or((*position, now));
+            let Some(&position) = positions.get(partition).filter(|position| *position < end) else { continue };
+            let known = before.get(partition).filter(|(known, _)| *known == position);
+            let since = known.map_or(now, |(_, since)| *since);
             self.waiting.insert(*partition, (position, since));
             if now.duration_since(since) >= STALL_TIMEOUT {
                 stalled.push(StalledPartition::new(*partition, position, *end, topic, statistics));

@@ -1,7 +1,6 @@
 //! Integer arithmetic that fails where the result does not fit, instead of giving a wrong number: `+`, `-`, `*`, `sum`.
 
 use std::marker::PhantomData;
-use std::mem::size_of;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
@@ -82,6 +81,11 @@ impl Arithmetic {
             _ => mul(left, right),
         }
     }
+
+    fn explain(&self, failure: &ArrowError) -> datafusion::error::DataFusionError {
+        let text = format!("`{}`: {failure}; CAST an operand to DECIMAL(38, 0) or DOUBLE", self.operator);
+        datafusion::error::DataFusionError::Execution(text)
+    }
 }
 
 impl ScalarUDFImpl for Arithmetic {
@@ -133,13 +137,6 @@ impl ScalarUDFImpl for Arithmetic {
             }
         };
         Ok(ColumnarValue::Array(computed.map_err(|failure| self.explain(&failure))?))
-    }
-}
-
-impl Arithmetic {
-    fn explain(&self, failure: &ArrowError) -> datafusion::error::DataFusionError {
-        let text = format!("`{}`: {failure}; CAST an operand to DECIMAL(38, 0) or DOUBLE", self.operator);
-        datafusion::error::DataFusionError::Execution(text)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use anyhow::Context;
 use deltalake_core::logstore::LogStoreRef;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
@@ -16,7 +17,8 @@ pub(super) async fn check_presence<V: Verifier>(table: &mut VerifiedTable<V>) ->
     let Some(log) = &table.log else { return Ok(()) };
     // A log that cannot be read has findings already.
     let Ok(files) = list_files_at(log, table.verifier.version()).await else { return Ok(()) };
-    let sizes = list_data(log.object_store(None).as_ref()).await?;
+    let sizes = list_data(log.object_store(None).as_ref()).await;
+    let sizes = sizes.with_context(|| format!("list the files of {}", table.name))?;
     for file in files {
         let problem = match sizes.get(&file.path) {
             Some(size) if *size == file.size => continue,

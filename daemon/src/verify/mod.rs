@@ -61,12 +61,12 @@ pub async fn verify_logs(pipeline: &Pipeline, base_dir: &Path, selected: &Select
         table.verifier.finish(&bronze.verifier);
     }
     let mut verified = Verified { bronze, silver, side_outputs, compared: Vec::new() };
-    files::check_presence(&mut verified.bronze).await.context("list the files of bronze")?;
+    files::check_presence(&mut verified.bronze).await?;
     for table in &mut verified.silver {
-        files::check_presence(table).await.with_context(|| format!("list the files of {}", table.name))?;
+        files::check_presence(table).await?;
     }
     for table in &mut verified.side_outputs {
-        files::check_presence(table).await.with_context(|| format!("list the files of {}", table.name))?;
+        files::check_presence(table).await?;
     }
     Ok(verified)
 }

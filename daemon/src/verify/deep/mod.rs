@@ -70,19 +70,20 @@ pub async fn compare_rows(
     for VerifiedTable { name, log, verifier } in &mut verified.silver {
         let Some(log) = log.clone() else { continue };
         let Some(index) = pipeline.silver.iter().position(|table| *table.name == **name) else { continue };
-        let (bronze, bronze_log) = (bronze.clone(), bronze.clone());
-        let job = Job { pipeline, base_dir, host, index, bronze, log: log.clone(), verifier, quarantine };
+        let (bronze, log) = (&bronze, &log);
+        let job =
+            Job { pipeline, base_dir, host, index, bronze: bronze.clone(), log: log.clone(), verifier, quarantine };
         let result = job.compare(&mut |done, total| progress(name, done, total)).await;
         let (compared, problems) = match result {
             Ok(compared) => compared,
             Err(failure) => {
                 // Which files are the cause? A log with findings may not even load.
                 let version = verifier.version();
-                let mut problems = find_damaged(&log, version).await.unwrap_or_default();
+                let mut problems = find_damaged(log, version).await.unwrap_or_default();
                 if !is_bronze_checked {
                     is_bronze_checked = true;
                     let version = verified.bronze.verifier.version();
-                    for problem in find_damaged(&bronze_log, version).await.unwrap_or_default() {
+                    for problem in find_damaged(bronze, version).await.unwrap_or_default() {
                         verified.bronze.verifier.report(LogPosition::default(), problem);
                     }
                 }
