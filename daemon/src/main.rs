@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))] // elsewhere: see silverd::runtime::allocator
+use silverd::runtime::allocator::{self, Allocator};
+
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
-    silverd::runtime::allocator::configure();
+    allocator::configure();
     silverd::cli::main()
 }

@@ -21,14 +21,14 @@ use clap::{Parser, Subcommand};
 use serde_json::Value;
 use silverd::cli::process::{self, LogArgs};
 use silverd::plugin::cache::COMPILE_COMMAND;
+use silverd::runtime::allocator::Allocator;
 use silverd::source::EmbeddedBroker;
 use tokio_util::sync::CancellationToken;
 
 use args::BenchArgs;
 
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))] // elsewhere: see silverd::runtime::allocator
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 /// Measure silverd on this machine: fill a topic, drain it into new tables, and report events per second.
 ///

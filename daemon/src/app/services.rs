@@ -5,20 +5,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
 use silverd_core::config::diff::Changes;
 use silverd_core::config::{Http, Pipeline};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::wrong_use;
 use crate::gold::{GoldRefresher, GoldStatus};
 use crate::http::{self, Dashboard, ListenAddress, PanelRunner};
 use crate::maintenance::{MaintenanceScheduler, MaintenanceStatus};
 use crate::pipeline::status::{self, Status};
 use crate::pipeline::{self, RunOptions};
 use crate::runtime::TABLE_OPENS_MAX;
-use crate::sql::Tables;
+use crate::sql::{PanelQueries, Tables};
 use crate::tables::recent_rows::RecentRows;
 
 #[derive(clap::Args, Debug, Default)]
@@ -43,11 +43,13 @@ impl DashboardArgs {
             Some("off") => None,
             Some(text) => match text.replacen("localhost:", "127.0.0.1:", 1).parse() {
                 Ok(address) => Some(address),
-                Err(_) => bail!("--listen {text}: expected an IP address and a port, such as 127.0.0.1:8080, or off"),
+                Err(_) => {
+                    wrong_use!("--listen {text}: expected an IP address and a port, such as 127.0.0.1:8080, or off")
+                }
             },
         };
         match address {
-            Some(address) if !address.ip().is_loopback() && http.token.is_none() && !self.no_token => bail!(
+            Some(address) if !address.ip().is_loopback() && http.token.is_none() && !self.no_token => wrong_use!(
                 "--listen {address}: others can reach this address, and [http] has no token. Add \
                  `token = \"${{SILVERD_TOKEN}}\"` to [http] in pipeline.toml, or listen on 127.0.0.1:{}. In a container whose \
                  port is published to loopback alone, --no-token will do",
@@ -143,9 +145,9 @@ impl Services {
             }
         };
         self.recent_rows.set_enabled(address.is_some());
-        let tables = Arc::new(Tables::new(pipeline, &self.base_dir, self.recent_rows.clone()));
+        let tables = Tables::new(pipeline, &self.base_dir);
         let gold_status = Arc::new(GoldStatus::new(pipeline));
-        let gold = GoldRefresher::new(pipeline, &self.base_dir, tables.clone(), gold_status.clone());
+        let gold = GoldRefresher::new(pipeline, &self.base_dir, &tables, gold_status.clone());
         let maintenance_status = Arc::<MaintenanceStatus>::default();
         let maintenance = MaintenanceScheduler::new(pipeline, &self.base_dir, maintenance_status.clone());
         let (finish, ended) = (CancellationToken::new(), CancellationToken::new());
@@ -154,7 +156,8 @@ impl Services {
                 let token = if self.args.no_token { None } else { pipeline.http.token.clone() };
                 let dashboard = Dashboard::new(pipeline, token, self.status.clone(), gold_status, maintenance_status);
                 let listen = ListenAddress { address, try_next_ports: self.args.try_next_ports };
-                http::serve(dashboard, listen, tables, ended.clone()).await
+                let queries = PanelQueries::new(&tables, &pipeline.sql_limits, self.recent_rows.clone());
+                http::serve(dashboard, listen, tables, queries, ended.clone()).await
             }
             None => None,
         };
@@ -182,7 +185,8 @@ impl RunningServices {
     }
 }
 
-/// The thread that runs all SQL, of Gold and of the panels: one statement at a time, on one core at most.
+/// The thread that asks the processes for SQL, of Gold and of the panels: each runs one statement at a time, on one core
+/// at most.
 struct SqlThread {
     gold_ended: oneshot::Receiver<()>,
 }

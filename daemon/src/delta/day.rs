@@ -11,7 +11,7 @@ pub(super) fn parse_day(text: &str) -> Option<NaiveDate> {
 }
 
 /// A day since the epoch, as Delta writes dates.
-pub(super) fn format_day(day: i32) -> String {
+pub(crate) fn format_day(day: i32) -> String {
     let epoch = NaiveDate::default();
     let days = Days::new(u64::from(day.unsigned_abs()));
     let date = if day < 0 { epoch.checked_sub_days(days) } else { epoch.checked_add_days(days) };

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 
+use super::conform::conform;
 use super::day::new_file_path;
 use super::file::{Encoder, NewFile};
 use super::stats::stats;
@@ -42,6 +43,12 @@ impl Encoder {
 }
 
 impl FileWriter<'_> {
+    /// Adds rows; a row group ends where the encoder's properties say.
+    pub(crate) async fn write(&mut self, rows: &RecordBatch) -> anyhow::Result<()> {
+        self.writer.write(&conform(rows, &self.encoder.schema)?)?;
+        self.upload.push(self.encoded.take()).await
+    }
+
     pub(crate) async fn write_row_group(&mut self, rows: &RecordBatch) -> anyhow::Result<()> {
         self.writer.write(rows)?;
         self.writer.flush()?;

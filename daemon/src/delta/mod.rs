@@ -31,7 +31,7 @@ pub(crate) use conform::conform;
 pub use create::TableSpec;
 pub use data_file::DataFile;
 pub(crate) use data_file::{list_days, list_files, list_files_at};
-pub(crate) use day::EVENT_DATE;
+pub(crate) use day::{EVENT_DATE, format_day};
 pub(crate) use file::ROW_GROUP_ROWS_MAX;
 pub use file::{Encoder, NewFile, writer_properties};
 pub(crate) use file_writer::FileWriter;

@@ -10,9 +10,11 @@
 //! ```
 
 mod model;
+mod process;
 mod refresher;
 mod shape;
 mod status;
 
+pub(crate) use process::GoldHandler;
 pub(crate) use refresher::GoldRefresher;
 pub(crate) use status::{GoldState, GoldStatus, GoldTable};

@@ -1,40 +1,61 @@
 //! One Gold table: which days to compute again, and how their rows replace the old ones.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use chrono::{Days, NaiveDate};
 use datafusion::common::ScalarValue;
 use datafusion::dataframe::DataFrame;
-use datafusion::prelude::{Expr, SessionContext, cast, col, lit};
+use datafusion::prelude::{Expr, SessionConfig, SessionContext, cast, col, lit};
+use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use silverd_core::config::{Compression, Gold};
+use silverd_core::config::Compression;
 use tracing::debug;
 
 use super::shape;
 use crate::delta::{
-    Change, DataFile, EVENT_DATE, Encoder, Table, TableReader, TableSpec, list_days, list_files, writer_properties,
+    Change, DataFile, EVENT_DATE, Encoder, FileWriter, NewFile, Table, TableReader, TableSpec, format_day, list_days,
+    list_files, writer_properties,
 };
+use crate::runtime::clock;
+use crate::sql::process::Notes;
 use crate::sql::{self, DeltaScan, QueryError, Tables};
 
 /// Days of one commit. A table over years of history needs several commits to fill.
-const DAYS_MAX: usize = 31;
+pub(super) const DAYS_MAX: usize = 31;
 /// The application id under which the table counts its commits.
 const COMMITS: &str = "silverd-gold";
 /// A replaced file is removed after this time: readers may still be reading an older version.
 const REPLACED_FILE_AGE: Duration = Duration::from_secs(60 * 60);
 
+/// A Gold table in pipeline.toml, as far as its rows depend on it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Definition {
+    pub name: String,
+    pub path: PathBuf,
+    pub sql: String,
+    pub lookback_days: u32,
+}
+
+/// Which of the days that changed a refresh computes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Scope {
+    pub days_max: usize,
+    /// Days that failed alone.
+    pub skip: BTreeSet<NaiveDate>,
+}
+
 pub(super) struct Model {
-    config: Gold,
-    path: PathBuf,
+    definition: Definition,
+    pool_bytes: usize,
     open: Option<OpenTable>,
     /// Files that were replaced, and when.
     replaced: Vec<(Instant, Path)>,
@@ -75,8 +96,8 @@ struct Source {
 }
 
 /// What a refresh did.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Refreshed {
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Refreshed {
     /// The committed version; `None` if nothing changed.
     pub committed: Option<u64>,
     pub days: usize,
@@ -86,42 +107,52 @@ pub(super) struct Refreshed {
 }
 
 impl Model {
-    pub(super) fn new(config: Gold, path: PathBuf) -> Self {
-        Self { config, path, open: None, replaced: Vec::new() }
+    pub(super) fn new(definition: Definition, pool_bytes: usize) -> Self {
+        Self { definition, pool_bytes, open: None, replaced: Vec::new() }
     }
 
-    pub(super) fn name(&self) -> String {
-        format!("gold.{}", self.config.name)
+    pub(super) fn definition(&self) -> &Definition {
+        &self.definition
     }
 
     /// Computes the days again that changed since the last refresh. After an error the next refresh opens the table
-    /// again.
-    pub(super) async fn refresh(&mut self, tables: &Tables) -> Result<Refreshed, QueryError> {
+    /// again. The days are noted before they are computed.
+    pub(super) async fn refresh(
+        &mut self,
+        tables: &Tables,
+        scope: &Scope,
+        notes: &Notes<BTreeSet<NaiveDate>>,
+    ) -> Result<Refreshed, QueryError> {
         self.remove_replaced_files().await;
-        let context = sql::bounded_context()?;
         let mut sources = Vec::new();
-        for name in sql::table_references(&context, &self.config.sql)? {
+        for name in sql::table_references(&self.definition.sql)? {
             sources.push(Source::open(tables, name).await?);
         }
         let mut open = match self.open.take() {
             Some(open) => open,
-            None => self.open(&context, &sources).await?,
+            None => self.open(&sources).await?,
         };
-        let refreshed = self.update(&mut open, &sources).await?;
+        let refreshed = self.update(&mut open, &sources, scope, notes).await?;
         self.open = Some(open);
         Ok(refreshed)
     }
 
-    async fn open(&self, context: &SessionContext, sources: &[Source]) -> Result<OpenTable, QueryError> {
+    fn context(&self) -> anyhow::Result<SessionContext> {
+        sql::bounded_context(self.pool_bytes, SessionConfig::new().with_target_partitions(1))
+    }
+
+    async fn open(&self, sources: &[Source]) -> Result<OpenTable, QueryError> {
+        let context = self.context()?;
         for source in sources {
-            sql::register(context, &source.name, DeltaScan::open(&source.reader, source.version).await?)?;
+            sql::register(&context, &source.name, DeltaScan::open(&source.reader, source.version).await?)?;
         }
-        let frame = context.sql_with_options(&self.config.sql, sql::read_only()).await?;
+        let frame = context.sql_with_options(&self.definition.sql, sql::read_only()).await?;
         let schema = shape::file_schema(frame.schema().as_arrow())?;
         let doc = Some(format!("Computed from {} by SQL, a day at a time.", names(sources)));
-        let spec = TableSpec { name: self.name(), path: self.path.clone(), schema: schema.clone(), doc };
+        let Definition { name, path, .. } = self.definition.clone();
+        let spec = TableSpec { name, path, schema: schema.clone(), doc };
         let mut table = Table::open(&spec).await.map_err(|failure| {
-            let path = self.path.display();
+            let path = self.definition.path.display();
             failure.context(format!("if the columns of its SQL changed, delete {path}; silverd then creates it again"))
         })?;
         let compression = Compression::default();
@@ -130,7 +161,7 @@ impl Model {
             let wide = Encoder::new(table.layout()?, writer_properties(&compression)?.build(), &compression);
             table.widen(&wide).await?;
         }
-        let sql = hex(&Sha256::digest(self.config.sql.as_bytes())[..8]);
+        let sql = hex(&Sha256::digest(self.definition.sql.as_bytes())[..8]);
         let number = table.transaction(COMMITS).unwrap_or(0);
         let info = if number > 0 { table.info_of(COMMITS, number).await? } else { None };
         let progress = info.and_then(|info| serde_json::from_value::<Progress>(info).ok());
@@ -142,7 +173,13 @@ impl Model {
         Ok(OpenTable { table, encoder, schema, progress })
     }
 
-    async fn update(&mut self, open: &mut OpenTable, sources: &[Source]) -> Result<Refreshed, QueryError> {
+    async fn update(
+        &mut self,
+        open: &mut OpenTable,
+        sources: &[Source],
+        scope: &Scope,
+        notes: &Notes<BTreeSet<NaiveDate>>,
+    ) -> Result<Refreshed, QueryError> {
         let mut progress = open.progress.clone();
         for source in sources {
             let known = progress.sources.get(&source.name);
@@ -152,32 +189,29 @@ impl Model {
                 None => &source.reader.days().await? | &list_days(&open.table.log()).await?,
             };
             // A day's rows also depend on the lookback days before it.
-            let lookback = 0..=u64::from(self.config.lookback_days);
+            let lookback = 0..=u64::from(self.definition.lookback_days);
             let dependent =
                 |day: NaiveDate| lookback.clone().filter_map(move |days| day.checked_add_days(Days::new(days)));
             progress.pending.extend(changed.into_iter().flat_map(dependent));
             let entry_digest = source.reader.entry_digest(source.version).await?.unwrap_or_default();
             progress.sources.insert(source.name.clone(), SourceVersion { version: source.version, entry_digest });
         }
-        let days: BTreeSet<_> = progress.pending.iter().rev().take(DAYS_MAX).copied().collect();
+        let days = progress.pending.iter().rev().filter(|day| !scope.skip.contains(day));
+        let days: BTreeSet<_> = days.take(scope.days_max).copied().collect();
         progress.pending.retain(|day| !days.contains(day));
         if days.is_empty() {
             // Newer versions that changed no row. They are not committed: finding them again after a restart is cheap.
+            let pending = progress.pending.len();
             open.progress = progress;
-            return Ok(Refreshed::default());
+            return Ok(Refreshed { pending, ..Refreshed::default() });
         }
-        let (batches, failed) = self.compute(sources, &days).await?;
+        notes.send(days.clone()).map_err(anyhow::Error::from)?;
+        let (adds, failed) = self.compute(open, sources, &days).await?;
         progress.pending.extend(failed.iter().map(|(day, _)| *day));
         let days: BTreeSet<_> =
             days.into_iter().filter(|day| !failed.iter().any(|(failed, _)| failed == day)).collect();
-        let mut refreshed = Refreshed { days: days.len(), pending: progress.pending.len(), ..Refreshed::default() };
-        let mut adds = Vec::new();
-        for (day, rows) in shape::split_by_day(&batches, &open.schema)? {
-            let (file, bytes) = open.encoder.encode(day, &rows)?;
-            file.put(&open.table.store(), bytes).await?;
-            refreshed.rows += file.rows();
-            adds.push(file);
-        }
+        let rows = adds.iter().map(NewFile::rows).sum();
+        let mut refreshed = Refreshed { days: days.len(), rows, pending: progress.pending.len(), committed: None };
         let current = list_files(&open.table.log()).await?;
         let of_these_days = |file: &DataFile| file.date().is_some_and(|day| days.contains(&day));
         let removes: Vec<_> = current.into_iter().filter(of_these_days).collect();
@@ -197,36 +231,60 @@ impl Model {
         }
     }
 
-    /// The rows of some days. Where they cannot be computed together, each day is computed alone: those that fail are
+    /// The files of some days. Where they cannot be computed together, each day is computed alone: those that fail are
     /// returned with the reason, unless all of them do.
     async fn compute(
         &self,
+        open: &OpenTable,
         sources: &[Source],
         days: &BTreeSet<NaiveDate>,
-    ) -> Result<(Vec<RecordBatch>, Vec<(NaiveDate, QueryError)>), QueryError> {
-        let failure = match self.rows(sources, days).await {
-            Ok(batches) => return Ok((batches, Vec::new())),
+    ) -> Result<(Vec<NewFile>, Vec<(NaiveDate, QueryError)>), QueryError> {
+        let failure = match self.write(open, sources, days).await {
+            Ok(files) => return Ok((files, Vec::new())),
             Err(failure) if days.len() == 1 => return Err(failure),
             Err(failure) => failure,
         };
-        let (mut batches, mut failed) = (Vec::new(), Vec::new());
+        let (mut files, mut failed) = (Vec::new(), Vec::new());
         for day in days {
-            match self.rows(sources, &BTreeSet::from([*day])).await {
-                Ok(rows) => batches.extend(rows),
+            match self.write(open, sources, &BTreeSet::from([*day])).await {
+                Ok(of_day) => files.extend(of_day),
                 Err(failure) => failed.push((*day, failure)),
             }
         }
-        if failed.len() == days.len() { Err(failure) } else { Ok((batches, failed)) }
+        if failed.len() == days.len() { Err(failure) } else { Ok((files, failed)) }
     }
 
-    async fn rows(&self, sources: &[Source], days: &BTreeSet<NaiveDate>) -> Result<Vec<RecordBatch>, QueryError> {
-        Ok(self.frame(sources, days).await?.collect().await?)
+    /// Writes the rows of some days, each day to a file, as they are computed.
+    async fn write(
+        &self,
+        open: &OpenTable,
+        sources: &[Source],
+        days: &BTreeSet<NaiveDate>,
+    ) -> Result<Vec<NewFile>, QueryError> {
+        let mut rows = self.frame(sources, days).await?.execute_stream().await?;
+        let mut writers = BTreeMap::<i32, FileWriter<'_>>::new();
+        while let Some(batch) = rows.try_next().await? {
+            for (day, rows) in shape::split_by_day(&batch, &open.schema)? {
+                let writer = match writers.entry(day) {
+                    Entry::Occupied(writer) => writer.into_mut(),
+                    Entry::Vacant(place) => {
+                        place.insert(open.encoder.file_writer(open.table.store(), &format_day(day))?)
+                    }
+                };
+                writer.write(&rows).await?;
+            }
+        }
+        let mut files = Vec::new();
+        for writer in writers.into_values() {
+            files.push(writer.finish(clock::now_ms()).await?);
+        }
+        Ok(files)
     }
 
     /// The SQL for some days, over the days that their rows depend on.
     async fn frame(&self, sources: &[Source], days: &BTreeSet<NaiveDate>) -> Result<DataFrame, QueryError> {
-        let context = sql::bounded_context()?;
-        let lookback = 0..=u64::from(self.config.lookback_days);
+        let context = self.context()?;
+        let lookback = 0..=u64::from(self.definition.lookback_days);
         let input_days: BTreeSet<_> = days
             .iter()
             .flat_map(|day| lookback.clone().filter_map(|days| day.checked_sub_days(Days::new(days))))
@@ -235,7 +293,7 @@ impl Model {
             let table = context.read_table(DeltaScan::open(&source.reader, source.version).await?)?;
             sql::register(&context, &source.name, table.filter(is_one_of(col(EVENT_DATE), &input_days))?.into_view())?;
         }
-        let frame = context.sql_with_options(&self.config.sql, sql::read_only()).await?;
+        let frame = context.sql_with_options(&self.definition.sql, sql::read_only()).await?;
         let date = cast(col(EVENT_DATE), DataType::Date32);
         Ok(frame.filter(is_one_of(date, days))?)
     }
@@ -249,7 +307,7 @@ impl Model {
         self.replaced = young;
         for (_, path) in old {
             if let Err(failure) = store.delete(&path).await {
-                debug!(table = %self.name(), "remove {path}: {failure}");
+                debug!(table = %self.definition.name, "remove {path}: {failure}");
             }
         }
     }

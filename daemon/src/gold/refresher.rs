@@ -8,7 +8,8 @@ use silverd_core::config::{Gold, Pipeline};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::model::{Model, Refreshed};
+use super::model::{Definition, Refreshed};
+use super::process::GoldProcess;
 use super::status::GoldStatus;
 use crate::runtime::due::{Schedule, rest};
 use crate::runtime::log_once::LogOnce;
@@ -26,26 +27,31 @@ const WAITING_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct GoldRefresher {
     models: Vec<ScheduledModel>,
     schedule: Schedule,
-    tables: Arc<Tables>,
+    process: GoldProcess,
     status: Arc<GoldStatus>,
 }
 
 struct ScheduledModel {
-    model: Model,
+    definition: Definition,
     refresh_interval: Duration,
     last_error: LogOnce,
 }
 
 impl GoldRefresher {
-    pub(crate) fn new(pipeline: &Pipeline, base_dir: &Path, tables: Arc<Tables>, status: Arc<GoldStatus>) -> Self {
+    pub(crate) fn new(pipeline: &Pipeline, base_dir: &Path, tables: &Tables, status: Arc<GoldStatus>) -> Self {
         let scheduled = |gold: &Gold| ScheduledModel {
-            model: Model::new(gold.clone(), base_dir.join(&*gold.path)),
+            definition: Definition {
+                name: format!("gold.{}", gold.name),
+                path: base_dir.join(&*gold.path),
+                sql: gold.sql.value.clone(),
+                lookback_days: gold.lookback_days,
+            },
             refresh_interval: Duration::from_millis(gold.refresh_ms),
             last_error: LogOnce::default(),
         };
         let models: Vec<_> = pipeline.gold.iter().map(scheduled).collect();
         let schedule = Schedule::new(models.len(), Instant::now());
-        Self { models, schedule, tables, status }
+        Self { models, schedule, process: GoldProcess::new(tables, &pipeline.sql_limits), status }
     }
 
     /// Refreshes what is due until `finish`, then brings every table up to date once more.
@@ -62,15 +68,15 @@ impl GoldRefresher {
     async fn refresh(&mut self, at: usize) -> bool {
         let scheduled = &mut self.models[at];
         let started = Instant::now();
-        let span = spans::gold_refresh(&scheduled.model.name());
-        let result = spans::record(span, scheduled.model.refresh(&self.tables)).await;
+        let span = spans::gold_refresh(&scheduled.definition.name);
+        let result = spans::record(span, self.process.refresh(&scheduled.definition)).await;
         let took = started.elapsed();
         let is_pending = matches!(&result, Ok(refreshed) if refreshed.pending > 0);
         let pause = match &result {
             Ok(_) if is_pending => took,
             Ok(_) => rest(scheduled.refresh_interval, took, REST_FACTOR),
             Err(QueryError::NotWritten(_)) => WAITING_INTERVAL,
-            Err(QueryError::Failed(_)) => scheduled.refresh_interval.max(RETRY_INTERVAL),
+            Err(_) => scheduled.refresh_interval.max(RETRY_INTERVAL),
         };
         self.schedule.set(at, Instant::now() + pause);
         scheduled.log_change(&result);
@@ -81,7 +87,7 @@ impl GoldRefresher {
 
 impl ScheduledModel {
     fn log_change(&mut self, result: &Result<Refreshed, QueryError>) {
-        let name = self.model.name();
+        let name = &self.definition.name;
         match result {
             Ok(refreshed) => {
                 if self.last_error.clear() {

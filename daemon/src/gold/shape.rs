@@ -57,26 +57,18 @@ fn delta_type(ty: &DataType) -> DataType {
 }
 
 /// The rows of each day (days since the epoch), with the columns of the table's files.
-pub(super) fn split_by_day(
-    batches: &[RecordBatch],
-    schema: &SchemaRef,
-) -> anyhow::Result<BTreeMap<i32, Vec<RecordBatch>>> {
-    let mut days = BTreeMap::<i32, Vec<RecordBatch>>::new();
-    for batch in batches {
-        let dates = cast(batch.column_by_name(EVENT_DATE).context("no column event_date")?, &DataType::Date32)?;
-        let dates = dates.as_primitive::<Date32Type>();
-        let columns = schema.fields().iter().map(|field| {
-            let column = batch.column_by_name(field.name()).with_context(|| format!("no column {}", field.name()))?;
-            anyhow::Ok(cast(column, field.data_type())?)
-        });
-        let rows = RecordBatch::try_new(schema.clone(), columns.collect::<anyhow::Result<_>>()?)?;
-        let mut of_day = BTreeMap::<i32, Vec<u32>>::new();
-        for row in (0..batch.num_rows()).filter(|row| dates.is_valid(*row)) {
-            of_day.entry(dates.value(row)).or_default().push(row as u32);
-        }
-        for (day, of_day) in of_day {
-            days.entry(day).or_default().push(take_record_batch(&rows, &UInt32Array::from(of_day))?);
-        }
+pub(super) fn split_by_day(batch: &RecordBatch, schema: &SchemaRef) -> anyhow::Result<BTreeMap<i32, RecordBatch>> {
+    let dates = cast(batch.column_by_name(EVENT_DATE).context("no column event_date")?, &DataType::Date32)?;
+    let dates = dates.as_primitive::<Date32Type>();
+    let columns = schema.fields().iter().map(|field| {
+        let column = batch.column_by_name(field.name()).with_context(|| format!("no column {}", field.name()))?;
+        anyhow::Ok(cast(column, field.data_type())?)
+    });
+    let rows = RecordBatch::try_new(schema.clone(), columns.collect::<anyhow::Result<_>>()?)?;
+    let mut of_days = BTreeMap::<i32, Vec<u32>>::new();
+    for row in (0..batch.num_rows()).filter(|row| dates.is_valid(*row)) {
+        of_days.entry(dates.value(row)).or_default().push(row as u32);
     }
-    Ok(days)
+    let of_day = |(day, of_day)| Ok((day, take_record_batch(&rows, &UInt32Array::from(of_day))?));
+    of_days.into_iter().map(of_day).collect()
 }

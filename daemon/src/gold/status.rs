@@ -108,9 +108,9 @@ impl GoldTable {
                 self.state = GoldState::Waiting;
                 self.reason = Some(waiting.to_string());
             }
-            Err(QueryError::Failed(failure)) => {
+            Err(failure) => {
                 self.state = GoldState::Failing;
-                self.reason = Some(format!("{failure:#}"));
+                self.reason = Some(failure.to_string());
             }
         }
     }

@@ -1,5 +1,5 @@
 //! The dashboard, the API and the metrics. None of it can delay the pipeline: it reads counters and committed tables,
-//! and its queries run one at a time on a thread of their own.
+//! and its queries run one at a time in a process of their own.
 
 mod api;
 mod assets;
@@ -29,7 +29,7 @@ use crate::gold::GoldStatus;
 use crate::maintenance::MaintenanceStatus;
 use crate::pipeline::status::Status;
 use crate::runtime::clock;
-use crate::sql::Tables;
+use crate::sql::{PanelQueries, Tables};
 use crate::telemetry;
 
 use auth::Auth;
@@ -84,7 +84,8 @@ impl Dashboard {
 pub(crate) async fn serve(
     dashboard: Dashboard,
     listen: ListenAddress,
-    tables: Arc<Tables>,
+    tables: Tables,
+    queries: PanelQueries,
     ended: CancellationToken,
 ) -> Option<PanelRunner> {
     let address = listen.address;
@@ -100,7 +101,7 @@ pub(crate) async fn serve(
     };
     let bound = listener.local_addr().unwrap_or(address);
     let (events, table_sizes) = (Arc::<EventBroadcast>::default(), Arc::<Mutex<TableSizes>>::default());
-    let panel_runner = PanelRunner::new(events.clone(), dashboard.panels.clone(), tables, table_sizes.clone());
+    let panel_runner = PanelRunner::new(events.clone(), dashboard.panels.clone(), tables, queries, table_sizes.clone());
     let app = Arc::new(App {
         topic: dashboard.topic,
         panels: dashboard.panels.into_iter().map(|panel| panel.name).collect(),

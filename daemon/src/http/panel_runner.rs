@@ -16,12 +16,10 @@ use super::rejects;
 use crate::delta::{TableReader, list_files};
 use crate::runtime::due::{Schedule, rest};
 use crate::runtime::log_once::LogOnce;
-use crate::sql::{self, QueryError, TableCache, Tables};
+use crate::sql::{PanelQueries, QueryError, Tables};
 
 /// Rows of a panel.
 const ROWS_MAX: usize = 500;
-/// A query that takes longer fails.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(20);
 /// A slow query runs less often, for at most a fifth of the time.
 const REST_FACTOR: u32 = 4;
 const REJECTS_INTERVAL: Duration = Duration::from_secs(2);
@@ -31,9 +29,9 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(crate) struct PanelRunner {
     events: Arc<EventBroadcast>,
-    tables: Arc<Tables>,
+    tables: Tables,
+    queries: PanelQueries,
     table_sizes: Arc<Mutex<TableSizes>>,
-    cache: TableCache,
     panels: Vec<RunningPanel>,
     /// The version of the quarantine that was published.
     quarantine_version: Option<u64>,
@@ -51,7 +49,8 @@ impl PanelRunner {
     pub(super) fn new(
         events: Arc<EventBroadcast>,
         panels: Vec<Panel>,
-        tables: Arc<Tables>,
+        tables: Tables,
+        queries: PanelQueries,
         table_sizes: Arc<Mutex<TableSizes>>,
     ) -> Self {
         let running = |panel| RunningPanel { panel, last_error: LogOnce::default() };
@@ -60,8 +59,8 @@ impl PanelRunner {
         Self {
             events,
             tables,
+            queries,
             table_sizes,
-            cache: TableCache::default(),
             panels,
             quarantine_version: None,
             quarantine_error: LogOnce::default(),
@@ -77,7 +76,7 @@ impl PanelRunner {
     async fn run_jobs(&mut self) {
         loop {
             if !self.events.is_in_use() {
-                self.cache = TableCache::default(); // frees memory
+                self.queries.pause();
             }
             self.events.in_use().await;
             for job in self.schedule.take_due(Instant::now()) {
@@ -106,11 +105,7 @@ impl PanelRunner {
     async fn run_panel(&mut self, position: usize) -> Duration {
         let RunningPanel { panel, last_error } = &mut self.panels[position];
         let started = Instant::now();
-        let query = async {
-            let frame = sql::plan(&self.tables, &mut self.cache, &panel.sql).await?;
-            sql::collect_rows(frame, ROWS_MAX).await
-        };
-        let result = with_timeout(query).await;
+        let result = self.queries.rows(&panel.sql, ROWS_MAX).await;
         log_change(last_error, &format!("run the query of [panel.{}]", panel.name), &result);
         self.events.publish("panel", &panel.name, &PanelResult::new(panel, position, result, started.elapsed()));
         Duration::from_millis(panel.refresh_ms)
@@ -118,7 +113,7 @@ impl PanelRunner {
 
     /// Publishes the rejected events if the quarantine has a new version. Other processes write to it, too: a replay.
     async fn publish_rejects(&mut self) {
-        let result = with_timeout(rejects::read(&self.tables, &mut self.cache, self.quarantine_version)).await;
+        let result = rejects::read(&self.tables, &mut self.queries, self.quarantine_version).await;
         log_change(&mut self.quarantine_error, "read the quarantine for the dashboard", &result);
         if let Ok(Some((version, rejects))) = result {
             self.events.publish("rejects", "", &rejects);
@@ -142,11 +137,6 @@ async fn size_of(tables: &Tables, name: &str) -> Option<TableSize> {
     let reader = TableReader::open(tables.path(name)?).ok()??;
     let files = list_files(reader.log()).await.ok()?;
     Some(TableSize { files: files.len() as u64, bytes: files.iter().map(|file| file.size).sum() })
-}
-
-async fn with_timeout<T>(query: impl Future<Output = Result<T, QueryError>>) -> Result<T, QueryError> {
-    let timed_out = |_| Err(anyhow::anyhow!("the query took longer than {} s", QUERY_TIMEOUT.as_secs()).into());
-    tokio::time::timeout(QUERY_TIMEOUT, query).await.unwrap_or_else(timed_out)
 }
 
 /// Logs the first of equal errors, and the first success after an error.

@@ -3,7 +3,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::sql::{self, QueryError, QueryResult, TableCache, Tables};
+use crate::delta::TableReader;
+use crate::sql::{PanelQueries, QueryError, QueryResult, Tables};
 
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Rejects {
@@ -16,6 +17,7 @@ pub(super) struct Rejects {
     pub newest: Vec<Map<String, Value>>,
 }
 
+const QUARANTINE: &str = "quarantine";
 const COUNTS_MAX: usize = 100;
 const REASONS_MAX: usize = 10;
 const NEWEST_MAX: usize = 20;
@@ -23,21 +25,26 @@ const NEWEST_MAX: usize = 20;
 /// The newest version of the quarantine and its rejects; `None` if that is the version `known`.
 pub(super) async fn read(
     tables: &Tables,
-    cache: &mut TableCache,
+    queries: &mut PanelQueries,
     known: Option<u64>,
 ) -> Result<Option<(u64, Rejects)>, QueryError> {
-    let (version, schema) = cache.newest(tables, "quarantine").await?;
+    let not_written = || QueryError::NotWritten(QUARANTINE.to_owned());
+    let path = tables.path(QUARANTINE).ok_or_else(not_written)?;
+    let reader = TableReader::open(path)?.ok_or_else(not_written)?;
+    let version = reader.version().await?.ok_or_else(not_written)?;
     if known == Some(version) {
         return Ok(None);
     }
     // Events that a replay has resolved are not counted. The quarantine of an older silverd has no such column.
-    let unresolved = if schema.column_with_name("resolved_at").is_some() { "resolved_at IS NULL" } else { "true" };
+    let columns = queries.rows("SELECT * FROM quarantine", 0).await?.columns;
+    let has_resolutions = columns.iter().any(|column| column.name == "resolved_at");
+    let unresolved = if has_resolutions { "resolved_at IS NULL" } else { "true" };
     let counts = format!(
         r#"SELECT "table", code, count(*) AS events, max(quarantined_at) AS last_at,
         CAST(max(event_date) AS VARCHAR) AS last_day FROM quarantine WHERE {unresolved}
         GROUP BY "table", code ORDER BY events DESC, "table", code"#
     );
-    let mut counts = objects(query(tables, cache, &counts, COUNTS_MAX).await?);
+    let mut counts = objects(queries.rows(&counts, COUNTS_MAX).await?);
     let mut rejects = Rejects::default();
     let last_day = counts.iter().filter_map(|row| row.get("last_day")?.as_str().map(str::to_owned)).max();
     for row in &mut counts {
@@ -53,19 +60,15 @@ pub(super) async fn read(
         r#"SELECT "table", code, reason, count(*) AS events FROM quarantine WHERE {unresolved}
         GROUP BY "table", code, reason ORDER BY events DESC, reason"#
     );
-    rejects.reasons = objects(query(tables, cache, &reasons, REASONS_MAX).await?);
+    rejects.reasons = objects(queries.rows(&reasons, REASONS_MAX).await?);
     // Only events of the newest day, so that few raw events are read.
     let newest = format!(
         r#"SELECT quarantined_at, "table", code, reason, topic, "partition", "offset", "timestamp", value, plugin_digest
         FROM quarantine WHERE event_date = DATE '{day}' AND {unresolved}
         ORDER BY quarantined_at DESC, "partition", "offset" DESC"#
     );
-    rejects.newest = objects(query(tables, cache, &newest, NEWEST_MAX).await?);
+    rejects.newest = objects(queries.rows(&newest, NEWEST_MAX).await?);
     Ok(Some((version, rejects)))
-}
-
-async fn query(tables: &Tables, cache: &mut TableCache, sql: &str, rows_max: usize) -> Result<QueryResult, QueryError> {
-    sql::collect_rows(sql::plan(tables, cache, sql).await?, rows_max).await
 }
 
 fn objects(result: QueryResult) -> Vec<Map<String, Value>> {

@@ -1,4 +1,53 @@
-//! Configures the memory allocator: when it asks the kernel for memory, and when it returns it.
+//! The memory allocator: when it asks the kernel for memory, when it returns it, and what happens where there is none.
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+static INNER: mimalloc::MiMalloc = mimalloc::MiMalloc;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+static INNER: std::alloc::System = std::alloc::System;
+
+/// The exit code of a process that has no more memory; 0: it aborts.
+static EXIT_CODE: AtomicU8 = AtomicU8::new(0);
+
+/// The allocator of silverd's programs.
+pub struct Allocator;
+
+/// Lets this process exit with a code when it has no more memory.
+pub(crate) fn exit_when_out_of_memory(code: u8) {
+    EXIT_CODE.store(code, Relaxed);
+}
+
+// SAFETY: every call is passed on to another allocator; its answer is only looked at.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        unsafe { found(INNER.alloc(layout)) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        unsafe { found(INNER.alloc_zeroed(layout)) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        unsafe { found(INNER.realloc(pointer, layout, size)) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { INNER.dealloc(pointer, layout) }
+    }
+}
+
+fn found(pointer: *mut u8) -> *mut u8 {
+    if pointer.is_null() {
+        let code = EXIT_CODE.load(Relaxed);
+        if code != 0 {
+            // SAFETY: ends the process, and needs no memory.
+            unsafe { libc::_exit(i32::from(code)) }
+        }
+    }
+    pointer
+}
 
 /// Arenas of the allocator. By default each thread may get one, and an arena keeps the memory that it needed once.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]

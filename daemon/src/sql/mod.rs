@@ -7,7 +7,10 @@ mod checked;
 mod delta_scan;
 mod error;
 mod file_stats;
+mod live_tables;
+mod panel_queries;
 mod printable;
+pub(crate) mod process;
 mod query;
 mod query_result;
 mod tables;
@@ -16,9 +19,8 @@ mod tests;
 
 pub(crate) use delta_scan::DeltaScan;
 pub(crate) use error::QueryError;
+pub(crate) use panel_queries::{PanelHandler, PanelQueries};
 pub(crate) use printable::printable;
-pub(crate) use query::{
-    bounded_context, check_query, context, gold_source, plan, read_only, register, table_references,
-};
-pub(crate) use query_result::{ColumnKind, QueryResult, collect_rows};
-pub(crate) use tables::{TableCache, Tables};
+pub(crate) use query::{bounded_context, check_query, gold_source, is_query, read_only, register, table_references};
+pub(crate) use query_result::{ColumnKind, QueryResult};
+pub(crate) use tables::Tables;

@@ -10,25 +10,35 @@ use datafusion::dataframe::DataFrame;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::parser::{DFParser, Statement};
+use datafusion::sql::resolve::resolve_table_references;
+use datafusion::sql::sqlparser;
 
 use super::checked::check_overflow;
 use super::error::QueryError;
+use super::live_tables::LiveTables;
+use super::process::Start;
 use super::tables::{TableCache, Tables};
-
-/// Memory of one query of a panel or of a Gold table. A query that needs more spills to disk or fails.
-const MEMORY_BYTES_MAX: usize = 256 << 20;
 
 /// The schemas of the names `gold.<name>` and `live.<name>`.
 const GOLD: &str = "gold";
 const LIVE: &str = "live";
 
+/// Functions that stand where a table does.
+const TABLE_FUNCTIONS: [&str; 2] = ["generate_series", "range"];
+
 /// Plans a read-only query over the newest versions of the tables that it names.
-pub(crate) async fn plan(tables: &Tables, cache: &mut TableCache, sql: &str) -> Result<DataFrame, QueryError> {
-    let context = bounded_context()?;
-    for name in table_references(&context, sql)? {
-        let provider = match in_schema(&name, LIVE) {
-            Some(table) => cache.recent_rows(tables, table).await?,
-            None => cache.provider(tables, &name).await?,
+pub(super) async fn plan(
+    start: &Start,
+    cache: &mut TableCache,
+    live: &LiveTables,
+    sql: &str,
+) -> Result<DataFrame, QueryError> {
+    let context = bounded_context(start.pool_bytes(), SessionConfig::new().with_target_partitions(1))?;
+    for name in table_references(sql)? {
+        let provider = match live_table(&name) {
+            Some(table) => cache.recent_rows(&start.tables, live, table).await?,
+            None => cache.provider(&start.tables, &name).await?,
         };
         register(&context, &name, provider)?;
     }
@@ -37,10 +47,10 @@ pub(crate) async fn plan(tables: &Tables, cache: &mut TableCache, sql: &str) -> 
 
 /// Checks that a query parses, and names tables that the pipeline has, whether or not they were written yet.
 pub(crate) fn check_query(tables: &Tables, sql: &str, of_gold: bool) -> Result<(), QueryError> {
-    for name in table_references(&bounded_context()?, sql)? {
+    for name in table_references(sql)? {
         if of_gold {
             gold_source(tables, &name)?;
-        } else if tables.path(in_schema(&name, LIVE).unwrap_or(&name)).is_none() {
+        } else if tables.path(live_table(&name).unwrap_or(&name)).is_none() {
             return Err(tables.unknown_table(&name));
         }
     }
@@ -56,22 +66,31 @@ pub(crate) fn gold_source<'t>(tables: &'t Tables, name: &str) -> Result<&'t Path
     Err(anyhow!("a Gold table cannot read `{name}`; it can read {}", names.join(", ")).into())
 }
 
+/// Whether the text is a query, and not a statement that would change something.
+pub(crate) fn is_query(sql: &str) -> bool {
+    statement(sql).is_ok_and(|statement| match statement {
+        Statement::Statement(statement) => matches!(*statement, sqlparser::ast::Statement::Query(_)),
+        Statement::Explain(_) => true,
+        _ => false,
+    })
+}
+
+fn statement(sql: &str) -> Result<Statement, QueryError> {
+    let mut statements = DFParser::parse_sql(sql)?;
+    let statement = statements.pop_front().filter(|_| statements.is_empty());
+    Ok(statement.ok_or_else(|| anyhow!("expected one SQL statement"))?)
+}
+
 /// The tables that a query names, in the spelling of [`Tables`].
-pub(crate) fn table_references(context: &SessionContext, sql: &str) -> Result<Vec<String>, QueryError> {
-    let state = context.state();
-    let statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
-    let references = state.resolve_table_references(&statement)?;
+pub(crate) fn table_references(sql: &str) -> Result<Vec<String>, QueryError> {
+    let (references, _) = resolve_table_references(&statement(sql)?, true)?;
     Ok(references.iter().filter_map(name_of).collect())
 }
 
-/// A context without tables, whose queries have limits.
-pub(crate) fn bounded_context() -> anyhow::Result<SessionContext> {
-    let runtime = RuntimeEnvBuilder::new().with_memory_limit(MEMORY_BYTES_MAX, 1.0);
-    context(SessionConfig::new().with_target_partitions(1), runtime)
-}
-
-/// A context without tables, with the schemas of `gold.<name>` and `live.<name>`.
-pub(crate) fn context(config: SessionConfig, runtime: RuntimeEnvBuilder) -> anyhow::Result<SessionContext> {
+/// A context without tables, whose operators keep this much memory at most, and spill to disk or fail beyond it. It has
+/// the schemas of `gold.<name>` and `live.<name>`.
+pub(crate) fn bounded_context(pool_bytes: usize, config: SessionConfig) -> anyhow::Result<SessionContext> {
+    let runtime = RuntimeEnvBuilder::new().with_memory_limit(pool_bytes, 1.0);
     let mut context = SessionContext::new_with_config_rt(config.with_information_schema(true), runtime.build_arc()?);
     check_overflow(&mut context)?;
     for name in context.catalog_names() {
@@ -99,10 +118,16 @@ pub(crate) fn read_only() -> SQLOptions {
 
 fn name_of(reference: &TableReference) -> Option<String> {
     match reference.schema() {
+        None if TABLE_FUNCTIONS.contains(&reference.table()) => None,
         None | Some("public") => Some(reference.table().to_owned()),
         Some("information_schema") => None,
         Some(schema) => Some(format!("{schema}.{}", reference.table())),
     }
+}
+
+/// The Silver table whose newest rows a name stands for.
+pub(super) fn live_table(name: &str) -> Option<&str> {
+    in_schema(name, LIVE)
 }
 
 /// The table's name within a schema; `None` if the name is of another schema.

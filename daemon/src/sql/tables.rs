@@ -8,18 +8,17 @@ use anyhow::{Context, anyhow};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
+use serde::{Deserialize, Serialize};
 use silverd_core::config::Pipeline;
 
 use super::delta_scan::DeltaScan;
 use super::error::QueryError;
+use super::live_tables::LiveTables;
 use crate::delta::{EVENT_DATE, TableReader};
-use crate::tables::recent_rows::RecentRows;
 
-/// The tables of a pipeline, by the names that queries use.
-pub(crate) struct Tables {
-    paths: Vec<(String, PathBuf)>,
-    recent_rows: Arc<RecentRows>,
-}
+/// The tables of a pipeline and their folders, by the names that queries use.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Tables(Vec<(String, PathBuf)>);
 
 /// Tables at their newest versions. A table is opened again only when it has a newer version.
 #[derive(Default)]
@@ -32,7 +31,7 @@ struct CachedTable {
 }
 
 impl Tables {
-    pub(crate) fn new(pipeline: &Pipeline, base_dir: &Path, recent_rows: Arc<RecentRows>) -> Self {
+    pub(crate) fn new(pipeline: &Pipeline, base_dir: &Path) -> Self {
         let mut paths = vec![
             ("bronze".to_owned(), base_dir.join(&*pipeline.bronze.path)),
             ("quarantine".to_owned(), base_dir.join(&*pipeline.quarantine.path)),
@@ -40,16 +39,16 @@ impl Tables {
         ];
         paths.extend(pipeline.silver.iter().map(|table| (table.name.to_string(), base_dir.join(&*table.path))));
         paths.extend(pipeline.gold.iter().map(|table| (format!("gold.{}", table.name), base_dir.join(&*table.path))));
-        Self { paths, recent_rows }
+        Self(paths)
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.paths.iter().map(|(name, _)| name.as_str())
+        self.0.iter().map(|(name, _)| name.as_str())
     }
 
     /// The folder of a table; `None` if there is no table of this name.
     pub(crate) fn path(&self, name: &str) -> Option<&Path> {
-        self.paths.iter().find(|(known, _)| known == name).map(|(_, path)| path.as_path())
+        self.0.iter().find(|(known, _)| known == name).map(|(_, path)| path.as_path())
     }
 
     pub(super) fn unknown_table(&self, name: &str) -> QueryError {
@@ -61,13 +60,6 @@ impl Tables {
 }
 
 impl TableCache {
-    /// A table's newest version and columns.
-    pub(crate) async fn newest(&mut self, tables: &Tables, name: &str) -> Result<(u64, SchemaRef), QueryError> {
-        let provider = self.provider(tables, name).await?;
-        let version = self.0.get(name).map_or(0, |cached| cached.version);
-        Ok((version, provider.schema()))
-    }
-
     pub(super) async fn provider(&mut self, tables: &Tables, name: &str) -> Result<Arc<dyn TableProvider>, QueryError> {
         let path = tables.path(name).ok_or_else(|| tables.unknown_table(name))?;
         let reader = match self.0.remove(name) {
@@ -91,9 +83,10 @@ impl TableCache {
     pub(super) async fn recent_rows(
         &mut self,
         tables: &Tables,
+        live: &LiveTables,
         name: &str,
     ) -> Result<Arc<dyn TableProvider>, QueryError> {
-        let (schema, batches) = match tables.recent_rows.of(name) {
+        let (schema, batches) = match live.of(name) {
             Some(rows) => rows,
             None => {
                 let table = self.provider(tables, name).await?;

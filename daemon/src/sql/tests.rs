@@ -8,7 +8,7 @@ use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMicrosecondArr
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::physical_plan::displayable;
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{SessionConfig, SessionContext};
 use serde_json::json;
 use silverd_core::config::Compression;
 
@@ -54,7 +54,7 @@ async fn written(folder: &Path) -> Table {
 async fn context(folder: &Path) -> anyhow::Result<SessionContext> {
     let reader = TableReader::open(folder)?.unwrap();
     let version = reader.version().await?.unwrap();
-    let context = bounded_context()?;
+    let context = bounded_context(256 << 20, SessionConfig::new().with_target_partitions(1))?;
     register(&context, "t", DeltaScan::open(&reader, version).await?)?;
     Ok(context)
 }
@@ -202,7 +202,7 @@ async fn integers_do_not_wrap() {
 /// Queries, panels and Gold tables of users rely on these; DataFusion's cargo features decide which there are.
 #[test]
 fn all_functions_are_built_in() {
-    let state = bounded_context().unwrap().state();
+    let state = bounded_context(64 << 20, SessionConfig::new()).unwrap().state();
     let names = state.scalar_functions().keys().chain(state.aggregate_functions().keys());
     let names: BTreeSet<&str> = names.chain(state.window_functions().keys()).map(String::as_str).collect();
     let listed: BTreeSet<&str> = include_str!("functions.txt").lines().collect();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{max, min, take_record_batch};
-use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::TimestampMicrosecondType;
 use parking_lot::Mutex;
 use silverd_core::schema::added;
 
@@ -25,8 +25,18 @@ pub struct RecentRows {
     tables: Mutex<BTreeMap<String, TableRows>>,
 }
 
+/// The newest rows of a table that somebody does not have yet.
+pub(crate) struct NewRows {
+    /// The number of the oldest batch that is kept. Numbers count up.
+    pub first: u64,
+    /// Oldest first, up to the newest that is kept.
+    pub batches: Vec<RecordBatch>,
+}
+
 #[derive(Default)]
 struct TableRows {
+    /// The number of the first batch.
+    first: u64,
     /// Each batch with the time of its commit and its size.
     batches: VecDeque<(Instant, RecordBatch, usize)>,
     rows: usize,
@@ -59,20 +69,23 @@ impl RecentRows {
         kept.drop_expired(now);
     }
 
-    /// The columns of a table and its recent rows, oldest first; `None` before its first row.
-    pub(crate) fn of(&self, table: &str) -> Option<(SchemaRef, Vec<RecordBatch>)> {
+    /// The batches of a table from number `known` on, and the number after the last; `None` before the first row.
+    pub(crate) fn newer_than(&self, table: &str, known: u64) -> Option<(NewRows, u64)> {
         let mut tables = self.tables.lock();
         let kept = tables.get_mut(table)?;
-        let schema = kept.batches.front().map(|(_, batch, _)| batch.schema())?;
         kept.drop_expired(Instant::now());
-        Some((schema, kept.batches.iter().map(|(_, batch, _)| batch.clone()).collect()))
+        let first = kept.first;
+        let skip = usize::try_from(known.saturating_sub(first)).unwrap_or(usize::MAX);
+        let batches = kept.batches.iter().skip(skip).map(|(_, batch, _)| batch.clone()).collect();
+        Some((NewRows { first, batches }, first + kept.batches.len() as u64))
     }
 }
 
 impl TableRows {
     fn push(&mut self, now: Instant, batch: &RecordBatch) {
         if self.batches.front().is_some_and(|(_, first, _)| first.schema() != batch.schema()) {
-            *self = Self::default(); // another plugin version with other columns
+            // Another plugin version with other columns.
+            *self = Self { first: self.first + self.batches.len() as u64, ..Self::default() };
         }
         let Some(batch) = cut_to_bounds(batch) else { return };
         let bytes = batch.get_array_memory_size();
@@ -93,6 +106,7 @@ impl TableRows {
 
     fn drop_oldest(&mut self) {
         if let Some((_, batch, bytes)) = self.batches.pop_front() {
+            self.first += 1;
             self.rows -= batch.num_rows();
             self.bytes -= bytes;
         }
@@ -138,9 +152,13 @@ mod tests {
         RecordBatch::try_from_iter([("n", Arc::new(numbers) as _), ("text", Arc::new(text) as _)]).expect("a batch")
     }
 
+    fn batches(recent: &RecentRows, known: u64) -> Vec<RecordBatch> {
+        recent.newer_than("t", known).expect("a table").0.batches
+    }
+
     /// The last number, and the count and bytes of all rows.
     fn newest(recent: &RecentRows) -> (i64, usize, usize) {
-        let (_, batches) = recent.of("t").expect("a table");
+        let batches = batches(recent, 0);
         let last = batches.last().expect("a batch");
         let last = last.column(0).as_primitive::<arrow::datatypes::Int64Type>().values()[last.num_rows() - 1];
         let bytes = batches.iter().map(RecordBatch::get_array_memory_size).sum();
@@ -166,11 +184,17 @@ mod tests {
     #[test]
     fn rows_with_other_columns_replace_all_and_disabled_keeps_none() {
         let (recent, stats) = (enabled(), TableStats::default());
-        recent.push("t", &[batch(0, 10, 1)], &stats);
+        recent.push("t", &[batch(0, 10, 1), batch(10, 10, 1)], &stats);
+        let (rows, known) = recent.newer_than("t", 0).expect("a table");
+        assert_eq!((rows.first, rows.batches.len(), known), (0, 2, 2));
+        assert!(batches(&recent, known).is_empty());
+        recent.push("t", &[batch(20, 10, 1)], &stats);
+        assert_eq!(batches(&recent, known), [batch(20, 10, 1)]);
         recent.push("t", &[batch(0, 5, 1).project(&[0]).expect("one column")], &stats);
-        assert_eq!(recent.of("t").expect("a table").1.len(), 1);
+        let (rows, known) = recent.newer_than("t", known).expect("a table");
+        assert_eq!((rows.first, rows.batches.len(), known), (3, 1, 4));
         let disabled = RecentRows::default();
         disabled.push("t", &[batch(0, 10, 1)], &stats);
-        assert!(disabled.of("t").is_none());
+        assert!(disabled.newer_than("t", 0).is_none());
     }
 }
