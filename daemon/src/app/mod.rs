@@ -3,3 +3,7 @@
 pub mod config_watch;
 pub mod services;
 pub mod setup;
+mod wrong_use;
+
+pub use wrong_use::WrongUse;
+pub(crate) use wrong_use::wrong_use;

@@ -5,9 +5,9 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow};
 use silverd_core::config::{self, ConfigError, ConfigErrors, Pipeline, SilverTable};
 
+use super::WrongUse;
 use crate::plugin::{FaultyKey, Host, LoadError, Loaded, load_plugin, this_program};
 use crate::runtime::file_watch::FileStamp;
 use crate::sql::{self, Tables};
@@ -45,11 +45,11 @@ impl Setup {
     pub fn read(file: &Path) -> anyhow::Result<Self> {
         let absolute = std::path::absolute(file)?;
         let file_stamp = FileStamp::of([&absolute]);
-        let text = std::fs::read_to_string(file).with_context(|| {
-            format!(
-                "read {} (name another file with --config, or run silverd in the folder that has it)",
+        let text = std::fs::read_to_string(file).map_err(|failure| {
+            WrongUse::error(format!(
+                "read {} (name another file with --config, or run silverd in the folder that has it): {failure}",
                 file.display()
-            )
+            ))
         })?;
         let pipeline = config::check(&text, &|name| std::env::var(name).ok())
             .map_err(|errors| invalid_config(&errors, file, &text))?;
@@ -62,7 +62,8 @@ impl Setup {
         let tables = &self.pipeline.silver;
         tables.iter().position(|table| *table.name == *name).ok_or_else(|| {
             let names: Vec<&str> = tables.iter().map(|table| &*table.name).collect();
-            anyhow!("{} has no [silver.{name}]; its Silver tables are {}", self.file.display(), names.join(", "))
+            let (file, names) = (self.file.display(), names.join(", "));
+            WrongUse::error(format!("{file} has no [silver.{name}]; its Silver tables are {names}"))
         })
     }
 
@@ -94,7 +95,8 @@ impl Setup {
 
     /// What plugins run in, with the folder of `[state]`.
     pub fn host(&self) -> anyhow::Result<Arc<Host>> {
-        Host::with_state(&self.base_dir.join(&*self.pipeline.state.path), &this_program())
+        let state = self.base_dir.join(&*self.pipeline.state.path);
+        Host::with_state(&state, &this_program(), self.pipeline.reload.mode)
     }
 
     /// Loads every plugin, and builds those that are out of date; reports all that cannot fill their tables at once.
@@ -132,7 +134,7 @@ impl Setup {
 impl Setup {
     /// Reports SQL that is not valid or queries tables that do not exist. A running silverd works without it.
     pub fn check_sql(&self) -> anyhow::Result<()> {
-        let tables = Tables::new(&self.pipeline, &self.base_dir, Arc::default());
+        let tables = Tables::new(&self.pipeline, &self.base_dir);
         let gold = self.pipeline.gold.iter().map(|gold| (format!("gold.{}", gold.name), &gold.sql, true));
         let panels = self.pipeline.panels.iter().map(|panel| (format!("panel.{}", panel.name), &panel.sql, false));
         let errors = gold.chain(panels).filter_map(|(title, sql, of_gold)| {

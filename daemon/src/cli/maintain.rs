@@ -6,6 +6,7 @@ use anyhow::{Context, anyhow, bail};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::setup::Setup;
+use crate::app::wrong_use;
 use crate::delta::TableLock;
 use crate::maintenance::{
     CleanedUp, Compacted, CompleteDays, MaintainedTable, MaintenanceError, Throttle, Vacuumed, remove_expired,
@@ -35,7 +36,7 @@ pub async fn maintain(file: &Path, args: MaintainArgs, stop: CancellationToken) 
     let is_wanted = |table: &&MaintainedTable| args.table.as_ref().is_none_or(|name| table.name == *name);
     let tables: Vec<&MaintainedTable> = all.iter().filter(is_wanted).collect();
     if tables.is_empty() {
-        bail!("there is no table {}; the tables are {}", args.table.unwrap_or_default(), names.join(", "));
+        wrong_use!("there is no table {}; the tables are {}", args.table.unwrap_or_default(), names.join(", "));
     }
     let throttle = Throttle::unlimited(stop);
     let mut disk_space_low = None;

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::generate::{self, GenerateArgs};
 use crate::plugin::cache::COMPILE_COMMAND;
+use crate::sql::process::{SQL_COMMAND, SqlWork};
 
 use process::{LogArgs, WRONG_USE};
 
@@ -62,6 +63,12 @@ enum Command {
     /// What silverd runs to compile a plugin: reads a component from stdin, writes machine code to stdout
     #[command(hide = true, name = COMPILE_COMMAND)]
     CompilePlugin,
+    /// What silverd runs to answer SQL within limits: reads requests from stdin, writes answers to stdout
+    #[command(hide = true, name = SQL_COMMAND)]
+    Sql {
+        #[arg(value_enum)]
+        work: SqlWork,
+    },
     /// Rebuild a Silver table from Bronze with the current plugin: all of it, some days, or what one version wrote
     Rebuild(rebuild::RebuildArgs),
     /// The same as `rebuild --written-by`
@@ -88,6 +95,7 @@ pub fn main() -> ExitCode {
     };
     match cli.command {
         Command::CompilePlugin => process::compile_plugin(),
+        Command::Sql { work } => process::sql(work),
         command => process::run(&cli.log, |stop| execute(command, cli.config, cli.time, stop)),
     }
 }
@@ -119,7 +127,7 @@ async fn execute(
             stop_after(time, &stop);
             generate::run(args, stop).await.map(drop)
         }
-        Command::CompilePlugin => Ok(()),
+        Command::CompilePlugin | Command::Sql { .. } => Ok(()),
         Command::Plugin(args) => plugin::plugin(config, args, stop).await,
         Command::Query(args) => query::query(config, args).await,
         Command::Verify(args) => verify::verify(config, args, stop).await,

@@ -7,9 +7,14 @@ use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::query::query_process;
+use crate::app::WrongUse;
 use crate::app::setup::InvalidConfig;
 use crate::delta::checkpoints_done;
+use crate::gold::GoldHandler;
 use crate::plugin::cache;
+use crate::sql::PanelHandler;
+use crate::sql::process::{SqlWork, serve};
 use crate::telemetry::logging;
 
 const FAILED: u8 = 1;
@@ -79,17 +84,24 @@ pub fn compile_plugin() -> ExitCode {
     )
 }
 
+/// The hidden command [`SQL_COMMAND`](crate::sql::process::SQL_COMMAND). Must be called before any thread is started, so
+/// that its low priority applies to all of them.
+pub(super) fn sql(work: SqlWork) -> ExitCode {
+    let served = match work {
+        SqlWork::Panels => serve(PanelHandler::new),
+        SqlWork::Gold => serve(GoldHandler::new),
+        SqlWork::Query => return query_process(),
+    };
+    served.map_or_else(report, |()| ExitCode::SUCCESS)
+}
+
 fn report(failure: anyhow::Error) -> ExitCode {
-    match failure.downcast::<InvalidConfig>() {
-        Ok(invalid) => {
-            eprint!("{invalid}");
-            ExitCode::from(WRONG_USE)
-        }
-        Err(failure) => {
-            eprintln!("error: {failure:#}");
-            ExitCode::from(FAILED)
-        }
+    if let Some(invalid) = failure.downcast_ref::<InvalidConfig>() {
+        eprint!("{invalid}");
+        return ExitCode::from(WRONG_USE);
     }
+    eprintln!("error: {failure:#}");
+    ExitCode::from(if failure.is::<WrongUse>() { WRONG_USE } else { FAILED })
 }
 
 /// A token that Ctrl-C or SIGTERM cancels. A second Ctrl-C ends the process at once.

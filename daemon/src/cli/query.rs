@@ -1,18 +1,23 @@
 //! `silverd query`: SQL over the tables of pipeline.toml.
 
+use std::io::Read;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::json::writer::{JsonArray, WriterBuilder};
 use arrow::util::pretty::pretty_format_batches;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use serde::{Deserialize, Serialize};
+use silverd_core::config::SqlLimits;
 
 use crate::app::setup::Setup;
-use crate::delta::{TableReader, is_table};
+use crate::app::wrong_use;
+use crate::delta::TableReader;
+use crate::sql::process::{Message, OUT_OF_MEMORY, SqlWork, Start, limit_this_process, read_message, run_with_limits};
 use crate::sql::{self, DeltaScan, QueryError, Tables};
 
 #[derive(clap::Args, Debug)]
@@ -23,16 +28,91 @@ pub struct QueryArgs {
     /// Print the result as one JSON array of objects
     #[arg(long)]
     json: bool,
+    /// Memory for the query, in MiB, instead of `sql_memory_max` in pipeline.toml
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(32..=1 << 20))]
+    memory_max: Option<u32>,
+    /// Seconds for the query, instead of `sql_seconds_max` in pipeline.toml
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=7 * 86_400))]
+    seconds_max: Option<u64>,
 }
 
+/// What the process prints that runs the query.
+#[derive(Serialize, Deserialize)]
+struct Request {
+    sql: String,
+    json: bool,
+}
+
+/// Runs the query in a process that has its limits.
 pub async fn query(file: &Path, args: QueryArgs) -> anyhow::Result<()> {
-    print(&Setup::read(file)?, &args.sql, args.json).await
+    let setup = Setup::read(file)?;
+    let tables = Tables::new(&setup.pipeline, &setup.base_dir);
+    for name in sql::table_references(&args.sql)? {
+        if sql::is_query(&args.sql) && tables.path(&name).is_none() {
+            let names: Vec<_> = tables.names().collect();
+            wrong_use!("there is no table `{name}`; the tables are {}", names.join(", "));
+        }
+    }
+    let limits = &setup.pipeline.sql_limits;
+    let limits = SqlLimits {
+        memory_bytes_max: args.memory_max.map_or(limits.memory_bytes_max, |mebibytes| (mebibytes as usize) << 20),
+        seconds_max: args.seconds_max.unwrap_or(limits.seconds_max),
+    };
+    let request = Message::new(&Request { sql: args.sql, json: args.json })?;
+    Ok(run_with_limits(SqlWork::Query, &Start::new(&tables, &limits, false), &request).await?)
 }
 
-/// Runs a query and prints its result, as a table or as JSON.
+/// The process that [`query`] starts.
+pub(super) fn query_process() -> ExitCode {
+    let run = || {
+        // The reader of the output may stop before its end, as `head` does.
+        // SAFETY: restores the default action of a signal.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        let start: Start = read_message()?.content()?;
+        let request: Request = read_message()?.content()?;
+        limit_this_process(&start)?;
+        std::thread::Builder::new().name("parent".to_owned()).spawn(|| {
+            let _ = std::io::stdin().lock().read(&mut [0]);
+            // The command that waits for the result has ended.
+            // SAFETY: ends the process without anything else.
+            unsafe { libc::_exit(1) }
+        })?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        anyhow::Ok(runtime.block_on(print_rows(&start.tables, start.pool_bytes(), &request.sql, request.json)))
+    };
+    match run() {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(QueryError::Limit(_))) => ExitCode::from(OUT_OF_MEMORY),
+        Ok(Err(failure)) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+        Err(failure) => {
+            eprintln!("{failure:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a query of silverd's own and prints its result, as a table or as JSON.
 pub(crate) async fn print(setup: &Setup, query: &str, json: bool) -> anyhow::Result<()> {
-    let (schema, batches) = collect(setup, query).await?;
-    let batches = sql::printable(&batches)?;
+    let tables = Tables::new(&setup.pipeline, &setup.base_dir);
+    Ok(print_rows(&tables, setup.pipeline.sql_limits.memory_bytes_max, query, json).await?)
+}
+
+/// The result of a query of silverd's own.
+pub(crate) async fn collect(setup: &Setup, query: &str) -> anyhow::Result<Vec<RecordBatch>> {
+    let tables = Tables::new(&setup.pipeline, &setup.base_dir);
+    Ok(rows(&tables, setup.pipeline.sql_limits.memory_bytes_max, query).await?.1)
+}
+
+async fn print_rows(tables: &Tables, pool_bytes: usize, query: &str, json: bool) -> Result<(), QueryError> {
+    let (schema, batches) = rows(tables, pool_bytes, query).await?;
+    Ok(print_batches(schema, &batches, json)?)
+}
+
+fn print_batches(schema: SchemaRef, batches: &[RecordBatch], json: bool) -> anyhow::Result<()> {
+    let batches = sql::printable(batches)?;
     if json {
         let mut out = Vec::new();
         let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(&mut out);
@@ -47,38 +127,23 @@ pub(crate) async fn print(setup: &Setup, query: &str, json: bool) -> anyhow::Res
     Ok(())
 }
 
-/// Runs a query over the tables of a pipeline.
-pub(crate) async fn collect(setup: &Setup, query: &str) -> anyhow::Result<(SchemaRef, Vec<RecordBatch>)> {
-    let context = sql::context(SessionConfig::new(), RuntimeEnvBuilder::new())?;
-    let tables = Tables::new(&setup.pipeline, &setup.base_dir, Arc::default());
+async fn rows(tables: &Tables, pool_bytes: usize, query: &str) -> Result<(SchemaRef, Vec<RecordBatch>), QueryError> {
+    let context = sql::bounded_context(pool_bytes, SessionConfig::new())?;
     // A query of the information schema may name none, and show all.
-    let named = sql::table_references(&context, query).unwrap_or_default();
+    let named = sql::table_references(query)?;
     let names_all = named.is_empty() || query.to_lowercase().contains("information_schema");
-    let (mut written, mut not_written) = (Vec::new(), Vec::new());
     for name in tables.names() {
-        let is_written = match names_all || named.iter().any(|named| named == name) {
-            true => register(&context, name, &tables).await?,
-            false => tables.path(name).is_some_and(is_table),
-        };
-        if is_written { written.push(name) } else { not_written.push(name) }
-    }
-    let result = async {
-        let frame = context.sql_with_options(query, sql::read_only()).await?;
-        let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
-        Ok::<_, QueryError>((schema, frame.collect().await?))
-    };
-    result.await.map_err(|failure| {
-        let mut text = failure.to_string();
-        let names = sql::table_references(&context, query).unwrap_or_default();
-        if names.iter().any(|name| !written.contains(&name.as_str())) {
-            let list = if written.is_empty() { "none yet".to_owned() } else { written.join(", ") };
-            text += &format!("\ntables: {list}");
-            if !not_written.is_empty() {
-                text += &format!("; nothing was written yet to {}", not_written.join(", "));
-            }
+        let is_named = named.iter().any(|named| named == name);
+        if !is_named && !names_all {
+            continue;
         }
-        anyhow!(text)
-    })
+        if !register(&context, name, tables).await? && is_named {
+            return Err(QueryError::NotWritten(name.to_owned()));
+        }
+    }
+    let frame = context.sql_with_options(query, sql::read_only()).await?;
+    let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
+    Ok((schema, frame.collect().await?))
 }
 
 /// Adds a table to the context; false if it does not exist yet.

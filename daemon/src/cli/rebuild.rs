@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::progress::Progress;
 use crate::app::setup::Setup;
+use crate::app::wrong_use;
 use crate::corrections::{Correction, CorrectionSummary, Kind, Scope, events_written_by, retry_on_conflict};
 use crate::plugin::{Plugin, load_plugin};
 
@@ -53,12 +54,14 @@ pub(super) async fn rebuild(config: &Path, args: RebuildArgs, stop: Cancellation
         let tables = setup.tables(args.table.as_deref())?;
         return rebuild_written_by(&setup, tables, digest, args.dry_run, &stop).await;
     }
-    let table = args.table.context("name the table to rebuild, or a plugin version with --written-by")?;
+    let Some(table) = args.table else {
+        wrong_use!("name the table to rebuild, or a plugin version with --written-by")
+    };
     let index = setup.table(&table)?;
     if let (Some(from), Some(to)) = (args.from, args.to)
         && to < from
     {
-        bail!("--to {to} is before --from {from}: expected the same day or a later one");
+        wrong_use!("--to {to} is before --from {from}: expected the same day or a later one");
     }
     let day = |date: NaiveDate| date.and_hms_opt(0, 0, 0).map(|time| day_of(time.and_utc().timestamp_micros()));
     let (from, to) = (args.from.and_then(day), args.to.and_then(day));
@@ -105,7 +108,7 @@ async fn rebuild_written_by(
         report(&config.name, &summary, dry_run);
     }
     if !found {
-        bail!(
+        wrong_use!(
             "no commit of these tables is by a plugin version whose digest starts with {digest}; `silverd plugin history \
              TABLE` lists the versions"
         );

@@ -44,7 +44,7 @@ fn untouched_tables_have_no_findings() {
     }
     let (report, code) = verify(project.folder.path(), &["page_view"]);
     assert_eq!((code, report["tables"].as_array().unwrap().len()), (Some(0), 3));
-    let errors = project.silverd_fails(&["verify", "page_views"], 1);
+    let errors = project.silverd_fails(&["verify", "page_views"], 2);
     assert!(errors.contains("no [silver.page_views]"), "{errors}");
 }
 

@@ -1,0 +1,77 @@
+//! Exit codes as docs/cli.md says them: 0 done, 1 failed, 2 wrong command line or configuration.
+
+use super::harness::{Project, fixture};
+
+#[test]
+fn exit_codes_are_those_of_the_manual() {
+    let project = Project::new("exit-codes", "interval = \"100ms\"");
+    project.send_file(&fixture("shop-events.jsonl"));
+    project.silverd(&["run", "--drain"]);
+    let folder = project.folder.path();
+    std::fs::write(folder.join("no.toml"), "[source").unwrap();
+    std::fs::write(folder.join("gone.toml"), project.pipeline().replace(&project.topic, "no-such-topic")).unwrap();
+    for (code, args) in [
+        (0, &["--version"][..]),
+        (0, &["--help"]),
+        (0, &["check"]),
+        (0, &["run", "--drain"]),
+        (0, &["query", "SELECT 1"]),
+        (0, &["query", "SELECT * FROM generate_series(1, 3)"]),
+        (0, &["verify"]),
+        (0, &["verify", "page_view", "--deep"]),
+        (0, &["maintain", "--dry-run"]),
+        (0, &["quarantine", "list"]),
+        (0, &["rebuild", "page_view", "--from", "2025-01-01", "--to", "2025-01-01", "--dry-run"]),
+        (0, &["plugin", "list"]),
+        (0, &["plugin", "history", "page_view"]),
+        (0, &["plugin", "inspect", "page_view"]),
+        // What was asked for failed.
+        (1, &["query", "SELEKT 1"]),
+        (1, &["query", "SELECT nonsense FROM page_view"]),
+        (1, &["query", "SELECT 10000000000 * 10000000000"]),
+        (1, &["query", "COPY (SELECT 1) TO 'x.csv'"]),
+        (1, &["run", "--drain", "--config", "gone.toml", "--for", "1s"]),
+        (1, &["quarantine", "show", "page_view/0/1"]),
+        // The command line names what does not exist, or contradicts itself.
+        (2, &["none"]),
+        (2, &["run", "--for", "soon"]),
+        (2, &["run", "--listen", "nowhere"]),
+        (2, &["run", "--listen", "0.0.0.0:0"]),
+        (2, &["query"]),
+        (2, &["query", "SELECT 1 FROM none"]),
+        (2, &["verify", "none"]),
+        (2, &["verify", "--strict"]),
+        (2, &["rebuild", "none"]),
+        (2, &["rebuild"]),
+        (2, &["rebuild", "page_view", "--from", "2025-01-02", "--to", "2025-01-01"]),
+        (2, &["rebuild", "page_view", "--from", "yesterday"]),
+        (2, &["rebuild", "--written-by", "ffffffffffff"]),
+        (2, &["maintain", "none"]),
+        (2, &["quarantine", "list", "--table", "none"]),
+        (2, &["quarantine", "list", "--code", "none"]),
+        (2, &["quarantine", "show", "none"]),
+        (2, &["quarantine", "show", "none/0/1"]),
+        (2, &["quarantine", "replay", "--table", "none"]),
+        (2, &["plugin", "history", "none"]),
+        (2, &["plugin", "deploy", "none"]),
+        (2, &["plugin", "deploy", "page_view", "--digest", "ffff"]),
+        (2, &["plugin", "test", "none"]),
+        (2, &["plugin", "inspect", "none"]),
+        (2, &["plugin", "try", "none"]),
+        (2, &["plugin", "new", "Upper"]),
+        // No configuration, or one with errors.
+        (2, &["check", "--config", "no.toml"]),
+        (2, &["run", "--drain", "--config", "no.toml"]),
+        (2, &["query", "SELECT 1", "--config", "no.toml"]),
+        (2, &["check", "--config", "none.toml"]),
+        (2, &["run", "--config", "none.toml"]),
+        (2, &["verify", "--config", "none.toml"]),
+        (2, &["maintain", "--config", "none.toml"]),
+        (2, &["plugin", "list", "--config", "none.toml"]),
+    ] {
+        let output = project.output(args);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "silverd {args:?}\n{errors}");
+        assert!(code == 0 || errors.contains("error"), "silverd {args:?}\n{errors}");
+    }
+}
