@@ -7,15 +7,18 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use silverd_core::counts::Counts;
 use silverd_core::outcome::Code;
 use tokio_util::sync::CancellationToken;
 
 use super::progress::Progress;
 use super::query;
-use super::rebuild::{INTERRUPTED, load};
+use super::rebuild::load;
 use crate::app::setup::Setup;
-use crate::corrections::{Correction, CorrectionError, QuarantinedEvents, retry_on_conflict};
+use crate::app::wrong_use;
+use crate::corrections::{Correction, QuarantinedEvents, retry_on_conflict};
 use crate::delta::is_table;
+use crate::tables::event_set::EventSet;
 use crate::tables::quarantine::KIND;
 use crate::tables::side_output::SideOutput;
 
@@ -106,7 +109,7 @@ async fn list(setup: &Setup, args: ListArgs) -> anyhow::Result<()> {
     if args.json {
         return query::print(setup, &events, true).await;
     }
-    let (_, found) = query::collect(setup, &events).await?;
+    let found = query::collect(setup, &events).await?;
     if found.iter().all(|batch| batch.num_rows() == 0) {
         println!("no unresolved events; --all lists the resolved ones, too");
         return Ok(());
@@ -132,7 +135,7 @@ async fn show(setup: &Setup, id: &str) -> anyhow::Result<()> {
         _ => None,
     };
     let Some((table, (partition, offset))) = position else {
-        bail!(
+        wrong_use!(
             "`{id}` is not an id: expected table/partition/offset, such as page_view/0/123. `silverd quarantine list` shows ids"
         );
     };
@@ -144,7 +147,7 @@ async fn show(setup: &Setup, id: &str) -> anyhow::Result<()> {
         "select * from quarantine where \"table\" = '{table}' and partition = {partition} and \"offset\" = {offset} order \
          by quarantined_at desc"
     );
-    let (_, batches) = query::collect(setup, &sql).await?;
+    let batches = query::collect(setup, &sql).await?;
     let mut found = false;
     for batch in &batches {
         for row in 0..batch.num_rows() {
@@ -197,34 +200,47 @@ async fn replay(setup: &Setup, args: ReplayArgs, stop: CancellationToken) -> any
         return Ok(());
     }
     for index in tables {
-        let name = &setup.pipeline.silver[index].name;
         tokio::select! {
-            done = retry_on_conflict(name, async || replay_table(setup, index, args.code).await) => done?,
-            () = stop.cancelled() => bail!(INTERRUPTED),
+            done = replay_table(setup, index, args.code) => done?,
+            () = stop.cancelled() => bail!("interrupted; what was replayed so far is committed, and a replay goes on from there"),
         }
     }
     Ok(())
 }
 
-async fn replay_table(setup: &Setup, index: usize, code: Option<Code>) -> Result<(), CorrectionError> {
+/// Replays the unresolved events of a table, a part in each commit.
+async fn replay_table(setup: &Setup, index: usize, code: Option<Code>) -> anyhow::Result<()> {
     let name = &setup.pipeline.silver[index].name;
     let path = setup.base_dir.join(&*setup.pipeline.quarantine.path);
     let quarantine = SideOutput::open(&KIND, path).await?;
-    let quarantined = QuarantinedEvents::read(&quarantine, name, code).await.context("read the quarantine")?;
-    let events = quarantined.len();
+    let positions = QuarantinedEvents::positions(&quarantine, name, code).await.context("read the quarantine")?;
+    let events = positions.len();
     if events == 0 {
         println!("{name}: no unresolved events");
         return Ok(());
     }
     let plugin = load(setup, index).await?;
-    let correction = Correction::open(&setup.pipeline, &setup.base_dir, index, plugin).await?;
     let progress = Progress::new(name);
-    let result = correction.replay(quarantined, &mut |done, total| progress.show(done, total)).await;
+    let (mut done, mut resolved, mut counts) = (EventSet::default(), 0, Counts::default());
+    loop {
+        let part = QuarantinedEvents::read_part(&quarantine, name, code, &done).await.context("read the quarantine")?;
+        if part.len() == 0 {
+            break;
+        }
+        let before = done.len();
+        let replayed = retry_on_conflict(name, async || {
+            let correction = Correction::open(&setup.pipeline, &setup.base_dir, index, plugin.clone()).await?;
+            correction.replay(&part, &mut |now, _| progress.show(before + now, events)).await
+        });
+        let summary = replayed.await?;
+        done.merge(part.events().clone());
+        resolved += summary.resolved;
+        counts += summary.counts;
+    }
     progress.clear();
-    let summary = result?;
     println!(
-        "{name}: {} of {events} events resolved ({} rows), {} rejected again",
-        summary.resolved, summary.counts.rows, summary.counts.rejected
+        "{name}: {resolved} of {events} events resolved ({} rows), {} rejected again",
+        counts.rows, counts.rejected
     );
     Ok(())
 }

@@ -169,7 +169,8 @@ impl Correction {
         self.late = None;
         let plan = scope.plan(&self.table, &self.files).await?;
         self.dedup = self.dedup.take().map(|dedup| dedup.for_correction(plan.removed_events.clone()));
-        let quarantined = QuarantinedEvents::read(&self.quarantine, &self.config.name, None).await?;
+        let quarantined = QuarantinedEvents::positions(&self.quarantine, &self.config.name, None).await?;
+        let quarantined = QuarantinedEvents::without_rows(quarantined);
         let output = self.transform_bronze(&scope, &plan, &quarantined, &ranges, progress).await?;
         self.finish(kind, Some(&scope), ranges, plan, output, dry_run).await
     }
@@ -177,12 +178,12 @@ impl Correction {
     /// Transforms quarantined events again. Those that are accepted become rows.
     pub(crate) async fn replay(
         mut self,
-        quarantined: QuarantinedEvents,
+        quarantined: &QuarantinedEvents,
         progress: Progress<'_>,
     ) -> Result<CorrectionSummary, CorrectionError> {
         self.dedup = self.dedup.take().map(|dedup| dedup.for_correction(EventSet::default()));
         let with_rows = self.events_with_rows(&quarantined.events).await?;
-        let output = self.transform_quarantined(&quarantined, &with_rows, progress).await?;
+        let output = self.transform_quarantined(quarantined, &with_rows, progress).await?;
         let ranges = quarantined.events.bounds();
         self.finish(Kind::Replay, None, ranges, Plan::default(), output, false).await
     }
@@ -226,7 +227,7 @@ impl Correction {
                 "removed": plan.rows_removed,
                 "kept": plan.rows_kept,
             },
-            "plugin": { "interface": plugin.schema.interface, "digest": plugin.digest.as_str() },
+            "plugin": plugin.commit_info(),
         });
         if let Some(Scope::Days(days)) = scope {
             info["correction"]["days"] = json!([days.start(), days.end()]);

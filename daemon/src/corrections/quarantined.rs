@@ -10,7 +10,7 @@ use arrow::array::{
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::kernels::cmp::eq;
 use arrow::compute::{
-    SortColumn, and, cast, concat_batches, filter_record_batch, is_null, lexsort_to_indices, take_record_batch,
+    SortColumn, and, cast, concat_batches, filter_record_batch, is_null, lexsort_to_indices, not, take_record_batch,
 };
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use futures::TryStreamExt;
@@ -30,7 +30,11 @@ const CHUNK_ROWS_MAX: usize = 50_000;
 /// How often the mark is tried again if other writers commit first.
 const MARK_TRIES_MAX: usize = 50;
 
-/// The quarantined events of one table that are not resolved.
+/// Unresolved events of one table that are replayed in one commit: a quarantine may be larger than memory.
+const PART_ROWS_MAX: usize = 200_000;
+const PART_BYTES_MAX: usize = 64 << 20;
+
+/// Some of the quarantined events of one table that are not resolved.
 pub(crate) struct QuarantinedEvents {
     pub(super) events: EventSet,
     rows: Vec<RecordBatch>,
@@ -163,26 +167,59 @@ impl Resolved {
 }
 
 impl QuarantinedEvents {
-    /// Reads the unresolved events of a table; with a `code`, only those with this code.
-    pub(crate) async fn read(quarantine: &SideOutput, table: &str, code: Option<Code>) -> anyhow::Result<Self> {
+    /// The positions of all unresolved events of a table; with a `code`, only those with this code.
+    pub(crate) async fn positions(
+        quarantine: &SideOutput,
+        table: &str,
+        code: Option<Code>,
+    ) -> anyhow::Result<EventSet> {
+        let names = ["table", "code", "resolved_at"].into_iter().chain(RECORD_COORDINATES).collect::<Vec<_>>();
         let mut guard = quarantine.table().await;
-        let files = guard.files().await?;
-        let (mut events, mut rows) = (EventSet::default(), Vec::new());
-        for file in &files {
+        let mut events = EventSet::default();
+        for file in guard.files().await? {
+            let mut read = read_columns(guard.store(), file.path.clone(), file.size, Some(&names)).await?;
+            while let Some(batch) = read.batches.try_next().await? {
+                events.insert_some(&Coordinates::of(&batch, RECORD_COORDINATES)?, &wanted(&batch, table, code)?);
+            }
+        }
+        Ok(events)
+    }
+
+    /// The positions alone, for a correction that reads the events from Bronze.
+    pub(super) fn without_rows(events: EventSet) -> Self {
+        Self { events, rows: Vec::new() }
+    }
+
+    /// Reads unresolved events of a table that are not in `done`, as many as one commit takes.
+    pub(crate) async fn read_part(
+        quarantine: &SideOutput,
+        table: &str,
+        code: Option<Code>,
+        done: &EventSet,
+    ) -> anyhow::Result<Self> {
+        let mut guard = quarantine.table().await;
+        let (mut events, mut rows, mut bytes) = (EventSet::default(), Vec::new(), 0);
+        for file in guard.files().await? {
             let mut read = read_columns(guard.store(), file.path.clone(), file.size, None).await?;
             while let Some(batch) = read.batches.try_next().await? {
-                let mut mask = unresolved(&batch, table)?;
-                if let Some(code) = code {
-                    mask = and(&mask, &equals(&batch, "code", code.as_str())?)?;
+                let is_done = done.mask(&Coordinates::of(&batch, RECORD_COORDINATES)?);
+                let batch = filter_record_batch(&batch, &and(&wanted(&batch, table, code)?, &not(&is_done)?)?)?;
+                if batch.num_rows() == 0 {
+                    continue;
                 }
-                let batch = filter_record_batch(&batch, &mask)?;
-                if batch.num_rows() > 0 {
-                    events.insert(&Coordinates::of(&batch, RECORD_COORDINATES)?);
-                    rows.push(batch);
+                events.insert(&Coordinates::of(&batch, RECORD_COORDINATES)?);
+                bytes += batch.get_array_memory_size();
+                rows.push(batch);
+                if events.len() >= PART_ROWS_MAX as u64 || bytes >= PART_BYTES_MAX {
+                    return Ok(Self { events, rows });
                 }
             }
         }
         Ok(Self { events, rows })
+    }
+
+    pub(crate) fn events(&self) -> &EventSet {
+        &self.events
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -233,6 +270,15 @@ fn to_records(rows: &RecordBatch) -> anyhow::Result<RecordBatch> {
         })
     });
     Ok(RecordBatch::try_new(schema.clone(), columns.collect::<anyhow::Result<_>>()?)?)
+}
+
+/// Which rows of the quarantine are unresolved events of a table, and have this code.
+fn wanted(batch: &RecordBatch, table: &str, code: Option<Code>) -> anyhow::Result<BooleanArray> {
+    let unresolved = unresolved(batch, table)?;
+    match code {
+        Some(code) => Ok(and(&unresolved, &equals(batch, "code", code.as_str())?)?),
+        None => Ok(unresolved),
+    }
 }
 
 /// Which rows of the quarantine are unresolved events of a table.

@@ -1,10 +1,12 @@
 //! Corrections of history: rebuilds of days, of tables, and of the rows of a plugin version; replays of the quarantine,
 //! also when they are killed.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::harness::{Project, expected, root, rows};
+use super::harness::{Project, entries, expected, root, rows};
+use super::reload;
 
 /// Days since the epoch.
 const FIRST_OF_MARCH_2025: i64 = 20_148;
@@ -69,7 +71,7 @@ fn rebuild_replaces_the_rows_of_some_days_or_all() {
     project.silverd(&["run", "--drain"]);
     assert_eq!(expected::check(&project), counts, "the daemon continues where it was");
 
-    let errors = project.silverd_fails(&["rebuild", "nonsense"], 1);
+    let errors = project.silverd_fails(&["rebuild", "nonsense"], 2);
     assert!(errors.contains("has no [silver.nonsense]") && errors.contains("page_view, add_to_cart"), "{errors}");
 }
 
@@ -112,7 +114,7 @@ fn rebuild_replaces_the_rows_of_a_plugin_version() {
     assert_eq!(expected::check(&project), counts);
     // Also with the earlier name of the command.
     for args in [["rebuild", "--written-by", "00112233"], ["undo", "--plugin", "00112233"]] {
-        let errors = project.silverd_fails(&args, 1);
+        let errors = project.silverd_fails(&args, 2);
         assert!(errors.contains("no commit of these tables"), "{errors}");
     }
 }
@@ -226,4 +228,24 @@ fn killed_replays_write_rows_once() {
     let quarantine = rows(&project.path("quarantine"));
     assert_eq!(quarantine.len(), 800);
     assert!(quarantine.iter().all(|row| row["resolution"] == "row"));
+}
+
+/// A quarantine may be larger than memory: it is replayed in parts, each in a commit of its own.
+#[test]
+fn large_quarantines_are_replayed_in_parts() {
+    let project = reload::project("replay-parts", "[commit]\ninterval = \"200ms\"\n");
+    reload::install(&project, &reload::version("one rejects-all"));
+    reload::send(&project, (0..250_000).map(|n| format!("e{n}")));
+    project.silverd(&["run", "--drain"]);
+    assert_eq!(reload::hits(&project), 0);
+    reload::install(&project, &reload::version("two rejects-boom"));
+    let printed = project.silverd(&["quarantine", "replay"]);
+    assert!(printed.contains("hits: 250000 of 250000 events resolved (250000 rows), 0 rejected again"), "{printed}");
+    assert_eq!(reload::hits(&project), 250_000);
+    let history = project.query("SELECT count(*) AS n FROM quarantine WHERE resolution = 'row'");
+    assert_eq!(history[0]["n"], 250_000);
+    project.silverd(&["verify", "--deep"]);
+    let is_replay = |entry: &PathBuf| std::fs::read_to_string(entry).unwrap().contains("\"replay\"");
+    let commits = entries(&project.path("hits")).into_values().filter(is_replay).count();
+    assert!(commits > 1, "{commits} commits");
 }
