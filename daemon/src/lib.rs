@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod bronze;
+pub(crate) mod cases;
 pub mod cli;
 pub(crate) mod corrections;
 pub mod delta;

@@ -9,12 +9,23 @@
 //! | it faulted (trap, time, memory, invalid output) more often             | is rolled back  |
 //! | it rejected more, beyond what was predicted and allowed                | is rolled back  |
 //! | otherwise: the events are bad, not the plugin                          | stays           |
-//! | it has processed [`TRUSTED_AFTER_EVENTS`]                              | is trusted      |
+//! | it has processed enough events for the time that it serves             | is trusted      |
+//!
+//! Enough is, for tables with many events and with few:
+//!
+//! | serves for at least | events |
+//! |---|---|
+//! | no time | 10,000 |
+//! | 10 minutes | 100 |
+//! | 1 hour | 1 |
+
+use std::time::Duration;
 
 use crate::counts::Counts;
 
-/// A version is trusted after this many events.
-pub const TRUSTED_AFTER_EVENTS: u64 = 10_000;
+/// A version is trusted once it has served this long and has processed this many events.
+const TRUSTED_AFTER: [(Duration, u64); 3] =
+    [(Duration::ZERO, 10_000), (Duration::from_secs(600), EVENTS_MIN), (Duration::from_secs(3_600), 1)];
 /// Shares are computed of at least this many events: one reject among the first three says little.
 const EVENTS_MIN: u64 = 100;
 
@@ -86,15 +97,11 @@ impl CanaryPeriod {
         Ok(())
     }
 
-    /// Whether it has processed enough events to serve as the baseline of the next version.
-    pub fn is_usable_baseline(&self) -> bool {
-        self.events >= EVENTS_MIN
-    }
-
-    /// The version processed these events without being rolled back. True once it is trusted.
-    pub fn record_passed(&mut self, events: u64) -> bool {
+    /// The version processed these events without being rolled back, and serves for `served` now. True once it is
+    /// trusted.
+    pub fn record_passed(&mut self, events: u64, served: Duration) -> bool {
         self.events += events;
-        self.events >= TRUSTED_AFTER_EVENTS
+        TRUSTED_AFTER.iter().any(|(time, events)| served >= *time && self.events >= *events)
     }
 }
 
@@ -137,7 +144,7 @@ mod tests {
         let mut period = CanaryPeriod::new(0.0, 0.02, 0.08);
         for _ in 0..2 {
             assert_eq!(period.compare(tally(10, 5, 0), tally(10, 0, 0)), Ok(()), "few events say little");
-            assert!(!period.record_passed(10));
+            assert!(!period.record_passed(10, Duration::ZERO));
         }
         let compared = period.compare(tally(10, 5, 0), tally(10, 0, 0));
         assert_eq!(
@@ -150,11 +157,22 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_trusted_after_enough_events() {
+    fn a_version_is_trusted_after_enough_events_or_time() {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        for (events, served, trusted) in [
+            (0, minutes(600), false),
+            (1, minutes(59), false),
+            (1, minutes(60), true),
+            (99, minutes(10), false),
+            (100, minutes(9), false),
+            (100, minutes(10), true),
+            (9_999, Duration::ZERO, false),
+            (10_000, Duration::ZERO, true),
+        ] {
+            let mut period = CanaryPeriod::new(0.0, 0.0, 0.1);
+            assert_eq!(period.record_passed(events, served), trusted, "{events} {served:?}");
+        }
         let mut period = CanaryPeriod::new(0.0, 0.0, 0.1);
-        assert!(!period.is_usable_baseline() && !period.record_passed(EVENTS_MIN - 1));
-        assert!(!period.is_usable_baseline() && !period.record_passed(1) && period.is_usable_baseline());
-        assert!(!period.record_passed(TRUSTED_AFTER_EVENTS - EVENTS_MIN - 1));
-        assert!(period.record_passed(1));
+        assert!(!period.record_passed(6_000, Duration::ZERO) && period.record_passed(4_000, Duration::ZERO));
     }
 }

@@ -37,6 +37,11 @@ impl Code {
         matches!(self, Code::Trap | Code::Timeout | Code::Memory | Code::InvalidOutput)
     }
 
+    /// The code that the quarantine table writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.as_str() == text)
+    }
+
     /// The code as the quarantine table has it.
     pub fn as_str(self) -> &'static str {
         match self {

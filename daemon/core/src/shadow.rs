@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::outcome::Code;
+
 /// A row by column name; a column that is absent is null.
 pub type Row = Map<String, Value>;
 
@@ -15,7 +17,7 @@ pub type Row = Map<String, Value>;
 pub enum Outcome {
     Rows(Vec<Row>),
     Dropped,
-    Rejected { code: String, reason: String },
+    Rejected { code: Code, reason: String },
 }
 
 /// The outcomes of one event under both versions.
@@ -42,8 +44,12 @@ pub struct Shadow {
     pub rejected_new: u64,
     pub rejects_added: u64,
     pub rejects_gone: u64,
+    /// Events on which only the new version fails: it traps, takes too long or too much memory, or breaks the contract.
+    pub faults_added: u64,
     /// The first event that only the new version rejects: position, code and reason.
     pub reject_example: Option<String>,
+    /// The first event on which only the new version fails.
+    pub fault_example: Option<String>,
     pub ns_per_event_old: f64,
     pub ns_per_event_new: f64,
 }
@@ -85,8 +91,16 @@ impl Shadow {
         let (before, now) = (reject(&event.old), reject(&event.new));
         self.rejected_old += u64::from(before.is_some());
         self.rejected_new += u64::from(now.is_some());
+        if let Some((code, reason)) = now.filter(|(code, _)| code.is_fault())
+            && !before.is_some_and(|(code, _)| code.is_fault())
+        {
+            self.faults_added += 1;
+            let example = || format!("{}: {}: {reason}", event.position, code.as_str());
+            self.fault_example.get_or_insert_with(example);
+        }
         match (before, now) {
             (None, Some((code, reason))) => {
+                let code = code.as_str();
                 self.rejects_added += 1;
                 self.reject_example.get_or_insert_with(|| format!("{}: {code}: {reason}", event.position));
             }
@@ -137,9 +151,9 @@ fn rows(outcome: &Outcome) -> &[Row] {
     }
 }
 
-fn reject(outcome: &Outcome) -> Option<(&str, &str)> {
+fn reject(outcome: &Outcome) -> Option<(Code, &str)> {
     match outcome {
-        Outcome::Rejected { code, reason } => Some((code, reason)),
+        Outcome::Rejected { code, reason } => Some((*code, reason)),
         _ => None,
     }
 }
@@ -198,7 +212,10 @@ mod tests {
         match text {
             "dropped" => Outcome::Dropped,
             text if text.starts_with('[') => Outcome::Rows(serde_json::from_str(text).unwrap()),
-            text => Outcome::Rejected { code: "malformed".to_owned(), reason: text.to_owned() },
+            text => {
+                let code = if text.starts_with("trap") { Code::Trap } else { Code::Malformed };
+                Outcome::Rejected { code, reason: text.to_owned() }
+            }
         }
     }
 
@@ -228,6 +245,13 @@ mod tests {
         assert!(shadow.agrees());
         assert_eq!(shadow.to_string(), "no events to compare");
         assert_eq!((shadow.rejected_share(), shadow.added_share()), (0.0, 0.0));
+    }
+
+    #[test]
+    fn faults_are_counted_where_the_old_version_has_none() {
+        let shadow = compare(&[("[{}]", "trap 1"), ("bad", "trap 2"), ("trap", "trap 3"), ("trap", "bad")]);
+        assert_eq!((shadow.faults_added, shadow.rejects_added), (2, 1));
+        assert_eq!(shadow.fault_example.as_deref(), Some("t/0:0: trap: trap 1"));
     }
 
     #[test]

@@ -77,6 +77,7 @@ impl SilverWorkers {
             stopping: JoinSet::new(),
         };
         let context = workers.context(options, bronze, options.loaded.clone());
+        let context = WorkerContext { builds_sources: true, ..context };
         let start = |table| Worker::start(table, context.clone(), ready(()));
         workers.workers = workers.pipeline.silver.iter().map(start).collect::<anyhow::Result<_>>()?;
         workers.publish_status(options, bronze);
@@ -90,6 +91,7 @@ impl SilverWorkers {
             pipeline: self.pipeline.clone(),
             limits: self.pipeline.limits.clone(),
             watch: options.watch.clone(),
+            builds_sources: false,
             ignore_kept_plugin: false,
             quarantine: self.side_outputs.quarantine.clone(),
             late: self.side_outputs.late.clone(),

@@ -13,6 +13,9 @@ use super::build_output::{TARGET, build_folders, newest};
 use super::prebuilt::{prebuilt_wasm, target_folders};
 use crate::runtime::clock;
 
+/// The folder within cargo's target folder for builds that are not released.
+const TRIAL: &str = "trial";
+
 /// The wasm of a plugin, which is a file or a source folder. Builds a source folder if necessary.
 pub fn wasm_of(plugin: &Path) -> anyhow::Result<PathBuf> {
     if !plugin.exists() {
@@ -20,6 +23,15 @@ pub fn wasm_of(plugin: &Path) -> anyhow::Result<PathBuf> {
     }
     match PluginLocation::of(plugin)? {
         PluginLocation::Package(package) => package.wasm(),
+        location => location.wasm().with_context(|| format!("{} was removed", plugin.display())),
+    }
+}
+
+/// The wasm of a plugin's sources as they are now, built if necessary in a folder that no daemon watches: to try a version
+/// is not to release it.
+pub(crate) fn trial_wasm_of(plugin: &Path) -> anyhow::Result<PathBuf> {
+    match PluginLocation::of(plugin)? {
+        PluginLocation::Package(package) => package.trial_wasm(),
         location => location.wasm().with_context(|| format!("{} was removed", plugin.display())),
     }
 }
@@ -75,6 +87,7 @@ impl PluginLocation {
 /// A plugin's cargo package.
 pub(crate) struct Package {
     folder: PathBuf,
+    workspace: PathBuf,
     name: String,
     target: PathBuf,
     /// The folders of all local packages that it is built from, and the files of its workspace.
@@ -126,7 +139,7 @@ impl Package {
         sources.push(metadata.workspace_root.join("Cargo.lock"));
         // The WIT files of the shop's plugins.
         sources.push(metadata.workspace_root.join("../wit"));
-        Ok(Self { folder, name, target: metadata.target_directory, sources })
+        Ok(Self { folder, workspace: metadata.workspace_root, name, target: metadata.target_directory, sources })
     }
 
     fn file_name(&self) -> String {
@@ -144,15 +157,31 @@ impl Package {
             }
             return Ok(wasm);
         }
-        self.build()?;
-        self.newest_wasm().with_context(|| {
-            format!(
-                "cargo built {} and wrote no {} under {}: its Cargo.toml needs `crate-type = [\"cdylib\"]`",
-                self.folder.display(),
-                self.file_name(),
-                self.target.display()
-            )
-        })
+        self.build(&self.target)
+    }
+
+    /// The released wasm if it is up to date; else that of the trial folder.
+    fn trial_wasm(&self) -> anyhow::Result<PathBuf> {
+        let trial = self.target.join(TRIAL);
+        let trial_build = newest(build_folders(trial.clone()), &self.file_name());
+        for wasm in self.newest_wasm().into_iter().chain(trial_build) {
+            if self.is_up_to_date(&wasm)? {
+                return Ok(wasm);
+            }
+        }
+        self.build(&trial)
+    }
+
+    /// Paths in panics name the crates, not the folders of this machine: equal sources give equal files.
+    fn rustflags(&self) -> String {
+        let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+        let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+        let folders = [(Some(self.workspace.clone()), "/plugins"), (home, "/cargo")];
+        let flag = |(folder, name): (Option<PathBuf>, &str)| {
+            Some(format!("'--remap-path-prefix={}={name}'", folder?.to_str().filter(|path| !path.contains('\''))?))
+        };
+        let flags: Vec<_> = folders.into_iter().filter_map(flag).collect();
+        format!("target.{TARGET}.rustflags=[{}]", flags.join(", "))
     }
 
     fn newest_wasm(&self) -> Option<PathBuf> {
@@ -165,12 +194,15 @@ impl Package {
         Ok(newest.is_none_or(|newest| newest <= built))
     }
 
-    fn build(&self) -> anyhow::Result<()> {
+    /// Builds into a target folder, and returns the wasm.
+    fn build(&self, target: &Path) -> anyhow::Result<PathBuf> {
         info!(plugin = %self.name, folder = %self.folder.display(), "building plugin");
         let began = clock::now();
         let run = || {
             cargo(&self.folder)
-                .args(["build", "--release", "--target", TARGET])
+                .args(["build", "--release", "--target", TARGET, "--target-dir"])
+                .arg(target)
+                .args(["--config", &self.rustflags()])
                 .stdin(Stdio::null())
                 .output()
                 .context("run cargo: is Rust installed?")
@@ -183,34 +215,61 @@ impl Package {
         if !output.status.success() {
             bail!("{} does not build:\n{}", self.name, String::from_utf8_lossy(&output.stderr).trim());
         }
-        self.set_built_at(began)
-    }
-
-    /// Sets the file's time to the start of the build: cargo does not write a file that it finds up to date, even if a
-    /// source has a newer time. A source that is saved during the build is newer than the wasm.
-    fn set_built_at(&self, began: SystemTime) -> anyhow::Result<()> {
-        let wasm = self.target.join(TARGET).join("release").join(self.file_name());
-        let file = std::fs::File::options().append(true).open(&wasm);
-        if let Ok(file) = file {
-            file.set_modified(began).with_context(|| format!("set the time of {}", wasm.display()))?;
-        }
-        Ok(())
+        let wasm = target.join(TARGET).join("release").join(self.file_name());
+        set_built_at(&wasm, began)?;
+        newest(build_folders(target.to_path_buf()), &self.file_name()).with_context(|| {
+            format!(
+                "cargo built {} and wrote no {} under {}: its Cargo.toml needs `crate-type = [\"cdylib\"]`",
+                self.folder.display(),
+                self.file_name(),
+                target.display()
+            )
+        })
     }
 }
 
-/// A cargo command without the settings that an outer cargo passes on in the environment.
+/// Sets the file's time to the start of the build: cargo does not write a file that it finds up to date, even if a source
+/// has a newer time. A source that is saved during the build is newer than the wasm.
+fn set_built_at(wasm: &Path, began: SystemTime) -> anyhow::Result<()> {
+    match std::fs::File::options().append(true).open(wasm) {
+        Ok(file) => file.set_modified(began).with_context(|| format!("set the time of {}", wasm.display())),
+        Err(_) => Ok(()),
+    }
+}
+
+/// A cargo command that sees nothing of the daemon's environment but what cargo, rustup and the linker need: a build
+/// runs the code of all dependencies, and needs no passwords.
 fn cargo(folder: &Path) -> Command {
     let mut command = Command::new("cargo");
-    command.current_dir(folder);
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy();
-        let set_by_cargo = name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
-        if set_by_cargo || ["CARGO_TARGET_DIR", "RUSTFLAGS", "RUSTUP_TOOLCHAIN"].contains(&&*name) {
-            command.env_remove(&*name);
-        }
-    }
+    command.current_dir(folder).env_clear().envs(std::env::vars_os().filter(|(name, _)| {
+        let name = name.to_string_lossy().to_uppercase();
+        PASSED_ON.contains(&&*name) || PASSED_ON_FAMILIES.iter().any(|family| name.starts_with(family))
+    }));
     command
 }
+
+/// What a build gets of the environment. Not the target folder, the flags and the toolchain of a cargo that runs silverd.
+const PASSED_ON: [&str; 18] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "TMPDIR",
+    "TEMP",
+    "TMP",
+    "TERM",
+    "CARGO_HOME",
+    "CARGO_BUILD_JOBS",
+    "RUSTUP_HOME",
+    "RUSTUP_AUTO_INSTALL",
+    "RUSTUP_DIST_SERVER",
+    "RUSTUP_UPDATE_ROOT",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+];
+const PASSED_ON_FAMILIES: [&str; 5] = ["LC_", "SSL_CERT_", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTRIES_"];
 
 fn lacks_target(stderr: &[u8]) -> bool {
     let text = String::from_utf8_lossy(stderr);

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
+use serde_json::json;
 use silverd_core::chunk::Chunk;
 use silverd_core::config::Limits;
 use silverd_core::outcome::{Code, Reject};
@@ -48,6 +49,9 @@ impl Plugin {
         let plugin = plugin.with_context(|| format!("load plugin {}", file.display()))?;
         if let Some(kept_plugins) = &plugin.host.kept_plugins {
             kept_plugins.keep(&plugin.digest, &bytes);
+        }
+        if let Some(kept_configs) = &plugin.host.kept_configs {
+            kept_configs.keep(&plugin.config);
         }
         Ok(plugin)
     }
@@ -135,6 +139,15 @@ impl Plugin {
     /// Whether both are the same file with the same configuration.
     pub(crate) fn is_same_version(&self, other: &Plugin) -> bool {
         self.digest == other.digest && self.config_digest == other.config_digest
+    }
+
+    /// What a commit says about the version that made its rows.
+    pub(crate) fn commit_info(&self) -> serde_json::Value {
+        json!({
+            "interface": self.schema.interface,
+            "digest": self.digest.as_str(),
+            "given": self.config_digest.as_str(),
+        })
     }
 
     /// The log of its instances.

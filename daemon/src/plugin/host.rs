@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use silverd_core::config::ReloadMode;
 use tracing::warn;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
-use super::blocked::BlockedVersions;
 use super::cache::Compiler;
+use super::config_store::ConfigStore;
+use super::deployments::Deployments;
 use super::engine::{engine, start_epoch_ticker};
 use super::guest_state::{GuestState, linker};
 use super::store::PluginStore;
@@ -21,8 +23,12 @@ pub struct Host {
     pub(super) compiler: Compiler,
     /// The files of the plugins that were loaded; `None` if none is kept.
     pub(super) kept_plugins: Option<PluginStore>,
-    /// The plugin versions that must not be used; `None` if silverd cannot remember them.
-    pub(crate) blocked_versions: Option<BlockedVersions>,
+    /// The settings and reference files that the plugins were given; `None` if none is kept.
+    pub(super) kept_configs: Option<ConfigStore>,
+    /// Which versions serve instead of the newest builds; `None` if silverd cannot remember them.
+    pub(crate) deployments: Option<Deployments>,
+    /// Whether a build is a release.
+    pub(crate) reload_mode: ReloadMode,
 }
 
 impl Host {
@@ -30,24 +36,28 @@ impl Host {
     pub fn new() -> anyhow::Result<Arc<Self>> {
         let engine = engine()?;
         let compiler = Compiler::new(&engine);
-        Self::start(engine, compiler, None, None)
+        Self::start(engine, compiler, None, ReloadMode::Watch)
     }
 
     /// Starts an engine that keeps plugins and machine code in the folder of `[state]`. `silverd` is the program that
     /// compiles. If the folder cannot be used, every start compiles again, and no version is kept.
-    pub fn with_state(state: &Path, silverd: &Path) -> anyhow::Result<Arc<Self>> {
+    pub fn with_state(state: &Path, silverd: &Path, reload_mode: ReloadMode) -> anyhow::Result<Arc<Self>> {
         let engine = engine()?;
         let open = |name: &str| StateDir::open(state).and_then(|folder| StateDir::open(&folder.path(name)));
-        match open("compiled").and_then(|compiled| Ok((compiled, open("plugins")?, open("held")?))) {
-            Ok((compiled, plugins, blocked)) => {
+        match open("compiled").and_then(|compiled| Ok((compiled, open("plugins")?, open("given")?, open("held")?))) {
+            Ok((compiled, plugins, given, held)) => {
                 let compiler = Compiler::with_cache(&engine, compiled, silverd);
-                let blocked_versions = BlockedVersions::new(blocked);
-                Self::start(engine, compiler, Some(PluginStore::new(plugins)), Some(blocked_versions))
+                let kept = Kept {
+                    plugins: PluginStore::new(plugins),
+                    configs: ConfigStore::new(given),
+                    deployments: Deployments::new(held),
+                };
+                Self::start(engine, compiler, Some(kept), reload_mode)
             }
             Err(error) => {
                 warn!("{error:#}; every start compiles the plugins again, and no version is kept");
                 let compiler = Compiler::new(&engine);
-                Self::start(engine, compiler, None, None)
+                Self::start(engine, compiler, None, reload_mode)
             }
         }
     }
@@ -55,13 +65,24 @@ impl Host {
     fn start(
         engine: Engine,
         compiler: Compiler,
-        kept_plugins: Option<PluginStore>,
-        blocked_versions: Option<BlockedVersions>,
+        kept: Option<Kept>,
+        reload_mode: ReloadMode,
     ) -> anyhow::Result<Arc<Self>> {
         let linker = linker(&engine)?;
         start_epoch_ticker(&engine)?;
-        Ok(Arc::new(Self { engine, linker, compiler, kept_plugins, blocked_versions }))
+        let (kept_plugins, kept_configs, deployments) = match kept {
+            Some(Kept { plugins, configs, deployments }) => (Some(plugins), Some(configs), Some(deployments)),
+            None => (None, None, None),
+        };
+        Ok(Arc::new(Self { engine, linker, compiler, kept_plugins, kept_configs, deployments, reload_mode }))
     }
+}
+
+/// What is kept in the folder of `[state]`.
+struct Kept {
+    plugins: PluginStore,
+    configs: ConfigStore,
+    deployments: Deployments,
 }
 
 /// This program, even if its file was replaced after its start.

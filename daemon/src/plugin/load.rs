@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use silverd_core::config::{Limits, SilverTable, TableName};
+use silverd_core::config::{Limits, ReloadMode, SilverTable, TableName};
 use silverd_core::schema::{Kind, TableSchema};
 
 use super::batch::{Config, ReferenceFile};
@@ -36,27 +36,31 @@ pub(crate) enum FaultyKey {
     Reference(String),
 }
 
-/// Loads the plugin of a table. Builds it first if its sources are newer. If that version is blocked, loads its
-/// replacement.
+/// Loads the version of a plugin that should serve its table: the newest build, for which it builds newer sources first;
+/// or the one that was deployed instead.
 pub(crate) fn load_plugin(
     config: &SilverTable,
     base_dir: &Path,
     host: Arc<Host>,
     limits: Limits,
 ) -> Result<Plugin, LoadError> {
-    let file = build::wasm_of(&base_dir.join(&*config.plugin))?;
-    if let Some(blocked_versions) = &host.blocked_versions
-        && blocked_versions.get(&config.name).is_some()
+    let kept = |digest: &str| load_kept(config, base_dir, host.clone(), limits.clone(), digest);
+    let deployment = host.deployments.as_ref().and_then(|deployments| deployments.get(&config.name));
+    if let (ReloadMode::Manual, Some(deployment)) = (host.reload_mode, &deployment)
+        && let Some(plugin) = kept(&deployment.version)?
     {
+        return Ok(plugin);
+    }
+    let file = build::wasm_of(&base_dir.join(&*config.plugin))?;
+    if let Some(deployment) = deployment {
         let bytes = std::fs::read(&file).with_context(|| format!("read plugin {}", file.display()))?;
-        if let Some(replacement) = blocked_versions.replacement_for(&config.name, &Digest::of(&bytes)) {
-            let replacement = load_kept(config, base_dir, host.clone(), limits.clone(), replacement.as_str())?;
-            if let Some(replacement) = replacement {
-                return Ok(replacement);
-            }
+        if deployment.holds_against(&Digest::of(&bytes))
+            && let Some(plugin) = kept(&deployment.version)?
+        {
+            return Ok(plugin);
         }
     }
-    load_file(config, base_dir, host, limits, &file)
+    load_file(config, base_dir, host.clone(), limits.clone(), &file)
 }
 
 /// Loads a table's plugin from this file.
@@ -86,6 +90,41 @@ pub(crate) fn load_kept(
     let plugin = plugin.with_context(|| format!("load the kept plugin {digest}"))?;
     check_columns(config, &plugin.schema)?;
     Ok(Some(plugin))
+}
+
+/// The version of a table's plugin that wrote some commits, with the settings and reference files that it had then;
+/// `None` if these were not kept. Commits of older versions of silverd do not say what it had: the current ones count.
+pub(crate) fn load_version(
+    config: &SilverTable,
+    base_dir: &Path,
+    host: Arc<Host>,
+    limits: Limits,
+    digest: &str,
+    given: Option<&str>,
+) -> Result<Option<Plugin>, LoadError> {
+    let (Some(kept_plugins), Some(digest)) = (&host.kept_plugins, Digest::parse(digest)) else { return Ok(None) };
+    let Some(bytes) = kept_plugins.get(&digest)? else { return Ok(None) };
+    let current = plugin_config(config, base_dir);
+    let given = match given.and_then(Digest::parse) {
+        None => current?,
+        Some(given) => match current {
+            Ok(current) if current.digest() == given => current,
+            _ => match host.kept_configs.as_ref().map(|kept_configs| kept_configs.get(&given)).transpose()?.flatten() {
+                Some(kept) => kept,
+                None => return Ok(None),
+            },
+        },
+    };
+    let plugin = Plugin::compile(host.clone(), &config.name, &bytes, given, limits);
+    let plugin = plugin.with_context(|| format!("load the kept plugin {digest}"))?;
+    check_columns(config, &plugin.schema)?;
+    Ok(Some(plugin))
+}
+
+/// The kept file of a version; `None` if it was not kept.
+pub(crate) fn kept_file(host: &Host, digest: &Digest) -> anyhow::Result<Option<PathBuf>> {
+    let Some(kept_plugins) = &host.kept_plugins else { return Ok(None) };
+    Ok(kept_plugins.get(digest)?.map(|_| kept_plugins.path(digest)))
 }
 
 /// The digest of a table's plugin configuration: its settings and the contents of its reference files.

@@ -3,11 +3,12 @@
 mod about;
 mod batch;
 mod binary;
-mod blocked;
 pub mod build;
 mod build_output;
 pub mod cache;
 mod component;
+mod config_store;
+mod deployments;
 mod digest;
 mod engine;
 mod fault;
@@ -19,6 +20,7 @@ mod logs;
 pub mod native;
 mod outcomes;
 mod prebuilt;
+mod stopped_wasi;
 mod store;
 mod transformer;
 
@@ -26,13 +28,15 @@ pub use silverd_core::config::Limits;
 
 pub(crate) use about::About;
 pub use batch::{Config, ReferenceFile};
-pub(crate) use blocked::{BlockedVersion, BlockedVersions};
 pub use component::{Instance, Plugin};
+pub(crate) use deployments::{Choice, Deployment, choose};
 pub use digest::Digest;
 pub use fault::Fault;
 pub use host::{Host, this_program};
 pub use lift::Rows;
 pub use load::Loaded;
-pub(crate) use load::{FaultyKey, LoadError, config_digest, load_file, load_kept, load_plugin};
+pub(crate) use load::{
+    FaultyKey, LoadError, config_digest, kept_file, load_file, load_kept, load_plugin, load_version,
+};
 pub use outcomes::{Rejected, TransformError, TransformOutput, Tripped};
 pub use transformer::Transformer;

@@ -2,6 +2,7 @@
 //! file in the plugin's folder was replaced.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use tracing::warn;
@@ -31,6 +32,11 @@ impl PluginStore {
         }
     }
 
+    /// Where the file of a plugin is kept, or would be.
+    pub(super) fn path(&self, digest: &Digest) -> PathBuf {
+        self.folder.path(&file_name(digest))
+    }
+
     fn try_keep(&self, digest: &Digest, bytes: &[u8]) -> anyhow::Result<()> {
         let name = file_name(digest);
         if self.folder.path(&name).metadata().is_ok_and(|found| found.len() == bytes.len() as u64) {
@@ -47,7 +53,7 @@ impl PluginStore {
     ///
     /// If the file does not have this digest.
     pub(super) fn get(&self, digest: &Digest) -> anyhow::Result<Option<Vec<u8>>> {
-        let path = self.folder.path(&file_name(digest));
+        let path = self.path(digest);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

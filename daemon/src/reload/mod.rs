@@ -4,7 +4,7 @@
 //!   the wasm, reference files, pipeline.toml         (file_watch.rs: notifications, and a check every second)
 //!        │ a file changed, and was not written for a moment
 //!        ▼
-//!   PluginReloader: load ─▶ compile ─▶ world ─▶ settings ─▶ schema ─▶ shadow run    (validate.rs; ingestion continues)
+//!   PluginReloader: load ─▶ compile ─▶ world ─▶ settings ─▶ schema ─▶ cases ─▶ shadow run    (validate.rs; ingestion continues)
 //!        │ if a step fails: the version is rejected, and the current version keeps running
 //!        ▼
 //!   PendingVersion: a Candidate with a started instance
@@ -25,6 +25,6 @@ mod validate;
 
 pub(crate) use pending::{Candidate, PendingVersion};
 pub(crate) use reloader::{DesiredVersion, PluginReloader};
-pub(crate) use shadow::{json_rows, shadow_run};
+pub(crate) use shadow::shadow_run;
 pub(crate) use startup_version::startup_version;
 pub(crate) use validate::PluginLoader;

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use silverd_core::config::{Reload, SilverTable};
+use silverd_core::config::{Reload, ReloadMode, SilverTable};
 use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::pending::{Candidate, PendingVersion};
 use super::validate::{PluginLoader, start, validate};
+use crate::delta::{open_log, plugin_history};
 use crate::plugin::build::{PluginLocation, wasm_of};
-use crate::plugin::{BlockedVersion, Digest, Plugin, load_kept};
+use crate::plugin::{Choice, Deployment, Digest, Plugin, choose, kept_file, load_kept};
 use crate::runtime::file_watch::{FileStamp, FileWatch};
 use crate::telemetry::{TableStats, spans};
 
@@ -30,6 +31,8 @@ pub(crate) struct PluginReloader {
     pub(crate) stats: Arc<TableStats>,
     pub(crate) loader: PluginLoader,
     pub(crate) watch: FileWatch,
+    /// The version that serves first may be older than the plugin's sources: build them.
+    pub(crate) builds_sources: bool,
 }
 
 /// How long to wait before locating a plugin again that could not be located.
@@ -39,7 +42,7 @@ impl PluginReloader {
     /// Runs until it is dropped.
     pub(crate) async fn run(mut self) {
         self.pending.first_active().await;
-        let mut at_startup = true;
+        let mut at_startup = self.builds_sources;
         loop {
             let desired = self.desired.borrow_and_update().clone();
             let plugin = self.loader.base_dir.join(&*desired.table.plugin);
@@ -59,10 +62,10 @@ impl PluginReloader {
     async fn follow(&self, desired: &DesiredVersion, location: &PluginLocation, at_startup: bool) {
         let read_stamp = || self.stamp(&desired.table, location);
         let (mut seen, _) = read_stamp();
-        let wasm = match at_startup {
-            // The version that silverd started with may be older than its sources.
-            true => build(self.loader.base_dir.join(&*desired.table.plugin)).await,
-            false => newest_wasm(location),
+        let wasm = match (desired.reload.mode, at_startup) {
+            (ReloadMode::Manual, _) => Ok(None),
+            (ReloadMode::Watch, true) => build(self.loader.base_dir.join(&*desired.table.plugin)).await.map(Some),
+            (ReloadMode::Watch, false) => newest_wasm(location).map(Some),
         };
         self.consider(desired, wasm).await;
         let (mut watch, mut desired_changes) = (self.watch.clone(), self.desired.clone());
@@ -77,7 +80,11 @@ impl PluginReloader {
                     return;
                 }
             }
-            self.consider(desired, newest_wasm(location)).await;
+            let wasm = match desired.reload.mode {
+                ReloadMode::Manual => Ok(None),
+                ReloadMode::Watch => newest_wasm(location).map(Some),
+            };
+            self.consider(desired, wasm).await;
         }
     }
 
@@ -87,21 +94,22 @@ impl PluginReloader {
         let mut folders = location.folders();
         folders.extend(files.iter().filter_map(|file| file.parent().map(Path::to_path_buf)));
         files.extend(location.wasm());
-        if let Some(blocked_versions) = &self.loader.host.blocked_versions {
-            files.push(blocked_versions.path(&table.name));
-            folders.push(blocked_versions.folder());
+        if let Some(deployments) = &self.loader.host.deployments {
+            files.push(deployments.path(&table.name));
+            folders.push(deployments.folder());
         }
         (FileStamp::of(files), folders)
     }
 
-    /// Validates this wasm if it is another version than the active one.
-    async fn consider(&self, desired: &DesiredVersion, wasm: anyhow::Result<PathBuf>) {
+    /// Validates the version that should serve, if it is another one than the active one. `wasm` is the newest build;
+    /// `None` if builds do not count.
+    async fn consider(&self, desired: &DesiredVersion, wasm: anyhow::Result<Option<PathBuf>>) {
         let wasm = match wasm {
             Ok(wasm) => wasm,
             Err(failure) => return self.reject(&failure),
         };
         while let Some(active) = self.pending.active() {
-            match self.candidate(desired, &wasm, &active).await {
+            match self.candidate(desired, wasm.as_deref(), &active).await {
                 Ok(Some(candidate)) => return self.offer(candidate),
                 Ok(None) => {
                     // The active version should stay, so no candidate is needed, unless the worker has just taken one.
@@ -115,59 +123,90 @@ impl PluginReloader {
         }
     }
 
-    /// The version that should replace the active one: this wasm, or its replacement if it is blocked. `None` if the
-    /// active version should stay.
+    /// The version that should replace the active one; `None` if it should stay.
     async fn candidate(
         &self,
         desired: &DesiredVersion,
-        wasm: &Path,
+        wasm: Option<&Path>,
         active: &Arc<Plugin>,
     ) -> anyhow::Result<Option<Candidate>> {
         let DesiredVersion { table, reload } = desired;
-        let candidate_digest = digest_of(wasm.to_path_buf()).await?;
-        let blocked_versions = self.loader.host.blocked_versions.as_ref();
-        if let Some(blocked) = blocked_versions.and_then(|versions| versions.blocking(&table.name, &candidate_digest)) {
-            return self.replacement(table, &blocked, active).await;
-        }
-        self.stats.plugin_update_rejected(None);
-        let validation = validate(&self.loader, table, reload, (wasm, &candidate_digest), active);
+        let newest = match wasm {
+            Some(wasm) => Some(digest_of(wasm.to_path_buf()).await?),
+            None => None,
+        };
+        let deployments = self.loader.host.deployments.as_ref();
+        let deployment = deployments.and_then(|deployments| deployments.get(&table.name));
+        let choice = choose(reload.mode, deployment.as_ref(), newest.as_ref(), &active.digest);
+        self.report_deployment(desired, deployment.as_ref(), newest.as_ref());
+        let (file, digest) = match (&choice, wasm, newest) {
+            (Choice::Newest, Some(wasm), Some(newest)) => (wasm.to_path_buf(), newest),
+            (Choice::Deployed(version), ..) => {
+                if self.has_written(table, version).await? {
+                    return self.earlier(table, version).await.map(Some);
+                }
+                (self.kept(version)?, version.clone())
+            }
+            // The same version, whose settings or reference files may have changed.
+            _ => match kept_file(&self.loader.host, &active.digest)? {
+                Some(file) => (file, active.digest.clone()),
+                None => return Ok(None),
+            },
+        };
+        let validation = validate(&self.loader, table, reload, (&file, &digest), active);
         spans::record(spans::plugin_validation(&table.name), validation).await
     }
 
-    /// The replacement of a blocked version; `None` if it is active.
-    async fn replacement(
-        &self,
-        table: &SilverTable,
-        blocked: &BlockedVersion,
-        active: &Arc<Plugin>,
-    ) -> anyhow::Result<Option<Candidate>> {
-        let message = format!(
-            "version {} is blocked, and {} is used instead: {}. Build another version to end this, or run \
-             `silverd plugin deploy {}`",
-            Digest::short(&blocked.blocked),
-            Digest::short(&blocked.replacement),
-            blocked.reason,
-            table.name
-        );
-        info!(table = %table.name, "{message}");
-        self.stats.plugin_update_rejected(Some(message));
-        if active.digest.as_str() == blocked.replacement {
-            return Ok(None);
+    /// Says which version serves instead of the newest build.
+    fn report_deployment(&self, desired: &DesiredVersion, deployment: Option<&Deployment>, newest: Option<&Digest>) {
+        let table = &desired.table.name;
+        let held = deployment.filter(|deployment| newest.is_some_and(|newest| deployment.holds_against(newest)));
+        let message = held.map(|Deployment { version, instead_of, reason, rolled_back, .. }| {
+            let (instead_of, version) = (Digest::short(instead_of), Digest::short(version));
+            match rolled_back {
+                true => format!(
+                    "version {instead_of} is blocked: {reason}. Build another version to end this, or run `silverd plugin \
+                     deploy {table}`"
+                ),
+                false => format!(
+                    "version {version} serves instead of the newest build, {instead_of}: {reason}. Build another version \
+                     to end this, or run `silverd plugin deploy {table}`"
+                ),
+            }
+        });
+        if let Some(message) = &message {
+            info!(%table, "{message}");
         }
-        let (loader, config, digest) = (self.loader.clone(), table.clone(), blocked.replacement.clone());
+        self.stats.plugin_update_rejected(message);
+    }
+
+    /// Whether a version has written the table.
+    async fn has_written(&self, table: &SilverTable, version: &Digest) -> anyhow::Result<bool> {
+        let Some(log) = open_log(&self.loader.base_dir.join(&*table.path))? else { return Ok(false) };
+        let spans = plugin_history(log.object_store(None).as_ref()).await?;
+        Ok(spans.iter().any(|span| span.digest == version.as_str()))
+    }
+
+    fn kept(&self, version: &Digest) -> anyhow::Result<PathBuf> {
+        kept_file(&self.loader.host, version)?.with_context(|| format!("the file of version {version} was not kept"))
+    }
+
+    /// A version that has served before. It is not compared with the active one.
+    async fn earlier(&self, table: &SilverTable, version: &Digest) -> anyhow::Result<Candidate> {
+        let (loader, config, digest) = (self.loader.clone(), table.clone(), version.clone());
         let load = move || {
-            let plugin = load_kept(&config, &loader.base_dir, loader.host, loader.limits, &digest)?;
+            let plugin = load_kept(&config, &loader.base_dir, loader.host, loader.limits, digest.as_str())?;
             start(Arc::new(plugin.with_context(|| format!("the file of version {digest} was not kept"))?))
         };
         let transformer = tokio::task::spawn_blocking(load).await?.context("load the earlier version")?;
-        Ok(Some(Candidate {
+        Ok(Candidate {
             transformer,
             config: table.clone(),
             shadow: None,
             max_new_rejects: 1.0,
             written_at: None,
             is_earlier_version: true,
-        }))
+        })
     }
 
     fn offer(&self, candidate: Candidate) {

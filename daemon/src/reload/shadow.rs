@@ -9,11 +9,11 @@ use anyhow::Context;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
-use arrow::json::writer::{JsonArray, WriterBuilder};
 use silverd_core::chunk::{Chunk, column};
 use silverd_core::schema::added;
 use silverd_core::shadow::{EventOutcomes, Outcome, Row, Shadow};
 
+use crate::cases::json_rows;
 use crate::plugin::{Plugin, TransformError, TransformOutput, Transformer};
 use crate::telemetry::thread_cpu;
 
@@ -38,15 +38,6 @@ pub(crate) fn shadow_run(old: &Arc<Plugin>, new: &Arc<Plugin>, events: &Chunk) -
     Ok(Some(Shadow::compare(&pairs, old_took, new_took)))
 }
 
-/// Rows as JSON: times as text, bytes in hex, nulls included.
-pub(crate) fn json_rows(batch: &RecordBatch) -> anyhow::Result<Vec<Row>> {
-    let mut out = Vec::new();
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(&mut out);
-    writer.write(batch)?;
-    writer.finish()?;
-    if out.is_empty() { Ok(Vec::new()) } else { serde_json::from_slice(&out).context("read rows as JSON") }
-}
-
 /// A version's output, and the CPU time that it took without its start.
 fn transform(plugin: &Arc<Plugin>, events: &Chunk) -> Result<(TransformOutput, Duration), TransformError> {
     let records: Vec<u32> = (0..events.records.num_rows() as u32).collect();
@@ -69,7 +60,7 @@ fn outcomes(events: &Chunk, output: &TransformOutput) -> anyhow::Result<Vec<(Str
     }
     let mut rejected: HashMap<u32, Outcome> = HashMap::new();
     for reject in &output.rejected {
-        let outcome = Outcome::Rejected { code: reject.code.as_str().to_owned(), reason: reject.reason.clone() };
+        let outcome = Outcome::Rejected { code: reject.code, reason: reject.reason.clone() };
         rejected.insert(reject.record, outcome);
     }
     let positions = positions(&events.records, [column::TOPIC, column::PARTITION, column::OFFSET])?;

@@ -9,17 +9,17 @@ use tracing::{info, warn};
 
 use crate::delta::{last_plugin, open_log};
 use crate::plugin::build::PluginLocation;
-use crate::plugin::{Digest, Host, Plugin, load_kept, load_plugin};
+use crate::plugin::{Choice, Digest, Host, Plugin, choose, load_kept, load_plugin};
 
 /// Loads the version that a table uses at startup. "Its last version" is the one that wrote the table's last commit.
 ///
 /// | pipeline.toml names            | last version kept       | the table uses                               |
 /// |--------------------------------|-------------------------|----------------------------------------------|
 /// | its last version               | yes                     | its last version                             |
-/// | a blocked version              | yes                     | the replacement                              |
+/// | one that another is deployed instead of | yes            | the deployed one, as [`choose`] says         |
 /// | another version                | yes                     | its last version, until the other is active  |
 /// | a broken plugin, or none built | yes                     | its last version                             |
-/// | anything                       | no, or the table is new | what pipeline.toml names, built if necessary |
+/// | anything                       | no, or the table is new | the deployed one, or what pipeline.toml names, built if necessary |
 pub(crate) async fn startup_version(
     config: &SilverTable,
     base_dir: &Path,
@@ -39,29 +39,32 @@ pub(crate) async fn startup_version(
             })
         });
         match kept {
-            Some(kept) => Ok(unless_replaced(&config, &base_dir, &host, &limits, kept)),
+            Some(kept) => Ok(deployed_instead(&config, &base_dir, &host, &limits, &kept).unwrap_or(kept)),
             None => Ok(load_plugin(&config, &base_dir, host, limits)?),
         }
     };
     tokio::task::spawn_blocking(load).await?
 }
 
-/// The kept version, or the replacement if the version that pipeline.toml names is blocked in favor of another one.
-fn unless_replaced(config: &SilverTable, base_dir: &Path, host: &Arc<Host>, limits: &Limits, kept: Plugin) -> Plugin {
-    let candidate_digest = match digest_of_newest(&base_dir.join(&*config.plugin)) {
-        Ok(Some(digest)) => digest,
-        Ok(None) => return kept,
-        Err(error) => {
-            warn!(table = %config.name, "{error:#}; using version {}, which wrote the table last", kept.digest);
-            return kept;
-        }
-    };
-    let blocked_versions = host.blocked_versions.as_ref();
-    let replacement = blocked_versions.and_then(|versions| versions.replacement_for(&config.name, &candidate_digest));
-    let replacement = replacement.filter(|replacement| *replacement != kept.digest).and_then(|replacement| {
-        load_kept(config, base_dir, host.clone(), limits.clone(), replacement.as_str()).ok().flatten()
+/// The version that was deployed instead of this one.
+fn deployed_instead(
+    config: &SilverTable,
+    base_dir: &Path,
+    host: &Arc<Host>,
+    limits: &Limits,
+    kept: &Plugin,
+) -> Option<Plugin> {
+    let deployment = host.deployments.as_ref()?.get(&config.name)?;
+    let newest = digest_of_newest(&base_dir.join(&*config.plugin)).unwrap_or_else(|error| {
+        warn!(table = %config.name, "{error:#}; using version {}, which wrote the table last", kept.digest);
+        None
     });
-    replacement.unwrap_or(kept)
+    match choose(host.reload_mode, Some(&deployment), newest.as_ref(), &kept.digest) {
+        Choice::Deployed(version) => {
+            load_kept(config, base_dir, host.clone(), limits.clone(), version.as_str()).ok().flatten()
+        }
+        Choice::Newest | Choice::Stays => None,
+    }
 }
 
 /// The digest of a plugin's newest wasm; `None` if it is not built.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use deltalake_core::logstore::LogStoreRef;
 use silverd_core::config::{Limits, Reload, SilverTable};
 use silverd_core::route::Router;
@@ -12,6 +12,7 @@ use silverd_core::shadow::Shadow;
 use super::pending::Candidate;
 use super::shadow::shadow_run;
 use crate::bronze::newest_events;
+use crate::cases::failed_cases;
 use crate::plugin::{Digest, Host, Plugin, Transformer, config_digest, load_file};
 use crate::tables::silver::check_fit;
 
@@ -25,8 +26,8 @@ pub(crate) struct PluginLoader {
     pub(crate) base_dir: PathBuf,
 }
 
-/// Loads the version in `file`, which has this digest, and validates it: its world, its configuration, its schema, and
-/// a shadow run against the active version. `None` if it is the active version.
+/// Loads the version in `file`, which has this digest, and validates it: its world, its configuration, its schema, its
+/// cases, and a shadow run against the active version. `None` if it is the active version.
 pub(super) async fn validate(
     loader: &PluginLoader,
     config: &SilverTable,
@@ -50,6 +51,7 @@ pub(super) async fn validate(
         }
     };
     check_fit(config, &plugin, &loader.base_dir).await.context("its rows do not fit the table")?;
+    check_cases(loader, config, &plugin).await?;
     let shadow = compare_with_active(loader, config, reload, active, &plugin).await?;
     let max_new_rejects = config.max_new_rejects.unwrap_or(reload.max_new_rejects);
     if let Some(shadow) = &shadow {
@@ -86,7 +88,25 @@ async fn compare_with_active(
     tokio::task::spawn_blocking(run).await?
 }
 
+/// Runs the cases in the plugin's folder.
+async fn check_cases(loader: &PluginLoader, config: &SilverTable, plugin: &Arc<Plugin>) -> anyhow::Result<()> {
+    let (folder, plugin) = (loader.base_dir.join(&*config.plugin), plugin.clone());
+    let failed = tokio::task::spawn_blocking(move || failed_cases(&folder, &plugin)).await?.context("run its cases")?;
+    match failed {
+        Some(failed) => bail!("{failed}. `silverd plugin test {}` shows all", config.name),
+        None => Ok(()),
+    }
+}
+
 fn check_rejects(shadow: &Shadow, max_new_rejects: f64, table: &str) -> anyhow::Result<()> {
+    // No share of these is allowed: such a version fails on live events, too.
+    ensure!(
+        shadow.faults_added == 0,
+        "shadow run: it fails on {} of {} events on which the current version does not fail ({})",
+        shadow.faults_added,
+        shadow.events,
+        shadow.fault_example.as_deref().unwrap_or_default()
+    );
     ensure!(
         shadow.added_share() <= max_new_rejects,
         "shadow run: it rejects {} of {} events that the current version accepts, {:.1} %, and max_new_rejects allows \

@@ -1,6 +1,7 @@
 //! The canary period of a new plugin version: until it has shown itself on live events, the version before it stands by.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use silverd_core::canary::{CanaryPeriod, Tally};
 use silverd_core::chunk::Chunk;
@@ -22,12 +23,21 @@ pub(super) struct Canary {
     pub(super) committed: Vec<Ranges>,
     /// The new version has passed its canary period; its next commit ends it.
     pub(super) passed: bool,
+    /// Since when the new version serves.
+    swapped_at: Instant,
+    /// The canary period of the baseline, if it was not over.
+    pub(super) of_baseline: Option<Box<Canary>>,
 }
+
+/// Canary periods within one another: a version that follows this many others which had no time is compared with the
+/// last ones.
+const DEPTH_MAX: usize = 4;
 
 impl Canary {
     pub(super) fn new(
         baseline: Arc<Plugin>,
         baseline_config: SilverTable,
+        of_baseline: Option<Self>,
         shadow: Option<&Shadow>,
         max_new_rejects: f64,
     ) -> Self {
@@ -39,7 +49,16 @@ impl Canary {
             period: CanaryPeriod::new(promised, added, max_new_rejects),
             committed: Vec::new(),
             passed: false,
+            swapped_at: Instant::now(),
+            of_baseline: of_baseline.map(|canary| Box::new(canary.limited(DEPTH_MAX - 1))),
         }
+    }
+
+    /// The same, with at most `depth` canary periods.
+    fn limited(mut self, depth: usize) -> Self {
+        let inner = self.of_baseline.take().filter(|_| depth > 1);
+        self.of_baseline = inner.map(|inner| Box::new(inner.limited(depth - 1)));
+        self
     }
 
     /// Checks the new version's output for a chunk; where it looks wrong, runs the baseline on the same events.
@@ -68,7 +87,7 @@ impl Canary {
             let baseline = self.run_baseline(chunk, records).unwrap_or(failed);
             self.period.compare(new, baseline).map_err(|reason| RolledBack { reason })?;
         }
-        self.passed = self.period.record_passed(new.events);
+        self.passed = self.period.record_passed(new.events, self.swapped_at.elapsed());
         Ok(output)
     }
 

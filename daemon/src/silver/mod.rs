@@ -77,6 +77,8 @@ pub struct WorkerContext {
     pub limits: Limits,
     /// Reports new plugin versions; `None`: the loaded version stays.
     pub watch: Option<FileWatch>,
+    /// Build the plugin's sources if they are newer than the version that serves first: at the start of silverd.
+    pub builds_sources: bool,
     /// Start with the newest build, whatever version filled the table before: pipeline.toml names another plugin, and was
     /// checked with that build.
     pub ignore_kept_plugin: bool,
@@ -148,7 +150,8 @@ impl Worker {
                 base_dir: context.base_dir.clone(),
             };
             let (desired, pending, stats) = (asked, pending.clone(), stats.clone());
-            tokio::spawn(PluginReloader { desired, pending, stats, loader, watch }.run())
+            let builds_sources = context.builds_sources;
+            tokio::spawn(PluginReloader { desired, pending, stats, loader, watch, builds_sources }.run())
         });
         let task = WorkerTask {
             config: table.clone(),

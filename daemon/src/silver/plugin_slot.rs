@@ -86,23 +86,27 @@ impl PluginSlot {
     /// | the version before | the new version's baseline |
     /// |---|---|
     /// | trusted | it |
-    /// | in its canary period, with enough events | it |
-    /// | in its canary period, with too few events | the baseline of that canary period |
+    /// | in its canary period, and has committed rows | it; if it serves again, its canary period continues |
+    /// | in its canary period, without rows | the baseline of that canary period |
     /// | its circuit breaker is open, or none was loaded | none: the new version is trusted |
     pub(super) fn swap(&mut self, new: NewVersion, old_config: SilverTable) {
-        let breaker_open = self.breaker.is_tripped();
-        let (old, canary) = match std::mem::take(&mut self.stage) {
-            PluginStage::Unloaded => (None, None),
-            PluginStage::Trusted(plugin) => (Some(plugin), None),
-            PluginStage::Arriving { plugin, canary, .. } => (Some(plugin), canary),
-            PluginStage::Canary { plugin, canary } => (Some(plugin), Some(canary)),
+        let no_baseline = self.breaker.is_tripped() || new.is_earlier_version;
+        // The baseline, what it was given, and its own canary period.
+        let baseline = match std::mem::take(&mut self.stage) {
+            PluginStage::Unloaded => None,
+            PluginStage::Trusted(plugin) | PluginStage::Arriving { plugin, canary: None, .. } => {
+                Some((plugin, old_config, None))
+            }
+            PluginStage::Arriving { canary: Some(canary), .. } => {
+                Some((canary.baseline, canary.baseline_config, canary.of_baseline.map(|canary| *canary)))
+            }
+            PluginStage::Canary { plugin, canary } => Some((plugin, old_config, Some(canary))),
         };
-        let old = old.filter(|_| !breaker_open && !new.is_earlier_version).map(|old| (old, old_config));
-        let untried = canary.filter(|canary| !canary.period.is_usable_baseline());
-        let baseline = untried.map(|canary| (canary.baseline, canary.baseline_config)).or(old);
-        let canary = baseline
-            .filter(|(baseline, _)| !new.is_earlier_version && !baseline.is_same_version(&new.plugin))
-            .map(|(baseline, config)| Canary::new(baseline, config, new.shadow.as_ref(), new.max_new_rejects));
+        let canary = baseline.filter(|(baseline, ..)| !no_baseline && !baseline.is_same_version(&new.plugin)).map(
+            |(baseline, config, its_canary)| {
+                Canary::new(baseline, config, its_canary, new.shadow.as_ref(), new.max_new_rejects)
+            },
+        );
         self.breaker = Breaker::default();
         self.pending.set_active(new.plugin.clone());
         let (swapped_at, written_at) = (new.swapped_at, new.written_at);
@@ -134,7 +138,7 @@ impl PluginSlot {
 
     /// Serves the baseline again. Gives the version that failed, and its canary period; `None` outside of one.
     pub(super) fn roll_back(&mut self) -> Option<(Arc<Plugin>, Canary)> {
-        let (failed, canary) = match std::mem::take(&mut self.stage) {
+        let (failed, mut canary) = match std::mem::take(&mut self.stage) {
             PluginStage::Arriving { plugin, canary: Some(canary), .. } | PluginStage::Canary { plugin, canary } => {
                 (plugin, canary)
             }
@@ -143,7 +147,15 @@ impl PluginSlot {
                 return None;
             }
         };
-        self.stage = PluginStage::Trusted(canary.baseline.clone());
+        let plugin = canary.baseline.clone();
+        self.stage = match canary.of_baseline.take() {
+            Some(mut of_baseline) => {
+                // It rebuilds the rows of the failed version, and answers for them from now on.
+                of_baseline.committed.extend(canary.committed.iter().cloned());
+                PluginStage::Canary { plugin, canary: *of_baseline }
+            }
+            None => PluginStage::Trusted(plugin),
+        };
         self.breaker = Breaker::default();
         self.pending.set_active(canary.baseline.clone());
         Some((failed, canary))

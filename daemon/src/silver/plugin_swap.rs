@@ -1,10 +1,12 @@
 //! A table switches to another plugin version between two chunks, and back if the new version fails.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
 use silverd_core::chunk::Chunk;
+use silverd_core::offsets::{LogPartition, Ranges};
 use tracing::{error, info, warn};
 
 use super::open_table::OpenTable;
@@ -12,7 +14,7 @@ use super::plugin_slot::NewVersion;
 use super::step_error::{RolledBack, StepError};
 use super::worker_task::WorkerTask;
 use crate::corrections::{Correction, Kind, Scope, retry_on_conflict};
-use crate::plugin::{BlockedVersion, Plugin, TransformOutput};
+use crate::plugin::{Deployment, Plugin, TransformOutput};
 use crate::reload::Candidate;
 use crate::tables::event_set::EventSet;
 use crate::tables::writer_state::WriterState;
@@ -88,30 +90,47 @@ impl WorkerTask {
         let (table, baseline) = (canary.baseline_config.name.clone(), canary.baseline);
         error!(%table, failed = %failed.digest, baseline = %baseline.digest, "{failure}");
         self.report.stats.plugin_update_rejected(Some(failure.to_string()));
-        let blocked_versions = self.context.host.blocked_versions.as_ref();
-        if let Some(blocked_versions) = blocked_versions.filter(|_| failed.digest != baseline.digest) {
-            let blocked = BlockedVersion::new(&baseline.digest, &failed.digest, failure.reason.clone());
-            if let Err(error) = blocked_versions.put(&table, &blocked) {
-                warn!(%table, "{error:#}; the next start tries this version again");
-            }
-        }
         self.config = canary.baseline_config;
         self.table = None;
         if canary.committed.is_empty() {
-            return;
+            let reason = format!("{}. It wrote no row", failure.reason);
+            return self.block(&failed, &baseline, reason);
         }
+        // Before the rebuild: silverd may be killed during it.
+        self.block(&failed, &baseline, failure.reason.clone());
         self.report.state.set(WriterState::RollingBack);
         let by_hand = match failed.digest == baseline.digest {
             true => format!("silverd rebuild {table}"),
             false => format!("silverd rebuild {table} --written-by {}", failed.digest),
         };
-        warn!(%table, "rebuilding the rows of the failed version; if silverd stops before that is done, run `{by_hand}`");
+        let written = written(&canary.committed);
+        warn!(
+            %table,
+            "rebuilding the rows of the failed version, of {written}; if silverd stops before that is done, run `{by_hand}`"
+        );
         let events = EventSet::of_ranges(&canary.committed);
-        match self.rebuild_events(&baseline, &events).await {
-            Ok(version) => info!(%table, version, "rebuilt the rows of the failed version"),
-            Err(error) => error!(
-                %table, "rebuild the rows of the failed version: {error:#}. They stay until you run `{by_hand}`"
-            ),
+        let done = match self.rebuild_events(&baseline, &events).await {
+            Ok(version) => {
+                info!(%table, version, "rebuilt the rows of the failed version, of {written}");
+                format!("Version {} made its rows again, of {written}", baseline.digest)
+            }
+            Err(error) => {
+                error!(%table, "rebuild the rows of the failed version: {error:#}. They stay until you run `{by_hand}`");
+                format!("Its rows stay, of {written}, until you run `{by_hand}`: {error:#}")
+            }
+        };
+        self.block(&failed, &baseline, format!("{}. {done}", failure.reason));
+    }
+
+    /// Remembers that a version failed, and which one serves instead.
+    fn block(&self, failed: &Plugin, baseline: &Plugin, reason: String) {
+        if failed.digest == baseline.digest {
+            return;
+        }
+        let (table, deployments) = (&self.config.name, self.context.host.deployments.as_ref());
+        let rollback = Deployment::rollback(&baseline.digest, &failed.digest, reason);
+        if let Some(Err(error)) = deployments.map(|deployments| deployments.put(table, &rollback)) {
+            warn!(%table, "{error:#}; the next start tries this version again");
         }
     }
 
@@ -125,4 +144,24 @@ impl WorkerTask {
         });
         Ok(outcome.await?.version)
     }
+}
+
+/// Partitions that a text names.
+const PARTITIONS_MAX: usize = 8;
+
+/// Which offsets some commits are of: `offsets 10 to 49 of events.raw/0, …`.
+fn written(commits: &[Ranges]) -> String {
+    let mut of_logs = BTreeMap::<&LogPartition, (i64, i64)>::new();
+    for (log, range) in commits.iter().flat_map(Ranges::iter).filter(|(_, range)| range.start < range.end) {
+        let (start, end) = of_logs.entry(log).or_insert((range.start, range.end));
+        (*start, *end) = ((*start).min(range.start), (*end).max(range.end));
+    }
+    let offsets = |(log, (start, end)): (&&LogPartition, &(i64, i64))| {
+        format!("offsets {start} to {} of {}/{}", end - 1, log.topic, log.partition)
+    };
+    let mut texts: Vec<_> = of_logs.iter().take(PARTITIONS_MAX).map(offsets).collect();
+    if of_logs.len() > PARTITIONS_MAX {
+        texts.push(format!("and {} more partitions", of_logs.len() - PARTITIONS_MAX));
+    }
+    texts.join(", ")
 }

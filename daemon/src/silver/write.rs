@@ -116,7 +116,7 @@ impl WorkerTask {
         let mut info = json!({
             "ranges": ranges_json(&ranges),
             "counts": output.counts,
-            "plugin": { "interface": plugin.schema.interface, "digest": plugin.digest.as_str(), "given": plugin.config_digest.as_str() },
+            "plugin": plugin.commit_info(),
         });
         let announced = side_output::announce(announced, &table.table, &mut progress, &mut info)?;
         let (count, bytes) = (adds.len(), adds.iter().map(NewFile::size).sum());

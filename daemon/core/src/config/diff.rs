@@ -3,10 +3,10 @@
 //! | changed | effect |
 //! |---|---|
 //! | `plugin`, `settings`, `reference`, `max_new_rejects` of `[silver.x]` | the plugin is validated and swapped |
-//! | any other key of `[silver.x]`, `[limits]` | the table's worker restarts |
+//! | any other key of `[silver.x]`, `[limits]` except `sql_…` | the table's worker restarts |
 //! | a table is added or removed | its worker starts and catches up, or stops |
 //! | `[source]`, `[commit]` | the Kafka consumer restarts |
-//! | `[gold]`, `[panel]`, `[http]`, `[maintenance]`; names and paths of Silver tables | the services restart |
+//! | `[gold]`, `[panel]`, `[http]`, `[maintenance]`, `sql_…` of `[limits]`; names and paths of Silver tables | the services restart |
 //! | `[bronze]`, `[quarantine]`, `[late]` | the pipeline restarts after a last commit |
 //! | `[reload]` | applies from the next plugin version |
 //! | `[state]` | applies from the next start |
@@ -66,12 +66,16 @@ impl Changes {
         .contains(&true);
         changes.source = differs("source", old.source != new.source) | differs("commit", old.commit != new.commit);
         let limits = differs("limits", old.limits != new.limits);
+        let sql_limits = differs("limits sql_…", old.sql_limits != new.sql_limits);
         differs("state (from the next start)", old.state != new.state);
         changes.reload = differs("reload", old.reload != new.reload);
         let gold = differs("gold", old.gold != new.gold);
         let maintenance = differs("maintenance", old.maintenance != new.maintenance);
-        changes.services =
-            gold | maintenance | differs("panel", old.panels != new.panels) | differs("http", old.http != new.http);
+        changes.services = gold
+            | maintenance
+            | sql_limits
+            | differs("panel", old.panels != new.panels)
+            | differs("http", old.http != new.http);
         changes.descriptions = descriptions;
         changes.tables_between(old, new, limits);
         changes

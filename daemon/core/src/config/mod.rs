@@ -25,7 +25,8 @@ mod web;
 pub use error::{ConfigError, ConfigErrors};
 pub use pipeline::{
     Bronze, Chart, Commit, Compression, Dedup, Gold, Http, Late, Limits, Located, Maintenance, Match, OnDataLoss,
-    Panel, Pipeline, Quarantine, Reload, Secret, SilverTable, Source, Start, State, TableName, WhenFull,
+    Panel, Pipeline, Quarantine, Reload, ReloadMode, Secret, SilverTable, Source, SqlLimits, Start, State, TableName,
+    WhenFull,
 };
 pub use renamed::{Fixed, Note, fix};
 
@@ -61,7 +62,7 @@ fn pipeline(walk: &mut Walk, root: &Root) -> Option<Pipeline> {
     let late = late(walk, root);
     let state = state(walk, root);
     let commit = commit(walk, root);
-    let limits = limits(walk, root);
+    let (limits, sql_limits) = limits(walk, root);
     let maintenance = maintenance::maintenance(walk, root);
     let reload = reload(walk, root);
     let gold = gold::gold(walk, root);
@@ -79,6 +80,7 @@ fn pipeline(walk: &mut Walk, root: &Root) -> Option<Pipeline> {
         state,
         commit,
         limits,
+        sql_limits,
         maintenance,
         reload,
         gold,
@@ -120,12 +122,20 @@ fn commit(walk: &mut Walk, root: &Root) -> Commit {
     }
 }
 
-fn limits(walk: &mut Walk, root: &Root) -> Limits {
+fn limits(walk: &mut Walk, root: &Root) -> (Limits, SqlLimits) {
     let section = root.section(walk, "limits");
-    let default = Limits::default();
+    let (default, sql) = (Limits::default(), SqlLimits::default());
+    let sql = SqlLimits {
+        memory_bytes_max: section
+            .optional(walk, "sql_memory_max", read::size(64 * MIB..=64 * GIB))
+            .unwrap_or(sql.memory_bytes_max),
+        seconds_max: section
+            .optional(walk, "sql_seconds_max", read::count(1..=86_400))
+            .map_or(sql.seconds_max, |seconds| seconds as u64),
+    };
     // A 32-bit guest addresses 4 GiB in pages of 64 KiB; the last page would make the size overflow 32 bits.
     let memory = 2 * MIB..=4 * GIB - 64 * KIB;
-    Limits {
+    let limits = Limits {
         memory_bytes_max: section
             .optional(walk, "memory_bytes_max", read::size(memory))
             .unwrap_or(default.memory_bytes_max),
@@ -144,13 +154,16 @@ fn limits(walk: &mut Walk, root: &Root) -> Limits {
         log_lines_per_second: section
             .optional(walk, "log_lines_per_second", read::count(1..=10_000))
             .unwrap_or(default.log_lines_per_second),
-    }
+    };
+    (limits, sql)
 }
 
 fn reload(walk: &mut Walk, root: &Root) -> Reload {
     let section = root.section(walk, "reload");
     let default = Reload::default();
+    let modes = [("watch", ReloadMode::Watch), ("manual", ReloadMode::Manual)];
     Reload {
+        mode: section.optional(walk, "mode", read::choice("mode", modes)).unwrap_or(default.mode),
         shadow_events: section
             .optional(walk, "shadow_events", read::count(0..=100_000))
             .unwrap_or(default.shadow_events),

@@ -17,6 +17,7 @@ pub struct Pipeline {
     pub state: State,
     pub commit: Commit,
     pub limits: Limits,
+    pub sql_limits: SqlLimits,
     pub reload: Reload,
     pub maintenance: Maintenance,
     /// In the order of the file.
@@ -176,9 +177,23 @@ impl Default for Limits {
     }
 }
 
+/// `sql_…` of `[limits]`: what a query of the dashboard, a refresh of a Gold table or `silverd query` may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqlLimits {
+    pub memory_bytes_max: usize,
+    pub seconds_max: u64,
+}
+
+impl Default for SqlLimits {
+    fn default() -> Self {
+        SqlLimits { memory_bytes_max: 512 << 20, seconds_max: 60 }
+    }
+}
+
 /// `[reload]`: what a new version of a plugin must pass before it replaces the current one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reload {
+    pub mode: ReloadMode,
     /// The number of the table's newest events on which both versions are compared. 0: none.
     pub shadow_events: usize,
     /// The share of them that the new version may reject while the current one does not.
@@ -187,8 +202,18 @@ pub struct Reload {
 
 impl Default for Reload {
     fn default() -> Self {
-        Reload { shadow_events: 1_000, max_new_rejects: 0.1 }
+        Reload { mode: ReloadMode::Watch, shadow_events: 1_000, max_new_rejects: 0.1 }
     }
+}
+
+/// How a new version of a plugin reaches its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReloadMode {
+    /// Each new build is taken up once it is validated.
+    #[default]
+    Watch,
+    /// Only what `silverd plugin deploy` names.
+    Manual,
 }
 
 /// `[maintenance]`: compaction, vacuum and log cleanup of all tables.

@@ -17,7 +17,7 @@ use crate::offsets::{LogPartition, OffsetRange, Ranges};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Writer {
     Plugin {
-        /// The index in [`Attribution::digests`].
+        /// The index in [`Attribution::versions`].
         id: usize,
         /// Rejects may have become rows later, by another plugin.
         replayed: bool,
@@ -32,24 +32,33 @@ struct Span {
     writer: Writer,
 }
 
+/// What made the rows of a commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PluginVersion {
+    /// Of the plugin's file; empty if the commit does not say.
+    pub digest: String,
+    /// Of the settings and reference files that it was given. `None` in commits of older versions of silverd.
+    pub given: Option<String>,
+}
+
 /// The writers of a table's offsets.
 #[derive(Clone, Debug, Default)]
 pub struct Attribution {
-    digests: Vec<String>,
+    versions: Vec<PluginVersion>,
     /// In ascending order, without overlap.
     spans: BTreeMap<LogPartition, Vec<Span>>,
 }
 
 impl Attribution {
-    /// The digests of all plugins that wrote to the table.
-    pub fn digests(&self) -> &[String] {
-        &self.digests
+    /// All plugin versions that wrote to the table.
+    pub fn versions(&self) -> &[PluginVersion] {
+        &self.versions
     }
 
-    pub(super) fn id(&mut self, digest: &str) -> usize {
-        self.digests.iter().position(|known| known == digest).unwrap_or_else(|| {
-            self.digests.push(digest.to_owned());
-            self.digests.len() - 1
+    pub(super) fn id(&mut self, version: &PluginVersion) -> usize {
+        self.versions.iter().position(|known| known == version).unwrap_or_else(|| {
+            self.versions.push(version.clone());
+            self.versions.len() - 1
         })
     }
 
@@ -85,8 +94,8 @@ impl Attribution {
     }
 
     /// Applies a correction, by the table above. `some_days` is true if the correction was limited to some days.
-    pub(super) fn correct(&mut self, kind: CorrectionKind, ranges: &Ranges, digest: &str, some_days: bool) {
-        let id = self.id(digest);
+    pub(super) fn correct(&mut self, kind: CorrectionKind, ranges: &Ranges, version: &PluginVersion, some_days: bool) {
+        let id = self.id(version);
         let own = Writer::Plugin { id, replayed: false };
         let is_own = |writer: &Writer| matches!(writer, Writer::Plugin { id: other, .. } if *other == id);
         match kind {
@@ -159,11 +168,15 @@ mod tests {
         Ranges::from_iter([(log(), OffsetRange::new(start, end))])
     }
 
+    fn version(digest: &str) -> PluginVersion {
+        PluginVersion { digest: digest.to_owned(), given: None }
+    }
+
     /// Offsets 0..30 by plugin a, 30..60 by b, 60..90 by a again.
     fn attribution() -> Attribution {
         let mut attribution = Attribution::default();
         for (start, digest) in [(0, "a"), (10, "a"), (20, "a"), (30, "b"), (60, "a")] {
-            let id = attribution.id(digest);
+            let id = attribution.id(&version(digest));
             let end = if start < 30 { start + 10 } else { start + 30 };
             attribution.extend(&ranges(start, end), Writer::Plugin { id, replayed: false });
         }
@@ -175,7 +188,7 @@ mod tests {
         let found = attribution.iter().map(|(_, range, writer)| {
             let writer = match writer {
                 Writer::Plugin { id, replayed } => {
-                    format!("{}{}", attribution.digests()[id], if replayed { " replayed" } else { "" })
+                    format!("{}{}", attribution.versions()[id].digest, if replayed { " replayed" } else { "" })
                 }
                 Writer::Mixed => "mixed".to_owned(),
             };
@@ -191,7 +204,7 @@ mod tests {
         check(&attribution(), &[(0, 30, "a"), (30, 60, "b"), (60, 90, "a")]);
         let after = |kind: CorrectionKind, start: i64, end: i64, digest: &str, some_days: bool| {
             let mut attribution = attribution();
-            attribution.correct(kind, &ranges(start, end), digest, some_days);
+            attribution.correct(kind, &ranges(start, end), &version(digest), some_days);
             attribution
         };
         check(&after(CorrectionKind::Rebuild, 0, 70, "c", false), &[(0, 70, "c"), (70, 90, "a")]);

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::attribution::PluginVersion;
 use crate::counts::Counts;
 use crate::offsets::{LogPartition, OffsetRange, Ranges};
 
@@ -49,6 +50,20 @@ pub struct AnnouncedFile {
 pub struct PluginInfo {
     pub interface: String,
     pub digest: String,
+    /// The digest of its settings and reference files.
+    #[serde(default)]
+    pub given: Option<String>,
+}
+
+impl SilverInfo {
+    /// What made the rows of the commit.
+    pub(super) fn version(&self) -> PluginVersion {
+        let plugin = self.plugin.as_ref();
+        plugin.map_or_else(PluginVersion::default, |PluginInfo { digest, given, .. }| PluginVersion {
+            digest: digest.clone(),
+            given: given.clone(),
+        })
+    }
 }
 
 /// silverd's info in a Silver commit.

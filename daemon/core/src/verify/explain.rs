@@ -258,7 +258,7 @@ impl Problem {
                 match reason {
                     NotComparedReason::PluginMissing => format!(
                         "{offsets} offsets were not compared: silverd no longer has the plugin that wrote their rows, \
-                         {}",
+                         {}, or its settings and reference files",
                         or_none(digest)
                     ),
                     NotComparedReason::WriterUnknown => format!(

@@ -26,7 +26,7 @@ mod state;
 mod tests;
 mod verifier;
 
-pub use attribution::{Attribution, Writer};
+pub use attribution::{Attribution, PluginVersion, Writer};
 pub use bronze::BronzeVerifier;
 pub use entry::Entry;
 pub use explain::Explanation;

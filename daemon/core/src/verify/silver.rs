@@ -104,8 +104,7 @@ impl Verifier for SilverVerifier {
                 self.check_progress(entry, change, &ranges, counts, &info)
             }
             Ok(CommitInfo::Correction(ranges, correction, info)) => {
-                let digest = info.plugin.as_ref().map_or("", |plugin| &plugin.digest);
-                self.attribution.correct(correction.kind, &ranges, digest, correction.days.is_some());
+                self.attribution.correct(correction.kind, &ranges, &info.version(), correction.days.is_some());
                 self.check_correction(entry, change, &correction, &info);
             }
             Err(why) => self.ledger.report_unreadable_info(entry.version, why),
@@ -144,7 +143,7 @@ impl SilverVerifier {
             findings.at(entry.version, Problem::Rows { counted: counts.rows, added: change.added });
         }
         self.check_announcements(entry, counts, info);
-        let id = self.attribution.id(info.plugin.as_ref().map_or("", |plugin| &plugin.digest));
+        let id = self.attribution.id(&info.version());
         self.attribution.extend(ranges, Writer::Plugin { id, replayed: false });
         self.commit_ranges.add(ranges);
         self.ledger.accounted += i128::from(counts.rows);

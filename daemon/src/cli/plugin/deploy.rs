@@ -1,15 +1,42 @@
-//! `silverd plugin deploy`: serves an earlier version of a table's plugin, or the newest build again. A running silverd applies
-//! it at once, and every start does.
+//! `silverd plugin deploy`: serves the newest build of a table's plugin, or an earlier version. A running silverd applies it
+//! at once, and every start does. `silverd plugin list` shows which version serves which table.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use serde::Serialize;
+use silverd_core::config::{ReloadMode, SilverTable};
 
+use super::text_table;
 use crate::app::setup::Setup;
-use crate::delta::{open_log, plugin_history};
-use crate::plugin::build::wasm_of;
-use crate::plugin::{BlockedVersion, BlockedVersions, Digest, load_kept};
+use crate::app::wrong_use;
+use crate::cases::failed_cases;
+use crate::delta::{last_plugin, open_log, plugin_history};
+use crate::plugin::build::{PluginLocation, wasm_of};
+use crate::plugin::{Deployment, Digest, load_file, load_kept};
 use crate::tables::silver::check_fit;
+
+#[derive(clap::Args, Debug)]
+pub(super) struct ListArgs {
+    /// Print a JSON array with one object for each table
+    #[arg(long)]
+    json: bool,
+}
+
+/// The versions of one table's plugin.
+#[derive(Serialize)]
+struct Listed {
+    table: String,
+    /// The version that wrote the table last.
+    serving: Option<String>,
+    newest: Option<String>,
+    /// The version that somebody deployed.
+    deployed: Option<String>,
+    /// The version that failed, and that silverd does not use again.
+    blocked: Option<String>,
+    reason: Option<String>,
+}
 
 #[derive(clap::Args, Debug)]
 pub(super) struct DeployArgs {
@@ -20,60 +47,120 @@ pub(super) struct DeployArgs {
     digest: Option<String>,
 }
 
+impl DeployArgs {
+    pub(super) fn newest(table: &str) -> Self {
+        Self { table: table.to_owned(), digest: None }
+    }
+}
+
 pub(super) async fn deploy(config: &Path, args: &DeployArgs) -> anyhow::Result<()> {
     let setup = Setup::read(config)?;
     let table = &setup.pipeline.silver[setup.table(&args.table)?];
     let host = setup.host()?;
-    let blocked_versions = host.blocked_versions.as_ref().context(
+    let deployments = host.deployments.as_ref().context(
         "the folder of [state] cannot be used, so silverd cannot remember which version to serve; see the warning above",
     )?;
-    let Some(given) = &args.digest else {
-        serve_newest(blocked_versions, &table.name);
-        return Ok(());
-    };
     let folder = setup.base_dir.join(&*table.plugin);
-    let newest = tokio::task::block_in_place(|| anyhow::Ok(Digest::of(&std::fs::read(wasm_of(&folder)?)?)));
-    let newest = newest.with_context(|| format!("read the newest build of {}", folder.display()))?;
-    let target = find_version(&setup.base_dir.join(&*table.path), &table.name, given, &newest).await?;
-    if target == newest {
-        serve_newest(blocked_versions, &table.name);
-        return Ok(());
-    }
     let limits = setup.pipeline.limits.clone();
-    let load = || load_kept(table, &setup.base_dir, host.clone(), limits, target.as_str());
+    let load_newest = || {
+        let file = wasm_of(&folder).with_context(|| format!("read the newest build of {}", folder.display()))?;
+        Ok::<_, anyhow::Error>(Arc::new(load_file(table, &setup.base_dir, host.clone(), limits.clone(), &file)?))
+    };
+    let newest = match &args.digest {
+        None => tokio::task::block_in_place(load_newest)?.digest.clone(),
+        Some(_) => tokio::task::block_in_place(|| anyhow::Ok(Digest::of(&std::fs::read(wasm_of(&folder)?)?)))
+            .with_context(|| format!("read the newest build of {}", folder.display()))?,
+    };
+    let target = match &args.digest {
+        None => newest.clone(),
+        Some(given) => find_version(&setup.base_dir.join(&*table.path), &table.name, given, &newest).await?,
+    };
+    let load = || load_kept(table, &setup.base_dir, host.clone(), limits.clone(), target.as_str());
     let plugin = tokio::task::block_in_place(load)?.with_context(|| {
         format!(
             "the file of version {target} is no longer under {}: check out its sources and build it again",
             setup.pipeline.state.path.value
         )
     })?;
+    let plugin = Arc::new(plugin);
     check_fit(table, &plugin, &setup.base_dir).await?;
-    let blocked = BlockedVersion::new(&target, &newest, format!("version {target} was deployed instead"));
-    blocked_versions.put(&table.name, &blocked)?;
-    println!(
-        "{name}: version {target} serves instead of {newest}, in a running silverd at once and at every start, until another \
-         file is built in {}. `silverd plugin deploy {name}` serves the newest build again",
-        table.plugin.value,
-        name = table.name
-    );
-    println!(
-        "The rows of {newest} stay. `silverd rebuild {} --written-by {newest}` rebuilds them with version {target}",
-        table.name
-    );
+    if target == newest
+        && let Some(failed) = tokio::task::block_in_place(|| failed_cases(&folder, &plugin))?
+    {
+        bail!("version {target} is not deployed: {failed}. `silverd plugin test {}` shows all", table.name);
+    }
+    let name = &table.name;
+    let is_manual = setup.pipeline.reload.mode == ReloadMode::Manual;
+    if target == newest && !is_manual {
+        deployments.remove(name);
+        println!("{name}: the newest build, {newest}, is deployed, in a running silverd at once and at every start");
+        return Ok(());
+    }
+    let instead_of = if target == newest { serving(&setup, table).await?.unwrap_or(newest) } else { newest };
+    deployments.put(name, &Deployment::new(&target, &instead_of, "deployed by `silverd plugin deploy`".to_owned()))?;
+    let until = if is_manual {
+        "until another is deployed".to_owned()
+    } else {
+        format!(
+            "until another file is built in {}. `silverd plugin deploy {name}` serves the newest build again",
+            table.plugin.value
+        )
+    };
+    println!("{name}: version {target} is deployed, in a running silverd at once and at every start, {until}");
+    if instead_of != target {
+        println!(
+            "The rows of {instead_of} stay. `silverd rebuild {name} --written-by {instead_of}` rebuilds them with version \
+             {target}"
+        );
+    }
     Ok(())
 }
 
-fn serve_newest(blocked_versions: &BlockedVersions, table: &str) {
-    match blocked_versions.get(table) {
-        Some(blocked) => {
-            blocked_versions.remove(table);
-            println!(
-                "{table}: the newest build serves again; version {} is no longer blocked",
-                Digest::short(&blocked.blocked)
-            );
-        }
-        None => println!("{table}: no version is blocked; the newest build already serves"),
+/// The version that wrote the table last.
+async fn serving(setup: &Setup, table: &SilverTable) -> anyhow::Result<Option<Digest>> {
+    let Some(log) = open_log(&setup.base_dir.join(&*table.path))? else { return Ok(None) };
+    Ok(last_plugin(&log).await?.and_then(|digest| Digest::parse(&digest)))
+}
+
+/// `silverd plugin list`: which version serves which table.
+pub(super) async fn list(config: &Path, args: &ListArgs) -> anyhow::Result<()> {
+    let setup = Setup::read(config)?;
+    let host = setup.host()?;
+    let mut tables = Vec::new();
+    for table in &setup.pipeline.silver {
+        let folder = setup.base_dir.join(&*table.plugin);
+        let newest = tokio::task::block_in_place(|| newest_build(&folder));
+        let deployment = host.deployments.as_ref().and_then(|deployments| deployments.get(&table.name));
+        tables.push(Listed {
+            table: table.name.to_string(),
+            serving: serving(&setup, table).await?.map(|digest| digest.as_str().to_owned()),
+            newest: newest.as_ref().ok().and_then(Option::as_ref).map(|digest| digest.as_str().to_owned()),
+            deployed: deployment.as_ref().filter(|one| !one.rolled_back).map(|one| one.version.clone()),
+            blocked: deployment.as_ref().filter(|one| one.rolled_back).map(|one| one.instead_of.clone()),
+            reason: deployment.map(|deployment| deployment.reason),
+        });
     }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&tables)?);
+        return Ok(());
+    }
+    let short = |digest: &Option<String>| digest.as_deref().map_or("none", Digest::short).to_owned();
+    let row = |listed: &Listed| {
+        let note = match (&listed.deployed, &listed.blocked, &listed.reason) {
+            (Some(version), ..) => format!("{} is deployed", Digest::short(version)),
+            (_, Some(version), Some(reason)) => format!("{} is blocked: {reason}", Digest::short(version)),
+            _ => String::new(),
+        };
+        vec![listed.table.clone(), short(&listed.serving), short(&listed.newest), note]
+    };
+    let rows: Vec<_> = tables.iter().map(row).collect();
+    println!("{}", text_table(&["table", "wrote last", "newest build", "note"], &rows)?);
+    Ok(())
+}
+
+fn newest_build(folder: &Path) -> anyhow::Result<Option<Digest>> {
+    let Some(wasm) = PluginLocation::of(folder)?.wasm() else { return Ok(None) };
+    Ok(Some(Digest::of(&std::fs::read(wasm)?)))
 }
 
 /// The version whose digest begins with `given`: the newest build, or one that has written the table.
@@ -93,11 +180,11 @@ async fn find_version(path: &Path, table: &str, given: &str, newest: &Digest) ->
         [one] => {
             Digest::parse(one).with_context(|| format!("the log of table {table} names `{one}` as a plugin's digest"))
         }
-        [] => bail!(
+        [] => wrong_use!(
             "--digest {given}: no version of table {table} has a digest that starts with this. Its versions are {}; \
              `silverd plugin history {table}` shows more",
             known.iter().map(|digest| Digest::short(digest)).collect::<Vec<_>>().join(", ")
         ),
-        _ => bail!("--digest {given}: several versions of table {table} start with this; give more of the digest"),
+        _ => wrong_use!("--digest {given}: several versions of table {table} start with this; give more of the digest"),
     }
 }

@@ -1,19 +1,21 @@
-//! `silverd plugin dev`: on each save of a plugin's sources, builds it, runs its cases, compares it with the table's current
-//! version, and reports when a running silverd has swapped to it.
+//! `silverd plugin dev`: on each save of a plugin's sources, builds it where no daemon looks, runs its cases, and compares it
+//! with the table's current version. With `--deploy` it releases what passes, and reports when a running silverd has swapped
+//! to it.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use silverd_core::config::SilverTable;
 use tokio_util::sync::CancellationToken;
 
-use super::case::CaseFile;
+use super::deploy::{DeployArgs, deploy};
 use super::selected::SelectedPlugin;
 use super::test::test_one;
 use super::try_plugin::{newest_events_of, transform};
 use super::{counted, size};
+use crate::cases::CaseFile;
 use crate::delta::{last_plugin, open_log};
 use crate::plugin::build::{PluginLocation, files_under};
 use crate::plugin::{Plugin, load_kept};
@@ -34,6 +36,9 @@ pub(super) struct DevArgs {
     /// Do this once, and do not wait for the next save
     #[arg(long)]
     once: bool,
+    /// Deploy each build whose cases pass
+    #[arg(long)]
+    deploy: bool,
 }
 
 /// How long a running silverd may take to swap to the new version.
@@ -75,7 +80,7 @@ pub(super) async fn dev(config: &Path, args: &DevArgs, stop: CancellationToken) 
     }
 }
 
-/// Builds the plugin, runs its cases, compares it, and waits for the swap.
+/// Builds the plugin, runs its cases, compares it, and deploys it if asked to.
 async fn check_once(config: &Path, args: &DevArgs) -> anyhow::Result<()> {
     // Read again, since pipeline.toml may have changed.
     let selected = SelectedPlugin::find(config, &args.plugin, args.table.as_deref())?;
@@ -91,13 +96,20 @@ async fn check_once(config: &Path, args: &DevArgs) -> anyhow::Result<()> {
         size(wasm.metadata()?.len()),
         began.elapsed().as_secs_f64()
     );
+    let mut failed = 0;
     if CaseFile::read_all(&selected.path)?.iter().any(|file| !file.cases.is_empty()) {
-        let result = tokio::task::block_in_place(|| test_one(&selected, false))?;
-        if result.failed > 0 {
-            println!("  {} failed", counted(result.failed as u64, "case"));
-        }
+        failed = tokio::task::block_in_place(|| test_one(&selected, false))?.failed;
     }
-    compare(&selected, &plugin, current, args.last).await
+    compare(&selected, &plugin, current, args.last).await?;
+    let table = match &selected.table {
+        Some((_, table)) if args.deploy => table,
+        _ => return Ok(()),
+    };
+    if failed > 0 {
+        bail!("  not deployed: {} failed", counted(failed as u64, "case"));
+    }
+    deploy(config, &DeployArgs::newest(&table.name)).await?;
+    wait_for_swap(&selected, table, &plugin).await
 }
 
 /// The digest of the version that wrote the table's last commit.
@@ -148,7 +160,7 @@ async fn compare(
             );
         }
     }
-    wait_for_swap(selected, table, plugin).await
+    Ok(())
 }
 
 /// Waits for the first commit of the new version.

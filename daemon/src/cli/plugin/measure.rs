@@ -1,35 +1,13 @@
-//! Runs a plugin on the events of its cases, and measures it.
+//! Measures a plugin on the events of its cases.
 
-use std::borrow::Cow;
-use std::iter::Empty;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use silverd_core::chunk::{Chunk, ChunkBuilder, Record};
 use silverd_core::config::Limits;
 
-use super::case::{Case, Outcome};
 use super::size;
+use crate::cases::{Case, chunk_of};
 use crate::plugin::{Plugin, Transformer};
-use crate::reload::json_rows;
-
-/// The plugin's outcome for the event of a case.
-pub(super) fn outcome_of(transformer: &mut Transformer, case: &Case) -> anyhow::Result<Outcome> {
-    let output = transformer.transform(&chunk_of([case]), &[0])?;
-    if transformer.breaker().consecutive_faults() > 0 {
-        // The cases are independent: the breaker must not count the fault of one for the next.
-        *transformer = Transformer::new(transformer.plugin().clone());
-    }
-    if let Some(reject) = output.rejected.first() {
-        return Ok(Outcome::Rejected { code: reject.code.as_str().to_owned(), reason: reject.reason.clone() });
-    }
-    let columns: Vec<_> = (0..transformer.plugin().schema.columns.len()).collect();
-    let mut rows = Vec::new();
-    for batch in &output.rows {
-        rows.extend(json_rows(&batch.project(&columns)?)?);
-    }
-    Ok(if rows.is_empty() { Outcome::Dropped } else { Outcome::Rows(rows) })
-}
 
 /// The time and memory that a full batch of events takes.
 pub(super) struct Cost {
@@ -82,16 +60,4 @@ impl Cost {
             share(ms, limits.transform_ms_max as f64),
         )
     }
-}
-
-/// A chunk of the cases' events, as if they came from Kafka.
-fn chunk_of<'c>(cases: impl IntoIterator<Item = &'c Case>) -> Chunk {
-    let mut builder = ChunkBuilder::new("cases".into(), "cases".into());
-    for (offset, case) in cases.into_iter().enumerate() {
-        let headers: Empty<(Cow<str>, Option<&[u8]>)> = std::iter::empty();
-        let (key, value) = (case.key.as_deref().map(str::as_bytes), case.value.as_deref());
-        let record = Record { partition: 0, offset: offset as i64, timestamp: None, key, value, headers };
-        builder.push(offset as i64, record);
-    }
-    builder.finish(0)
 }

@@ -1,9 +1,7 @@
 //! `silverd plugin`: the commands for authors of plugins.
 
-mod case;
 mod deploy;
 mod dev;
-mod diff;
 mod history;
 mod inspect;
 mod measure;
@@ -34,12 +32,14 @@ enum PluginCommand {
     Test(test::TestArgs),
     /// Run a plugin on the newest events of Bronze, and print the rows and rejects; writes nothing
     Try(try_plugin::TryArgs),
-    /// On each save: build, run the cases, compare with the current version, and report when a running silverd has swapped to it
+    /// On each save: build, run the cases, and compare with the current version; --deploy releases what passes
     Dev(dev::DevArgs),
     /// Show which version of a plugin wrote which offsets of a table, and when
     History(history::HistoryArgs),
-    /// Serve an earlier version of a table's plugin, or the newest build again
+    /// Deploy the newest build of a table's plugin, or an earlier version; a running silverd swaps at once
     Deploy(deploy::DeployArgs),
+    /// Show which version of which plugin serves, and which is the newest build
+    List(deploy::ListArgs),
 }
 
 pub(super) async fn plugin(config: &Path, args: PluginArgs, stop: CancellationToken) -> anyhow::Result<()> {
@@ -51,6 +51,7 @@ pub(super) async fn plugin(config: &Path, args: PluginArgs, stop: CancellationTo
         PluginCommand::Dev(args) => dev::dev(config, &args, stop).await,
         PluginCommand::History(args) => history::history(config, &args).await,
         PluginCommand::Deploy(args) => deploy::deploy(config, &args).await,
+        PluginCommand::List(args) => deploy::list(config, &args).await,
     }
 }
 

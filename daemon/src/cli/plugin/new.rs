@@ -7,6 +7,7 @@ use silverd_core::config::{self, TableName};
 
 use super::scaffold::{Names, package_of, with_member};
 use crate::app::setup::invalid_config;
+use crate::app::wrong_use;
 use crate::runtime::atomic_write::atomic_write;
 
 #[derive(clap::Args, Debug)]
@@ -24,7 +25,7 @@ pub(super) struct NewArgs {
 pub(super) fn new(config: &Path, args: &NewArgs) -> anyhow::Result<()> {
     let base_dir = std::path::absolute(config)?.parent().map(Path::to_path_buf).unwrap_or_default();
     let Some(name) = TableName::new(&args.name) else {
-        bail!(
+        wrong_use!(
             "`{}` is not a valid table name: expected a lower-case letter, then lower-case letters, digits and `_`",
             args.name
         )
@@ -43,7 +44,7 @@ pub(super) fn new(config: &Path, args: &NewArgs) -> anyhow::Result<()> {
     names.check()?;
     let files = names.files();
     if let Some(file) = files.iter().find(|file| base_dir.join(&file.path).exists()) {
-        bail!("{} already exists: choose another name, or remove it", file.path.display());
+        wrong_use!("{} already exists: choose another name, or remove it", file.path.display());
     }
     // Everything is checked before the first file is written.
     let added = if args.add { Some(with_section(config, text.as_deref(), &names.section())?) } else { None };

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use silverd_core::config::{Limits, SilverTable};
 
 use crate::app::setup::Setup;
+use crate::app::wrong_use;
 use crate::plugin::{Config, Host, Plugin, build, load_file};
 
 pub(super) struct SelectedPlugin {
@@ -34,14 +35,15 @@ impl SelectedPlugin {
         let path = match (Path::new(given), table_named(given)) {
             (path, _) if path.exists() => path.to_path_buf(),
             (_, Some((_, table))) => base_dir.join(&**table.plugin),
-            _ => bail!(
+            _ => wrong_use!(
                 "there is no plugin {given}: give the folder of a cargo package, a .wasm file, or a table of pipeline.toml"
             ),
         };
         let table = match table {
-            Some(name) => Some(
-                table_named(name).with_context(|| format!("--table {name}: pipeline.toml has no [silver.{name}]"))?,
-            ),
+            Some(name) => match table_named(name) {
+                Some(table) => Some(table),
+                None => wrong_use!("--table {name}: pipeline.toml has no [silver.{name}]"),
+            },
             None => match table_named(given).filter(|_| !Path::new(given).exists()) {
                 Some(table) => Some(table),
                 None => table_with_plugin(&path, setup.as_ref())?,
@@ -54,9 +56,10 @@ impl SelectedPlugin {
         Ok(Self { name: given.to_owned(), path, setup, table, limits, host })
     }
 
-    /// The plugin's WebAssembly file; built from its sources if it is missing or outdated.
+    /// The WebAssembly file of the plugin's sources. If it must be built, that does not release it: see
+    /// [`build::trial_wasm_of`].
     pub(super) fn wasm(&self) -> anyhow::Result<PathBuf> {
-        build::wasm_of(&self.path)
+        build::trial_wasm_of(&self.path)
     }
 
     /// The plugin, with the settings and reference files of its table.
@@ -84,7 +87,7 @@ fn table_with_plugin(path: &Path, setup: Option<&Setup>) -> anyhow::Result<Optio
         [(at, table)] => Ok(Some((at, table.clone()))),
         _ => {
             let names: Vec<_> = tables.iter().map(|(_, table)| table.name.to_string()).collect();
-            bail!("{} fills several tables: name one with --table, of {}", path.display(), names.join(", "))
+            wrong_use!("{} fills several tables: name one with --table, of {}", path.display(), names.join(", "))
         }
     }
 }

@@ -7,12 +7,11 @@ use std::time::Instant;
 use anyhow::{bail, ensure};
 use silverd_core::config::SilverTable;
 
-use super::case::{Case, CaseFile};
 use super::counted;
-use super::diff::differences;
-use super::measure::{cost, outcome_of};
+use super::measure::cost;
 use super::selected::SelectedPlugin;
 use crate::app::setup::Setup;
+use crate::cases::{Case, CaseFile, differences, outcome_of};
 use crate::plugin::Transformer;
 
 #[derive(clap::Args, Debug)]

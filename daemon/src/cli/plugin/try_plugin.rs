@@ -16,9 +16,9 @@ use silverd_core::schema::added;
 use super::selected::SelectedPlugin;
 use super::{counted, text_table};
 use crate::bronze::newest_events;
+use crate::cases::json_rows;
 use crate::delta::{is_table, table_url};
 use crate::plugin::{Plugin, TransformOutput, Transformer};
-use crate::reload::json_rows;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct TryArgs {

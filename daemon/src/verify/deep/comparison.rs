@@ -93,7 +93,7 @@ impl Comparison<'_> {
             *offsets.entry(plugin).or_default() += range.len();
         }
         let problem = |(plugin, offsets): (Option<usize>, i64)| Problem::NotCompared {
-            digest: plugin.map(|id| attribution.digests()[id].clone()),
+            digest: plugin.map(|id| attribution.versions()[id].digest.clone()),
             offsets,
             reason: match plugin {
                 Some(_) => NotComparedReason::PluginMissing,

@@ -26,7 +26,7 @@ use deltalake_core::logstore::LogStoreRef;
 use silverd_core::config::{Pipeline, SilverTable};
 use silverd_core::route::Router;
 use silverd_core::rows::file_schema;
-use silverd_core::verify::{LogPosition, Problem, SideOutputVerifier, SilverVerifier, Verifier};
+use silverd_core::verify::{LogPosition, PluginVersion, Problem, SideOutputVerifier, SilverVerifier, Verifier};
 
 use self::blocks::{BlockFingerprints, Difference, ROW_DIFF_BLOCKS_MAX, RowDiff};
 use self::by_commit::ByCommit;
@@ -37,7 +37,7 @@ use super::files::find_damaged;
 use super::fingerprint::RowFingerprinter;
 use super::rejects::{Rejects, compare_rejects};
 use super::verified::{Compared, Verified, VerifiedTable};
-use crate::plugin::{Host, Transformer, load_kept, load_plugin};
+use crate::plugin::{Host, Transformer, load_plugin, load_version};
 use crate::tables::dedup::Dedup;
 
 /// Called with the name of a table, the number of offsets that were transformed, and their total.
@@ -147,10 +147,15 @@ impl Job<'_> {
         let (config, limits) = (self.config(), &self.pipeline.limits);
         let current = Arc::new(load_plugin(config, self.base_dir, self.host.clone(), limits.clone())?);
         let mut transformers = BTreeMap::new();
-        for (id, digest) in self.verifier.attribution().digests().iter().enumerate() {
-            let plugin = match current.digest.as_str() == digest {
+        for (id, PluginVersion { digest, given }) in self.verifier.attribution().versions().iter().enumerate() {
+            let is_current = current.digest.as_str() == digest
+                && given.as_ref().is_none_or(|given| current.config_digest.as_str() == given);
+            let plugin = match is_current {
                 true => Some(current.clone()),
-                false => load_kept(config, self.base_dir, self.host.clone(), limits.clone(), digest)?.map(Arc::new),
+                false => {
+                    let (host, limits) = (self.host.clone(), limits.clone());
+                    load_version(config, self.base_dir, host, limits, digest, given.as_deref())?.map(Arc::new)
+                }
             };
             if let Some(plugin) = plugin {
                 transformers.insert(id, Transformer::new(plugin));

@@ -1,11 +1,10 @@
 //! How the outcome of a case differs from the expected one.
 
 use serde_json::Value;
-
-use super::case::{Outcome, Row};
+use silverd_core::shadow::{Outcome, Row};
 
 /// A line or two for each difference; none if the outcome is the expected one.
-pub(super) fn differences(expected: &Outcome, found: &Outcome, columns: &[String]) -> Vec<String> {
+pub(crate) fn differences(expected: &Outcome, found: &Outcome, columns: &[String]) -> Vec<String> {
     match (expected, found) {
         (Outcome::Dropped, Outcome::Dropped) => Vec::new(),
         (Outcome::Rejected { code, reason }, Outcome::Rejected { code: found, reason: given })
@@ -62,10 +61,11 @@ fn cell(row: &Row, column: &str) -> Value {
 fn describe(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Dropped => "no row: dropped".to_owned(),
-        Outcome::Rejected { code, reason } => format!("a reject, {code}: {reason}"),
+        Outcome::Rejected { code, reason } => format!("a reject, {}: {reason}", code.as_str()),
         Outcome::Rows(rows) => {
             let rows: Vec<_> = rows.iter().map(|row| Value::Object(row.clone()).to_string()).collect();
-            format!("{}: {}", super::counted(rows.len() as u64, "row"), rows.join(", "))
+            let plural = if rows.len() == 1 { "row" } else { "rows" };
+            format!("{} {plural}: {}", rows.len(), rows.join(", "))
         }
     }
 }
@@ -73,6 +73,8 @@ fn describe(outcome: &Outcome) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+    use silverd_core::outcome::Code;
+
     use super::*;
 
     fn outcome(text: &str) -> Outcome {
@@ -81,7 +83,7 @@ mod tests {
             text if text.starts_with('[') => Outcome::Rows(serde_json::from_str(text).unwrap()),
             text => {
                 let (code, reason) = text.split_once(": ").unwrap();
-                Outcome::Rejected { code: code.to_owned(), reason: reason.to_owned() }
+                Outcome::Rejected { code: Code::parse(code).unwrap(), reason: reason.to_owned() }
             }
         }
     }

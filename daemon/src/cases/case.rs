@@ -1,23 +1,25 @@
 //! A plugin's cases: events, each with its expected outcome. A file in `cases/` holds one case, or a list.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-pub(super) use silverd_core::shadow::{Outcome, Row};
+use silverd_core::outcome::Code;
+use silverd_core::shadow::{Outcome, Row};
 
 /// An event and its expected outcome.
 #[derive(Debug)]
-pub(super) struct Case {
-    pub(super) name: String,
+pub(crate) struct Case {
+    pub(crate) name: String,
     /// The event as it is written in the file.
     event: Box<RawValue>,
-    pub(super) key: Option<String>,
-    pub(super) value: Option<Vec<u8>>,
+    pub(crate) key: Option<String>,
+    pub(crate) value: Option<Vec<u8>>,
     /// `None` if the file does not say yet.
-    pub(super) expected: Option<Outcome>,
+    pub(crate) expected: Option<Outcome>,
 }
 
 #[derive(Deserialize)]
@@ -39,19 +41,22 @@ struct RawReject {
 }
 
 /// A file of cases.
-pub(super) struct CaseFile {
+pub(crate) struct CaseFile {
     path: PathBuf,
     is_list: bool,
-    pub(super) cases: Vec<Case>,
+    pub(crate) cases: Vec<Case>,
 }
 
 impl CaseFile {
     /// All files in the plugin's folder `cases/`, sorted by name.
-    pub(super) fn read_all(plugin: &Path) -> anyhow::Result<Vec<Self>> {
+    pub(crate) fn read_all(plugin: &Path) -> anyhow::Result<Vec<Self>> {
         let folder = plugin.join("cases");
         let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            // A plugin that is a file has no folder for cases.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(Vec::new());
+            }
             Err(error) => return Err(error).with_context(|| format!("read {}", folder.display())),
         };
         let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
@@ -87,7 +92,7 @@ impl CaseFile {
     }
 
     /// Writes the file with these outcomes as the expected ones.
-    pub(super) fn write(&self, outcomes: &[Outcome], columns: &[String]) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, outcomes: &[Outcome], columns: &[String]) -> anyhow::Result<()> {
         let cases: Vec<_> = self
             .cases
             .iter()
@@ -104,7 +109,12 @@ impl Case {
     fn parse(name: String, raw: RawCase) -> anyhow::Result<Self> {
         let mut expected: Vec<Outcome> = raw.rows.map(Outcome::Rows).into_iter().collect();
         expected.extend(raw.dropped.and_then(|dropped| dropped.then_some(Outcome::Dropped)));
-        expected.extend(raw.reject.map(|RawReject { code, reason }| Outcome::Rejected { code, reason }));
+        if let Some(RawReject { code, reason }) = raw.reject {
+            let codes = || Code::ALL.map(Code::as_str).join(", ");
+            let code = Code::parse(&code)
+                .with_context(|| format!("case {name}: `{code}` is no code of a reject; the codes are {}", codes()))?;
+            expected.push(Outcome::Rejected { code, reason });
+        }
         if expected.len() > 1 {
             bail!("case {name}: an event has one outcome: give only one of \"rows\", \"dropped\" and \"reject\"");
         }
@@ -130,7 +140,7 @@ impl Case {
         lines.push(match outcome {
             Outcome::Dropped => "  \"dropped\": true".to_owned(),
             Outcome::Rejected { code, reason } => {
-                format!("  \"reject\": {{ \"code\": {}, \"reason\": {} }}", quoted(code), quoted(reason))
+                format!("  \"reject\": {{ \"code\": {}, \"reason\": {} }}", quoted(code.as_str()), quoted(reason))
             }
             Outcome::Rows(rows) => {
                 let rows: Vec<_> = rows.iter().map(|row| row_text(row, columns)).collect();

@@ -1,0 +1,133 @@
+//! The settings and reference files that plugins were given, by their digest: rows can be computed again, and compared,
+//! after a price list has changed.
+//!
+//! ```text
+//!   <digest of all>.json    the settings, and for each reference file its name and the digest of its contents
+//!   <digest>.file           the contents of a reference file: once, however many versions had it
+//! ```
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Write};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::batch::{Config, ReferenceFile};
+use super::digest::Digest;
+use crate::runtime::state_dir::StateDir;
+
+/// Limits of the folder. The least recently given files are removed first.
+const FILES_MAX: usize = 1_000;
+const BYTES_MAX: u64 = 1 << 30;
+
+/// The kept configurations.
+pub(super) struct ConfigStore {
+    folder: StateDir,
+}
+
+/// A configuration without the contents of its files.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    settings: Vec<(String, String)>,
+    reference: BTreeMap<String, String>,
+}
+
+impl ConfigStore {
+    pub(super) fn new(folder: StateDir) -> Self {
+        Self { folder }
+    }
+
+    /// Keeps a configuration. A failure is only logged: the plugin works without it.
+    pub(super) fn keep(&self, config: &Config) {
+        if let Err(error) = self.try_keep(config) {
+            warn!("keep the settings and reference files of a plugin: {error:#}");
+        }
+    }
+
+    fn try_keep(&self, config: &Config) -> anyhow::Result<()> {
+        let mut kept = Kept { settings: config.settings.clone(), reference: BTreeMap::new() };
+        for file in &config.reference {
+            let digest = Digest::of(&file.contents);
+            self.put(&file_name(&digest), &file.contents)?;
+            kept.reference.insert(file.name.clone(), digest.as_str().to_owned());
+        }
+        self.put(&config_name(&config.digest()), &serde_json::to_vec(&kept)?)?;
+        Ok(self.folder.evict(FILES_MAX, BYTES_MAX)?)
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
+        if self.folder.path(name).metadata().is_ok_and(|found| found.len() == bytes.len() as u64) {
+            self.folder.touch(name);
+            return Ok(());
+        }
+        self.folder.put(|file| Ok(file.write_all(bytes).map(|()| name.to_owned())?)).map(drop)
+    }
+
+    /// The configuration with this digest; `None` if it is not kept.
+    ///
+    /// # Errors
+    ///
+    /// If a file was altered.
+    pub(super) fn get(&self, digest: &Digest) -> anyhow::Result<Option<Config>> {
+        let Some(bytes) = self.read(&config_name(digest))? else { return Ok(None) };
+        let altered = || format!("{} was altered: remove it", self.folder.path(&config_name(digest)).display());
+        let Kept { settings, reference } = serde_json::from_slice(&bytes).with_context(altered)?;
+        let mut config = Config { settings, reference: Vec::new() };
+        for (name, digest) in reference {
+            let digest = Digest::parse(&digest).with_context(altered)?;
+            let Some(contents) = self.read(&file_name(&digest))? else { return Ok(None) };
+            config.reference.push(ReferenceFile { name, contents });
+        }
+        if config.digest() != *digest {
+            bail!(altered());
+        }
+        Ok(Some(config))
+    }
+
+    fn read(&self, name: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        let path = self.folder.path(name);
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+        }
+    }
+}
+
+fn config_name(digest: &Digest) -> String {
+    format!("{}.json", digest.as_str())
+}
+
+fn file_name(digest: &Digest) -> String {
+    format!("{}.file", digest.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+    use super::*;
+
+    fn config(setting: &str, contents: &[u8]) -> Config {
+        let reference = vec![ReferenceFile { name: "prices".to_owned(), contents: contents.to_vec() }];
+        Config { settings: vec![("currency".to_owned(), setting.to_owned())], reference }
+    }
+
+    #[test]
+    fn configurations_are_found_by_digest_and_share_files() {
+        let base = tempfile::tempdir().unwrap();
+        let store = ConfigStore::new(StateDir::open(base.path()).unwrap());
+        let (one, two) = (config("EUR", b"a,1"), config("USD", b"a,1"));
+        store.keep(&one);
+        store.keep(&two);
+        assert_eq!(store.folder.files().unwrap().len(), 3);
+        let found = store.get(&two.digest()).unwrap().unwrap();
+        assert_eq!((found.settings, &found.reference[0].contents[..]), (two.settings.clone(), &b"a,1"[..]));
+        assert!(store.get(&config("EUR", b"a,2").digest()).unwrap().is_none());
+        // Altered, or gone in part.
+        std::fs::write(store.folder.path(&file_name(&Digest::of(b"a,1"))), b"a,2").unwrap();
+        store.get(&one.digest()).unwrap_err();
+        store.folder.remove(&file_name(&Digest::of(b"a,1")));
+        assert!(store.get(&one.digest()).unwrap().is_none());
+    }
+}
