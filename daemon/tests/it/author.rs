@@ -22,7 +22,7 @@ fn new_plugin_passes_its_cases_and_fills_a_table() {
     let output = project.silverd(&["plugin", "new", "sign_up", "--add"]);
     assert!(output.contains("created  wit/silver/sign-up.wit"), "{output}");
     assert!(output.contains("changed  pipeline.toml: [silver.sign_up] is added"), "{output}");
-    let error = project.silverd_fails(&["plugin", "new", "sign_up"], 1);
+    let error = project.silverd_fails(&["plugin", "new", "sign_up"], 2);
     assert!(error.contains("plugins/sign_up/Cargo.toml already exists"), "{error}");
 
     build_first(&project);
@@ -81,17 +81,32 @@ fn running_daemon_takes_a_new_plugin_and_its_next_version() {
         "plugins/visits/src/lib.rs",
         &[("optional().map(str::to_owned)", "optional().map(str::to_uppercase)")],
     );
+    // To test and to try a version is not to release it.
+    let listed = || serde_json::from_str::<Value>(&project.silverd(&["plugin", "list", "--json"])).unwrap();
+    let of_visits =
+        |listed: &Value| listed.as_array().unwrap().iter().find(|row| row["table"] == "visits").unwrap().clone();
+    let before = of_visits(&listed());
+    assert_eq!(before["serving"], before["newest"]);
     let generator = Generator::start(&project, 100);
+    project.silverd_fails(&["plugin", "test", "visits"], 1);
     let output = project.silverd(&["plugin", "dev", "plugins/visits", "--once"]);
-    drop(generator);
-    for part in [
-        "1 case failed",
-        "compared with the current version: ",
-        "`user_id` differs in ",
-        "table visits is now written by version ",
-    ] {
+    for part in ["FAILED", "compared with the current version: ", "`user_id` differs in "] {
         assert!(output.contains(part), "{part} in\n{output}");
     }
+    assert_eq!(of_visits(&listed()), before);
+    let error = project.silverd_fails(&["plugin", "dev", "plugins/visits", "--once", "--deploy"], 1);
+    assert!(error.contains("not deployed: 1 case failed"), "{error}");
+    // A daemon runs the cases, too, before it takes up what somebody built.
+    let error = project.silverd_fails(&["plugin", "deploy", "visits"], 1);
+    assert!(error.contains("is not deployed: 1 of its 2 cases failed; an event becomes a row: "), "{error}");
+    daemon.until_logged("the new build was rejected: 1 of its 2 cases failed; an event becomes a row: ", 1);
+    assert_eq!(daemon.count_logged("the plugin was swapped"), 0);
+
+    project.silverd(&["plugin", "test", "visits", "--update"]);
+    edit(&project, "plugins/visits/src/lib.rs", &[("str::to_uppercase", "str::to_ascii_uppercase")]);
+    let output = project.silverd(&["plugin", "dev", "plugins/visits", "--once", "--deploy"]);
+    assert!(output.contains("table visits is now written by version "), "{output}");
+    drop(generator);
     daemon.stop();
     assert_eq!(project.plugin_history("visits").len(), 2);
     let (report, code) = verify(project.folder.path(), &[]);
@@ -110,11 +125,12 @@ fn cases_of_the_demo_plugins_pass() {
 #[test]
 fn errors_say_what_a_plugin_command_needs() {
     let project = Project::new("needs", COMMIT);
+    let error = project.silverd_fails(&["plugin", "new", "sign_up"], 1);
+    assert!(error.contains("needs silverd's workspace of plugins in the folder of pipeline.toml"), "{error}");
     let check = |args: &[&str], part: &str| {
-        let error = project.silverd_fails(args, 1);
+        let error = project.silverd_fails(args, 2);
         assert!(error.contains(part), "{part} in\n{error}");
     };
-    check(&["plugin", "new", "sign_up"], "needs silverd's workspace of plugins in the folder of pipeline.toml");
     check(&["plugin", "new", "Sign-Up"], "`Sign-Up` is not a valid table name");
     check(&["plugin", "test", "plugins/none"], "there is no plugin plugins/none");
     check(&["plugin", "history", "none"], "pipeline.toml has no [silver.none]; its Silver tables are page_view");
@@ -187,13 +203,13 @@ fn deploy_serves_an_earlier_version_and_the_newest_build(project: &Project) {
     let (first, newest) = (short(first), short(newest));
     let deploy = |args: &[&str]| project.silverd(&[&["plugin", "deploy", "sign_up"], args].concat());
     let output = deploy(&["--digest", &newest]);
-    assert!(output.contains("the newest build already serves"), "{output}");
+    assert!(output.contains(&format!("the newest build, {newest}, is deployed")), "{output}");
     // The first version lacks a column of the table, which stays null then.
     let output = deploy(&["--digest", &first]);
-    assert!(output.contains(&format!("version {first} serves instead of {newest}")), "{output}");
+    assert!(output.contains(&format!("version {first} is deployed")), "{output}");
     assert!(output.contains(&format!("`silverd rebuild sign_up --written-by {newest}`")), "{output}");
     let output = deploy(&[]);
-    assert!(output.contains(&format!("version {newest} is no longer blocked")), "{output}");
+    assert!(output.contains(&format!("the newest build, {newest}, is deployed")), "{output}");
 }
 
 fn incompatible_row_is_refused(project: &Project) {
@@ -237,7 +253,11 @@ fn project(name: &str) -> Project {
 
 /// Builds the new plugin, with the longer timeout for its dependencies.
 fn build_first(project: &Project) {
-    let mut child = project.command(&["plugin", "inspect", "sign_up"]).stdout(Stdio::null()).spawn().unwrap();
+    // A build sees nothing of silverd's environment but what it needs.
+    let script = "fn main() { assert!(std::env::var_os(\"KAFKA_SECRET\").is_none(), \"the build sees a secret\"); }";
+    std::fs::write(project.folder.path().join("plugins/sign_up/build.rs"), script).unwrap();
+    let mut command = project.command(&["plugin", "inspect", "sign_up"]);
+    let mut child = command.env("KAFKA_SECRET", "hunter2").stdout(Stdio::null()).spawn().unwrap();
     let status = wait_for_exit(&mut child, BUILD_TIMEOUT);
     assert!(status.is_some_and(|status| status.success()), "the new plugin builds");
 }

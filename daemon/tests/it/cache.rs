@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use silverd::plugin::{Config, Digest, Host, Plugin};
+use silverd_core::config::ReloadMode;
 
 use crate::harness::Project;
 use crate::harness::guest::limits;
@@ -41,7 +42,7 @@ impl State {
     }
 
     fn host(&self) -> Arc<Host> {
-        Host::with_state(&self.path(), &self.compiler()).unwrap()
+        Host::with_state(&self.path(), &self.compiler(), ReloadMode::Watch).unwrap()
     }
 
     #[track_caller]

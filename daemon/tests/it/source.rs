@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use super::harness::{Daemon, Project, rows};
+use super::harness::{Daemon, Project, rows, verify};
 
 fn project(name: &str) -> Project {
     let project = Project::with_sections(name, "[commit]\ninterval = \"50ms\"\n");
@@ -202,4 +202,31 @@ fn a_deleted_topic_is_reported() {
     let ready = daemon.get("/health/ready").body;
     assert!(ready.contains(&project.topic) && ready.contains("does not exist"), "{ready}");
     assert_eq!(daemon.json("/api/status")["source_problems"].as_array().unwrap().len(), 1);
+}
+
+/// Two members of a group may not have one `group.instance.id`: the second one says so, and what to do.
+#[test]
+fn a_member_id_that_another_member_has_is_reported() {
+    let project = Project::with_sections("instance-id", "[commit]\ninterval = \"50ms\"\n");
+    if !project.broker.is_kafka() {
+        eprintln!("needs a real Kafka: the embedded broker has no static members");
+        return;
+    }
+    project.append_to_pipeline("[source.kafka]\n\"group.instance.id\" = \"one\"\n");
+    project.broker.create_topic(&project.topic, 1);
+    send(&project, 0, 10);
+    let mut first = Daemon::start(&project);
+    first.until("the first rows", |_| stored(&project) == 10);
+    let mut second = Daemon::start(&project);
+    second.until_logged("another member of the consumer group has this `group.instance.id`", 1);
+    assert_eq!(second.count_logged("group.protocol"), 0, "{}", second.log());
+    // The first one goes on, and the second one takes over when it has left.
+    send(&project, 0, 10);
+    first.until("more rows", |_| stored(&project) == 20);
+    first.stop();
+    send(&project, 0, 10);
+    second.until_within(Duration::from_secs(120), "the second one takes over", |_| stored(&project) == 30);
+    second.stop();
+    let (report, code) = verify(project.folder.path(), &[]);
+    assert_eq!(code, Some(0), "{report:#}");
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{digest, hits, install, project, rows_by_version, send, verify_ok, version};
-use crate::harness::{Daemon, Project};
+use crate::harness::{Daemon, Project, verify};
 
 /// A project with a running daemon, which receives ten events at a time.
 struct Session {
@@ -80,7 +80,11 @@ fn changed_settings_and_reference_files_are_new_versions() {
     let log = session.daemon().log();
     assert!(log.contains("`version` differs in 30 ("), "{log}");
     session.stop();
-    verify_ok(&session.project, &[]);
+    // Each row is compared with what its version makes of it with the settings and files that it had.
+    verify_ok(&session.project, &["--deep", "--strict"]);
+    std::fs::remove_dir_all(folder.join("data/.silverd/given")).unwrap();
+    let (report, code) = verify(session.project.folder.path(), &["--deep", "--strict"]);
+    assert_eq!(code, Some(1), "{report:#}");
 }
 
 #[test]
@@ -103,7 +107,8 @@ fn kept_version_is_used_while_the_file_is_broken_and_can_be_deployed() {
     let (one, two) = (digest(&version("one")), digest(&version("two")));
     let printed = session.project.silverd(&["plugin", "deploy", "hits", "--digest", &one[..12]]);
     assert!(
-        printed.starts_with(&format!("hits: version {} serves instead of {}", &one[..12], &two[..12])),
+        printed.starts_with(&format!("hits: version {} is deployed", &one[..12]))
+            && printed.contains(&format!("`silverd rebuild hits --written-by {}`", &two[..12])),
         "{printed}"
     );
     session.until_swapped();
@@ -114,10 +119,52 @@ fn kept_version_is_used_while_the_file_is_broken_and_can_be_deployed() {
     session.ten_rows_more();
     assert_eq!(rows_by_version(&session.project)["two"], 20, "the deployed version is used after a restart");
     let printed = session.project.silverd(&["plugin", "deploy", "hits"]);
-    assert!(printed.contains("is no longer blocked"), "{printed}");
+    assert!(printed.starts_with(&format!("hits: the newest build, {}, is deployed", &two[..12])), "{printed}");
     session.until_swapped();
     session.ten_rows_more();
     session.stop();
     assert_eq!(rows_by_version(&session.project), BTreeMap::from([("one".to_owned(), 30), ("two".to_owned(), 30)]));
+    verify_ok(&session.project, &[]);
+}
+
+/// In manual mode a build is no release: only `silverd plugin deploy` is.
+#[test]
+fn manual_mode_serves_what_was_deployed() {
+    let mut session =
+        Session::start(project("manual", "[commit]\ninterval = \"100ms\"\n[reload]\nmode = \"manual\"\n"));
+    session.ten_rows_more();
+    install(&session.project, &version("two"));
+    let listed = session.project.silverd(&["plugin", "list"]);
+    let (one, two) = (digest(&version("one")), digest(&version("two")));
+    assert!(listed.contains(&one[..12]) && listed.contains(&two[..12]), "{listed}");
+    // Twice as long as the files' next check takes.
+    let began = std::time::Instant::now();
+    while began.elapsed() < std::time::Duration::from_secs(3) {
+        session.ten_rows_more();
+    }
+    let before = session.sent as u64;
+    assert_eq!(rows_by_version(&session.project), BTreeMap::from([("one".to_owned(), before)]));
+    // Nor at a start.
+    session.stop();
+    session.start_again();
+    session.ten_rows_more();
+    assert_eq!(rows_by_version(&session.project), BTreeMap::from([("one".to_owned(), before + 10)]));
+
+    session.project.silverd(&["plugin", "deploy", "hits"]);
+    session.until_swapped();
+    session.ten_rows_more();
+    assert_eq!(rows_by_version(&session.project)["two"], 10);
+    session.project.silverd(&["plugin", "deploy", "hits", "--digest", &one[..12]]);
+    session.until_swapped();
+    session.ten_rows_more();
+    assert_eq!(rows_by_version(&session.project)["two"], 10);
+    session.stop();
+    session.start_again();
+    session.ten_rows_more();
+    session.stop();
+    assert_eq!(
+        rows_by_version(&session.project),
+        BTreeMap::from([("one".to_owned(), before + 30), ("two".to_owned(), 10)])
+    );
     verify_ok(&session.project, &[]);
 }

@@ -2,6 +2,7 @@
 
 mod config_edits;
 mod deploy;
+mod random_builds;
 mod rollback;
 mod swaps;
 
@@ -14,7 +15,7 @@ const MARKER: &[u8] = b"label:one";
 const LABEL_LEN: usize = 32;
 
 /// The plugin of `plugins/fixtures/versions` with another label.
-fn version(label: &str) -> Vec<u8> {
+pub(super) fn version(label: &str) -> Vec<u8> {
     static BUILT: OnceLock<Vec<u8>> = OnceLock::new();
     let mut wasm = BUILT
         .get_or_init(|| {
@@ -33,7 +34,7 @@ fn digest(wasm: &[u8]) -> String {
 }
 
 /// A project with a table `hits` of page views, whose plugin is the file hits.wasm.
-fn project(name: &str, sections: &str) -> Project {
+pub(super) fn project(name: &str, sections: &str) -> Project {
     let project = Project::with_sections(name, &format!("{sections}\n{}", hits_section("")));
     install(&project, &version("one"));
     project
@@ -47,21 +48,21 @@ fn hits_section(keys: &str) -> String {
 }
 
 /// Replaces the plugin's file as cargo does, in one step.
-fn install(project: &Project, wasm: &[u8]) {
+pub(super) fn install(project: &Project, wasm: &[u8]) {
     let folder = project.folder.path();
     std::fs::write(folder.join("hits.new"), wasm).unwrap();
     std::fs::rename(folder.join("hits.new"), folder.join("hits.wasm")).unwrap();
 }
 
 /// Sends page views with these ids.
-fn send(project: &Project, ids: impl IntoIterator<Item = String>) {
+pub(super) fn send(project: &Project, ids: impl IntoIterator<Item = String>) {
     let line =
         |id: String| format!(r#"{{"event_type": "page_view", "event_id": "{id}", "ts": "2025-08-16T14:50:49Z"}}"#);
     project.send_lines(ids.into_iter().map(line));
 }
 
 /// The number of rows of `hits`.
-fn hits(project: &Project) -> usize {
+pub(super) fn hits(project: &Project) -> usize {
     if project.has_table("hits") { harness::rows(&project.path("hits")).len() } else { 0 }
 }
 
