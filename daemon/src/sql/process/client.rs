@@ -18,6 +18,8 @@ use crate::sql::error::{QueryError, SqlLimit};
 
 /// What is kept of the process's last words.
 const STDERR_BYTES_MAX: usize = 4 << 10;
+/// How long a process may take to end after its last answer.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A process for SQL, which runs while it is needed.
 pub(crate) struct SqlProcess {
@@ -85,9 +87,14 @@ impl SqlProcess {
                     Err(error) => error,
                 }
             }
-            Ok(Err(_)) => match running.child.wait().await {
-                Ok(status) => why_it_ended(status, &self.start, running.stderr).await,
-                Err(failure) => anyhow::Error::from(failure).into(),
+            // The pipe is closed: the process has ended, or ends now.
+            Ok(Err(failure)) => match tokio::time::timeout(END_TIMEOUT, running.child.wait()).await {
+                Ok(Ok(status)) => why_it_ended(status, &self.start, running.stderr).await,
+                Ok(Err(failure)) => anyhow::Error::from(failure).into(),
+                Err(_) => {
+                    let _ = running.child.kill().await;
+                    QueryError::Ended(format!("the process for SQL gave no valid answer: {failure}"))
+                }
             },
             Err(_) => {
                 let _ = running.child.kill().await;
