@@ -84,12 +84,7 @@ pub(crate) fn load_kept(
     limits: Limits,
     digest: &str,
 ) -> Result<Option<Plugin>, LoadError> {
-    let (Some(kept_plugins), Some(digest)) = (&host.kept_plugins, Digest::parse(digest)) else { return Ok(None) };
-    let Some(bytes) = kept_plugins.get(&digest)? else { return Ok(None) };
-    let plugin = Plugin::compile(host.clone(), &config.name, &bytes, plugin_config(config, base_dir)?, limits);
-    let plugin = plugin.with_context(|| format!("load the kept plugin {digest}"))?;
-    check_columns(config, &plugin.schema)?;
-    Ok(Some(plugin))
+    load_version(config, base_dir, host, limits, digest, None)
 }
 
 /// The version of a table's plugin that wrote some commits, with the settings and reference files that it had then;
