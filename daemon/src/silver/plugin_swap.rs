@@ -1,12 +1,11 @@
 //! A table switches to another plugin version between two chunks, and back if the new version fails.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
 use silverd_core::chunk::Chunk;
-use silverd_core::offsets::{LogPartition, Ranges};
+use silverd_core::offsets::{LogPartition, OffsetRange, Ranges};
 use tracing::{error, info, warn};
 
 use super::open_table::OpenTable;
@@ -103,12 +102,12 @@ impl WorkerTask {
             true => format!("silverd rebuild {table}"),
             false => format!("silverd rebuild {table} --written-by {}", failed.digest),
         };
-        let written = written(&canary.committed);
+        let events = EventSet::of_ranges(&canary.committed);
+        let written = offsets_text(&events.bounds());
         warn!(
             %table,
             "rebuilding the rows of the failed version, of {written}; if silverd stops before that is done, run `{by_hand}`"
         );
-        let events = EventSet::of_ranges(&canary.committed);
         let done = match self.rebuild_events(&baseline, &events).await {
             Ok(version) => {
                 info!(%table, version, "rebuilt the rows of the failed version, of {written}");
@@ -149,19 +148,15 @@ impl WorkerTask {
 /// Partitions that a text names.
 const PARTITIONS_MAX: usize = 8;
 
-/// Which offsets some commits are of: `offsets 10 to 49 of events.raw/0, …`.
-fn written(commits: &[Ranges]) -> String {
-    let mut of_logs = BTreeMap::<&LogPartition, (i64, i64)>::new();
-    for (log, range) in commits.iter().flat_map(Ranges::iter).filter(|(_, range)| range.start < range.end) {
-        let (start, end) = of_logs.entry(log).or_insert((range.start, range.end));
-        (*start, *end) = ((*start).min(range.start), (*end).max(range.end));
-    }
-    let offsets = |(log, (start, end)): (&&LogPartition, &(i64, i64))| {
-        format!("offsets {start} to {} of {}/{}", end - 1, log.topic, log.partition)
+/// A text for ranges: `offsets 10 to 49 of events.raw/0, …`.
+fn offsets_text(ranges: &Ranges) -> String {
+    let offsets = |(log, range): (&LogPartition, OffsetRange)| {
+        format!("offsets {} to {} of {}/{}", range.start, range.end - 1, log.topic, log.partition)
     };
-    let mut texts: Vec<_> = of_logs.iter().take(PARTITIONS_MAX).map(offsets).collect();
-    if of_logs.len() > PARTITIONS_MAX {
-        texts.push(format!("and {} more partitions", of_logs.len() - PARTITIONS_MAX));
+    let mut texts: Vec<_> = ranges.iter().take(PARTITIONS_MAX).map(offsets).collect();
+    let more = ranges.iter().count().saturating_sub(PARTITIONS_MAX);
+    if more > 0 {
+        texts.push(format!("and {more} more partitions"));
     }
     texts.join(", ")
 }
