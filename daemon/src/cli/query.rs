@@ -47,11 +47,12 @@ struct Request {
 pub async fn query(file: &Path, args: QueryArgs) -> anyhow::Result<()> {
     let setup = Setup::read(file)?;
     let tables = Tables::new(&setup.pipeline, &setup.base_dir);
-    for name in sql::table_references(&args.sql)? {
-        if sql::is_query(&args.sql) && tables.path(&name).is_none() {
-            let names: Vec<_> = tables.names().collect();
-            wrong_use!("there is no table `{name}`; the tables are {}", names.join(", "));
-        }
+    let named = sql::table_references(&args.sql)?;
+    if let Some(name) = named.iter().find(|name| tables.path(name).is_none())
+        && sql::is_query(&args.sql)
+    {
+        let names: Vec<_> = tables.names().collect();
+        wrong_use!("there is no table `{name}`; the tables are {}", names.join(", "));
     }
     let limits = &setup.pipeline.sql_limits;
     let limits = SqlLimits {
