@@ -1,15 +1,16 @@
 //! Which plugin wrote which offsets of a table, from the commit info in the table's log.
 
 use std::collections::BTreeMap;
+use std::path::Path as FilePath;
 
 use anyhow::Context;
-use deltalake_core::logstore::LogStoreRef;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 use silverd_core::counts::Counts;
 
+use super::location::open_log;
 use super::log::{LOG_FOLDER, newest_version, version_of_commit};
 
 /// Commits that are searched for the last plugin.
@@ -45,8 +46,10 @@ pub(crate) async fn plugin_history(store: &dyn ObjectStore) -> anyhow::Result<Ve
     Ok(spans)
 }
 
-/// The digest of the plugin that made a table's newest progress; `None` if the log does not say, or no longer does.
-pub(crate) async fn last_plugin(log: &LogStoreRef) -> anyhow::Result<Option<String>> {
+/// The digest of the plugin that made the newest progress of the table in a folder; `None` if there is no table, or if its
+/// log does not say, or no longer does.
+pub(crate) async fn last_plugin(table: &FilePath) -> anyhow::Result<Option<String>> {
+    let Some(log) = open_log(table)? else { return Ok(None) };
     let newest = newest_version(log.object_store(None).as_ref()).await?.unwrap_or(0);
     for version in (newest.saturating_sub(COMMITS_MAX)..=newest).rev() {
         let Some(bytes) = log.read_commit_entry(version).await? else { return Ok(None) };

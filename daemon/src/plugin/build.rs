@@ -10,6 +10,7 @@ use serde::Deserialize;
 use tracing::{info, warn};
 
 use super::build_output::{TARGET, build_folders, newest};
+use super::digest::Digest;
 use super::prebuilt::{prebuilt_wasm, target_folders};
 use crate::runtime::clock;
 
@@ -34,6 +35,13 @@ pub(crate) fn trial_wasm_of(plugin: &Path) -> anyhow::Result<PathBuf> {
         PluginLocation::Package(package) => package.trial_wasm(),
         location => location.wasm().with_context(|| format!("{} was removed", plugin.display())),
     }
+}
+
+/// The digest of a plugin's newest wasm, without building it; `None` if it is not built.
+pub(crate) fn newest_digest(plugin: &Path) -> anyhow::Result<Option<Digest>> {
+    let Some(wasm) = PluginLocation::of(plugin)?.wasm() else { return Ok(None) };
+    let bytes = std::fs::read(&wasm).with_context(|| format!("read plugin {}", wasm.display()))?;
+    Ok(Some(Digest::of(&bytes)))
 }
 
 /// Where a plugin's wasm is found, for those who look at it repeatedly. Nothing is built.

@@ -3,13 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
 use silverd_core::config::{Limits, SilverTable};
 use tracing::{info, warn};
 
-use crate::delta::{last_plugin, open_log};
-use crate::plugin::build::PluginLocation;
-use crate::plugin::{Choice, Digest, Host, Plugin, choose, load_kept, load_plugin};
+use crate::delta::last_plugin;
+use crate::plugin::build::newest_digest;
+use crate::plugin::{Choice, Host, Plugin, choose, load_kept, load_plugin};
 
 /// Loads the version that a table uses at startup. "Its last version" is the one that wrote the table's last commit.
 ///
@@ -26,10 +25,7 @@ pub(crate) async fn startup_version(
     host: &Arc<Host>,
     limits: &Limits,
 ) -> anyhow::Result<Plugin> {
-    let last = match open_log(&base_dir.join(&*config.path))? {
-        Some(log) => last_plugin(&log).await?,
-        None => None,
-    };
+    let last = last_plugin(&base_dir.join(&*config.path)).await?;
     let (config, base_dir, host, limits) = (config.clone(), base_dir.to_path_buf(), host.clone(), limits.clone());
     let load = move || -> anyhow::Result<Plugin> {
         let kept = last.and_then(|digest| {
@@ -55,7 +51,7 @@ fn deployed_instead(
     kept: &Plugin,
 ) -> Option<Plugin> {
     let deployment = host.deployments.as_ref()?.get(&config.name)?;
-    let newest = digest_of_newest(&base_dir.join(&*config.plugin)).unwrap_or_else(|error| {
+    let newest = newest_digest(&base_dir.join(&*config.plugin)).unwrap_or_else(|error| {
         warn!(table = %config.name, "{error:#}; using version {}, which wrote the table last", kept.digest);
         None
     });
@@ -65,11 +61,4 @@ fn deployed_instead(
         }
         Choice::Newest | Choice::Stays => None,
     }
-}
-
-/// The digest of a plugin's newest wasm; `None` if it is not built.
-fn digest_of_newest(plugin: &Path) -> anyhow::Result<Option<Digest>> {
-    let Some(wasm) = PluginLocation::of(plugin)?.wasm() else { return Ok(None) };
-    let bytes = std::fs::read(&wasm).with_context(|| format!("read plugin {}", wasm.display()))?;
-    Ok(Some(Digest::of(&bytes)))
 }

@@ -13,7 +13,7 @@ use crate::app::setup::Setup;
 use crate::app::wrong_use;
 use crate::cases::failed_cases;
 use crate::delta::{last_plugin, open_log, plugin_history};
-use crate::plugin::build::{PluginLocation, wasm_of};
+use crate::plugin::build::{newest_digest, wasm_of};
 use crate::plugin::{Deployment, Digest, load_file, load_kept};
 use crate::tables::silver::check_fit;
 
@@ -118,8 +118,8 @@ pub(super) async fn deploy(config: &Path, args: &DeployArgs) -> anyhow::Result<(
 
 /// The version that wrote the table last.
 async fn serving(setup: &Setup, table: &SilverTable) -> anyhow::Result<Option<Digest>> {
-    let Some(log) = open_log(&setup.base_dir.join(&*table.path))? else { return Ok(None) };
-    Ok(last_plugin(&log).await?.and_then(|digest| Digest::parse(&digest)))
+    let last = last_plugin(&setup.base_dir.join(&*table.path)).await?;
+    Ok(last.and_then(|digest| Digest::parse(&digest)))
 }
 
 /// `silverd plugin list`: which version serves which table.
@@ -129,7 +129,7 @@ pub(super) async fn list(config: &Path, args: &ListArgs) -> anyhow::Result<()> {
     let mut tables = Vec::new();
     for table in &setup.pipeline.silver {
         let folder = setup.base_dir.join(&*table.plugin);
-        let newest = tokio::task::block_in_place(|| newest_build(&folder));
+        let newest = tokio::task::block_in_place(|| newest_digest(&folder));
         let deployment = host.deployments.as_ref().and_then(|deployments| deployments.get(&table.name));
         tables.push(Listed {
             table: table.name.to_string(),
@@ -156,11 +156,6 @@ pub(super) async fn list(config: &Path, args: &ListArgs) -> anyhow::Result<()> {
     let rows: Vec<_> = tables.iter().map(row).collect();
     println!("{}", text_table(&["table", "wrote last", "newest build", "note"], &rows)?);
     Ok(())
-}
-
-fn newest_build(folder: &Path) -> anyhow::Result<Option<Digest>> {
-    let Some(wasm) = PluginLocation::of(folder)?.wasm() else { return Ok(None) };
-    Ok(Some(Digest::of(&std::fs::read(wasm)?)))
 }
 
 /// The version whose digest begins with `given`: the newest build, or one that has written the table.

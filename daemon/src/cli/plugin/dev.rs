@@ -16,7 +16,7 @@ use super::test::test_one;
 use super::try_plugin::{newest_events_of, transform};
 use super::{counted, size};
 use crate::cases::CaseFile;
-use crate::delta::{last_plugin, open_log};
+use crate::delta::last_plugin;
 use crate::plugin::build::{PluginLocation, files_under};
 use crate::plugin::{Plugin, load_kept};
 use crate::reload::shadow_run;
@@ -115,10 +115,7 @@ async fn check_once(config: &Path, args: &DevArgs) -> anyhow::Result<()> {
 /// The digest of the version that wrote the table's last commit.
 async fn current_version(selected: &SelectedPlugin) -> anyhow::Result<Option<String>> {
     let (Some((_, table)), Some(setup)) = (&selected.table, &selected.setup) else { return Ok(None) };
-    match open_log(&setup.base_dir.join(&*table.path))? {
-        Some(log) => last_plugin(&log).await,
-        None => Ok(None),
-    }
+    last_plugin(&setup.base_dir.join(&*table.path)).await
 }
 
 /// Prints how the plugin differs from the table's current version.
