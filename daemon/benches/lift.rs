@@ -1,10 +1,11 @@
 //! Benchmark of the plugin boundary: a batch of page views goes in, rows come out. Run with `cargo bench`.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use silverd::plugin::{Config, Host, Limits, Plugin, build};
+use silverd::plugin::{Config, Host, Limits, Plugin, TransformOutput, Transformer, build};
 use silverd_core::chunk::{Chunk, ChunkBuilder, Record, TimestampType};
 use silverd_core::generate::{Generator, Options};
 
@@ -44,19 +45,26 @@ fn plugin_boundary(criterion: &mut Criterion) {
     let limits = Limits::default();
     let plugin =
         Plugin::compile(host, "page_view", &bytes, Config::default(), limits.clone()).expect("compile the plugin");
-    let mut instance = plugin.instantiate().expect("instantiate the plugin");
+    let mut transformer = Transformer::new(Arc::new(plugin));
     let chunk = page_views();
     let rows: Vec<u32> = (0..EVENTS as u32).collect();
-    let mut transform = || instance.transform(&limits, 10_000, &chunk, &rows).expect("transform the events").rows;
-    assert_eq!(transform().len, EVENTS);
+    let mut transform = || match transformer.transform(&chunk, &rows) {
+        Ok(output) => output,
+        Err(error) => panic!("transform the events: {error}"),
+    };
+    assert_eq!(transform().counts.rows, EVENTS as u64);
 
     let mut group = criterion.benchmark_group("4,096 page views");
     group.throughput(Throughput::Elements(EVENTS as u64));
     group.bench_function("in, transform, and out", |bench| bench.iter(&mut transform));
-    // The lift measures its own CPU time.
-    group.bench_function("lift", |bench| {
-        bench.iter_custom(|times| (0..times).map(|_| transform().took).sum::<Duration>());
-    });
+    // Both measure their own CPU time.
+    let parts: [(&str, fn(TransformOutput) -> Duration); 2] =
+        [("decode", |output| output.decode), ("lift", |output| output.lift)];
+    for (name, took) in parts {
+        group.bench_function(name, |bench| {
+            bench.iter_custom(|times| (0..times).map(|_| took(transform())).sum::<Duration>());
+        });
+    }
     group.finish();
 }
 

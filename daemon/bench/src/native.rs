@@ -1,5 +1,7 @@
 //! The demo plugins as functions of this program: what a drain costs without WebAssembly.
 
+mod input;
+
 use std::sync::Arc;
 
 use anyhow::anyhow;
@@ -7,31 +9,42 @@ use arrow::array::{ArrayRef, Int64Array, ListArray, StringArray, StructArray, UI
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{Field, Fields};
 use silverd::plugin::Config;
-use silverd::plugin::native::{MakeNative, Native, Output, RawReject, RejectCode, Rows};
+use silverd::plugin::native::{Events, MakeNative, Native, Output, RawReject, RejectCode, Rows};
 use silverd::telemetry::thread_cpu;
-use silverd_core::chunk::Chunk;
-use silverd_plugin::{Event, RejectCode as Code, Transform};
+use silverd_plugin::{RejectCode as Code, Transform, transform_events};
+
+use self::input::{Record, inputs};
 
 /// The native transform of a table; `None` if this program has none.
 pub(crate) fn transform_of(table: &str) -> Option<MakeNative> {
     match table {
-        "page_view" => Some(|config| NativePlugin::<page_view::PageView>::make(config, page_view)),
-        "add_to_cart" => Some(|config| NativePlugin::<add_to_cart::AddToCart>::make(config, add_to_cart)),
-        "order_placed" => Some(|config| NativePlugin::<order_placed::OrderPlaced>::make(config, order_placed)),
+        "page_view" => Some(|config| NativePlugin::<page_view::PageView>::make(config, input::page_view, page_view)),
+        "add_to_cart" => {
+            Some(|config| NativePlugin::<add_to_cart::AddToCart>::make(config, input::add_to_cart, add_to_cart))
+        }
+        "order_placed" => {
+            Some(|config| NativePlugin::<order_placed::OrderPlaced>::make(config, input::order_placed, order_placed))
+        }
         _ => None,
     }
 }
 
 type Row<T> = <<T as Transform>::Rows as IntoIterator>::Item;
 
-/// A plugin, and a function that turns its rows into the columns that the lift returns for the same record.
+/// A plugin, a function that reads its input, and one that turns its rows into the columns that the lift returns for the
+/// same record.
 struct NativePlugin<T: Transform> {
     plugin: T,
+    input: fn(&Record<'_>) -> T::Input,
     columns: fn(&[Row<T>]) -> Vec<ArrayRef>,
 }
 
 impl<T: Transform + Send> NativePlugin<T> {
-    fn make(config: &Config, columns: fn(&[Row<T>]) -> Vec<ArrayRef>) -> anyhow::Result<Box<dyn Native>> {
+    fn make(
+        config: &Config,
+        input: fn(&Record<'_>) -> T::Input,
+        columns: fn(&[Row<T>]) -> Vec<ArrayRef>,
+    ) -> anyhow::Result<Box<dyn Native>> {
         let mut plugin_config = silverd_plugin::Config::new();
         for (name, value) in &config.settings {
             plugin_config = plugin_config.with_setting(name, value);
@@ -40,44 +53,29 @@ impl<T: Transform + Send> NativePlugin<T> {
             plugin_config = plugin_config.with_reference(&file.name, &file.contents);
         }
         let plugin = T::configure(&plugin_config).map_err(|refusal| anyhow!(refusal))?;
-        Ok(Box::new(Self { plugin, columns }))
+        Ok(Box::new(Self { plugin, input, columns }))
     }
 }
 
 impl<T: Transform + Send> Native for NativePlugin<T> {
-    fn transform(&mut self, chunk: &Chunk, records: &[u32]) -> Output {
-        let (values, keys) = (chunk.values(), chunk.keys());
-        let mut rows = Vec::with_capacity(records.len());
-        let (mut row_events, mut rejects) = (Vec::with_capacity(records.len()), Vec::new());
-        for (index, record) in records.iter().enumerate() {
-            let at = *record as usize;
-            let event = Event {
-                value: values.value(at),
-                key: keys.value(at),
-                partition: chunk.partitions()[at],
-                offset: chunk.offsets()[at],
-                timestamp: chunk.timestamp(at),
+    fn transform(&mut self, events: &mut Events<'_>) -> Output {
+        let inputs = inputs(events, self.input);
+        let output = transform_events(&self.plugin, inputs);
+        let rejects = output.rejects.into_iter().map(|reject| {
+            let code = match reject.code {
+                Code::Malformed => RejectCode::Malformed,
+                Code::MissingField => RejectCode::MissingField,
+                Code::OutOfRange => RejectCode::OutOfRange,
+                Code::Other => RejectCode::Other,
             };
-            match self.plugin.transform(&event) {
-                Ok(returned) => {
-                    rows.extend(returned);
-                    row_events.resize(rows.len(), index as u32);
-                }
-                Err(reject) => {
-                    let code = match reject.code {
-                        Code::Malformed => RejectCode::Malformed,
-                        Code::MissingField => RejectCode::MissingField,
-                        Code::OutOfRange => RejectCode::OutOfRange,
-                        Code::Other => RejectCode::Other,
-                    };
-                    rejects.push(RawReject { event: index as u32, code, reason: reject.reason });
-                }
-            }
-        }
+            RawReject { event: reject.event, code, reason: reject.reason }
+        });
+        let rejects = rejects.collect();
         let began = thread_cpu();
-        let columns = (self.columns)(&rows);
+        let columns = (self.columns)(&output.rows);
         let took = thread_cpu().saturating_sub(began);
-        Output { rows: Rows { len: rows.len(), columns, took }, row_events, rejects }
+        let rows = Rows { len: output.rows.len(), columns, took };
+        Output { rows, row_events: output.row_events, rejects }
     }
 }
 

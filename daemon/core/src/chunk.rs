@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use arrow_array::builder::BooleanBufferBuilder;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::types::{Int8Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, Int8Array, Int32Array, Int64Array, ListArray,
     RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
@@ -113,6 +113,20 @@ impl Chunk {
 
     pub fn keys(&self) -> &BinaryArray {
         self.records.column(6).as_binary::<i32>()
+    }
+
+    /// The topics of the records; see [`topic_of`](Self::topic_of).
+    pub fn topics(&self) -> &StringArray {
+        self.records.column(1).as_dictionary::<Int8Type>().values().as_string()
+    }
+
+    /// The topic of a record, by its index in [`topics`](Self::topics).
+    pub fn topic_of(&self, row: usize) -> usize {
+        self.records.column(1).as_dictionary::<Int8Type>().keys().value(row) as usize
+    }
+
+    pub fn headers(&self) -> &ListArray {
+        self.records.column(8).as_list()
     }
 
     pub fn partitions(&self) -> &[i32] {

@@ -10,6 +10,8 @@ pub mod counts;
 pub mod dedup;
 pub mod flush_policy;
 pub mod generate;
+pub mod input;
+pub mod json;
 pub mod offsets;
 pub mod outcome;
 pub mod route;

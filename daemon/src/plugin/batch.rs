@@ -1,21 +1,50 @@
-//! The types of the contract (`wit/types.wit`) that the host passes to a guest and gets back: a batch of raw records,
-//! which is copied from Arrow's buffers directly into the guest's memory; the configuration; and the output.
+//! The contract's `batch`: raw records, which are copied from Arrow's buffers directly into the guest's memory.
 
 use std::mem::MaybeUninit;
 
-use arrow::array::BinaryArray;
+use arrow::array::{Array, AsArray, BinaryArray, StringArray};
 use silverd_core::chunk::Chunk;
 use wasmtime::component::__internal::{CanonicalAbiInfo, InstanceType, InterfaceType, LowerContext};
-use wasmtime::component::{ComponentType, Lift, Lower};
+use wasmtime::component::{ComponentType, Lower};
 use wasmtime::{Result, ValRaw};
 
-use super::digest::Digest;
-use super::lift::Rows;
-
-/// The contract's `batch`.
+/// The `batch` of version 0.2.
 #[derive(ComponentType, Lower)]
 #[component(record)]
 pub(super) struct Batch<'a> {
+    values: Packed<'a>,
+    #[component(name = "value-ends")]
+    value_ends: Vec<u32>,
+    #[component(name = "null-values")]
+    null_values: Vec<u32>,
+    keys: Packed<'a>,
+    #[component(name = "key-ends")]
+    key_ends: Vec<u32>,
+    #[component(name = "null-keys")]
+    null_keys: Vec<u32>,
+    topics: Vec<&'a str>,
+    #[component(name = "record-topics")]
+    record_topics: Vec<u32>,
+    partitions: Vec<i32>,
+    offsets: Vec<i64>,
+    timestamps: Vec<i64>,
+    headers: Vec<Header<'a>>,
+    #[component(name = "header-ends")]
+    header_ends: Vec<u32>,
+}
+
+/// The contract's `header`.
+#[derive(ComponentType, Lower)]
+#[component(record)]
+pub(super) struct Header<'a> {
+    name: &'a str,
+    value: Option<&'a [u8]>,
+}
+
+/// The `batch` of version 0.1, which knows neither null values nor topics nor headers.
+#[derive(ComponentType, Lower)]
+#[component(record)]
+pub(super) struct Batch01<'a> {
     values: Packed<'a>,
     #[component(name = "value-ends")]
     value_ends: Vec<u32>,
@@ -29,6 +58,28 @@ pub(super) struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     /// The records of a chunk with these indexes.
+    pub(super) fn new(chunk: &'a Chunk, rows: &'a [u32]) -> Self {
+        let Batch01 { values, value_ends, keys, key_ends, partitions, offsets, timestamps } = Batch01::new(chunk, rows);
+        let (headers, header_ends) = headers(chunk, rows);
+        Self {
+            values,
+            value_ends,
+            null_values: nulls(chunk.values(), rows),
+            keys,
+            key_ends,
+            null_keys: nulls(chunk.keys(), rows),
+            topics: chunk.topics().iter().flatten().collect(),
+            record_topics: rows.iter().map(|row| chunk.topic_of(*row as usize) as u32).collect(),
+            partitions,
+            offsets,
+            timestamps,
+            headers,
+            header_ends,
+        }
+    }
+}
+
+impl<'a> Batch01<'a> {
     pub(super) fn new(chunk: &'a Chunk, rows: &'a [u32]) -> Self {
         let (values, value_ends) = Packed::new(chunk.values(), rows);
         let (keys, key_ends) = Packed::new(chunk.keys(), rows);
@@ -45,72 +96,29 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// The contract's `output`.
-#[derive(ComponentType, Lift)]
-#[component(record)]
-pub struct Output {
-    pub rows: Rows,
-    #[component(name = "row-events")]
-    pub row_events: Vec<u32>,
-    pub rejects: Vec<Rejected>,
-}
-
-#[derive(ComponentType, Lift)]
-#[component(record)]
-pub struct Rejected {
-    pub event: u32,
-    pub code: RejectCode,
-    pub reason: String,
-}
-
-#[derive(ComponentType, Lift, Clone, Copy)]
-#[component(enum)]
-#[repr(u8)]
-pub enum RejectCode {
-    #[component(name = "malformed")]
-    Malformed,
-    #[component(name = "missing-field")]
-    MissingField,
-    #[component(name = "out-of-range")]
-    OutOfRange,
-    #[component(name = "other")]
-    Other,
-}
-
-/// The contract's `config`.
-#[derive(ComponentType, Lower, Clone, Debug, Default)]
-#[component(record)]
-pub struct Config {
-    pub settings: Vec<(String, String)>,
-    pub reference: Vec<ReferenceFile>,
-}
-
-impl Config {
-    /// Differs for any two configurations that differ.
-    pub(super) fn digest(&self) -> Digest {
-        let mut bytes = Vec::new();
-        let mut add = |part: &[u8]| {
-            bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
-            bytes.extend_from_slice(part);
-        };
-        add(&(self.settings.len() as u64).to_le_bytes());
-        for (name, value) in &self.settings {
-            add(name.as_bytes());
-            add(value.as_bytes());
-        }
-        for file in &self.reference {
-            add(file.name.as_bytes());
-            add(&file.contents);
-        }
-        Digest::of(&bytes)
+/// The indexes, among these rows, of those that are null.
+fn nulls(blobs: &BinaryArray, rows: &[u32]) -> Vec<u32> {
+    if blobs.null_count() == 0 {
+        return Vec::new();
     }
+    (0..rows.len()).filter(|at| blobs.is_null(rows[*at] as usize)).map(|at| at as u32).collect()
 }
 
-#[derive(ComponentType, Lower, Clone, Debug)]
-#[component(record)]
-pub struct ReferenceFile {
-    pub name: String,
-    pub contents: Vec<u8>,
+/// The headers of these rows, one after the other, and the end of those of each.
+fn headers<'a>(chunk: &'a Chunk, rows: &[u32]) -> (Vec<Header<'a>>, Vec<u32>) {
+    let (lists, fields) = (chunk.headers(), chunk.headers().values().as_struct());
+    let (names, values): (&StringArray, &BinaryArray) = (fields.column(0).as_string(), fields.column(1).as_binary());
+    let (mut headers, ends) = (Vec::new(), lists.value_offsets());
+    let header_ends = rows.iter().map(|row| {
+        let row = *row as usize;
+        headers.extend(
+            (ends[row] as usize..ends[row + 1] as usize)
+                .map(|at| Header { name: names.value(at), value: values.is_valid(at).then(|| values.value(at)) }),
+        );
+        headers.len() as u32
+    });
+    let header_ends = header_ends.collect();
+    (headers, header_ends)
 }
 
 /// Some byte strings of an array, concatenated to one `list<u8>`.

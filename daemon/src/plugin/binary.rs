@@ -1,6 +1,7 @@
 //! A plugin's file, before it is compiled: its form, its imports, its world, and the schema of its table.
 
 use anyhow::{Context, anyhow, bail};
+use silverd_core::input::Input;
 use silverd_core::schema::TableSchema;
 use wasmparser::{Parser, Payload};
 use wit_parser::decoding::{DecodedWasm, decode};
@@ -44,11 +45,12 @@ pub(super) fn decode_world(component: &[u8]) -> anyhow::Result<(Resolve, WorldId
     }
 }
 
-/// The schema of the table that a component fills.
-pub(super) fn read_schema(component: &[u8]) -> anyhow::Result<TableSchema> {
+/// The schema of the table that a component fills, and what it takes of an event.
+pub(super) fn read_table(component: &[u8]) -> anyhow::Result<(TableSchema, Input)> {
     let (resolve, world) = decode_world(component)?;
     let docs = wit_text(component);
-    Ok(TableSchema::of_world(&resolve, world, docs.as_deref())?)
+    let schema = TableSchema::of_world(&resolve, world, docs.as_deref())?;
+    Ok((schema, Input::of_world(&resolve, world, docs.as_deref())?))
 }
 
 fn core_imports(bytes: &[u8]) -> anyhow::Result<Vec<(String, String)>> {

@@ -5,25 +5,28 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use serde_json::json;
-use silverd_core::chunk::Chunk;
 use silverd_core::config::Limits;
-use silverd_core::outcome::{Code, Reject};
+use silverd_core::input::{ContractVersion, Input};
 use silverd_core::schema::{TRANSFORM, TableSchema};
 use wasmtime::component::{ComponentExportIndex, InstancePre, TypedFunc};
 use wasmtime::{Store, Trap};
 
-use super::batch::{Batch, Config, Output, RejectCode};
-use super::binary::{encode, read_schema};
+use super::batch::{Batch, Batch01};
+use super::binary::{encode, read_table};
+use super::config::Config;
 use super::digest::Digest;
 use super::engine::{deadline, to_anyhow};
+use super::events::{Events, TypedEvents};
 use super::fault::{Fault, fault_of};
 use super::guest_state::GuestState;
 use super::host::Host;
 use super::logs::Logs;
 use super::native::{MakeNative, Native};
+use super::output::Output;
 
-/// The interface and function that give a plugin its settings.
-const CONFIGURE: (&str, &str) = ("silverd:pipeline/plugin@0.1.0", "configure");
+/// The interface, in both versions of the contract, and the function that give a plugin its settings.
+const PLUGIN: [&str; 2] = ["silverd:pipeline/plugin@0.2.0", "silverd:pipeline/plugin@0.1.0"];
+const CONFIGURE: &str = "configure";
 
 /// A component that fulfils the contract, ready to be instantiated.
 pub struct Plugin {
@@ -31,6 +34,7 @@ pub struct Plugin {
     /// The digest of the settings and reference files that it gets.
     pub(crate) config_digest: Digest,
     pub schema: TableSchema,
+    pub(crate) input: Input,
     host: Arc<Host>,
     pre: InstancePre<GuestState>,
     transform: ComponentExportIndex,
@@ -61,7 +65,7 @@ impl Plugin {
         let (digest, config_digest) = (Digest::of(bytes), config.digest());
         let encoded = encode(bytes)?;
         let binary = encoded.as_deref().unwrap_or(bytes);
-        let schema = read_schema(binary)?;
+        let (schema, input) = read_table(binary)?;
         let component = host.compiler.component(binary).context("compile it")?;
         let export = |interface: &str, function: &str| {
             let interface = component.get_export_index(None, interface)?;
@@ -69,12 +73,12 @@ impl Plugin {
         };
         let transform = export(&schema.interface, TRANSFORM)
             .ok_or_else(|| anyhow!("it does not export `{}` of `{}`", TRANSFORM, schema.interface))?;
-        let configure = export(CONFIGURE.0, CONFIGURE.1);
+        let configure = PLUGIN.iter().find_map(|interface| export(interface, CONFIGURE));
         let has_config = !config.settings.is_empty() || !config.reference.is_empty();
         if configure.is_none() && has_config {
             bail!(
                 "pipeline.toml gives it settings or reference data, and it does not export `{}`, which takes them",
-                CONFIGURE.0
+                PLUGIN[0]
             );
         }
         let pre = host
@@ -84,8 +88,20 @@ impl Plugin {
             .context("link it: a plugin may import WASI 0.2 and wasi:logging 0.1.0-draft, and nothing else")?;
         let logs = Logs::new(table, &schema.interface, &digest, limits.log_lines_per_second);
         let native = None;
-        let plugin =
-            Self { digest, config_digest, schema, host, pre, transform, configure, config, limits, logs, native };
+        let plugin = Self {
+            digest,
+            config_digest,
+            schema,
+            input,
+            host,
+            pre,
+            transform,
+            configure,
+            config,
+            limits,
+            logs,
+            native,
+        };
         plugin.instantiate()?;
         Ok(plugin)
     }
@@ -125,8 +141,7 @@ impl Plugin {
             store.data_mut().output.call_succeeded();
             answer.map_err(|reason| anyhow!("it refuses its configuration: {reason}"))?;
         }
-        let transform = instance
-            .get_typed_func::<(Batch<'static>,), (Output,)>(&mut store, &self.transform)
+        let transform = Transform::of(&self.input, &instance, &mut store, &self.transform)
             .map_err(to_anyhow)
             .context("its `transform` has another signature than the contract (see wit/types.wit)")?;
         Ok(Instance(Backend::Wasm { store, transform }))
@@ -160,8 +175,53 @@ impl Plugin {
 pub struct Instance(Backend);
 
 enum Backend {
-    Wasm { store: Store<GuestState>, transform: TypedFunc<(Batch<'static>,), (Output,)> },
+    Wasm { store: Store<GuestState>, transform: Transform },
     Native(Box<dyn Native>),
+}
+
+/// The guest's function, by what it takes.
+enum Transform {
+    Raw01(TypedFunc<(Batch01<'static>,), (Output,)>),
+    Raw(TypedFunc<(Batch<'static>,), (Output,)>),
+    Typed(TypedFunc<(TypedEvents<'static>,), (Output,)>),
+}
+
+impl Transform {
+    fn of(
+        input: &Input,
+        instance: &wasmtime::component::Instance,
+        store: &mut Store<GuestState>,
+        export: &ComponentExportIndex,
+    ) -> wasmtime::Result<Self> {
+        Ok(match input {
+            Input::Raw(ContractVersion::V0_1) => Self::Raw01(instance.get_typed_func(store, export)?),
+            Input::Raw(ContractVersion::V0_2) => Self::Raw(instance.get_typed_func(store, export)?),
+            Input::Typed(_) => Self::Typed(instance.get_typed_func(store, export)?),
+        })
+    }
+
+    fn call(&self, store: &mut Store<GuestState>, events: Events<'_>) -> wasmtime::Result<Output> {
+        // SAFETY: the function was checked with the same types except for the lifetime, on which no check depends; the
+        // borrow ends with the call.
+        let (output,) = unsafe {
+            match (self, events) {
+                (Self::Raw01(function), Events::Raw { chunk, rows }) => {
+                    let function = TypedFunc::<(Batch01<'_>,), (Output,)>::new_unchecked(*function.func());
+                    function.call(store, (Batch01::new(chunk, rows),))?
+                }
+                (Self::Raw(function), Events::Raw { chunk, rows }) => {
+                    let function = TypedFunc::<(Batch<'_>,), (Output,)>::new_unchecked(*function.func());
+                    function.call(store, (Batch::new(chunk, rows),))?
+                }
+                (Self::Typed(function), Events::Typed { records, ty, image }) => {
+                    let function = TypedFunc::<(TypedEvents<'_>,), (Output,)>::new_unchecked(*function.func());
+                    function.call(store, (TypedEvents::new(records, ty, image),))?
+                }
+                _ => wasmtime::bail!("the events are not of the form that the plugin takes"),
+            }
+        };
+        Ok(output)
+    }
 }
 
 impl Instance {
@@ -173,43 +233,22 @@ impl Instance {
         }
     }
 
-    /// Passes the records of the chunk with the indexes `rows` to the plugin, and returns its unchecked answer. The
-    /// plugin may take `ms` milliseconds.
-    pub fn transform(&mut self, limits: &Limits, ms: u64, chunk: &Chunk, rows: &[u32]) -> Result<Output, Fault> {
+    /// Passes events to the plugin, and returns its unchecked answer. The plugin may take `ms` milliseconds.
+    pub fn transform(&mut self, limits: &Limits, ms: u64, mut events: Events<'_>) -> Result<Output, Fault> {
         let (store, transform) = match &mut self.0 {
             Backend::Wasm { store, transform } => (store, transform),
-            Backend::Native(native) => return Ok(native.transform(chunk, rows)),
+            Backend::Native(native) => return Ok(native.transform(&mut events)),
         };
         store.set_epoch_deadline(deadline(ms));
         store.set_hostcall_fuel(limits.output_bytes_max);
         store.data_mut().memory.refused = None;
         store.data_mut().output.call_started();
-        // SAFETY: the function was checked with the same types except for the lifetime, on which no check depends; the
-        // borrow ends with the call.
-        let transform = unsafe { TypedFunc::<(Batch<'_>,), (Output,)>::new_unchecked(*transform.func()) };
-        match transform.call(&mut *store, (Batch::new(chunk, rows),)) {
-            Ok((output,)) => {
+        match transform.call(store, events) {
+            Ok(output) => {
                 store.data_mut().output.call_succeeded();
                 Ok(output)
             }
             Err(error) => Err(fault_of(store, limits, ms, error)),
         }
-    }
-}
-
-impl From<RejectCode> for Code {
-    fn from(code: RejectCode) -> Self {
-        match code {
-            RejectCode::Malformed => Code::Malformed,
-            RejectCode::MissingField => Code::MissingField,
-            RejectCode::OutOfRange => Code::OutOfRange,
-            RejectCode::Other => Code::Other,
-        }
-    }
-}
-
-impl From<super::batch::Rejected> for Reject {
-    fn from(rejected: super::batch::Rejected) -> Self {
-        Reject { event: rejected.event, code: rejected.code.into(), reason: rejected.reason }
     }
 }

@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::batch::{Config, ReferenceFile};
+use super::config::{Config, ReferenceFile};
 use super::digest::Digest;
 use crate::runtime::state_dir::StateDir;
 

@@ -10,9 +10,9 @@ use anyhow::{Context, anyhow};
 use silverd_core::config::{Limits, ReloadMode, SilverTable, TableName};
 use silverd_core::schema::{Kind, TableSchema};
 
-use super::batch::{Config, ReferenceFile};
 use super::build;
 use super::component::Plugin;
+use super::config::{Config, ReferenceFile};
 use super::digest::Digest;
 use super::host::Host;
 

@@ -15,6 +15,8 @@ pub struct TransformOutput {
     pub rows: Vec<RecordBatch>,
     pub rejected: Vec<Rejected>,
     pub counts: Counts,
+    /// CPU time of decoding the events.
+    pub decode: Duration,
     /// CPU time of lifting the rows.
     pub lift: Duration,
 }

@@ -1,6 +1,7 @@
-//! Transforms chunks with a plugin: passes the events in batches. If the plugin fails on a batch, the batch is halved
-//! until the events that it fails on are alone; only these go to the quarantine. If the plugin fails on every event,
-//! the circuit breaker trips.
+//! Transforms chunks with a plugin: passes the events in batches. If the plugin takes typed events, the host decodes
+//! them first, and rejects those that do not fit. If the plugin fails on a batch, the batch is halved until the events
+//! that it fails on are alone; only these go to the quarantine. If the plugin fails on every event, the circuit breaker
+//! trips.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,14 +13,20 @@ use arrow::datatypes::SchemaRef;
 use silverd_core::breaker::Breaker;
 use silverd_core::chunk::Chunk;
 use silverd_core::counts::Counts;
+use silverd_core::input::{Decoder, EventType, Image, Input, Records};
 use silverd_core::outcome::{Code, Reject, count_outcomes};
 use silverd_core::rows::{file_schema, typed, with_origin};
 
-use super::batch::Output;
 use super::component::{Instance, Plugin};
+use super::events::Events;
 use super::fault::Fault;
 use super::logs::Level;
 use super::outcomes::{Rejected, TransformError, TransformOutput, Tripped};
+use super::output::Output;
+use crate::telemetry::thread_cpu;
+
+/// A batch whose decoded events take more than this many times `limits.batch_bytes_max` is halved.
+const IMAGE_GROWTH_MAX: usize = 8;
 
 /// A plugin and its instance.
 pub struct Transformer {
@@ -27,6 +34,8 @@ pub struct Transformer {
     schema: SchemaRef,
     instance: Option<Instance>,
     breaker: Breaker,
+    decoder: Decoder,
+    image: Image,
 }
 
 /// Records that are passed to the plugin at once, and the time that it may take for them.
@@ -35,18 +44,23 @@ struct Batch<'r> {
     ms: u64,
 }
 
-/// The plugin's answer for one batch, after its check.
+/// The outcomes of one batch.
+#[derive(Default)]
 struct Answer {
     rows: Option<RecordBatch>,
-    rejects: Vec<Reject>,
+    rejected: Vec<Rejected>,
     counts: Counts,
+    decode: Duration,
     lift: Duration,
+    /// Whether the plugin got any event; otherwise the host rejected all of them.
+    has_called: bool,
 }
 
 impl Transformer {
     pub fn new(plugin: Arc<Plugin>) -> Self {
         let schema = file_schema(&plugin.schema);
-        Self { plugin, schema, instance: None, breaker: Breaker::default() }
+        let (decoder, image) = Default::default();
+        Self { plugin, schema, instance: None, breaker: Breaker::default(), decoder, image }
     }
 
     /// Continues with the circuit breaker of another transformer of the same plugin.
@@ -87,8 +101,10 @@ impl Transformer {
         while let Some(batch) = remaining.pop() {
             match self.call(chunk, &batch)? {
                 Ok(answer) => {
-                    self.breaker.record_success();
-                    add(&mut output, batch.records, answer);
+                    if answer.has_called {
+                        self.breaker.record_success();
+                    }
+                    add(&mut output, answer);
                 }
                 Err(fault) if batch.records.len() == 1 => {
                     let record = batch.records[0];
@@ -132,9 +148,13 @@ impl Transformer {
         // The first probe may take all the time that the limits allow, so that a slow plugin does not look broken.
         let (mut ms, mut last) = (ms_max, fault.cloned());
         for probe in self.breaker.probes(records.len()) {
-            let Err(fault) = self.call(chunk, &Batch { records: &[records[probe]], ms })? else {
-                self.breaker.record_success();
-                return Ok(());
+            let fault = match self.call(chunk, &Batch { records: &[records[probe]], ms })? {
+                Ok(answer) if answer.has_called => {
+                    self.breaker.record_success();
+                    return Ok(());
+                }
+                Ok(_) => continue,
+                Err(fault) => fault,
             };
             self.record_fault(records[probe], faulted);
             if fault.code == Code::Timeout {
@@ -183,15 +203,71 @@ impl Transformer {
         batches
     }
 
-    /// Calls the plugin for one batch, and checks its answer. A fault costs the instance.
+    /// Passes one batch to the plugin, and checks its answer. A fault costs the instance.
     fn call(&mut self, chunk: &Chunk, batch: &Batch<'_>) -> anyhow::Result<Result<Answer, Fault>> {
+        let plugin = self.plugin.clone();
+        match &plugin.input {
+            Input::Raw(_) => self.answer(chunk, batch.records, batch.ms, Events::Raw { chunk, rows: batch.records }),
+            Input::Typed(ty) => self.call_typed(ty, chunk, batch),
+        }
+    }
+
+    /// Decodes the events of a batch; the plugin gets those that fit.
+    fn call_typed(
+        &mut self,
+        ty: &EventType,
+        chunk: &Chunk,
+        batch: &Batch<'_>,
+    ) -> anyhow::Result<Result<Answer, Fault>> {
+        let began = thread_cpu();
+        let records = Records::new(chunk);
+        let bytes_max = self.plugin.limits().batch_bytes_max;
+        let mut image = std::mem::take(&mut self.image);
+        image.clear();
+        let (mut fitting, mut rejected) = (Vec::with_capacity(batch.records.len()), Vec::new());
+        for record in batch.records {
+            match self.decoder.decode(ty, &records, *record as usize, &mut image, bytes_max) {
+                Ok(()) => fitting.push(*record),
+                Err(rejection) => {
+                    rejected.push(Rejected { record: *record, code: rejection.code, reason: rejection.reason });
+                }
+            }
+            if fitting.len() > 1 && image.bytes() > IMAGE_GROWTH_MAX * bytes_max {
+                self.image = image;
+                let reason = format!("its decoded events take more than {IMAGE_GROWTH_MAX} times {bytes_max} bytes");
+                return Ok(Err(Fault { code: Code::Memory, reason }));
+            }
+        }
+        let decode = thread_cpu().saturating_sub(began);
+        let events = Events::Typed { records: &records, ty, image: &mut image };
+        let answer = match fitting.is_empty() {
+            true => Ok(Ok(Answer::default())),
+            false => self.answer(chunk, &fitting, batch.ms, events),
+        };
+        self.image = image;
+        Ok(answer?.map(|mut answer| {
+            let host = rejected.len() as u64;
+            answer.counts += Counts { events: host, rejected: host, ..Counts::default() };
+            answer.rejected.append(&mut rejected);
+            answer.rejected.sort_by_key(|rejected| rejected.record);
+            Answer { decode, ..answer }
+        }))
+    }
+
+    /// The plugin's answer for these events, which are those of `records`.
+    fn answer(
+        &mut self,
+        chunk: &Chunk,
+        records: &[u32],
+        ms: u64,
+        events: Events<'_>,
+    ) -> anyhow::Result<Result<Answer, Fault>> {
         let mut instance = match self.instance.take() {
             Some(instance) => instance,
             None => self.plugin.instantiate().context("start the plugin")?,
         };
-        let answer = instance
-            .transform(self.plugin.limits(), batch.ms, chunk, batch.records)
-            .and_then(|output| self.check(chunk, batch.records, output));
+        let answer =
+            instance.transform(self.plugin.limits(), ms, events).and_then(|output| self.check(chunk, records, output));
         if answer.is_ok() {
             self.instance = Some(instance);
         }
@@ -199,34 +275,42 @@ impl Transformer {
     }
 
     /// Checks a plugin's output, and gives its columns the types of the table.
-    fn check(&self, chunk: &Chunk, batch: &[u32], output: Output) -> Result<Answer, Fault> {
+    fn check(&self, chunk: &Chunk, records: &[u32], output: Output) -> Result<Answer, Fault> {
         let invalid = |reason: String| Fault { code: Code::InvalidOutput, reason };
         let rejects: Vec<Reject> = output.rejects.into_iter().map(Reject::from).collect();
-        let counts = count_outcomes(batch.len(), output.rows.len, &output.row_events, &rejects)
+        let counts = count_outcomes(records.len(), output.rows.len, &output.row_events, &rejects)
             .map_err(|error| invalid(error.to_string()))?;
-        let lift = output.rows.took;
+        let rejected = rejects.into_iter().map(|reject| {
+            let Reject { event, code, reason } = reject;
+            Rejected { record: records[event as usize], code, reason }
+        });
+        let mut answer = Answer {
+            counts,
+            rejected: rejected.collect(),
+            lift: output.rows.took,
+            has_called: true,
+            ..Answer::default()
+        };
         if output.rows.len == 0 {
-            return Ok(Answer { rows: None, rejects, counts, lift });
+            return Ok(answer);
         }
         let columns = output.rows.columns.into_iter().zip(&self.plugin.schema.columns);
         let columns: Vec<ArrayRef> = columns
             .map(|(array, column)| typed(array, column))
             .collect::<Result<_, _>>()
             .map_err(|error| invalid(error.to_string()))?;
-        let origins: Vec<u32> = output.row_events.iter().map(|event| batch[*event as usize]).collect();
+        let origins: Vec<u32> = output.row_events.iter().map(|event| records[*event as usize]).collect();
         let rows = with_origin(&self.schema, columns, chunk, &origins).map_err(|error| invalid(error.to_string()))?;
-        Ok(Answer { rows: Some(rows), rejects, counts, lift })
+        answer.rows = Some(rows);
+        Ok(answer)
     }
 }
 
-fn add(output: &mut TransformOutput, batch: &[u32], answer: Answer) {
+fn add(output: &mut TransformOutput, answer: Answer) {
     output.rows.extend(answer.rows);
-    output.rejected.extend(answer.rejects.into_iter().map(|reject| Rejected {
-        record: batch[reject.event as usize],
-        code: reject.code,
-        reason: reject.reason,
-    }));
+    output.rejected.extend(answer.rejected);
     output.counts += answer.counts;
+    output.decode += answer.decode;
     output.lift += answer.lift;
 }
 

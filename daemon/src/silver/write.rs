@@ -1,6 +1,6 @@
 //! From a chunk to a commit: transform, drop duplicates, encode, wait for Bronze, commit.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
 use serde_json::json;
@@ -77,9 +77,10 @@ impl WorkerTask {
             let before = thread_cpu();
             let span = spans::transform(table.transformer.plugin().digest.as_str(), records.len());
             let output = stats.plugin_time(|| span.in_scope(|| self.transform_checked(table, chunk, records)));
-            let lift = output.as_ref().map_or(Duration::ZERO, |output| output.lift);
+            let (decode, lift) = output.as_ref().map_or_else(|_| <_>::default(), |output| (output.decode, output.lift));
+            self.context.stages.add(Stage::Decode, decode);
             self.context.stages.add(Stage::Lift, lift);
-            self.context.stages.add(Stage::Plugin, thread_cpu().saturating_sub(before + lift));
+            self.context.stages.add(Stage::Plugin, thread_cpu().saturating_sub(before + decode + lift));
             output
         })
     }

@@ -12,6 +12,7 @@ pub enum Stage {
     Route,
     BronzeEncode,
     BronzeRead,
+    Decode,
     Plugin,
     Lift,
     Dedup,
@@ -20,11 +21,12 @@ pub enum Stage {
 }
 
 /// All stages in the order of [`Stage`], with their names in metrics and reports.
-pub const STAGES: [(Stage, &str); 9] = [
+pub const STAGES: [(Stage, &str); 10] = [
     (Stage::Poll, "poll"),
     (Stage::Route, "route"),
     (Stage::BronzeEncode, "bronze encode"),
     (Stage::BronzeRead, "bronze read"),
+    (Stage::Decode, "decode"),
     (Stage::Plugin, "plugin"),
     (Stage::Lift, "lift"),
     (Stage::Dedup, "dedup"),

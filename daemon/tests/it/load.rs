@@ -5,7 +5,7 @@ use std::path::Path;
 use silverd::plugin::{Config, Limits, Plugin};
 use wit_component::StringEncoding;
 
-use crate::harness::guest::{self, ALLOCATOR, REALLOC, TYPES, limits};
+use crate::harness::guest::{self, ALLOCATOR, REALLOC, TYPES_0_1 as TYPES, limits};
 use crate::harness::hostile_guest::{HOST, component, module};
 
 /// Loading the plugin fails with this message.
@@ -36,7 +36,7 @@ fn files_that_are_no_plugins_are_rejected() {
     check(
         &guest::core(""),
         "the component exports no interface with a `transform` function; its world exports nothing. Expected a world \
-         such as `world page-view-plugin { export silverd:pipeline/plugin@0.1.0; export page-view; }` (see \
+         such as `world page-view-plugin { export silverd:pipeline/plugin@0.2.0; export page-view; }` (see \
          wit/silver/)",
     );
 }
@@ -243,7 +243,7 @@ fn worlds_without_exactly_one_transform_are_rejected() {
     check(
         &guest::component(&module),
         "the component exports no interface with a `transform` function; its world exports `test:hostile/hits@0.1.0`. \
-         Expected a world such as `world page-view-plugin { export silverd:pipeline/plugin@0.1.0; export page-view; \
+         Expected a world such as `world page-view-plugin { export silverd:pipeline/plugin@0.2.0; export page-view; \
          }` (see wit/silver/)",
     );
 

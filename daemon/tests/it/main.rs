@@ -16,6 +16,7 @@ mod kill;
 mod lift;
 mod load;
 mod logs;
+mod lower;
 mod made_before;
 mod maintenance;
 #[cfg(feature = "otel")]

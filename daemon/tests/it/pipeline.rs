@@ -147,7 +147,7 @@ fn plugin_that_always_traps() -> Vec<u8> {
     let wit = std::fs::read_to_string(root().join("wit/silver/page-view.wit")).unwrap();
     guest::module(
         &format!("{ALLOCATOR} {REALLOC} {configure} {transform}"),
-        guest::TYPES,
+        guest::TYPES_0_1,
         &wit,
         "page-view-plugin",
         wit_component::StringEncoding::UTF8,

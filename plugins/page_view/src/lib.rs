@@ -6,36 +6,14 @@ mod url;
 #[cfg(test)]
 mod tests;
 
-use serde::Deserialize;
-use silverd_plugin::{Config, Event, Reject, Text, Transform, required};
+use silverd_plugin::{Config, Reject, Transform, not_blank, required, trimmed};
 
 silverd_plugin::export! {
     plugin: PageView,
     types: "../../wit/types.wit",
     table: "../../wit/silver/page-view.wit",
     world: "shop:silver/page-view-plugin",
-    interface: shop::silver::page_view::{Row, Channel, Device},
-}
-
-/// The fields of the raw event.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Input<'a> {
-    #[serde(borrow)]
-    event_id: Text<'a>,
-    #[serde(borrow)]
-    user_id: Text<'a>,
-    #[serde(borrow)]
-    ts: Text<'a>,
-    // An empty path is the front page; an absent path is an error.
-    #[serde(borrow)]
-    url: Option<Text<'a>>,
-    #[serde(borrow)]
-    referrer: Text<'a>,
-    #[serde(borrow)]
-    ua: Text<'a>,
-    #[serde(borrow)]
-    session_hint: Text<'a>,
+    interface: shop::silver::page_view::{Input, Row, Channel, Device},
 }
 
 /// The plugin. It has no settings.
@@ -44,31 +22,28 @@ pub struct PageView {
 }
 
 impl Transform for PageView {
+    type Input = Input;
     type Rows = Option<Row>;
 
     fn configure(_: &Config) -> Result<Self, String> {
         Ok(Self { agents: agent::Parser::default() })
     }
 
-    fn transform(&self, event: &Event<'_>) -> Result<Option<Row>, Reject> {
-        let input: Input<'_> = event.json()?;
-        let event_id = input.event_id.required("event_id")?;
-        let user_id = input.user_id.required("user_id")?;
-        let ts = input.ts.timestamp("ts")?;
+    fn transform(&self, input: Input) -> Result<Option<Row>, Reject> {
         let url = required("url", input.url)?;
-        let referrer = input.referrer.optional();
-        let agent = self.agents.parse(input.ua.trimmed());
+        let referrer = not_blank(input.referrer);
+        let agent = self.agents.parse(input.ua.as_deref().unwrap_or_default().trim());
         Ok(Some(Row {
-            event_id: event_id.to_owned(),
-            user_id: user_id.to_owned(),
-            ts,
-            url: url::normalize(url.trimmed()),
-            referrer: referrer.map(str::to_owned),
-            channel: channel(referrer),
+            event_id: trimmed(input.event_id),
+            user_id: trimmed(input.user_id),
+            ts: input.ts,
+            url: url::normalize(url.trim()),
+            channel: channel(referrer.as_deref()),
+            referrer,
             browser: agent.browser,
             os: agent.os,
             device: agent.device,
-            session_hint: input.session_hint.optional().map(str::to_owned),
+            session_hint: not_blank(input.session_hint),
         }))
     }
 }

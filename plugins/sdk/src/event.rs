@@ -3,15 +3,20 @@
 use serde::Deserialize;
 use serde_json::error::Category;
 
+use crate::wit::types::Header;
 use crate::{Reject, RejectCode};
 
-/// One raw Kafka record: an unparsed key and value, and the record's position.
+/// One raw Kafka record: an unparsed key and value, and where it comes from. Null and empty values differ, and so do keys.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Event<'a> {
-    /// The record's value.
-    pub value: &'a [u8],
-    /// The record's key; empty if the record has no key.
-    pub key: &'a [u8],
+    /// The topic of the record.
+    pub topic: &'a str,
+    /// The record's value; `None` for a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// The record's key.
+    pub key: Option<&'a [u8]>,
+    /// The record's headers, in their order.
+    pub headers: &'a [Header],
     /// The Kafka partition of the record.
     pub partition: i32,
     /// The record's offset in its partition.
@@ -46,7 +51,8 @@ impl<'a> Event<'a> {
     /// | `malformed` | anything else: broken JSON, a wrong type, a duplicate field |
     pub fn json<T: Deserialize<'a>>(&self) -> Result<T, Reject> {
         // Some producers write UTF-8's byte order mark before the JSON.
-        let value = self.value.strip_prefix(b"\xef\xbb\xbf").unwrap_or(self.value);
+        let value = self.value.ok_or_else(|| Reject::malformed("the record has no value (a tombstone)"))?;
+        let value = value.strip_prefix(b"\xef\xbb\xbf").unwrap_or(value);
         // serde also reads a struct from a JSON array, field by field in order. An event is an object.
         if value.trim_ascii_start().first() == Some(&b'[') {
             return Err(Reject::malformed("not a JSON object"));
@@ -104,14 +110,15 @@ mod tests {
 
     #[test]
     fn a_byte_order_mark_is_skipped() {
-        let cart: Cart<'_> = Event { value: b"\xef\xbb\xbf{\"items\": []}", ..Event::default() }.json().unwrap();
+        let cart: Cart<'_> = Event { value: Some(b"\xef\xbb\xbf{\"items\": []}"), ..Event::default() }.json().unwrap();
         assert!(cart.items.is_empty());
     }
 
     #[test]
     fn json_error_names_path_and_position() {
         let check = |json: &[u8], expected: &str| {
-            let reject = Event { value: json, ..Event::default() }.json::<Cart<'_>>().map(|cart| format!("{cart:?}"));
+            let reject =
+                Event { value: Some(json), ..Event::default() }.json::<Cart<'_>>().map(|cart| format!("{cart:?}"));
             assert_eq!(reject.map_err(|reject| reject.to_string()), Err(expected.to_owned()));
         };
         check(b"", "malformed: not JSON: EOF while parsing a value at line 1 column 0");

@@ -4,24 +4,39 @@
 ///
 /// | key | value |
 /// |---|---|
-/// | `plugin` | the type; it is in the same module |
+/// | `plugin` | the type; it is in the same module. `raw_plugin` for one that implements [`TransformRaw`](crate::TransformRaw) |
 /// | `types` | path of silverd's `types.wit`, relative to the folder of the plugin's `Cargo.toml` |
 /// | `table` | path of the table's WIT file, relative to the same folder |
 /// | `world` | the world in that file, with its package: `"shop:silver/page-view-plugin"` |
-/// | `interface` | the interface in that file, and the types to import from it: `shop::silver::page_view::{Row}` |
+/// | `interface` | the interface in that file, and the types to import from it: `shop::silver::page_view::{Input, Row}` |
 ///
-/// The macro imports these types into the module. They implement `Debug`, `Clone`, `PartialEq` and `serde::Serialize`,
-/// and are the same on the host and in WebAssembly.
+/// The macro imports these types into the module. They implement `Debug`, `Clone` and `PartialEq`, and
+/// are the same on the host and in WebAssembly.
 ///
 /// On WebAssembly, the macro also exports the component's functions, reports panics to the daemon, and copies the table's
 /// WIT file into the custom section `silverd:wit`. A component's types do not keep doc comments; the daemon reads the
-/// column comments from this section. On the host the macro exports nothing, so one program can link several plugins.
+/// column comments, and the names that fields have in JSON, from this section. On the host the macro exports nothing, so one program can link several plugins.
 ///
 /// See the [crate documentation](crate) for a complete plugin.
 #[macro_export]
 macro_rules! export {
+    (plugin: $plugin:ident, $($rest:tt)*) => {
+        $crate::export_as! {
+            Transform, transform_events, [Vec<<super::$plugin as $crate::Transform>::Input>], [], $plugin, $($rest)*
+        }
+    };
+    (raw_plugin: $plugin:ident, $($rest:tt)*) => {
+        $crate::export_as! { TransformRaw, transform_batch, [types::Batch], [&], $plugin, $($rest)* }
+    };
+}
+
+/// The form that both forms of [`export!`] have in common: the trait, the function that calls it for all events, what
+/// this function takes, and how.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! export_as {
     (
-        plugin: $plugin:ident,
+        $trait:ident, $transform:ident, [$events:ty], [$($borrow:tt)?], $plugin:ident,
         types: $types:literal,
         table: $table:literal,
         world: $world:literal,
@@ -33,9 +48,9 @@ macro_rules! export {
             $crate::wit_bindgen::generate!({
                 path: [$types, $table],
                 world: $world,
-                with: { "silverd:pipeline/types@0.1.0": ::silverd_plugin::wit::types },
+                with: { "silverd:pipeline/types@0.2.0": ::silverd_plugin::wit::types },
                 runtime_path: "::silverd_plugin::wit_bindgen::rt",
-                additional_derives: [PartialEq, ::silverd_plugin::serde::Serialize],
+                additional_derives: [PartialEq],
             });
 
             use exports::$($interface)::+ as table;
@@ -52,16 +67,17 @@ macro_rules! export {
             impl plugin::Guest for Component {
                 fn configure(config: types::Config) -> Result<(), String> {
                     $crate::log::report_panics();
-                    let plugin = <super::$plugin as $crate::Transform>::configure(&config.into())?;
+                    let plugin = <super::$plugin as $crate::$trait>::configure(&config.into())?;
                     PLUGIN.with(|cell| cell.set(plugin)).map_err(|_| "`configure` was called twice".to_owned())
                 }
             }
 
             impl table::Guest for Component {
-                fn transform(events: types::Batch) -> table::Output {
+                fn transform(events: $events) -> table::Output {
                     PLUGIN.with(|cell| {
                         let plugin = cell.get().expect("`configure` is called before `transform`");
-                        let $crate::TransformOutput { rows, row_events, rejects } = $crate::transform_batch(plugin, &events);
+                        let $crate::TransformOutput { rows, row_events, rejects } =
+                            $crate::$transform(plugin, $($borrow)? events);
                         table::Output { rows, row_events, rejects }
                     })
                 }

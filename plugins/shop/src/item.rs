@@ -1,7 +1,6 @@
 //! An item of a cart or an order: a product, a quantity and a price.
 
-use serde::Deserialize;
-use silverd_plugin::{Money, Reject, Text, quoted, required};
+use silverd_plugin::{Money, Reject, quoted};
 
 use crate::{Products, Sku};
 
@@ -10,19 +9,6 @@ const QTY_MAX: u32 = 100_000;
 
 /// A higher price is an error in the event. Together with [`QTY_MAX`] it keeps a line total far below `i64::MAX`.
 const PRICE_MAX: Money = Money::from_cents(100_000_000);
-
-/// The raw fields of an item.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub struct RawItem<'a> {
-    /// Stock keeping unit, in any form that [`Sku`] parses.
-    #[serde(borrow)]
-    pub sku: Text<'a>,
-    /// Number of pieces.
-    pub qty: Option<u32>,
-    /// Price of one piece.
-    pub price: Option<Money>,
-}
 
 /// A checked item.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,27 +25,24 @@ pub struct Item {
     pub line_total: i64,
 }
 
-impl RawItem<'_> {
-    /// Checks the item and looks up its category.
+impl Item {
+    /// Checks an item, and looks up its category. `sku` is in any form that [`Sku`] parses, `price` in cents.
     ///
     /// # Errors
-    /// The field that is missing or invalid.
-    pub fn check(&self, products: &Products) -> Result<Item, Reject> {
-        let text = self.sku.required("sku")?;
-        let sku: Sku = text.parse().map_err(|()| {
-            Reject::malformed(format!("sku: {} is not SKU- and a number of up to five digits", quoted(text)))
+    /// The field that is invalid.
+    pub fn check(sku: &str, qty: u32, price: i64, products: &Products) -> Result<Item, Reject> {
+        let number: Sku = sku.parse().map_err(|()| {
+            Reject::malformed(format!("sku: {} is not SKU- and a number of up to five digits", quoted(sku.trim())))
         })?;
-        let qty = required("qty", self.qty)?;
         if !(1..=QTY_MAX).contains(&qty) {
             return Err(Reject::out_of_range(format!("qty: {qty} is not between 1 and {QTY_MAX}")));
         }
-        let price = required("price", self.price)?;
-        if price < Money::default() || price > PRICE_MAX {
+        if !(0..=PRICE_MAX.cents()).contains(&price) {
+            let price = Money::from_cents(price);
             return Err(Reject::out_of_range(format!("price: {price} is not between 0 and {PRICE_MAX}")));
         }
-        let price = price.cents();
-        let category = products.category(sku).map(str::to_owned);
-        Ok(Item { sku: sku.to_string(), category, qty, price, line_total: price * i64::from(qty) })
+        let category = products.category(number).map(str::to_owned);
+        Ok(Item { sku: number.to_string(), category, qty, price, line_total: price * i64::from(qty) })
     }
 }
 
@@ -72,27 +55,23 @@ mod tests {
     fn valid_items_pass_and_invalid_items_are_rejected() {
         let csv = b"sku,category\nSKU-00012,books\n";
         let products = Products::from_config(&Config::new().with_reference("products", csv)).expect("products");
-        let check = |sku: &str, qty: Option<u32>, cents: Option<i64>, expected: Result<Item, &str>| {
-            let raw = RawItem { sku: sku.into(), qty, price: cents.map(Money::from_cents) };
-            let found = raw.check(&products).map_err(|reject| reject.to_string());
+        let check = |sku: &str, qty, cents, expected: Result<Item, &str>| {
+            let found = Item::check(sku, qty, cents, &products).map_err(|reject| reject.to_string());
             assert_eq!(found, expected.map_err(str::to_owned));
         };
         let item = |sku: &str, category: Option<&str>, qty, price, line_total| {
             Ok(Item { sku: sku.to_owned(), category: category.map(str::to_owned), qty, price, line_total })
         };
-        check("sku-12", Some(3), Some(1999), item("SKU-00012", Some("books"), 3, 1999, 5997));
-        check("SKU-00013", Some(1), Some(0), item("SKU-00013", None, 1, 0, 0));
+        check("sku-12", 3, 1999, item("SKU-00012", Some("books"), 3, 1999, 5997));
+        check("SKU-00013", 1, 0, item("SKU-00013", None, 1, 0, 0));
         let highest = item("SKU-00013", None, 100_000, 100_000_000, 10_000_000_000_000);
-        check("SKU-00013", Some(100_000), Some(100_000_000), highest);
-        check(" ", Some(1), Some(1), Err("missing-field: sku: absent or empty"));
-        check("SKU-1", None, Some(1), Err("missing-field: qty: absent or empty"));
-        check("SKU-1", Some(1), None, Err("missing-field: price: absent or empty"));
+        check("SKU-00013", 100_000, 100_000_000, highest);
         let not_a_sku = "malformed: sku: \"EAN-1\" is not SKU- and a number of up to five digits";
-        check("EAN-1", Some(1), Some(1), Err(not_a_sku));
-        check("SKU-1", Some(0), Some(1), Err("out-of-range: qty: 0 is not between 1 and 100000"));
-        check("SKU-1", Some(100_001), Some(1), Err("out-of-range: qty: 100001 is not between 1 and 100000"));
-        check("SKU-1", Some(1), Some(-1), Err("out-of-range: price: -0.01 is not between 0 and 1000000.00"));
+        check("EAN-1", 1, 1, Err(not_a_sku));
+        check("SKU-1", 0, 1, Err("out-of-range: qty: 0 is not between 1 and 100000"));
+        check("SKU-1", 100_001, 1, Err("out-of-range: qty: 100001 is not between 1 and 100000"));
+        check("SKU-1", 1, -1, Err("out-of-range: price: -0.01 is not between 0 and 1000000.00"));
         let too_high = "out-of-range: price: 1000000.01 is not between 0 and 1000000.00";
-        check("SKU-1", Some(1), Some(100_000_001), Err(too_high));
+        check("SKU-1", 1, 100_000_001, Err(too_high));
     }
 }

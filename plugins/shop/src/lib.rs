@@ -3,5 +3,5 @@
 mod item;
 mod products;
 
-pub use item::{Item, RawItem};
+pub use item::Item;
 pub use products::{Products, Sku};

@@ -2,43 +2,70 @@
 
 use std::sync::LazyLock;
 
-use wit_parser::{Function, Resolve, Type, TypeDefKind, TypeId, WorldId, WorldItem};
+use wit_parser::{Function, PackageName, Resolve, Type, TypeDefKind, TypeId, WorldId, WorldItem};
 
-use super::CONTRACT;
 use super::wit::{describe, list_item, record_of, resolve_alias};
+use super::{CONTRACT, ContractError};
+use crate::input::ContractVersion;
 
-/// The contract of this version of silverd.
+/// The contract of this version of silverd, and the one before, which components may still have.
 const TEXT: &str = include_str!("../../../../wit/types.wit");
+const TEXT_0_1: &str = include_str!("../../../../wit/v0.1/types.wit");
 /// The interface and the function that pass settings to a plugin.
 const PLUGIN: &str = "plugin";
 const CONFIGURE: &str = "configure";
 
-static RESOLVE: LazyLock<Option<Resolve>> = LazyLock::new(|| {
+static CONTRACT_0_2: LazyLock<Option<Resolve>> = LazyLock::new(|| parse(TEXT));
+static CONTRACT_0_1: LazyLock<Option<Resolve>> = LazyLock::new(|| parse(TEXT_0_1));
+
+fn parse(text: &str) -> Option<Resolve> {
     let mut resolve = Resolve::default();
-    resolve.push_str("types.wit", TEXT).ok().map(|_| resolve)
-});
+    resolve.push_str("types.wit", text).ok().map(|_| resolve)
+}
+
+fn contract(version: ContractVersion) -> Option<&'static Resolve> {
+    match version {
+        ContractVersion::V0_1 => CONTRACT_0_1.as_ref(),
+        ContractVersion::V0_2 => CONTRACT_0_2.as_ref(),
+    }
+}
+
+/// The version of the contract that a component was built with.
+pub(crate) fn version_of(resolve: &Resolve) -> Result<ContractVersion, Mismatch> {
+    let ours = |name: &PackageName| format!("{}:{}", name.namespace, name.name) == CONTRACT;
+    let version = resolve.packages.iter().find(|(_, package)| ours(&package.name));
+    let version = version.and_then(|(_, package)| package.name.version.as_ref());
+    match version.map(|version| (version.major, version.minor)) {
+        Some((0, 2)) => Ok(ContractVersion::V0_2),
+        Some((0, 1)) | None => Ok(ContractVersion::V0_1),
+        Some((major, minor)) => Err(Mismatch::new(CONTRACT, "version 0.1 or 0.2", format!("version {major}.{minor}"))),
+    }
+}
 
 /// A difference between a component and the contract.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Mismatch {
+pub(crate) struct Mismatch {
     pub field: String,
     pub expected: String,
     pub found: String,
 }
 
 impl Mismatch {
-    fn new(field: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
+    pub(crate) fn new(field: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
         Self { field: field.into(), expected: expected.into(), found: found.into() }
     }
 }
 
-/// Checks a `transform` function, and returns the type of its rows.
-pub(super) fn row_type(resolve: &Resolve, transform: &Function) -> Result<TypeId, Mismatch> {
-    let [param] = &transform.params[..] else {
-        let found = format!("{} parameters", transform.params.len());
-        return Err(Mismatch::new("transform", "one parameter, `events: batch`", found));
-    };
-    compare_to_contract("batch", resolve, param.ty, "events")?;
+impl Mismatch {
+    /// As an error of this interface.
+    pub(crate) fn of(self, interface: &str) -> ContractError {
+        let Mismatch { field, expected, found } = self;
+        ContractError::Signature { interface: interface.to_owned(), field, expected, found }
+    }
+}
+
+/// Checks the output of a `transform` function, and returns the type of its rows.
+pub(super) fn row_type(version: ContractVersion, resolve: &Resolve, transform: &Function) -> Result<TypeId, Mismatch> {
     let output = transform.result.and_then(|ty| record_of(resolve, ty));
     let Some(output) = output else {
         let found = transform.result.map_or_else(|| "nothing".to_owned(), |ty| describe(resolve, ty));
@@ -57,7 +84,7 @@ pub(super) fn row_type(resolve: &Resolve, transform: &Function) -> Result<TypeId
         return Err(Mismatch::new("output.row-events", "list<u32>", describe(resolve, row_events.ty)));
     }
     match list_item(resolve, rejects.ty) {
-        Some(item) => compare_to_contract("reject", resolve, item, "output.rejects[]")?,
+        Some(item) => compare_to_contract(version, "reject", resolve, item, "output.rejects[]")?,
         None => return Err(Mismatch::new("output.rejects", "list<reject>", describe(resolve, rejects.ty))),
     }
     match list_item(resolve, rows.ty).map(|item| resolve_alias(resolve, item)) {
@@ -67,8 +94,8 @@ pub(super) fn row_type(resolve: &Resolve, transform: &Function) -> Result<TypeId
 }
 
 /// Checks the `configure` function of a world, if it exports one.
-pub(super) fn check_configure(resolve: &Resolve, world: WorldId) -> Result<(), Mismatch> {
-    let Some(contract) = &*RESOLVE else { return Ok(()) };
+pub(super) fn check_configure(version: ContractVersion, resolve: &Resolve, world: WorldId) -> Result<(), Mismatch> {
+    let Some(contract) = contract(version) else { return Ok(()) };
     let Some(expected) = exported(contract, None) else { return Ok(()) };
     let Some(found) = exported(resolve, Some(world)) else { return Ok(()) };
     let signature = |resolve: &Resolve, function: &Function| {
@@ -108,8 +135,14 @@ fn exported(resolve: &Resolve, world: Option<WorldId>) -> Option<&Function> {
 }
 
 /// Compares a type with the type of that name in the contract.
-fn compare_to_contract(name: &str, resolve: &Resolve, ty: Type, path: &str) -> Result<(), Mismatch> {
-    let Some(contract) = &*RESOLVE else { return Ok(()) };
+pub(crate) fn compare_to_contract(
+    version: ContractVersion,
+    name: &str,
+    resolve: &Resolve,
+    ty: Type,
+    path: &str,
+) -> Result<(), Mismatch> {
+    let Some(contract) = contract(version) else { return Ok(()) };
     let named = contract.types.iter().find(|(_, def)| def.name.as_deref() == Some(name)).map(|(id, _)| Type::Id(id));
     named.map_or(Ok(()), |expected| compare(contract, expected, resolve, ty, path))
 }

@@ -5,8 +5,8 @@ use wit_parser::{
     WorldItem,
 };
 
-use super::contract::{Mismatch, check_configure, row_type};
-use super::wit::{option_item, resolve_alias};
+use super::contract::{check_configure, row_type, version_of};
+use super::wit::{ContractAlias, contract_alias, option_item, resolve_alias};
 use super::{CONTRACT, Column, ContractError, Kind, TRANSFORM, TableSchema, added};
 
 impl TableSchema {
@@ -15,12 +15,9 @@ impl TableSchema {
     pub fn of_world(resolve: &Resolve, world: WorldId, docs: Option<&str>) -> Result<Self, ContractError> {
         let (interface_id, transform) = find_transform(resolve, world)?;
         let interface = resolve.id_of(interface_id).unwrap_or_else(|| TRANSFORM.to_owned());
-        let signature = |interface: &str, mismatch: Mismatch| {
-            let Mismatch { field, expected, found } = mismatch;
-            ContractError::Signature { interface: interface.to_owned(), field, expected, found }
-        };
-        let row = row_type(resolve, transform).map_err(|mismatch| signature(&interface, mismatch))?;
-        check_configure(resolve, world).map_err(|mismatch| signature(&format!("{CONTRACT}/plugin"), mismatch))?;
+        let version = version_of(resolve).map_err(|mismatch| mismatch.of(&interface))?;
+        let row = row_type(version, resolve, transform).map_err(|mismatch| mismatch.of(&interface))?;
+        check_configure(version, resolve, world).map_err(|mismatch| mismatch.of(&format!("{CONTRACT}/plugin")))?;
         let mut columns = columns_of(resolve, row, "")?;
         if columns.is_empty() {
             return Err(ContractError::Empty);
@@ -43,7 +40,7 @@ impl TableSchema {
 }
 
 /// The exported interface with a `transform` function, and that function.
-fn find_transform(resolve: &Resolve, world: WorldId) -> Result<(InterfaceId, &Function), ContractError> {
+pub(crate) fn find_transform(resolve: &Resolve, world: WorldId) -> Result<(InterfaceId, &Function), ContractError> {
     let exports = &resolve.worlds[world].exports;
     let mut found = Vec::new();
     for item in exports.values() {
@@ -65,28 +62,6 @@ fn find_transform(resolve: &Resolve, world: WorldId) -> Result<(InterfaceId, &Fu
             Err(ContractError::ManyTransforms(names.join(", ")))
         }
     }
-}
-
-/// The column type of a type alias of the contract: `timestamp`, `date` or `money`. The first such name among the
-/// aliases counts.
-fn kind_of_alias(resolve: &Resolve, mut ty: Type) -> Option<Kind> {
-    while let Type::Id(id) = ty
-        && let TypeDefKind::Type(next) = resolve.types[id].kind
-    {
-        let kind = match resolve.types[id].name.as_deref() {
-            Some("timestamp") => Some((Kind::Timestamp, Type::S64)),
-            Some("date") => Some((Kind::Date, Type::S32)),
-            Some("money") => Some((Kind::Money, Type::S64)),
-            _ => None,
-        };
-        if let Some((kind, base)) = kind
-            && resolve_alias(resolve, ty) == base
-        {
-            return Some(kind);
-        }
-        ty = next;
-    }
-    None
 }
 
 fn row_name(resolve: &Resolve, row: TypeId) -> &str {
@@ -113,8 +88,11 @@ fn column_of(resolve: &Resolve, name: &str, ty: Type, path: &str) -> Result<Colu
 }
 
 fn kind_of(resolve: &Resolve, ty: Type, path: &str) -> Result<Kind, ContractError> {
-    if let Some(kind) = kind_of_alias(resolve, ty) {
-        return Ok(kind);
+    match contract_alias(resolve, ty) {
+        Some(ContractAlias::Timestamp) => return Ok(Kind::Timestamp),
+        Some(ContractAlias::Date) => return Ok(Kind::Date),
+        Some(ContractAlias::Money) => return Ok(Kind::Money),
+        Some(ContractAlias::Json) | None => {}
     }
     let no_mapping =
         |found: &str, help| ContractError::NoMapping { field: path.to_owned(), found: found.to_owned(), help };

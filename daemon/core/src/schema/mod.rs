@@ -3,12 +3,15 @@
 mod contract;
 pub mod evolve;
 mod from_wit;
-mod wit;
+pub(crate) mod wit;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, TimeUnit};
+
+pub(crate) use contract::{Mismatch, compare_to_contract, version_of};
+pub(crate) use from_wit::find_transform;
 
 /// The WIT package with the types that every plugin uses.
 pub const CONTRACT: &str = "silverd:pipeline";
@@ -87,7 +90,7 @@ pub enum Kind {
 pub enum ContractError {
     #[error(
         "the component exports no interface with a `{TRANSFORM}` function; its world exports {found}. Expected a world \
-         such as `world page-view-plugin {{ export {CONTRACT}/plugin@0.1.0; export page-view; }}` (see wit/silver/)"
+         such as `world page-view-plugin {{ export {CONTRACT}/plugin@0.2.0; export page-view; }}` (see wit/silver/)"
     )]
     NoTransform { found: String },
     #[error("the component exports `{TRANSFORM}` in more than one interface ({0}); a plugin fills one table")]
@@ -100,6 +103,15 @@ pub enum ContractError {
     Signature { interface: String, field: String, expected: String, found: String },
     #[error("field `{field}` of the row has type `{found}`, which has no column type; {help}")]
     NoMapping { field: String, found: String, help: &'static str },
+    #[error("field `{field}` of the input has type `{found}`, which silverd cannot read from JSON; {help}")]
+    NoInput { field: String, found: String, help: &'static str },
+    #[error(
+        "two fields of an input of `{interface}` have the key `{key}` in JSON; the second is `{field}`. Give it another \
+         one with a line `/// @name(\"…\")` before it"
+    )]
+    TwoFields { interface: String, field: String, key: String },
+    #[error("the comment of `{field}` has the line `{line}`; expected `@name(\"key\")`, with the key that JSON has")]
+    Name { field: String, line: String },
     #[error("the row has two columns named `{0}`")]
     TwoColumns(String),
     #[error("the row has a field `{0}`, a name that silverd reserves for its own columns")]

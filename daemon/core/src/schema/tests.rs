@@ -14,7 +14,7 @@ fn table(types: &str) -> String {
         "package test:silver@0.1.0;
          /// Hits.
          interface hits {{
-           use silverd:pipeline/types@0.1.0.{{batch, reject, timestamp, date, money}};
+           use silverd:pipeline/types@0.2.0.{{batch, reject, timestamp, date, money}};
            {types}
            {}
            {}

@@ -3,7 +3,7 @@
 use wit_parser::{Record, Resolve, Type, TypeDefKind};
 
 /// Follows `type a = b` and `use` to the type itself.
-pub(super) fn resolve_alias(resolve: &Resolve, mut ty: Type) -> Type {
+pub(crate) fn resolve_alias(resolve: &Resolve, mut ty: Type) -> Type {
     while let Type::Id(id) = ty
         && let TypeDefKind::Type(next) = resolve.types[id].kind
     {
@@ -12,7 +12,7 @@ pub(super) fn resolve_alias(resolve: &Resolve, mut ty: Type) -> Type {
     ty
 }
 
-pub(super) fn record_of(resolve: &Resolve, ty: Type) -> Option<&Record> {
+pub(crate) fn record_of(resolve: &Resolve, ty: Type) -> Option<&Record> {
     match resolve_alias(resolve, ty) {
         Type::Id(id) => match &resolve.types[id].kind {
             TypeDefKind::Record(record) => Some(record),
@@ -22,7 +22,7 @@ pub(super) fn record_of(resolve: &Resolve, ty: Type) -> Option<&Record> {
     }
 }
 
-pub(super) fn list_item(resolve: &Resolve, ty: Type) -> Option<Type> {
+pub(crate) fn list_item(resolve: &Resolve, ty: Type) -> Option<Type> {
     match resolve_alias(resolve, ty) {
         Type::Id(id) => match resolve.types[id].kind {
             TypeDefKind::List(item) => Some(item),
@@ -32,7 +32,7 @@ pub(super) fn list_item(resolve: &Resolve, ty: Type) -> Option<Type> {
     }
 }
 
-pub(super) fn option_item(resolve: &Resolve, ty: Type) -> Option<Type> {
+pub(crate) fn option_item(resolve: &Resolve, ty: Type) -> Option<Type> {
     match resolve_alias(resolve, ty) {
         Type::Id(id) => match resolve.types[id].kind {
             TypeDefKind::Option(item) => Some(item),
@@ -42,8 +42,39 @@ pub(super) fn option_item(resolve: &Resolve, ty: Type) -> Option<Type> {
     }
 }
 
+/// A type alias of the contract that says what a number or a text means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ContractAlias {
+    Timestamp,
+    Date,
+    Money,
+    Json,
+}
+
+/// The first alias of the contract among the names of a type.
+pub(crate) fn contract_alias(resolve: &Resolve, mut ty: Type) -> Option<ContractAlias> {
+    while let Type::Id(id) = ty
+        && let TypeDefKind::Type(next) = resolve.types[id].kind
+    {
+        let alias = match resolve.types[id].name.as_deref() {
+            Some("timestamp") => Some((ContractAlias::Timestamp, Type::S64)),
+            Some("date") => Some((ContractAlias::Date, Type::S32)),
+            Some("money") => Some((ContractAlias::Money, Type::S64)),
+            Some("json") => Some((ContractAlias::Json, Type::String)),
+            _ => None,
+        };
+        if let Some((alias, base)) = alias
+            && resolve_alias(resolve, ty) == base
+        {
+            return Some(alias);
+        }
+        ty = next;
+    }
+    None
+}
+
 /// A type in WIT notation; a record or an enum with the names of its fields or cases.
-pub(super) fn describe(resolve: &Resolve, ty: Type) -> String {
+pub(crate) fn describe(resolve: &Resolve, ty: Type) -> String {
     let Type::Id(id) = resolve_alias(resolve, ty) else { return plain(resolve_alias(resolve, ty)).to_owned() };
     let names = |names: Vec<&str>| names.join(", ");
     let or_none = |ty: Option<Type>| ty.map_or_else(|| "_".to_owned(), |ty| describe(resolve, ty));

@@ -7,6 +7,9 @@ use wit_parser::Resolve;
 /// The types of the contract.
 pub const TYPES: &str = include_str!("../../../../wit/types.wit");
 
+/// The types of the contract's first version, whose components silverd still takes.
+pub const TYPES_0_1: &str = include_str!("../../../../wit/v0.1/types.wit");
+
 /// The interface that a guest may import.
 const LOGGING: &str = include_str!("../../../../wit/deps/logging.wit");
 

@@ -23,12 +23,18 @@ pub fn module(misbehave: &str, functions: &str, world: &str, strings: StringEnco
     // A test of a bad allocator has its own `cabi_realloc`.
     let realloc = if functions.contains("cabi_realloc") { "" } else { REALLOC };
     let code = code(&[ALLOCATOR, realloc], misbehave) + functions;
-    guest::module(&code, guest::TYPES, WIT, world, strings)
+    guest::module(&code, guest::TYPES_0_1, WIT, world, strings)
 }
 
 /// The guest with imports, as a core module with another WIT text.
 pub fn module_with_imports(imports: &str, wit: &str, misbehave: &str) -> Vec<u8> {
-    guest::module(&code(&[imports, ALLOCATOR, REALLOC], misbehave), guest::TYPES, wit, "table", StringEncoding::UTF8)
+    guest::module(
+        &code(&[imports, ALLOCATOR, REALLOC], misbehave),
+        guest::TYPES_0_1,
+        wit,
+        "table",
+        StringEncoding::UTF8,
+    )
 }
 
 fn code(before: &[&str], misbehave: &str) -> String {

@@ -11,7 +11,7 @@ fn columns(fields: &str) -> Vec<TableColumn> {
     let text = format!(
         "package test:silver@0.1.0;
          interface hits {{
-           use silverd:pipeline/types@0.1.0.{{batch, reject, timestamp, date, money}};
+           use silverd:pipeline/types@0.2.0.{{batch, reject, timestamp, date, money}};
            enum ab {{ a, b }} enum abc {{ a, b, c }} enum ac {{ a, c }} enum just-a {{ a }}
            record item {{ sku: string }} record more {{ sku: string, note: option<string> }}
            record row {{ {fields} }}
