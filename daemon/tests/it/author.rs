@@ -229,7 +229,7 @@ fn incompatible_row_is_refused(project: &Project) {
 fn project(name: &str) -> Project {
     let project = Project::new(name, COMMIT);
     let folder = project.folder.path();
-    for part in ["plugins/sdk", "wit"] {
+    for part in ["plugins/sdk", "plugins/values", "wit"] {
         copy_folder(&root().join(part), &folder.join(part));
     }
     let manifest = std::fs::read_to_string(root().join("plugins/Cargo.toml")).unwrap();

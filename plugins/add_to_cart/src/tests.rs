@@ -36,6 +36,7 @@ fn cart_event_is_cleaned_and_enriched() {
     check(&event(r#""sku": "SKU-00412", "qty": 2, "price": 178.59"#), Ok(known.clone()));
     check(&event(r#""sku": " sku-412 ", "qty": 2, "price": 178.59, "coupon": {"x": []}"#), Ok(known));
     check(&event(r#""sku": "SKU-00413", "qty": 1, "price": 5"#), Ok(row("SKU-00413", None, 1, 500, 500)));
+    check(&event(r#""sku": "SKU-00413", "qty": 1, "price": "19.99""#), Ok(row("SKU-00413", None, 1, 1_999, 1_999)));
 }
 
 #[test]
