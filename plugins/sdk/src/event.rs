@@ -129,8 +129,8 @@ mod tests {
         check(b"17", "malformed: invalid type: integer `17`, expected struct Cart at line 1 column 2");
         check(b"{}", "missing-field: missing field `items` at line 1 column 2");
         check(
-            b"{\"user\": 1, \"items\": []}",
-            "malformed: user: invalid type: integer `1`, expected a string at line 1 column 10",
+            b"{\"user\": [1], \"items\": []}",
+            "malformed: user: invalid type: sequence, expected a string at line 1 column 10",
         );
         check(b"{\"items\": [{\"qty\": 1}, {}]}", "missing-field: items[1]: missing field `qty` at line 1 column 25");
         check(

@@ -3,6 +3,17 @@
 /// More digits of a number than any type needs.
 const DIGITS_MAX: u32 = 38;
 
+/// The powers of ten that a `u64` has.
+const POWERS_OF_TEN: [u64; 20] = {
+    let mut powers = [1; 20];
+    let mut at = 1;
+    while at < 20 {
+        powers[at] = powers[at - 1] * 10;
+        at += 1;
+    }
+    powers
+};
+
 /// A decimal number: `mantissa · 10^exponent`, and perhaps digits behind those of the mantissa.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Decimal {
@@ -27,39 +38,49 @@ impl Decimal {
     /// Parses digits with an optional sign, dot and exponent: JSON's numbers, and `+7`, `007`, `.5` and `7.`.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let (negative, text) = split_sign(text);
-        let (text, exponent) = match text.iter().position(|byte| matches!(byte, b'e' | b'E')) {
-            Some(at) => (&text[..at], parse_exponent(&text[at + 1..])?),
-            None => (text, 0),
-        };
-        let (integer, fraction) = match text.iter().position(|byte| *byte == b'.') {
-            Some(at) => (&text[..at], &text[at + 1..]),
-            None => (text, &text[..0]),
-        };
-        let all_digits = |text: &[u8]| text.iter().all(u8::is_ascii_digit);
-        let readable = all_digits(integer) && all_digits(fraction) && !(integer.is_empty() && fraction.is_empty());
-        readable.then(|| Self::from_digits(negative, integer, fraction, exponent))
+        let mut number = Self::zero(negative);
+        let (mut has_digits, mut in_fraction) = (false, false);
+        for (at, byte) in text.iter().enumerate() {
+            match byte {
+                b'0'..=b'9' => {
+                    number.push(byte - b'0', in_fraction);
+                    has_digits = true;
+                }
+                b'.' if !in_fraction => in_fraction = true,
+                b'e' | b'E' => {
+                    number.exponent += parse_exponent(&text[at + 1..])?;
+                    break;
+                }
+                _ => return None,
+            }
+        }
+        has_digits.then_some(number)
     }
 
-    /// The number with these digits before and after the dot. Other bytes among them, which separate groups, do not count.
-    pub(crate) fn from_digits(negative: bool, integer: &[u8], fraction: &[u8], exponent: i64) -> Self {
-        const FULL: u128 = 10_u128.pow(DIGITS_MAX - 1);
-        let mut number = Self { negative, mantissa: 0, exponent, has_tail: false };
-        let mut push = |byte: u8, exponent_if_kept: i64, exponent_if_dropped: i64| {
-            let digit = byte.wrapping_sub(b'0');
-            if digit > 9 {
-                return;
-            }
-            if number.mantissa < FULL {
-                number.mantissa = number.mantissa * 10 + u128::from(digit);
-                number.exponent += exponent_if_kept;
-            } else {
-                number.has_tail |= digit != 0;
-                number.exponent += exponent_if_dropped;
-            }
-        };
-        integer.iter().for_each(|byte| push(*byte, 0, 1));
-        fraction.iter().for_each(|byte| push(*byte, -1, 0));
+    /// The number with these digits before and after the decimal sign. What separates groups of them does not count.
+    pub(crate) fn from_digits(negative: bool, integer: &[u8], fraction: &[u8]) -> Self {
+        let mut number = Self::zero(negative);
+        for (text, in_fraction) in [(integer, false), (fraction, true)] {
+            let digits = text.iter().filter(|byte| byte.is_ascii_digit());
+            digits.for_each(|byte| number.push(byte - b'0', in_fraction));
+        }
         number
+    }
+
+    fn zero(negative: bool) -> Self {
+        Self { negative, mantissa: 0, exponent: 0, has_tail: false }
+    }
+
+    #[inline]
+    fn push(&mut self, digit: u8, in_fraction: bool) {
+        const FULL: u128 = 10_u128.pow(DIGITS_MAX - 1);
+        if self.mantissa < FULL {
+            self.mantissa = self.mantissa * 10 + u128::from(digit);
+            self.exponent -= i64::from(in_fraction);
+        } else {
+            self.has_tail |= digit != 0;
+            self.exponent += i64::from(!in_fraction);
+        }
     }
 
     /// The magnitude in units of `10^-decimals`, without what remains behind them. `None` if it does not fit.
@@ -71,12 +92,12 @@ impl Decimal {
         let power = u32::try_from(exponent.unsigned_abs()).ok().filter(|power| *power <= DIGITS_MAX);
         if exponent >= 0 {
             // Digits in the tail would be a part of the units, of which there are more than 10^37 then.
-            let scaled = self.mantissa.checked_mul(10_u128.pow(power?)).filter(|_| !self.has_tail)?;
+            let scaled = self.mantissa.checked_mul(power_of_ten(power?)).filter(|_| !self.has_tail)?;
             return Some((scaled, Remainder::Zero));
         }
         // The mantissa has at most 38 digits.
         let Some(power) = power else { return Some((0, Remainder::BelowHalf)) };
-        let unit = 10_u128.pow(power);
+        let unit = power_of_ten(power);
         let (units, rest) = match (u64::try_from(self.mantissa), u64::try_from(unit)) {
             (Ok(mantissa), Ok(unit)) => (u128::from(mantissa / unit), u128::from(mantissa % unit)),
             _ => (self.mantissa / unit, self.mantissa % unit),
@@ -89,6 +110,11 @@ impl Decimal {
         };
         Some((units, remainder))
     }
+}
+
+/// At most 10^38.
+fn power_of_ten(power: u32) -> u128 {
+    POWERS_OF_TEN.get(power as usize).map_or_else(|| 10_u128.pow(power), |power| u128::from(*power))
 }
 
 /// The sign, which may be absent, and the rest. `true` is minus.

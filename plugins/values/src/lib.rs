@@ -19,7 +19,6 @@
 #![deny(missing_docs)]
 
 mod boolean;
-mod currency;
 mod decimal;
 mod money;
 mod number;

@@ -7,18 +7,18 @@ use crate::{Mismatch, MismatchKind, Scalar};
 /// An integer from `min` to `max`: a number, or a number as text, whose value is whole: `7`, `"7"`, `7.0`, `7e0`, `"+7"`.
 ///
 /// # Errors
-/// `OutOfRange` for an integer that is not between `min` and `max`, `Malformed` for anything else. A text with group signs
-/// (`1,000`) is malformed, because elsewhere it is the number 1.
+/// `OutOfRange` for an integer that is not between `min` and `max`, `Malformed` for anything else. A text with
+/// one sign before three digits (`1,000`, `1.000`) is malformed, because it is 1 or 1000.
 #[inline]
 pub fn signed(value: Scalar<'_>, min: i64, max: i64) -> Result<i64, Mismatch> {
-    let number = match integer(value) {
-        Ok((true, magnitude)) => 0_i64.checked_sub_unsigned(magnitude),
-        Ok((false, magnitude)) => i64::try_from(magnitude).ok(),
-        Err(MismatchKind::OutOfRange) => None,
-        Err(MismatchKind::Malformed) => return Err(Mismatch::malformed("an integer")),
+    let text = number_text(value).ok_or(NOT_AN_INTEGER)?;
+    let (negative, magnitude) = match whole(text) {
+        Some(number) => number,
+        None => other_form(value, text).map_err(|kind| integer_mismatch(kind, signed_range(min, max)))?,
     };
+    let number = if negative { 0_i64.checked_sub_unsigned(magnitude) } else { i64::try_from(magnitude).ok() };
     match number {
-        Some(number) if (min..=max).contains(&number) => Ok(number),
+        Some(number) if min <= number && number <= max => Ok(number),
         _ => Err(Mismatch::out_of_range(signed_range(min, max))),
     }
 }
@@ -29,11 +29,15 @@ pub fn signed(value: Scalar<'_>, min: i64, max: i64) -> Result<i64, Mismatch> {
 /// Those of [`signed`].
 #[inline]
 pub fn unsigned(value: Scalar<'_>, max: u64) -> Result<u64, Mismatch> {
-    match integer(value) {
-        Ok((negative, magnitude)) if magnitude <= max && !(negative && magnitude > 0) => Ok(magnitude),
-        Err(MismatchKind::Malformed) => Err(Mismatch::malformed("an integer")),
-        _ => Err(Mismatch::out_of_range(unsigned_range(max))),
+    let text = number_text(value).ok_or(NOT_AN_INTEGER)?;
+    let (negative, magnitude) = match whole(text) {
+        Some(number) => number,
+        None => other_form(value, text).map_err(|kind| integer_mismatch(kind, unsigned_range(max)))?,
+    };
+    if magnitude > max || (negative && magnitude > 0) {
+        return Err(Mismatch::out_of_range(unsigned_range(max)));
     }
+    Ok(magnitude)
 }
 
 /// A floating-point number: the `f64` that is nearest to a number, or to a number as text.
@@ -55,17 +59,15 @@ pub fn float(value: Scalar<'_>) -> Result<f64, Mismatch> {
     }
 }
 
-/// Whether the integer is negative, and its magnitude.
+const NOT_AN_INTEGER: Mismatch = Mismatch::malformed("an integer");
+
+/// The text of a number, or of a text that may be one.
 #[inline]
-fn integer(value: Scalar<'_>) -> Result<(bool, u64), MismatchKind> {
-    let text = match value {
-        Scalar::Number(text) => text,
-        Scalar::Text(text) => trim(text),
-        Scalar::Null | Scalar::Bool(_) => return Err(MismatchKind::Malformed),
-    };
-    match whole(text.as_bytes()) {
-        Some(number) => Ok(number),
-        None => other_form(text.as_bytes()),
+fn number_text(value: Scalar<'_>) -> Option<&[u8]> {
+    match value {
+        Scalar::Number(text) => Some(text.as_bytes()),
+        Scalar::Text(text) => Some(trim(text).as_bytes()),
+        Scalar::Null | Scalar::Bool(_) => None,
     }
 }
 
@@ -77,14 +79,28 @@ pub(crate) fn whole(text: &[u8]) -> Option<(bool, u64)> {
 }
 
 #[cold]
-fn other_form(text: &[u8]) -> Result<(bool, u64), MismatchKind> {
+fn other_form(value: Scalar<'_>, text: &[u8]) -> Result<(bool, u64), MismatchKind> {
     let number = Decimal::parse(text).ok_or(MismatchKind::Malformed)?;
     match number.scaled(0) {
+        _ if matches!(value, Scalar::Text(_)) && may_separate_thousands(text) => Err(MismatchKind::Malformed),
         Some((magnitude, Remainder::Zero)) => {
             Ok((number.negative, u64::try_from(magnitude).map_err(|_| MismatchKind::OutOfRange)?))
         }
         Some(_) => Err(MismatchKind::Malformed),
         None => Err(MismatchKind::OutOfRange),
+    }
+}
+
+/// Whether the only sign in a number stands before three digits, as in `1.000`.
+fn may_separate_thousands(text: &[u8]) -> bool {
+    matches!(split_sign(text).1, [b'1'..=b'9', group @ .., b'.', _, _, _] if group.len() <= 2)
+}
+
+#[cold]
+fn integer_mismatch(kind: MismatchKind, range: &'static str) -> Mismatch {
+    match kind {
+        MismatchKind::Malformed => NOT_AN_INTEGER,
+        MismatchKind::OutOfRange => Mismatch::out_of_range(range),
     }
 }
 
@@ -120,8 +136,6 @@ fn unsigned_range(max: u64) -> &'static str {
 mod tests {
     use super::*;
 
-    const NOT_AN_INTEGER: Mismatch = Mismatch::malformed("an integer");
-
     #[test]
     fn integers_are_read_from_whole_numbers() {
         let check = |text: &str, expected: i64| {
@@ -151,6 +165,9 @@ mod tests {
         check("-9223372036854775808", i64::MIN);
         check("-9.223372036854775808e18", i64::MIN);
         check("00000000000000000000000000000000000000000000000000001", 1);
+        check("1234.000", 1_234);
+        check("0.000", 0);
+        assert_eq!(signed(Scalar::Number("1.000"), i64::MIN, i64::MAX), Ok(1));
         assert_eq!(unsigned(Scalar::Text(" 7\n"), u64::MAX), Ok(7));
     }
 
@@ -160,8 +177,21 @@ mod tests {
             assert_eq!(signed(value, i64::MIN, i64::MAX), Err(NOT_AN_INTEGER), "{value:?}");
             assert_eq!(unsigned(value, u64::MAX), Err(NOT_AN_INTEGER), "{value:?}");
         };
-        for text in ["", " ", "-", "7.5", "7e-1", "99999999999999999999.5", "1e-400", "1,000", "1 000", "1_000", "0x10"]
-        {
+        for text in [
+            "",
+            " ",
+            "-",
+            "7.5",
+            "7e-1",
+            "99999999999999999999.5",
+            "1e-400",
+            "1,000",
+            "1.000",
+            "-123.000",
+            "1 000",
+            "1_000",
+            "0x10",
+        ] {
             check(Scalar::Text(text));
         }
         for text in ["seven", "7 ", "--7", "+-7", "٧", "NaN", "true"] {

@@ -83,9 +83,9 @@ fn workspace(base_dir: &Path) -> anyhow::Result<PathBuf> {
 fn workspace_help(manifest: &Path) -> String {
     format!(
         "a new plugin needs silverd's workspace of plugins in the folder of pipeline.toml: {} with `members` and, under \
-         [workspace.dependencies], `silverd-plugin = {{ path = \"sdk\" }}`; the SDK in plugins/sdk and plugins/values; and wit/types.wit. \
-         Copy plugins/Cargo.toml, these folders and wit/types.wit from silverd's repository, or give its pipeline.toml with \
-         --config",
+         [workspace.dependencies], `silverd-plugin = {{ path = \"sdk\" }}`; the SDK in plugins/sdk and plugins/values; \
+         and wit/types.wit. Copy plugins/Cargo.toml, plugins/sdk, plugins/values and wit/types.wit from silverd's \
+         repository, or give its pipeline.toml with --config",
         manifest.display()
     )
 }

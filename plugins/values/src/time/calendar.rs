@@ -28,8 +28,9 @@ pub(super) fn days_since_epoch(year: u32, month: u32, day: u32) -> Option<i32> {
     if !(1..=12).contains(&month) || day < 1 || (day > 28 && day > days_in_month(year, month)) {
         return None;
     }
+    let is_before_march = u32::from(month < 3);
     // 400 years, which have 146,097 days, keep the January of the year 0 positive.
-    let (year, month) = if month > 2 { (year + 400, month - 3) } else { (year + 399, month + 9) };
+    let (year, month) = (year + 400 - is_before_march, month + 12 * is_before_march - 3);
     let day_of_year = (153 * month + 2) / 5 + day - 1;
     let days = year * 365 + year / 4 - year / 100 + year / 400 + day_of_year;
     Some(days as i32 - (719_468 + 146_097))

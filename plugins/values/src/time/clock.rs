@@ -11,17 +11,19 @@ pub(super) fn two_digits(tens: u8, ones: u8) -> Option<u32> {
 #[inline]
 pub(super) fn fraction(text: &[u8]) -> Option<(u32, &[u8])> {
     let [b'.' | b',', text @ ..] = text else { return Some((0, text)) };
-    let (mut micros, mut unit, mut count) = (0, 100_000, 0);
+    let (mut micros, mut count) = (0, 0);
     for byte in text {
         let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
             break;
         }
-        micros += u32::from(digit) * unit;
-        unit /= 10;
+        if count < 6 {
+            micros = micros * 10 + u32::from(digit);
+        }
         count += 1;
     }
-    (count > 0).then(|| (micros, &text[count..]))
+    const UNITS: [u32; 7] = [0, 100_000, 10_000, 1_000, 100, 10, 1];
+    (count > 0).then(|| (micros * UNITS[count.min(6)], &text[count..]))
 }
 
 /// The minutes by which the zone at the end of a text is ahead of UTC. UTC if there is none.

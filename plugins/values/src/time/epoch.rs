@@ -33,9 +33,9 @@ pub(super) fn micros(text: &[u8], smallest: Smallest) -> Result<i64, MismatchKin
         return Err(Malformed);
     }
     let micros = match number {
-        ..MILLIS_FROM => number * 1_000_000,
-        ..MICROS_FROM => number * 1_000,
-        ..NANOS_FROM => number,
+        0..MILLIS_FROM => number * 1_000_000,
+        MILLIS_FROM..MICROS_FROM => number * 1_000,
+        MICROS_FROM..NANOS_FROM => number,
         // The microsecond in which it is, not the one nearest to zero.
         _ if negative => number.div_ceil(1_000),
         _ => number / 1_000,
@@ -55,9 +55,9 @@ fn other_form(text: &[u8], smallest: Smallest) -> Result<i64, MismatchKind> {
         return Err(Malformed);
     }
     let decimals = match units {
-        ..MILLIS_FROM => 6,
-        ..MICROS_FROM => 3,
-        ..NANOS_FROM => 0,
+        0..MILLIS_FROM => 6,
+        MILLIS_FROM..MICROS_FROM => 3,
+        MICROS_FROM..NANOS_FROM => 0,
         _ => -3,
     };
     let (micros, rest) = number.scaled(decimals).ok_or(OutOfRange)?;

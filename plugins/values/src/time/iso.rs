@@ -5,7 +5,10 @@ use super::clock::{fraction, offset_minutes, two_digits};
 use crate::MismatchKind::{self, Malformed};
 
 /// `2025-08-16`, alone or with a time: `2025-08-16T14:50`, `2025-08-16 14:50:49.401+02:00`.
-#[inline]
+///
+/// Always inlined into the two functions that need it, because a result that is passed through memory takes a tenth of the
+/// time.
+#[inline(always)]
 pub(super) fn extended(text: &[u8]) -> Result<i64, MismatchKind> {
     let Some((head, rest)) = text.split_first_chunk::<16>() else { return day_alone(text) };
     let (days, hour, minute) = day_and_minute(head).ok_or(Malformed)?;
@@ -65,29 +68,54 @@ fn day_alone(text: &[u8]) -> Result<i64, MismatchKind> {
 /// The day, the hour and the minute of `YYYY-MM-DDTHH:MM`.
 #[inline]
 fn day_and_minute(head: &[u8; 16]) -> Option<(i32, u32, u32)> {
-    let [y, y2, y3, y4, sign, m, m2, sign2, d, d2, separator, h, h2, colon, min, min2] = *head;
-    if !separates(separator) {
+    const YEAR_AND_MONTH: Pattern = Pattern::new(*b"0000-00-");
+    const DAY_AND_TIME: Pattern = Pattern::new(*b"00?00:00");
+    let head = u128::from_le_bytes(*head);
+    let (first, second) = (head as u64, (head >> 64) as u64);
+    if !separates((second >> 16) as u8) {
         return None;
     }
-    let [century, _, year, _, _, month, _, _] = pairs([y, y2, y3, y4, sign, m, m2, sign2], *b"0000-00-")?;
-    let [day, _, _, hour, _, _, minute, _] = pairs([d, d2, b'T', h, h2, colon, min, min2], *b"00T00:00")?;
+    let [century, _, year, _, _, month, _, _] = YEAR_AND_MONTH.pairs(first)?;
+    let [day, _, _, hour, _, _, minute, _] = DAY_AND_TIME.pairs(second)?;
     let days = days_since_epoch(u32::from(century) * 100 + u32::from(year), u32::from(month), u32::from(day))?;
     Some((days, u32::from(hour), u32::from(minute)))
 }
 
-/// For each byte the number that it writes together with the byte after it, if all digits are where the pattern has a `0`
-/// and all else is as in the pattern.
-#[inline]
-fn pairs(text: [u8; 8], pattern: [u8; 8]) -> Option<[u8; 8]> {
-    const HIGH_BITS: u64 = u64::from_le_bytes([0x80; 8]);
-    // A digit becomes its value, and a byte that is as in the pattern 0.
-    let values = u64::from_le_bytes(text) ^ u64::from_le_bytes(pattern);
-    // What is added sets the high bit of a value above 9, or above 0 where the pattern has no digit.
-    let limits = u64::from_le_bytes(pattern.map(|byte| if byte == b'0' { 0x7f - 9 } else { 0x7f }));
-    // A byte with a high bit may carry into the next one, and is found by its own high bit.
-    if ((values.wrapping_add(limits)) | values) & HIGH_BITS != 0 {
-        return None;
+/// What eight bytes must be: a digit where the pattern has a `0`, anything where it has a `?`, and else the same.
+struct Pattern {
+    /// The bytes, and which bits of them count.
+    bytes: u64,
+    mask: u64,
+    /// What sets the high bit of a value above 9, or above 0 where the pattern has no digit.
+    limits: u64,
+}
+
+impl Pattern {
+    const fn new(pattern: [u8; 8]) -> Self {
+        let (mut bytes, mut mask, mut limits) = (pattern, [0xff; 8], [0x7f; 8]);
+        let mut at = 0;
+        while at < 8 {
+            match pattern[at] {
+                b'0' => limits[at] = 0x7f - 9,
+                b'?' => (bytes[at], mask[at]) = (0, 0),
+                _ => {}
+            }
+            at += 1;
+        }
+        Self { bytes: u64::from_le_bytes(bytes), mask: u64::from_le_bytes(mask), limits: u64::from_le_bytes(limits) }
     }
-    // At most 99 in each byte: nothing is carried.
-    Some((values * 10 + (values >> 8)).to_le_bytes())
+
+    /// For each byte the number that it writes together with the byte after it. `None` if the text is not as the pattern.
+    #[inline(always)]
+    fn pairs(&self, text: u64) -> Option<[u8; 8]> {
+        const HIGH_BITS: u64 = u64::from_le_bytes([0x80; 8]);
+        // A digit becomes its value, and all else 0.
+        let values = (text & self.mask) ^ self.bytes;
+        // A byte with a high bit may carry into the next one, and is found by its own high bit.
+        if (values.wrapping_add(self.limits) | values) & HIGH_BITS != 0 {
+            return None;
+        }
+        // At most 99 in each byte: nothing is carried.
+        Some((values * 10 + (values >> 8)).to_le_bytes())
+    }
 }

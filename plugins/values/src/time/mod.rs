@@ -65,7 +65,7 @@ fn mismatch(kind: MismatchKind, [malformed, out_of_range]: Expected) -> Mismatch
     }
 }
 
-#[inline]
+#[inline(always)]
 fn micros(value: Scalar<'_>, smallest: epoch::Smallest) -> Result<i64, MismatchKind> {
     match value {
         Scalar::Text(text) => {

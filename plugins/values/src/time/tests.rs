@@ -48,6 +48,27 @@ fn iso_8601_is_read_with_and_without_an_offset() {
 }
 
 #[test]
+fn every_character_of_iso_8601_is_checked() {
+    let form = "2025-08-16T14:50:49Z";
+    for (at, expected) in form.bytes().enumerate().take(19) {
+        for other in 0..128_u8 {
+            let allowed = match expected {
+                b'0'..=b'9' => other.is_ascii_digit(),
+                b'T' => matches!(other, b'T' | b't' | b' '),
+                sign => other == sign,
+            };
+            let mut text = form.as_bytes().to_vec();
+            text[at] = other;
+            let text = String::from_utf8(text).expect("ASCII");
+            let is_read = timestamp(Scalar::Text(&text)).is_ok();
+            assert!(allowed || !is_read, "{text:?}");
+            // Not every digit gives a day or a time.
+            assert!(is_read || !allowed || expected.is_ascii_digit(), "{text:?}");
+        }
+    }
+}
+
+#[test]
 fn names_of_utc_and_a_space_before_the_zone_are_read() {
     check_text("2019-10-01 00:00:00 UTC", 1_569_888_000_000_000);
     for zone in ["UTC", " UTC", " GMT", "GMT", " Z", " z", " utc", " UT", " +00:00", " -0000", " +00", ""] {

@@ -14,7 +14,7 @@ const CODES: &[[u8; 3]] = &codes::<161>(
 const SYMBOLS: [char; 14] = ['€', '$', '£', '¥', '₹', '₽', '₩', '₺', '₴', '₫', '₪', '₱', '฿', '₦'];
 
 /// The text behind a currency and the white space after it; `None` if the text does not begin with one.
-pub(crate) fn strip_before(text: &str) -> Option<&str> {
+pub(super) fn strip_before(text: &str) -> Option<&str> {
     let rest = match text.split_at_checked(3) {
         Some((code, rest)) if is_code(code) => rest,
         _ => text.strip_prefix(SYMBOLS)?,
@@ -23,7 +23,7 @@ pub(crate) fn strip_before(text: &str) -> Option<&str> {
 }
 
 /// The text before a currency and the white space before it; `None` if the text does not end with one.
-pub(crate) fn strip_after(text: &str) -> Option<&str> {
+pub(super) fn strip_after(text: &str) -> Option<&str> {
     let rest = match text.len().checked_sub(3).and_then(|at| text.split_at_checked(at)) {
         Some((rest, code)) if is_code(code) => rest,
         _ => text.strip_suffix(SYMBOLS)?,
