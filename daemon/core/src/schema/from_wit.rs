@@ -7,7 +7,7 @@ use wit_parser::{
 
 use super::contract::{Mismatch, check_configure, row_type};
 use super::wit::{option_item, resolve_alias};
-use super::{CONTRACT, Column, ContractError, Kind, TRANSFORM, TableSchema, added};
+use super::{COLUMNS_MAX, CONTRACT, Column, ContractError, Kind, TRANSFORM, TableSchema, added};
 
 impl TableSchema {
     /// Reads the schema from a component's own type, `world` of `resolve`. `docs` is the WIT text of the table, if the
@@ -21,6 +21,9 @@ impl TableSchema {
         };
         let row = row_type(resolve, transform).map_err(|mismatch| signature(&interface, mismatch))?;
         check_configure(resolve, world).map_err(|mismatch| signature(&format!("{CONTRACT}/plugin"), mismatch))?;
+        if count_columns(resolve, Type::Id(row), COLUMNS_MAX) > COLUMNS_MAX {
+            return Err(ContractError::TooManyColumns);
+        }
         let mut columns = columns_of(resolve, row, "")?;
         if columns.is_empty() {
             return Err(ContractError::Empty);
@@ -87,6 +90,21 @@ fn kind_of_alias(resolve: &Resolve, mut ty: Type) -> Option<Kind> {
         ty = next;
     }
     None
+}
+
+/// The columns of a type with those inside of it, or more than `max`. A few records within each other describe millions, so
+/// it stops counting there.
+fn count_columns(resolve: &Resolve, ty: Type, max: usize) -> usize {
+    let Type::Id(id) = ty else { return 1 };
+    match &resolve.types[id].kind {
+        TypeDefKind::Record(record) => record.fields.iter().fold(0, |count, field| {
+            if count > max { count } else { count + count_columns(resolve, field.ty, max - count) }
+        }),
+        TypeDefKind::Type(item) | TypeDefKind::Option(item) | TypeDefKind::List(item) => {
+            count_columns(resolve, *item, max)
+        }
+        _ => 1,
+    }
 }
 
 fn row_name(resolve: &Resolve, row: TypeId) -> &str {

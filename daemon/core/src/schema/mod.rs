@@ -22,6 +22,9 @@ pub const TRANSFORM: &str = "transform";
 pub const MONEY_PRECISION: u8 = 18;
 pub const MONEY_SCALE: i8 = 2;
 
+/// The columns of a row, with those inside of records: each costs memory, in the daemon and in every reader.
+pub const COLUMNS_MAX: usize = 10_000;
+
 /// The schema of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableSchema {
@@ -104,6 +107,11 @@ pub enum ContractError {
     TwoColumns(String),
     #[error("the row has a field `{0}`, a name that silverd reserves for its own columns")]
     Reserved(String),
+    #[error(
+        "the row has more than {COLUMNS_MAX} columns, counting those inside of records. Leave some out, or put a part of \
+         them into one string as JSON"
+    )]
+    TooManyColumns,
     #[error("the row has no fields")]
     Empty,
 }
