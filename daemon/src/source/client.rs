@@ -22,7 +22,7 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// After this time without an answer, a client asks no more: librdkafka 2.12 forgets every broker, and for good, when one
 /// answers that no broker is alive. A single broker does so when it was suspended.
-pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(12);
 /// How often a problem that remains is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 

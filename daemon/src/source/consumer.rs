@@ -26,7 +26,7 @@ use super::rebalance::RebalanceContext;
 const MEMBER_EXPIRY: Duration = Duration::from_secs(60);
 
 /// A consumer with a broker leaves its group within milliseconds.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 

@@ -7,18 +7,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, Statistics, TopicPartitionList};
 
 use super::client::{ANSWER_TIMEOUT, AdminConsumer, topic_exists};
 
 /// Between two requests to Kafka.
-const CHECK_INTERVAL: Duration = Duration::from_secs(3);
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// The poll loop waits for the answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
-/// A partition with more records in Kafka must move within this time.
-const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// A partition with more records in Kafka must move within this time: longer than a quota of Kafka delays an answer.
+const STALL_TIMEOUT: Duration = Duration::from_secs(12);
 
 pub(super) struct Watchdog {
     checked_at: Instant,
@@ -73,19 +72,21 @@ impl Watchdog {
             return Ok(Vec::new());
         }
         let asked_at = Instant::now();
-        let answer = if positions.is_empty() {
-            topic_exists(consumer, topic).map(|exists| exists.then(Vec::new))
-        } else {
-            request_ends(consumer, topic, positions.keys().copied()).map(Some)
-        };
+        let ends = request_ends(consumer, topic, positions.keys().copied());
+        // The ends are unknown also while a single partition has no leader.
+        let topic_exists = if ends.is_none() { topic_exists(consumer, topic) } else { Some(true) };
         self.checked_at = Instant::now();
-        let Some(answer) = answer else {
-            let since = *self.unanswered_since.get_or_insert(asked_at);
-            anyhow::ensure!(since.elapsed() < ANSWER_TIMEOUT, NoAnswer);
-            return Ok(Vec::new());
-        };
-        self.unanswered_since = None;
-        let ends = answer.with_context(|| format!("topic {topic} was deleted"))?;
+        match topic_exists {
+            None => {
+                let since = *self.unanswered_since.get_or_insert(asked_at);
+                anyhow::ensure!(since.elapsed() < ANSWER_TIMEOUT, NoAnswer);
+            }
+            Some(exists) => {
+                anyhow::ensure!(exists, "topic {topic} was deleted");
+                self.unanswered_since = None;
+            }
+        }
+        let Some(ends) = ends else { return Ok(Vec::new()) };
         let now = self.checked_at;
         let before = std::mem::take(&mut self.waiting);
         let mut stalled = Vec::new();
@@ -110,8 +111,11 @@ impl Watchdog {
 fn request_ends(
     consumer: &AdminConsumer,
     topic: &str,
-    partitions: impl Iterator<Item = i32>,
+    partitions: impl ExactSizeIterator<Item = i32>,
 ) -> Option<Vec<(i32, i64)>> {
+    if partitions.len() == 0 {
+        return None;
+    }
     let mut list = TopicPartitionList::new();
     for partition in partitions {
         list.add_partition_offset(topic, partition, Offset::End).ok()?;
