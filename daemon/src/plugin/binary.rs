@@ -7,7 +7,8 @@ use wasmparser::{Parser, Payload};
 use wit_parser::decoding::{DecodedWasm, decode};
 use wit_parser::{Resolve, WorldId};
 
-use super::guest_state::LOGGING;
+/// How the interfaces that a plugin may import begin: WASI 0.2 and `wasi:logging`. What else begins so, the linker refuses.
+const WASI: &str = "wasi:";
 
 /// The custom section in which the SDK stores the table's WIT text, with its doc comments.
 const WIT_SECTION: &str = "silverd:wit";
@@ -21,7 +22,7 @@ pub(super) fn encode(bytes: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
         return Ok(None);
     }
     let imports = core_imports(bytes).context("parse it")?;
-    if let Some((module, name)) = imports.iter().find(|(module, _)| module != LOGGING) {
+    if let Some((module, name)) = imports.iter().find(|(module, _)| !module.starts_with(WASI)) {
         bail!(
             "it is a core module that imports `{module}.{name}`. Build it with `cargo build --release --target \
              wasm32-unknown-unknown`, or as a component with `cargo component build --release`"

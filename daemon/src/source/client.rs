@@ -20,6 +20,9 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a drain waits for a broker and the topic, and for failures to pass.
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// After this time without an answer, a client asks no more: librdkafka 2.12 forgets every broker, and for good, when one
+/// answers that no broker is alive. A single broker does so when it was suspended.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(12);
 /// How often a problem that remains is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -55,6 +58,8 @@ pub(super) fn client_config(options: &SourceOptions, protocol: GroupProtocol) ->
         .set("queued.max.messages.kbytes", "8192")
         // By default a full queue stops fetching for a second, which costs a third of a drain's throughput.
         .set("fetch.queue.backoff.ms", "5")
+        // By default a broker that comes back is noticed after up to ten seconds.
+        .set("reconnect.backoff.max.ms", "2000")
         .set("isolation.level", "read_committed")
         .set("statistics.interval.ms", "1000")
         .set("allow.auto.create.topics", "false")
@@ -94,9 +99,14 @@ pub(super) fn find_topic(
     client: &ClientConfig,
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<(Topic, AdminConsumer)>> {
-    let consumer: AdminConsumer = client.create_with_context(MetadataContext).context(SET_UP_CONSUMER)?;
+    let connect =
+        || -> anyhow::Result<AdminConsumer> { client.create_with_context(MetadataContext).context(SET_UP_CONSUMER) };
+    let (mut consumer, mut answered) = (connect()?, Instant::now());
     let (mut problem_log, started) = (LogLimit::default(), Instant::now());
     while !stop.load(Relaxed) {
+        if answered.elapsed() > ANSWER_TIMEOUT {
+            (consumer, answered) = (connect()?, Instant::now());
+        }
         // Runs the callbacks, among them those of SASL.
         let _ = consumer.poll(Duration::ZERO);
         match request_topic(options, &consumer) {
@@ -106,6 +116,9 @@ pub(super) fn find_topic(
             }
             Err(problem) if options.drain && started.elapsed() > DRAIN_TIMEOUT => return Err(problem.into()),
             Err(problem) => {
+                if !matches!(problem, TopicError::BrokerUnreachable { .. }) {
+                    answered = Instant::now();
+                }
                 options.problems.set("topic", problem.to_string());
                 if problem_log.allows() {
                     warn!("{problem}; retrying");
@@ -149,10 +162,10 @@ fn request_topic(options: &SourceOptions, consumer: &AdminConsumer) -> Result<To
     }
 }
 
-/// Whether the topic exists, as far as a broker answers.
-pub(super) fn topic_exists(consumer: &AdminConsumer, topic: &str) -> bool {
-    let Ok(metadata) = consumer.fetch_metadata(Some(topic), METADATA_TIMEOUT) else { return true };
-    metadata.topics().first().is_none_or(|found| found.error().is_none() && !found.partitions().is_empty())
+/// Whether the topic exists; `None` if no broker answers.
+pub(super) fn topic_exists(consumer: &AdminConsumer, topic: &str) -> Option<bool> {
+    let metadata = consumer.fetch_metadata(Some(topic), METADATA_TIMEOUT).ok()?;
+    Some(metadata.topics().first().is_none_or(|found| found.error().is_none() && !found.partitions().is_empty()))
 }
 
 /// The context of a consumer that only requests metadata.

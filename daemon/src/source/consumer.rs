@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -14,7 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::client::{self, DRAIN_TIMEOUT, GroupProtocol, SET_UP_CONSUMER};
+use super::client::{self, AdminConsumer, DRAIN_TIMEOUT, GroupProtocol, SET_UP_CONSUMER};
 use super::event::SourceEvent;
 use super::kafka_error::passes;
 use super::options::SourceOptions;
@@ -23,6 +24,9 @@ use super::rebalance::RebalanceContext;
 
 /// After this time Kafka has removed a killed member (`group.consumer.session.timeout.ms`, 45 s by default).
 const MEMBER_EXPIRY: Duration = Duration::from_secs(60);
+
+/// A consumer with a broker leaves its group within milliseconds.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -80,6 +84,16 @@ fn run_sessions(control: &Control, events: &mpsc::Sender<SourceEvent>) -> anyhow
                 assignment = Assignment::AllFor(MEMBER_EXPIRY);
                 has_waited = true;
             }
+            SessionEnd::PartitionsLost => {
+                info!(
+                    "group {} has revoked all partitions and assigns none, and no other silverd writes bronze: reading \
+                     without the group for {} s",
+                    options.config.group,
+                    MEMBER_EXPIRY.as_secs()
+                );
+                assignment = Assignment::AllFor(MEMBER_EXPIRY);
+                has_waited = false;
+            }
             SessionEnd::JoinGroup => assignment = Assignment::Group,
             SessionEnd::ProtocolUnsupported => {
                 log_classic();
@@ -107,17 +121,47 @@ fn run_session(
     let context = RebalanceContext::new(options.clone(), cluster_id.clone(), found.partitions);
     let consumer: BaseConsumer<RebalanceContext> = client.create_with_context(context).context(SET_UP_CONSUMER)?;
     let consumer = Arc::new(consumer);
+    let topic = (cluster_id, found.partitions);
+    let end = read(control, events, &consumer, admin, topic, assignment);
+    *control.group_member.lock() = None;
+    close(consumer);
+    end
+}
+
+/// Reads with a consumer until its session ends.
+fn read(
+    control: &Control,
+    events: &mpsc::Sender<SourceEvent>,
+    consumer: &Arc<BaseConsumer<RebalanceContext>>,
+    admin: AdminConsumer,
+    (cluster_id, partitions): (Arc<str>, usize),
+    assignment: Assignment,
+) -> anyhow::Result<SessionEnd> {
+    let (options, stop) = (&control.options, &control.stop);
     let topic = options.config.topic.as_str();
     match assignment {
         Assignment::Group => {
             consumer.subscribe(&[topic]).with_context(|| format!("subscribe to {topic}"))?;
             *control.group_member.lock() = Some(consumer.clone());
         }
-        Assignment::All | Assignment::AllFor(_) => consumer.context().assign_all(&consumer)?,
+        Assignment::All | Assignment::AllFor(_) => consumer.context().assign_all(consumer)?,
     }
-    info!(brokers = %options.broker.bootstrap, topic, cluster = %cluster_id, partitions = found.partitions, "reading");
-    let topic = (cluster_id, found.partitions);
-    let end = PollLoop::new(options, stop, events, (&consumer, admin), topic, assignment).run();
-    *control.group_member.lock() = None;
-    end
+    info!(brokers = %options.broker.bootstrap, topic, cluster = %cluster_id, partitions, "reading");
+    PollLoop::new(options, stop, events, (consumer, admin), (cluster_id, partitions), assignment).run()
+}
+
+/// Closes a consumer on a thread of its own. It leaves its group first, and if librdkafka has no broker any more, that never
+/// ends: then the consumer is left behind.
+fn close(consumer: Arc<BaseConsumer<RebalanceContext>>) {
+    let (closing, closed) = std::sync::mpsc::channel::<()>();
+    let close = move || {
+        drop(consumer);
+        drop(closing);
+    };
+    let started = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(close);
+    if started.is_ok() && closed.recv_timeout(CLOSE_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
+        warn!(
+            "the consumer cannot leave its group: it is left behind, and Kafka removes it from the group after a while"
+        );
+    }
 }

@@ -2,29 +2,31 @@
 //!
 //! After a crash Kafka counts the killed member for some time (45 s by default) and assigns its partitions to nobody.
 //! Which process may write is not the group's decision but that of the fence in Bronze's log, so silverd may read
-//! without it.
+//! without it. Kafka counts such a member also when it was suspended itself, and this process had to join again.
 
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use silverd_core::offsets::Offsets;
 
-use super::client::REQUEST_TIMEOUT;
+use super::client::{AdminConsumer, REQUEST_TIMEOUT};
 use super::options::SourceOptions;
 use super::rebalance::RebalanceContext;
 
 /// How long the group may take for an assignment, in addition to a commit interval.
 const ASSIGNMENT_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// The same after it has revoked all partitions.
+const REASSIGNMENT_TIMEOUT: Duration = Duration::from_secs(10);
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 #[derive(Default)]
 pub(super) struct GroupCheck {
-    /// The group has assigned partitions, so it works. From then on silverd waits for it.
+    /// The group has assigned partitions, so it works. From then on silverd waits longer for it.
     works: bool,
     wait: Option<Wait>,
 }
 
-/// A wait for the group's first assignment.
+/// A wait for an assignment.
 struct Wait {
     /// Bronze's offsets at the start of the wait.
     committed: Offsets,
@@ -38,13 +40,15 @@ impl GroupCheck {
         &mut self,
         assigned: bool,
         options: &SourceOptions,
-        consumer: &BaseConsumer<RebalanceContext>,
+        admin: &AdminConsumer,
+        context: &RebalanceContext,
         partitions: usize,
     ) -> anyhow::Result<bool> {
-        self.works |= assigned;
-        if self.works {
+        if assigned {
+            (self.works, self.wait) = (true, None);
             return Ok(false);
         }
+        let timeout = if self.works { REASSIGNMENT_TIMEOUT } else { ASSIGNMENT_TIMEOUT };
         let now = Instant::now();
         let wait = match &mut self.wait {
             Some(wait) if now.duration_since(wait.checked_at) < CHECK_INTERVAL => return Ok(false),
@@ -61,22 +65,28 @@ impl GroupCheck {
             (wait.committed, wait.since) = (committed, now);
             return Ok(false);
         }
-        if now.duration_since(wait.since) < ASSIGNMENT_TIMEOUT + options.limits.interval {
+        if now.duration_since(wait.since) < timeout + options.limits.interval {
             return Ok(false);
         }
-        Ok(has_more_records(&committed, &options.config.topic, consumer, partitions))
+        Ok(has_more_records(&committed, &options.config.topic, admin, context, partitions))
+    }
+
+    /// Whether the group has assigned partitions.
+    pub(super) fn has_worked(&self) -> bool {
+        self.works
     }
 }
 
 fn has_more_records(
     committed: &Offsets,
     topic: &str,
-    consumer: &BaseConsumer<RebalanceContext>,
+    admin: &AdminConsumer,
+    context: &RebalanceContext,
     partitions: usize,
 ) -> bool {
     for partition in 0..partitions as i32 {
-        let Ok((low, high)) = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT) else { return false };
-        if committed.get(&consumer.context().log_partition(partition)).copied().unwrap_or(low) < high {
+        let Ok((low, high)) = admin.fetch_watermarks(topic, partition, REQUEST_TIMEOUT) else { return false };
+        if committed.get(&context.log_partition(partition)).copied().unwrap_or(low) < high {
             return true;
         }
     }

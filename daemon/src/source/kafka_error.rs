@@ -2,7 +2,7 @@
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::watchdog::Stalled;
+use super::watchdog::{NoAnswer, Stalled};
 
 /// What has to happen so that reading goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub(super) fn remedy(code: RDKafkaErrorCode) -> Option<Remedy> {
 
 /// Whether a failure passes without help: for example, a topic that was just created has no leaders yet.
 pub(super) fn passes(failure: &anyhow::Error) -> bool {
-    if failure.is::<Stalled>() {
+    if failure.is::<Stalled>() || failure.is::<NoAnswer>() {
         return true;
     }
     let error = failure.chain().find_map(|cause| cause.downcast_ref::<KafkaError>());

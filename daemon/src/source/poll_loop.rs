@@ -15,7 +15,7 @@ use silverd_core::flush_policy::FlushPolicy;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use super::client::{AdminConsumer, LogLimit, POLL_TIMEOUT, log_client_error, topic_exists};
+use super::client::{AdminConsumer, LogLimit, POLL_TIMEOUT, log_client_error};
 use super::end_offsets::EndOffsets;
 use super::event::{ReadChunk, SourceEvent};
 use super::group_check::GroupCheck;
@@ -28,8 +28,6 @@ use super::watchdog::Watchdog;
 use crate::runtime::clock;
 use crate::telemetry::{Stage, thread_cpu};
 
-/// Without partitions, how often the topic is looked for.
-const TOPIC_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 const UNREADABLE_RETRY_INTERVAL: Duration = Duration::from_secs(60);
 /// Reading the clock costs as much as a message.
 const MESSAGES_PER_CLOCK_READ: u32 = 512;
@@ -40,6 +38,8 @@ pub(super) enum SessionEnd {
     Finished,
     /// The group assigns nothing, and nobody writes to Bronze although Kafka has more records.
     NothingAssigned,
+    /// The same, after the group had assigned partitions.
+    PartitionsLost,
     /// It is time to join the group again.
     JoinGroup,
     ProtocolUnsupported,
@@ -79,7 +79,6 @@ pub(super) struct PollLoop<'s> {
     group_check: GroupCheck,
     end_offsets: EndOffsets,
     watchdog: Watchdog,
-    topic_checked_at: Instant,
     open_transactions: OpenTransactions,
     /// The newest statistics of librdkafka.
     statistics: Option<Box<Statistics>>,
@@ -114,7 +113,6 @@ impl<'s> PollLoop<'s> {
             group_check: GroupCheck::default(),
             end_offsets: EndOffsets::default(),
             watchdog: Watchdog::new(),
-            topic_checked_at: Instant::now(),
             open_transactions: OpenTransactions::default(),
             statistics: None,
             error_log: LogLimit::default(),
@@ -211,10 +209,6 @@ impl<'s> PollLoop<'s> {
             self.first_record_at.get_or_insert_with(Instant::now);
         }
         let topic = &self.options.config.topic;
-        if self.positions.is_empty() && !self.has_unreadable && self.topic_checked_at.elapsed() > TOPIC_CHECK_INTERVAL {
-            self.topic_checked_at = Instant::now();
-            anyhow::ensure!(topic_exists(&self.admin, topic), "topic {topic} was deleted");
-        }
         let ends = self.watchdog.check(&self.admin, topic, &self.positions, self.statistics.as_deref())?;
         for (partition, end) in ends {
             self.options.high_watermarks.set(self.consumer.context().log_partition(partition), end);
@@ -324,8 +318,14 @@ impl<'s> PollLoop<'s> {
             Assignment::AllFor(time) => Ok((self.started.elapsed() > time).then_some(SessionEnd::JoinGroup)),
             Assignment::Group => {
                 let assigned = !self.positions.is_empty() || self.has_unreadable;
-                let stuck = self.group_check.is_stuck(assigned, self.options, self.consumer, self.partitions)?;
-                Ok(stuck.then_some(SessionEnd::NothingAssigned))
+                let context = self.consumer.context();
+                let stuck = self.group_check.is_stuck(assigned, self.options, &self.admin, context, self.partitions)?;
+                let end = if self.group_check.has_worked() {
+                    SessionEnd::PartitionsLost
+                } else {
+                    SessionEnd::NothingAssigned
+                };
+                Ok(stuck.then_some(end))
             }
         }
     }

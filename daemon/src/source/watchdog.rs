@@ -1,6 +1,7 @@
-//! Notices that the consumer stands still: Kafka has more records, and no message comes.
+//! Notices that the consumer stands still: Kafka has more records, and no message comes; or no broker answers any more.
 //!
-//! The consumer's own state is not trusted here: the ends of the partitions are requested from Kafka.
+//! The consumer's own state is not trusted here: the ends of the partitions are requested from Kafka, by another client. That
+//! client may be as dead as the consumer, so a session ends when it gets no answer: the next one has new clients.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,18 +10,27 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, Statistics, TopicPartitionList};
 
-use super::client::{AdminConsumer, REQUEST_TIMEOUT};
+use super::client::{ANSWER_TIMEOUT, AdminConsumer, topic_exists};
 
-/// Between two requests for the ends of the partitions.
-const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// A partition with more records in Kafka must move within this time.
-const STALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Between two requests to Kafka.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// The poll loop waits for the answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// A partition with more records in Kafka must move within this time: longer than a quota of Kafka delays an answer.
+const STALL_TIMEOUT: Duration = Duration::from_secs(12);
 
 pub(super) struct Watchdog {
     checked_at: Instant,
+    /// When the first of the requests was sent that got no answer.
+    unanswered_since: Option<Instant>,
     /// Partitions with more records in Kafka: their position, and since when it has been the same.
     waiting: BTreeMap<i32, (i64, Instant)>,
 }
+
+/// No broker answers.
+#[derive(Debug, thiserror::Error)]
+#[error("no broker has answered for {} s", ANSWER_TIMEOUT.as_secs())]
+pub(super) struct NoAnswer;
 
 /// The consumer stands still.
 #[derive(Debug, thiserror::Error)]
@@ -43,23 +53,40 @@ struct StalledPartition {
 
 impl Watchdog {
     pub(super) fn new() -> Self {
-        Self { checked_at: Instant::now(), waiting: BTreeMap::new() }
+        Self { checked_at: Instant::now(), unanswered_since: None, waiting: BTreeMap::new() }
     }
 
     /// Called when no message is ready. Returns the ends of the partitions whenever it requests them.
+    ///
+    /// # Errors
+    ///
+    /// [`Stalled`], [`NoAnswer`], or the topic was deleted.
     pub(super) fn check(
         &mut self,
         consumer: &AdminConsumer,
         topic: &str,
         positions: &BTreeMap<i32, i64>,
         statistics: Option<&Statistics>,
-    ) -> Result<Vec<(i32, i64)>, Stalled> {
-        if self.checked_at.elapsed() < CHECK_INTERVAL || positions.is_empty() {
+    ) -> anyhow::Result<Vec<(i32, i64)>> {
+        if self.checked_at.elapsed() < CHECK_INTERVAL {
             return Ok(Vec::new());
         }
-        // A broker that does not answer is no standstill: librdkafka connects again.
-        let ends = request_ends(consumer, topic, positions.keys().copied()).unwrap_or_default();
+        let asked_at = Instant::now();
+        let ends = request_ends(consumer, topic, positions.keys().copied());
+        // The ends are unknown also while a single partition has no leader.
+        let topic_exists = if ends.is_none() { topic_exists(consumer, topic) } else { Some(true) };
         self.checked_at = Instant::now();
+        match topic_exists {
+            None => {
+                let since = *self.unanswered_since.get_or_insert(asked_at);
+                anyhow::ensure!(since.elapsed() < ANSWER_TIMEOUT, NoAnswer);
+            }
+            Some(exists) => {
+                anyhow::ensure!(exists, "topic {topic} was deleted");
+                self.unanswered_since = None;
+            }
+        }
+        let Some(ends) = ends else { return Ok(Vec::new()) };
         let now = self.checked_at;
         let before = std::mem::take(&mut self.waiting);
         let mut stalled = Vec::new();
@@ -77,15 +104,18 @@ impl Watchdog {
         }
         let group = statistics.and_then(|statistics| statistics.cgrp.as_ref());
         let group_state = group.map_or("no group".to_owned(), |group| format!("{}, {}", group.state, group.join_state));
-        Err(Stalled { topic: topic.to_owned(), partitions: stalled, group_state })
+        Err(Stalled { topic: topic.to_owned(), partitions: stalled, group_state }.into())
     }
 }
 
 fn request_ends(
     consumer: &AdminConsumer,
     topic: &str,
-    partitions: impl Iterator<Item = i32>,
+    partitions: impl ExactSizeIterator<Item = i32>,
 ) -> Option<Vec<(i32, i64)>> {
+    if partitions.len() == 0 {
+        return None;
+    }
     let mut list = TopicPartitionList::new();
     for partition in partitions {
         list.add_partition_offset(topic, partition, Offset::End).ok()?;

@@ -14,14 +14,18 @@ use super::harness::tables::{LogPosition, Row, position, record, topic};
 use super::harness::{Project, expected, root, rows};
 
 const EVENTS: u64 = 20_000;
+/// Events for each of the many other faults, which fail on one of [`EVERY`].
+const FEW_EVENTS: u64 = 2_000;
+const EVERY: u64 = 500;
 const LIMITS: &str = "[limits]\ntransform_time_max = \"500ms\"\nbatch_rows_max = 1000\nmemory_bytes_max = \"32MiB\"\n\
                       output_bytes_max = \"1MiB\"\nlog_lines_per_second = 20\n";
 
 /// A table with a plugin that has one fault.
 struct FaultyTable {
     fault: &'static str,
-    /// The plugin fails on one event of this many.
+    /// The plugin misbehaves on one event of this many.
     every: u64,
+    /// Why it fails on them; empty if it does not fail.
     code: &'static str,
     /// Parts of the reason, in this order.
     reason: &'static [&'static str],
@@ -36,7 +40,7 @@ const TABLES: [FaultyTable; 9] = [
         "panic",
         10_000,
         "trap",
-        &["panicked at fixtures/hostile/src/faults.rs:", "index out of bounds: the len is 2", " in ", "third"],
+        &["panicked at fixtures/hostile/src/faults/event.rs:", "index out of bounds: the len is 2", " in ", "third"],
     ),
     faulty("loop", 10_000, "timeout", &["limits.transform_time_max"]),
     faulty("memory", 5_000, "memory", &["limits.memory_bytes_max allows 33554432"]),
@@ -45,7 +49,74 @@ const TABLES: [FaultyTable; 9] = [
     faulty("counts", 700, "invalid-output", &["the plugin returned 1 rows and 0 row-events"]),
     faulty("indices", 700, "invalid-output", &["the plugin named event 4294967295 of a batch of 1"]),
     faulty("log-flood", 20_000, "timeout", &["limits.transform_time_max"]),
-    faulty("late-trap", 3_000, "trap", &["panicked at fixtures/hostile/src/faults.rs:", "lost all 1 rows"]),
+    faulty("late-trap", 3_000, "trap", &["panicked at fixtures/hostile/src/faults/output.rs:", "lost all 1 rows"]),
+];
+
+const fn invalid(fault: &'static str, reason: &'static [&'static str]) -> FaultyTable {
+    faulty(fault, EVERY, "invalid-output", reason)
+}
+
+const fn too_slow(fault: &'static str) -> FaultyTable {
+    faulty(fault, EVERY, "timeout", &["limits.transform_time_max"])
+}
+
+const fn too_large(fault: &'static str) -> FaultyTable {
+    faulty(fault, EVERY, "memory", &["limits.memory_bytes_max allows 33554432"])
+}
+
+/// A fault that costs no event.
+const fn harmless(fault: &'static str) -> FaultyTable {
+    faulty(fault, EVERY, "", &[])
+}
+
+const OVER_BUDGET: &[&str] = &["limits.output_bytes_max, 1048576 bytes"];
+const OUTSIDE: &[&str] = &["its answer is not valid: ", "out of bounds of memory"];
+const OUTSIDE_LIST: &[&str] = &["its answer is not valid: a list of ", " items at 0x", "is outside of its memory"];
+
+const MORE_TABLES: [FaultyTable; 43] = [
+    invalid("long-panic", OVER_BUDGET),
+    faulty("abort", EVERY, "trap", &["it trapped: wasm `unreachable` instruction executed in "]),
+    faulty("call-type", EVERY, "trap", &["it trapped: indirect call type mismatch in ", "call_with_wrong_type"]),
+    faulty("wild-read", EVERY, "trap", &["it trapped: out of bounds memory access in ", "read_wildly"]),
+    too_slow("stdout-flood"),
+    too_slow("stderr-flood"),
+    too_slow("sleep"),
+    too_slow("poll"),
+    too_slow("random"),
+    too_large("memory-small"),
+    too_large("memory-at-once"),
+    invalid("exit", &["Exited with i32 exit status 0"]),
+    invalid("hoard", &["resource table has no free keys"]),
+    invalid("random-bytes", &["requested len 1073741824 exceeds limit 65536"]),
+    harmless("slow"),
+    harmless("leak"),
+    harmless("long-log"),
+    harmless("far-future"),
+    harmless("far-past"),
+    harmless("odd-text"),
+    harmless("counter"),
+    harmless("poisoned"),
+    harmless("unordered"),
+    too_large("many-rows"),
+    too_large("many-rejects"),
+    invalid("reject-and-row", &["the plugin rejected event 0 and also returned a row for it"]),
+    invalid("reject-twice", &["the plugin rejected event 0 twice"]),
+    invalid("reject-unknown", &["the plugin named event 4294967295 of a batch of 1"]),
+    faulty("long-reason", EVERY, "other", &["because because because"]),
+    invalid("huge-reason", OVER_BUDGET),
+    invalid("string-pointer", &["a string or list of 7 bytes at 0xfffffff8 is outside of its memory"]),
+    invalid("string-length", OVER_BUDGET),
+    invalid("string-bytes", &["a string is not UTF-8"]),
+    invalid("option-case", &["an option has the discriminant 7"]),
+    invalid("rows-pointer", OUTSIDE_LIST),
+    invalid("rows-aligned", &["a list's pointer 0x404 is not aligned to 8"]),
+    invalid("rows-length", OUTSIDE_LIST),
+    invalid("events-pointer", OUTSIDE),
+    invalid("rejects-pointer", OUTSIDE),
+    invalid("rejects-length", OUTSIDE),
+    invalid("reject-code", &["unexpected discriminant: 99"]),
+    invalid("answer-pointer", OUTSIDE),
+    invalid("answer-aligned", &["return pointer not aligned"]),
 ];
 
 impl FaultyTable {
@@ -64,7 +135,7 @@ impl FaultyTable {
     }
 
     fn fails_on(&self, event: &Value) -> bool {
-        event["number"].as_u64().unwrap() % self.every == self.every - 1
+        !self.code.is_empty() && event["number"].as_u64().unwrap() % self.every == self.every - 1
     }
 
     /// Compares the table and its rejects with the events of the topic.
@@ -83,7 +154,9 @@ impl FaultyTable {
         let rejects: Vec<_> = quarantine.iter().filter(|row| row["table"] == table).collect();
         let rejected: BTreeSet<LogPosition> = rejects.iter().map(|row| position(row, "")).collect();
         assert_eq!(rejected, positions(true), "rejects of {table}");
-        assert_eq!(rejects.len(), (EVENTS / self.every) as usize, "rejects of {table}");
+        assert_eq!(rejects.len(), rejected.len(), "{table} rejects an event twice");
+        let expected = if self.code.is_empty() { 0 } else { events.len() as u64 / self.every };
+        assert_eq!(rejects.len() as u64, expected, "rejects of {table}");
         for reject in rejects {
             assert_eq!(reject["code"], self.code, "{table}: {reject:?}");
             let mut rest = reject["reason"].as_str().unwrap();
@@ -116,10 +189,21 @@ fn check_order(table: &str, path: &Path) {
 
 #[test]
 fn only_events_on_which_a_plugin_fails_are_quarantined() {
-    let tables: String = TABLES.iter().map(FaultyTable::section).collect();
-    let project = Project::with_sections("gallery", &format!("[commit]\ninterval = \"200ms\"\n\n{LIMITS}\n{tables}"));
+    check_log(&check("gallery", &TABLES, EVENTS));
+}
+
+#[test]
+fn whatever_a_plugin_does_it_costs_only_its_event() {
+    let log = check("more-gallery", &MORE_TABLES, FEW_EVENTS);
+    assert!(!log.lines().any(|line| line.starts_with("ERROR")), "{log}");
+}
+
+/// Drains events into these tables, and checks each of them. Returns the log.
+fn check(name: &str, tables: &[FaultyTable], count: u64) -> String {
+    let sections: String = tables.iter().map(FaultyTable::section).collect();
+    let project = Project::with_sections(name, &format!("[commit]\ninterval = \"200ms\"\n\n{LIMITS}\n{sections}"));
     project.build_plugins();
-    project.send_lines((0..EVENTS).map(|number| {
+    project.send_lines((0..count).map(|number| {
         let (minute, second) = (number / 60 % 60, number % 60);
         format!(
             r#"{{"event_type": "hit", "event_id": "h-{number:05}", "number": {number}, "ts": "2025-08-16T14:{minute:02}:{second:02}Z"}}"#
@@ -132,7 +216,7 @@ fn only_events_on_which_a_plugin_fails_are_quarantined() {
 
     let topic = topic(&project);
     let bronze = rows(&project.path("bronze"));
-    assert_eq!(bronze.len(), EVENTS as usize);
+    assert_eq!(bronze.len(), count as usize);
     expected::check_bronze(&bronze, &topic);
 
     let event = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
@@ -143,10 +227,10 @@ fn only_events_on_which_a_plugin_fails_are_quarantined() {
         let bytes = Some(&record(reject));
         assert_eq!(bytes, topic.get(&position(reject, "")), "the quarantine has the bytes of the event");
     }
-    for table in &TABLES {
+    for table in tables {
         table.check(&project, &events, &quarantine);
     }
-    check_log(&log);
+    log.into_owned()
 }
 
 /// A part of a flood of lines is logged, with the plugin's name, and cannot forge a log line.

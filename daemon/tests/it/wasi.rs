@@ -34,14 +34,21 @@ const WASI: &str = "
   package wasi:cli@0.2.0 { interface exit { exit: func(status: result); } }
 ";
 
-/// A guest that does this on an event whose value contains "poison".
+/// A guest that does this on an event whose value contains "poison", as a core module.
 fn guest(misbehave: &str) -> Vec<u8> {
-    guest::component(&module_with_imports(IMPORTS, &(WIT.replace("world table {", WORLD) + WASI), misbehave))
+    module_with_imports(IMPORTS, &(WIT.replace("world table {", WORLD) + WASI), misbehave)
 }
 
 /// What becomes of such an event: `None` if it has a row.
 fn outcome(misbehave: &str) -> Option<(Code, String)> {
-    let mut guest = transformer(&guest(misbehave), Limits { transform_ms_max: 2_000, ..limits() });
+    let module = guest(misbehave);
+    let of_module = outcome_of(&module);
+    assert_eq!(of_module, outcome_of(&guest::component(&module)), "silverd makes a component of a module itself");
+    of_module
+}
+
+fn outcome_of(guest: &[u8]) -> Option<(Code, String)> {
+    let mut guest = transformer(guest, Limits { transform_ms_max: 2_000, ..limits() });
     let output = transform(&mut guest, &chunk(["poison".to_owned(), "good".to_owned()]));
     output.rejected.into_iter().next().map(|reject| (reject.code, reject.reason))
 }

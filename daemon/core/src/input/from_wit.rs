@@ -7,7 +7,8 @@ use super::names::Names;
 use super::{ContractVersion, Enum, EventType, Field, HeaderType, Input, Item, Layout, MetaType, OptionalBytes};
 use super::{Slot, Type};
 use crate::schema::wit::{ContractAlias, contract_alias, describe, list_item, option_item, record_of, resolve_alias};
-use crate::schema::{ContractError, Mismatch, compare_to_contract, find_transform, version_of};
+use crate::schema::{COLUMNS_MAX, ContractError, Mismatch};
+use crate::schema::{compare_to_contract, count_columns, find_transform, version_of};
 
 /// The fields of the record `event`, and the records that they have.
 const INPUT: &str = "input";
@@ -58,6 +59,9 @@ impl Reader<'_> {
             let expected = "a list of records: `list<input>`, or a list of records of `input` and `meta`";
             return Err(signature(Mismatch::new("events", expected, describe(self.resolve, item))));
         };
+        if count_columns(self.resolve, item, COLUMNS_MAX) > COLUMNS_MAX {
+            return Err(ContractError::TooManyFields);
+        }
         let of = |name: &str| record.fields.iter().find(|field| field.name == name).map(|field| field.ty);
         let is_event = of(INPUT).is_some() && record.fields.iter().all(|field| [INPUT, META].contains(&&*field.name));
         if !is_event {

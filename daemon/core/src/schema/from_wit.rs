@@ -7,7 +7,7 @@ use wit_parser::{
 
 use super::contract::{check_configure, row_type, version_of};
 use super::wit::{ContractAlias, contract_alias, option_item, resolve_alias};
-use super::{CONTRACT, Column, ContractError, Kind, TRANSFORM, TableSchema, added};
+use super::{COLUMNS_MAX, CONTRACT, Column, ContractError, Kind, TRANSFORM, TableSchema, added};
 
 impl TableSchema {
     /// Reads the schema from a component's own type, `world` of `resolve`. `docs` is the WIT text of the table, if the
@@ -18,6 +18,9 @@ impl TableSchema {
         let version = version_of(resolve).map_err(|mismatch| mismatch.of(&interface))?;
         let row = row_type(version, resolve, transform).map_err(|mismatch| mismatch.of(&interface))?;
         check_configure(version, resolve, world).map_err(|mismatch| mismatch.of(&format!("{CONTRACT}/plugin")))?;
+        if count_columns(resolve, Type::Id(row), COLUMNS_MAX) > COLUMNS_MAX {
+            return Err(ContractError::TooManyColumns);
+        }
         let mut columns = columns_of(resolve, row, "")?;
         if columns.is_empty() {
             return Err(ContractError::Empty);
@@ -61,6 +64,24 @@ pub(crate) fn find_transform(resolve: &Resolve, world: WorldId) -> Result<(Inter
             let names: Vec<_> = found.iter().filter_map(|(id, _)| resolve.id_of(*id)).collect();
             Err(ContractError::ManyTransforms(names.join(", ")))
         }
+    }
+}
+
+/// The columns of a type with those inside of it, or more than `max`. A few records within each other describe millions, so
+/// it stops counting there.
+pub(crate) fn count_columns(resolve: &Resolve, ty: Type, max: usize) -> usize {
+    let Type::Id(id) = ty else { return 1 };
+    match &resolve.types[id].kind {
+        TypeDefKind::Record(record) => record.fields.iter().fold(0, |count, field| {
+            if count > max { count } else { count + count_columns(resolve, field.ty, max - count) }
+        }),
+        TypeDefKind::Tuple(tuple) => tuple.types.iter().fold(0, |count, item| {
+            if count > max { count } else { count + count_columns(resolve, *item, max - count) }
+        }),
+        TypeDefKind::Type(item) | TypeDefKind::Option(item) | TypeDefKind::List(item) => {
+            count_columns(resolve, *item, max)
+        }
+        _ => 1,
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, TimeUnit};
 
 pub(crate) use contract::{Mismatch, compare_to_contract, version_of};
-pub(crate) use from_wit::find_transform;
+pub(crate) use from_wit::{count_columns, find_transform};
 
 /// The WIT package with the types that every plugin uses.
 pub const CONTRACT: &str = "silverd:pipeline";
@@ -24,6 +24,9 @@ pub const TRANSFORM: &str = "transform";
 /// The alias `money` is `decimal(18,2)`.
 pub const MONEY_PRECISION: u8 = 18;
 pub const MONEY_SCALE: i8 = 2;
+
+/// The columns of a row, with those inside of records: each costs memory, in the daemon and in every reader.
+pub const COLUMNS_MAX: usize = 10_000;
 
 /// The schema of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +119,16 @@ pub enum ContractError {
     TwoColumns(String),
     #[error("the row has a field `{0}`, a name that silverd reserves for its own columns")]
     Reserved(String),
+    #[error(
+        "the row has more than {COLUMNS_MAX} columns, counting those inside of records. Leave some out, or put a part of \
+         them into one string as JSON"
+    )]
+    TooManyColumns,
+    #[error(
+        "the input has more than {COLUMNS_MAX} fields, counting those inside of records. Leave some out, or take a part of \
+         the event as `json`"
+    )]
+    TooManyFields,
     #[error("the row has no fields")]
     Empty,
 }

@@ -207,3 +207,20 @@ fn comments_of_another_table_are_ignored() {
     let renamed = text.replace("n: u32", "/// Another.\nm: u32");
     assert_eq!(read(&text, Some(&renamed)).expect("a table").columns[0].doc, None);
 }
+
+#[test]
+fn a_row_with_too_many_columns_is_refused_before_they_are_built() {
+    let nested = |levels: usize| {
+        let record = |level: usize| {
+            let field = if level == 1 { "u8".to_owned() } else { format!("r{}", level - 1) };
+            format!("record r{level} {{ a: {field}, b: {field}, c: option<{field}>, d: list<{field}> }} ")
+        };
+        (1..=levels).map(record).collect::<String>() + &format!("record row {{ all: r{levels} }}")
+    };
+    assert!(read(&table(&nested(6)), None).is_ok(), "4,096 columns are allowed");
+    let expected = "the row has more than 10000 columns, counting those inside of records. Leave some out, or put a part of \
+                    them into one string as JSON";
+    check_refused(&nested(7), expected);
+    // Nobody could build these.
+    check_refused(&nested(40), expected);
+}
