@@ -85,6 +85,7 @@ async fn run_once(options: &mut RunOptions, stages: &Arc<Stages>, stop: &Cancell
             workers.status.count_chunk(&chunk, &routes.unrouted);
 
             let (bronze_commit, committed) = watch::channel(BronzeCommit::Pending);
+            workers.unrouted_writer.send(&chunk, routes.unrouted, committed.clone());
             let routes: Vec<Arc<[u32]>> = routes.tables.into_iter().map(Arc::from).collect();
             let silver = workers.with_records(&routes).map(|(worker, records)| {
                 let (chunk, bronze_commit, span) = (chunk.clone(), committed.clone(), span.clone());

@@ -50,13 +50,14 @@ pub async fn verify_logs(pipeline: &Pipeline, base_dir: &Path, selected: &Select
     }
     let quarantine = &base_dir.join(&*pipeline.quarantine.path);
     let late = &base_dir.join(&*pipeline.late.path);
-    let side_outputs = [
+    let mut side_outputs = [
         verify_side_output(&SideOutputKind::QUARANTINE, quarantine, &silver, selected).await?,
         verify_side_output(&SideOutputKind::LATE, late, &silver, selected).await?,
     ];
     let path = base_dir.join(&*pipeline.bronze.path);
     let mut bronze = read_table("bronze", &path, || BronzeVerifier::new("bronze")).await?;
     bronze.verifier.finish();
+    side_outputs[0].verifier.check_unrouted(&bronze.verifier);
     for table in &mut silver {
         table.verifier.finish(&bronze.verifier);
     }

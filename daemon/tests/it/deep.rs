@@ -20,7 +20,7 @@ fn verify_ok(folder: &Path, args: &[&str]) -> Value {
 }
 
 /// Rewrites the data file of a table's first commit with rows, and corrects its size in the log.
-fn rewrite(copy: &TableCopy, table: &str, change: impl Fn(RecordBatch) -> RecordBatch) {
+pub(super) fn rewrite(copy: &TableCopy, table: &str, change: impl Fn(RecordBatch) -> RecordBatch) {
     let has_file = |version: &u64| copy.actions(table, *version).iter().any(|action| action.get("add").is_some());
     let version = (1..=copy.last(table)).find(has_file).unwrap();
     let actions = copy.actions(table, version);
@@ -41,7 +41,7 @@ fn rewrite(copy: &TableCopy, table: &str, change: impl Fn(RecordBatch) -> Record
 }
 
 /// Changes a text in the first row of a batch.
-fn set_text(batch: RecordBatch, column: &str, text: &str) -> RecordBatch {
+pub(super) fn set_text(batch: RecordBatch, column: &str, text: &str) -> RecordBatch {
     let schema = batch.schema();
     let columns = schema.fields().iter().zip(batch.columns()).map(|(field, values)| -> ArrayRef {
         if field.name() != column {

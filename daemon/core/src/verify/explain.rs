@@ -13,7 +13,7 @@ pub struct Explanation {
     pub examples: Vec<String>,
 }
 
-const NEW_PATH: &str = "give the table a new path in pipeline.toml: silverd rebuilds it from Bronze";
+const NEW_PATH: &str = "give the table a new path in pipeline.toml: silverd fills a Silver table again from Bronze";
 const RESTORE: &str = "restore the table's _delta_log from a backup, or give the table a new path in pipeline.toml \
                        (silverd rebuilds a Silver table from Bronze, and Bronze from what Kafka still has)";
 const NEW_FILE: &str = "restore the file from a backup. Without one: give a Silver table a new path in pipeline.toml, and \
@@ -34,7 +34,9 @@ impl Problem {
     pub fn explain(&self) -> Explanation {
         let (found, expected, help) = self.texts();
         let examples = match self {
-            Self::Content { examples, .. } | Self::Rejects { examples, .. } => examples.clone(),
+            Self::Content { examples, .. } | Self::Rejects { examples, .. } | Self::Unrouted { examples, .. } => {
+                examples.clone()
+            }
             _ => Vec::new(),
         };
         Explanation { found, expected, help: help.to_owned(), examples }
@@ -63,7 +65,9 @@ impl Problem {
             | Self::Pending { .. }
             | Self::DifferentFile { .. }
             | Self::FormerTable { .. } => self.texts_of_side_outputs(),
-            Self::Content { .. } | Self::Rejects { .. } | Self::NotCompared { .. } => self.texts_of_rows(),
+            Self::Content { .. } | Self::Rejects { .. } | Self::Unrouted { .. } | Self::NotCompared { .. } => {
+                self.texts_of_rows()
+            }
             Self::Events { .. }
             | Self::MoreEventsThanOffsets { .. }
             | Self::NotConserved { .. }
@@ -253,6 +257,14 @@ impl Problem {
                 ),
                 "the events that the plugin rejects with the current settings and reference data".into(),
                 REBUILD,
+            ),
+            Self::Unrouted { missing, unexpected, other_code, .. } => (
+                format!(
+                    "{missing} events that no table takes are missing in the quarantine, {unexpected} are unexpected, \
+                     {other_code} have another code"
+                ),
+                "the events of Bronze that no `match` of pipeline.toml takes".into(),
+                "restore the quarantine from a backup. The events are in Bronze",
             ),
             Self::NotCompared { digest, offsets, reason } => (
                 match reason {

@@ -103,6 +103,8 @@ pub enum Problem {
     },
     /// The quarantine differs from the events that the plugin rejects.
     Rejects { missing: u64, unexpected: u64, other_code: u64, examples: Vec<String> },
+    /// The quarantine differs from the events that no table takes.
+    Unrouted { missing: u64, unexpected: u64, other_code: u64, examples: Vec<String> },
     /// Offsets that could not be compared, because their plugin is not available.
     NotCompared { digest: Option<String>, offsets: i64, reason: NotComparedReason },
 }

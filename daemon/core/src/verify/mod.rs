@@ -8,6 +8,7 @@
 //! | Silver      | `ranges`, `counts`                     | starts where the last range ended, adds `counts.rows` rows, has one outcome per event, announces its rejects and late events |
 //! | Silver      | `correction`                           | adds `rows + kept` rows, removes `removed` rows |
 //! | side output | of a Silver table's `n`th announcement | adds the announced file |
+//! | quarantine  | of events that no table takes          | starts where the last range ended, adds `rejected` rows, sets each `txn` to the end of its range |
 //! | any         | of another writer                      | changes no rows (a compaction may rewrite them) |
 //!
 //! If the first entries of a log were cleaned up, verification starts at a checkpoint, whose state is taken as given.
@@ -24,6 +25,7 @@ mod silver;
 mod state;
 #[cfg(test)]
 mod tests;
+mod unrouted;
 mod verifier;
 
 pub use attribution::{Attribution, PluginVersion, Writer};

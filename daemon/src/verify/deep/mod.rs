@@ -16,6 +16,7 @@ mod by_commit;
 mod by_range;
 mod comparison;
 mod strategy;
+mod unrouted;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -99,6 +100,13 @@ pub async fn compare_rows(
         };
         problems.into_iter().for_each(|problem| verifier.report(LogPosition::default(), problem));
         verified.compared.push((name.clone(), compared));
+    }
+    // Only all tables together say which events go to none.
+    if verified.silver.len() == pipeline.silver.len() && verified.bronze.verifier.findings().errors == 0 {
+        let [quarantine, _] = &mut verified.side_outputs;
+        if let Some(problem) = unrouted::compare(pipeline, &bronze, quarantine).await? {
+            quarantine.verifier.report(LogPosition::default(), problem);
+        }
     }
     Ok(())
 }
