@@ -168,7 +168,8 @@ impl Correction {
         // Late events were listed when they arrived.
         self.late = None;
         let plan = scope.plan(&self.table, &self.files).await?;
-        self.dedup = self.dedup.take().map(|dedup| dedup.for_correction(plan.removed_events.clone()));
+        let for_correction = |dedup: Dedup| dedup.for_correction(plan.removed_events.clone(), &plan.unreadable);
+        self.dedup = self.dedup.take().map(for_correction);
         let quarantined = QuarantinedEvents::positions(&self.quarantine, &self.config.name, None).await?;
         let quarantined = QuarantinedEvents::without_rows(quarantined);
         let output = self.transform_bronze(&scope, &plan, &quarantined, &ranges, progress).await?;
@@ -209,7 +210,7 @@ impl Correction {
         quarantined: &QuarantinedEvents,
         progress: Progress<'_>,
     ) -> Result<(CorrectionSummary, Resolved), CorrectionError> {
-        self.dedup = self.dedup.take().map(|dedup| dedup.for_correction(EventSet::default()));
+        self.dedup = self.dedup.take().map(|dedup| dedup.for_correction(EventSet::default(), &[]));
         let with_rows = self.events_with_rows(&quarantined.events).await?;
         let output = self.transform_quarantined(quarantined, &with_rows, progress).await?;
         let ranges = quarantined.events.bounds();

@@ -13,6 +13,7 @@
 //!
 //! If the first entries of a log were cleaned up, verification starts at a checkpoint, whose state is taken as given.
 
+mod affected_file;
 mod attribution;
 mod bronze;
 mod entry;
@@ -28,6 +29,7 @@ mod tests;
 mod unrouted;
 mod verifier;
 
+pub use affected_file::{AffectedFile, CoveredOffsets, FileOwner, covered_offsets};
 pub use attribution::{Attribution, PluginVersion, Writer};
 pub use bronze::BronzeVerifier;
 pub use entry::Entry;
