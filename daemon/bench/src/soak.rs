@@ -76,7 +76,7 @@ pub(crate) async fn soak(args: SoakArgs, stop: CancellationToken) -> anyhow::Res
     for commit in 1..=args.commits {
         ensure!(!stop.is_cancelled(), "stopped after {} of {} commits", commit - 1, args.commits);
         let chunk = writers.next_chunk(args.events);
-        tables[0].time_commit(writers.bronze.append(&chunk, &stop)).await?;
+        tables[0].time_commit(writers.bronze.append(&chunk, &stop, std::future::pending())).await?;
         tables[1].time_commit(writers.append_silver(&chunk)).await?;
         if commit % MAINTENANCE_EVERY == 0 && !args.without_maintenance {
             if let Some(running) = maintenance.take() {

@@ -4,7 +4,7 @@
 use memchr::memchr2;
 
 use crate::config::SilverTable;
-use crate::unrouted::{UnroutedCounts, UnroutedReason};
+use crate::unrouted::{UnroutedEvents, UnroutedReason};
 
 /// Routes events to the tables of a pipeline.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +25,7 @@ struct RoutedField {
 pub struct Routes {
     pub tables: Vec<Vec<u32>>,
     /// The events that no table gets.
-    pub unrouted: UnroutedCounts,
+    pub unrouted: UnroutedEvents,
 }
 
 impl Router {
@@ -53,7 +53,7 @@ impl Router {
 
     /// Routes the events with these values; an event without a value goes to no table.
     pub fn route<'a>(&self, values: impl IntoIterator<Item = Option<&'a [u8]>>) -> Routes {
-        let mut routes = Routes { tables: vec![Vec::new(); self.tables], unrouted: UnroutedCounts::default() };
+        let mut routes = Routes { tables: vec![Vec::new(); self.tables], unrouted: UnroutedEvents::default() };
         for (row, value) in values.into_iter().enumerate() {
             let (mut is_routed, mut reason) = (false, UnroutedReason::Empty);
             for field in &self.fields {
@@ -266,7 +266,7 @@ mod tests {
         ] {
             let unrouted = router.route([Some(&b"{\"t\":\"a\"}"[..]), Some(value)]).unrouted;
             assert_eq!((unrouted.get(reason), unrouted.total()), (1, 1), "{}", String::from_utf8_lossy(value));
-            assert_eq!(unrouted.first_row, Some(1));
+            assert_eq!(unrouted.first_row(), Some(1));
         }
         assert_eq!(router.route([None]).unrouted.get(UnroutedReason::Empty), 1);
         assert_eq!(Router::of([]).route([Some(&b"{}"[..])]).unrouted.total(), 1);

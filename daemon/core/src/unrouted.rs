@@ -2,7 +2,27 @@
 
 use std::fmt;
 
-/// The reasons are a closed list: the API, the metrics and the log use their names.
+use crate::offsets::LogPartition;
+
+/// The name that the quarantine has for "no table". No Silver table can have it.
+pub const NO_TABLE: &str = "unrouted";
+
+/// The application id under which the quarantine counts how often `[quarantine] unrouted` was switched on and off: an
+/// odd number means on.
+pub const SWITCH_ID: &str = "silverd-unrouted";
+
+/// The application id whose version is the next offset of a log partition: the quarantine has the unrouted events below
+/// it.
+pub fn progress_id(log: &LogPartition) -> String {
+    format!("{SWITCH_ID}:{log}")
+}
+
+/// The reverse of [`progress_id`].
+pub fn log_of_progress_id(app_id: &str) -> Option<LogPartition> {
+    app_id.strip_prefix(SWITCH_ID)?.strip_prefix(':')?.parse().ok()
+}
+
+/// The reasons are a closed list: the API, the metrics, the log and the quarantine use their names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum UnroutedReason {
     /// It has no value, or one without a byte.
@@ -29,6 +49,22 @@ impl UnroutedReason {
             Self::OtherValue => "other-value",
         }
     }
+
+    /// The reason of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
+    }
+
+    /// The reason as a sentence.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Empty => "the event has no value",
+            Self::NotJson => "the value is not JSON, as far as it was read",
+            Self::NotAnObject => "the value is JSON, but not an object",
+            Self::NoSuchField => "the value has none of the fields that the tables match on",
+            Self::OtherValue => "the value has a field that tables match on, and no table takes what is in it",
+        }
+    }
 }
 
 impl fmt::Display for UnroutedReason {
@@ -37,25 +73,61 @@ impl fmt::Display for UnroutedReason {
     }
 }
 
-/// The unrouted events of a chunk, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct UnroutedCounts {
-    counts: [u64; UnroutedReason::ALL.len()],
-    /// The row of the first one.
-    pub first_row: Option<u32>,
+/// The unrouted events of a chunk, by reason, as ascending row numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnroutedEvents {
+    rows: [Vec<u32>; UnroutedReason::ALL.len()],
 }
 
-impl UnroutedCounts {
+impl UnroutedEvents {
+    /// Adds a row, which is behind all rows with this reason.
     pub fn add(&mut self, row: u32, reason: UnroutedReason) {
-        self.counts[reason as usize] += 1;
-        self.first_row = self.first_row.or(Some(row));
+        self.rows[reason as usize].push(row);
     }
 
     pub fn get(&self, reason: UnroutedReason) -> u64 {
-        self.counts[reason as usize]
+        self.rows[reason as usize].len() as u64
     }
 
     pub fn total(&self) -> u64 {
-        self.counts.iter().sum()
+        self.rows.iter().map(|rows| rows.len() as u64).sum()
+    }
+
+    pub fn first_row(&self) -> Option<u32> {
+        self.rows.iter().filter_map(|rows| rows.first().copied()).min()
+    }
+
+    /// The rows with their reasons, in ascending order.
+    pub fn in_order(&self) -> Vec<(u32, UnroutedReason)> {
+        let of = |reason: UnroutedReason| self.rows[reason as usize].iter().map(move |row| (*row, reason));
+        let mut rows: Vec<_> = UnroutedReason::ALL.into_iter().flat_map(of).collect();
+        rows.sort_unstable();
+        rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_parsed_back() {
+        for reason in UnroutedReason::ALL {
+            assert_eq!(UnroutedReason::parse(reason.as_str()), Some(reason));
+        }
+        assert_eq!(UnroutedReason::parse("malformed"), None);
+    }
+
+    #[test]
+    fn events_are_counted_by_reason_and_listed_in_order() {
+        let mut events = UnroutedEvents::default();
+        assert_eq!((events.total(), events.first_row(), events.in_order()), (0, None, vec![]));
+        let rows = [(2, UnroutedReason::OtherValue), (3, UnroutedReason::Empty), (7, UnroutedReason::OtherValue)];
+        for (row, reason) in rows {
+            events.add(row, reason);
+        }
+        assert_eq!((events.total(), events.first_row()), (3, Some(2)));
+        assert_eq!((events.get(UnroutedReason::OtherValue), events.get(UnroutedReason::NotJson)), (2, 0));
+        assert_eq!(events.in_order(), rows);
     }
 }

@@ -117,7 +117,9 @@ fn table_names_are_checked() {
     for name in ["a", "page_view", "a9", &longest] {
         assert_eq!(TableName::new(name).as_deref(), Some(name));
     }
-    for name in ["", "A", "9a", "_a", "a-b", "ä", "bronze", "quarantine", "late", "gold", &format!("{longest}_")] {
+    for name in
+        ["", "A", "9a", "_a", "a-b", "ä", "bronze", "quarantine", "unrouted", "late", "gold", &format!("{longest}_")]
+    {
         assert_eq!(TableName::new(name), None, "{name}");
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod replay;
 pub(crate) mod replay_topics;
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ pub struct Bronze {
     encoder: Arc<Encoder>,
     /// The next offset of each log partition. The Silver workers follow it.
     committed_offsets: watch::Sender<Offsets>,
+    /// The files of a commit that failed.
+    written: Option<WrittenFiles>,
     stats: Arc<TableStats>,
     state: WriterStateCell,
     stages: Arc<Stages>,
@@ -53,6 +56,8 @@ pub enum NotAppended {
     Fenced,
     #[error("silverd is stopping")]
     Stopped,
+    #[error("it was interrupted between two tries")]
+    Interrupted,
 }
 
 impl Bronze {
@@ -69,7 +74,7 @@ impl Bronze {
         let (committed_offsets, _) = watch::channel(table.offsets());
         let encoder = Arc::new(Encoder::new(chunk::schema(), properties(compression)?, compression));
         let state = WriterStateCell::new(WriterState::Live);
-        Ok(Self { table, encoder, committed_offsets, stats: Arc::default(), state, stages })
+        Ok(Self { table, encoder, committed_offsets, written: None, stats: Arc::default(), state, stages })
     }
 
     pub(crate) fn stats(&self) -> Arc<TableStats> {
@@ -88,11 +93,19 @@ impl Bronze {
 
     /// Commits a chunk. Retries until it succeeds: while the disk is full or the folder is missing, the pipeline must
     /// wait.
-    pub async fn append(&mut self, chunk: &Chunk, stop: &CancellationToken) -> Result<(), NotAppended> {
-        let (mut pause, mut written, mut reload_error) = (RETRY_INTERVAL_MIN, None, None);
+    ///
+    /// Between two tries, `interrupt` ends it. The next call with the same chunk goes on.
+    pub async fn append(
+        &mut self,
+        chunk: &Chunk,
+        stop: &CancellationToken,
+        interrupt: impl Future<Output = ()>,
+    ) -> Result<(), NotAppended> {
+        let (mut pause, mut reload_error, mut interrupt) = (RETRY_INTERVAL_MIN, None, pin!(interrupt));
         loop {
-            let failure = match self.try_append(chunk, &mut written).await {
+            let failure = match self.try_append(chunk).await {
                 Ok(()) => {
+                    self.written = None;
                     self.report_live();
                     return Ok(());
                 }
@@ -110,6 +123,7 @@ impl Bronze {
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY_INTERVAL_MAX),
                 () = stop.cancelled() => return Err(NotAppended::Stopped),
+                () = &mut interrupt => return Err(NotAppended::Interrupted),
             }
             reload_error = self.reload().await.err().map(|failure| format!("{failure:#}"));
             if chunk.ranges.within(&self.table.offsets()) {
@@ -127,18 +141,18 @@ impl Bronze {
         self.state.set(WriterState::Live);
     }
 
-    async fn try_append(&mut self, chunk: &Chunk, written: &mut Option<WrittenFiles>) -> Result<(), CommitError> {
+    async fn try_append(&mut self, chunk: &Chunk) -> Result<(), CommitError> {
         // Offsets that are in the table already are not written again, even if another process wrote them.
         let chunk = chunk.select(&chunk.ranges.beyond(&self.table.offsets()));
         if chunk.ranges.is_empty() {
             return Ok(());
         }
         let started = Instant::now();
-        let files = match written.take().filter(|written| written.ranges == chunk.ranges) {
+        let files = match self.written.take().filter(|written| written.ranges == chunk.ranges) {
             Some(written) => written.files,
             None => self.encode(&chunk).instrument(spans::encode()).await.map_err(CommitError::Unknown)?,
         };
-        *written = Some(WrittenFiles { ranges: chunk.ranges.clone(), files: files.clone() });
+        self.written = Some(WrittenFiles { ranges: chunk.ranges.clone(), files: files.clone() });
         let bytes: u64 = files.iter().map(NewFile::size).sum();
         let count = files.len();
         let ends = chunk.ranges.ends();

@@ -1,6 +1,8 @@
 //! `silverd quarantine`: lists rejected events, shows one in full, and replays them with the current plugin versions.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -9,6 +11,8 @@ use arrow::datatypes::DataType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use silverd_core::counts::Counts;
 use silverd_core::outcome::Code;
+use silverd_core::route::Router;
+use silverd_core::unrouted::{NO_TABLE, UnroutedReason};
 use tokio_util::sync::CancellationToken;
 
 use super::progress::Progress;
@@ -16,7 +20,7 @@ use super::query;
 use super::rebuild::load;
 use crate::app::setup::Setup;
 use crate::app::wrong_use;
-use crate::corrections::{Correction, QuarantinedEvents, retry_on_conflict};
+use crate::corrections::{Correction, QuarantinedEvents, Resolved, retry_on_conflict};
 use crate::delta::is_table;
 use crate::tables::event_set::EventSet;
 use crate::tables::quarantine::KIND;
@@ -38,12 +42,12 @@ pub enum QuarantineCommand {
 
 #[derive(clap::Args, Debug)]
 pub struct ListArgs {
-    /// Only events of this Silver table
+    /// Only events of this Silver table, or `unrouted`: those that no table takes
     #[arg(long)]
     table: Option<String>,
     /// Only events with this code, e.g. malformed
     #[arg(long, value_parser = code)]
-    code: Option<Code>,
+    code: Option<RejectCode>,
     /// Also resolved events
     #[arg(long)]
     all: bool,
@@ -57,19 +61,37 @@ pub struct ListArgs {
 
 #[derive(clap::Args, Debug)]
 pub struct ReplayArgs {
-    /// Only events of this Silver table
+    /// Only events of this Silver table, or `unrouted`: those that no table takes
     #[arg(long)]
     table: Option<String>,
     /// Only events with this code, e.g. malformed
     #[arg(long, value_parser = code)]
-    code: Option<Code>,
+    code: Option<RejectCode>,
 }
 
-fn code(text: &str) -> Result<Code, String> {
-    let codes = Code::ALL.iter().find(|code| code.as_str() == text).copied();
-    codes.ok_or_else(|| {
-        let all: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
-        format!("no such code; expected one of {}", all.join(", "))
+/// Why an event is in the quarantine.
+#[derive(Clone, Copy, Debug)]
+enum RejectCode {
+    OfTable(Code),
+    Unrouted(UnroutedReason),
+}
+
+impl RejectCode {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::OfTable(code) => code.as_str(),
+            Self::Unrouted(reason) => reason.as_str(),
+        }
+    }
+}
+
+fn code(text: &str) -> Result<RejectCode, String> {
+    let code = Code::parse(text).map(RejectCode::OfTable);
+    code.or_else(|| UnroutedReason::parse(text).map(RejectCode::Unrouted)).ok_or_else(|| {
+        let codes: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        let reasons: Vec<_> = UnroutedReason::ALL.iter().map(|reason| reason.as_str()).collect();
+        let (codes, reasons) = (codes.join(", "), reasons.join(", "));
+        format!("no such code; expected one of {codes}, or of {reasons} for an event that no table takes")
     })
 }
 
@@ -92,7 +114,7 @@ async fn list(setup: &Setup, args: ListArgs) -> anyhow::Result<()> {
     }
     let mut wanted = vec!["true".to_owned()];
     if let Some(table) = &args.table {
-        setup.table(table)?;
+        check_table(setup, table)?;
         wanted.push(format!("\"table\" = '{table}'"));
     }
     wanted.extend(args.code.map(|code| format!("code = '{}'", code.as_str())));
@@ -139,7 +161,7 @@ async fn show(setup: &Setup, id: &str) -> anyhow::Result<()> {
             "`{id}` is not an id: expected table/partition/offset, such as page_view/0/123. `silverd quarantine list` shows ids"
         );
     };
-    setup.table(table)?;
+    check_table(setup, table)?;
     if !exists(setup) {
         bail!("no event was ever rejected: there is no quarantine yet");
     }
@@ -158,7 +180,8 @@ async fn show(setup: &Setup, id: &str) -> anyhow::Result<()> {
     if !found {
         bail!("the quarantine has no event {id}; `silverd quarantine list --all` lists its events");
     }
-    println!("once the plugin accepts it, run: silverd quarantine replay --table {table}");
+    let once = if table == NO_TABLE { "a table takes it" } else { "the plugin accepts it" };
+    println!("once {once}, run: silverd quarantine replay --table {table}");
     Ok(())
 }
 
@@ -193,26 +216,53 @@ fn exists(setup: &Setup) -> bool {
     is_table(&setup.base_dir.join(&*setup.pipeline.quarantine.path))
 }
 
-async fn replay(setup: &Setup, args: ReplayArgs, stop: CancellationToken) -> anyhow::Result<()> {
-    let tables = setup.tables(args.table.as_deref())?;
-    if !exists(setup) {
-        println!("no event was ever rejected");
-        return Ok(());
-    }
-    for index in tables {
-        tokio::select! {
-            done = replay_table(setup, index, args.code) => done?,
-            () = stop.cancelled() => bail!("interrupted; what was replayed so far is committed, and a replay goes on from there"),
-        }
+/// Fails if rejected events cannot be of this table.
+fn check_table(setup: &Setup, table: &str) -> anyhow::Result<()> {
+    if table != NO_TABLE {
+        setup.table(table)?;
     }
     Ok(())
 }
 
+async fn replay(setup: &Setup, args: ReplayArgs, stop: CancellationToken) -> anyhow::Result<()> {
+    let table = args.table.as_deref();
+    let mut tables = match table {
+        Some(NO_TABLE) => Vec::new(),
+        table => setup.tables(table)?,
+    };
+    let (mut with_unrouted, code) = (table.is_none_or(|table| table == NO_TABLE), args.code.map(RejectCode::as_str));
+    match args.code {
+        Some(RejectCode::OfTable(_)) => with_unrouted = false,
+        Some(RejectCode::Unrouted(_)) => tables.clear(),
+        None => {}
+    }
+    if !exists(setup) {
+        println!("no event was ever rejected");
+        return Ok(());
+    }
+    let replay = async {
+        for index in tables {
+            replay_table(setup, index, code).await?;
+        }
+        if with_unrouted {
+            replay_unrouted(setup, code, table.is_some() || code.is_some()).await?;
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        done = replay => done,
+        () = stop.cancelled() => bail!("interrupted; what was replayed so far is committed, and a replay goes on from there"),
+    }
+}
+
+async fn open_quarantine(setup: &Setup) -> anyhow::Result<SideOutput> {
+    SideOutput::open(&KIND, setup.base_dir.join(&*setup.pipeline.quarantine.path)).await
+}
+
 /// Replays the unresolved events of a table, a part in each commit.
-async fn replay_table(setup: &Setup, index: usize, code: Option<Code>) -> anyhow::Result<()> {
+async fn replay_table(setup: &Setup, index: usize, code: Option<&str>) -> anyhow::Result<()> {
     let name = &setup.pipeline.silver[index].name;
-    let path = setup.base_dir.join(&*setup.pipeline.quarantine.path);
-    let quarantine = SideOutput::open(&KIND, path).await?;
+    let quarantine = open_quarantine(setup).await?;
     let positions = QuarantinedEvents::positions(&quarantine, name, code).await.context("read the quarantine")?;
     let events = positions.len();
     if events == 0 {
@@ -240,6 +290,61 @@ async fn replay_table(setup: &Setup, index: usize, code: Option<Code>) -> anyhow
     progress.clear();
     println!(
         "{name}: {resolved} of {events} events resolved ({} rows), {} rejected again",
+        counts.rows, counts.rejected
+    );
+    Ok(())
+}
+
+/// Routes the unresolved events again that no table took. The tables that take them now transform them; an event is
+/// marked once all of them have.
+async fn replay_unrouted(setup: &Setup, code: Option<&str>, is_asked_for: bool) -> anyhow::Result<()> {
+    let quarantine = open_quarantine(setup).await?;
+    let positions = QuarantinedEvents::positions(&quarantine, NO_TABLE, code).await.context("read the quarantine")?;
+    let events = positions.len();
+    if events == 0 {
+        if is_asked_for {
+            println!("{NO_TABLE}: no unresolved events");
+        }
+        return Ok(());
+    }
+    let silver = &setup.pipeline.silver;
+    let (router, mut plugins) = (Router::new(silver), BTreeMap::new());
+    let progress = Progress::new(NO_TABLE);
+    let (mut done, mut marked, mut counts) = (EventSet::default(), 0, Counts::default());
+    loop {
+        let part = QuarantinedEvents::read_part(&quarantine, NO_TABLE, code, &done).await;
+        let part = part.context("read the quarantine")?;
+        if part.len() == 0 {
+            break;
+        }
+        let (before, mut resolved) = (done.len(), Resolved::default());
+        for (index, table) in silver.iter().enumerate() {
+            // A table that silverd has still to create takes all events from Bronze.
+            let exists = is_table(&setup.base_dir.join(&*table.path));
+            if !exists || part.routed_to(&router, index, None)?.len() == 0 {
+                continue;
+            }
+            let plugin = match plugins.get(&index) {
+                Some(plugin) => Arc::clone(plugin),
+                None => plugins.entry(index).or_insert(load(setup, index).await?).clone(),
+            };
+            let replayed = retry_on_conflict(&table.name, async || {
+                let correction = Correction::open(&setup.pipeline, &setup.base_dir, index, plugin.clone()).await?;
+                correction.replay_unrouted(&part, &mut |now, _| progress.show(before + now, events)).await
+            });
+            let (summary, of_table) = replayed.await?;
+            resolved.merge(of_table);
+            counts += summary.counts;
+        }
+        let mark = resolved.mark(&quarantine, NO_TABLE).await;
+        mark.context("mark resolved events in the quarantine")?;
+        marked += resolved.len();
+        done.merge(part.events().clone());
+    }
+    progress.clear();
+    println!(
+        "{NO_TABLE}: {marked} of {events} events resolved ({} rows), {} rejected; the others match no table, or their table \
+         has not read them from bronze yet",
         counts.rows, counts.rejected
     );
     Ok(())

@@ -41,7 +41,7 @@ use crate::tables::{late, quarantine};
 
 pub(crate) use error::{CorrectionError, retry_on_conflict};
 pub(crate) use history::events_written_by;
-pub(crate) use quarantined::QuarantinedEvents;
+pub(crate) use quarantined::{QuarantinedEvents, Resolved};
 use scope::Plan;
 pub(crate) use scope::Scope;
 use transform::CorrectionOutput;
@@ -168,11 +168,16 @@ impl Correction {
         // Late events were listed when they arrived.
         self.late = None;
         let plan = scope.plan(&self.table, &self.files).await?;
-        self.dedup = self.dedup.take().map(|dedup| dedup.for_correction(plan.removed_events.clone()));
+        let for_correction = |dedup: Dedup| dedup.for_correction(plan.removed_events.clone(), &plan.unreadable);
+        self.dedup = self.dedup.take().map(for_correction);
         let quarantined = QuarantinedEvents::positions(&self.quarantine, &self.config.name, None).await?;
         let quarantined = QuarantinedEvents::without_rows(quarantined);
         let output = self.transform_bronze(&scope, &plan, &quarantined, &ranges, progress).await?;
-        self.finish(kind, Some(&scope), ranges, plan, output, dry_run).await
+        let (summary, resolved) = self.finish(kind, Some(&scope), ranges, plan, output, dry_run).await?;
+        if !dry_run {
+            self.mark(&resolved).await?;
+        }
+        Ok(summary)
     }
 
     /// Transforms quarantined events again. Those that are accepted become rows.
@@ -181,7 +186,31 @@ impl Correction {
         quarantined: &QuarantinedEvents,
         progress: Progress<'_>,
     ) -> Result<CorrectionSummary, CorrectionError> {
-        self.dedup = self.dedup.take().map(|dedup| dedup.for_correction(EventSet::default()));
+        let (summary, resolved) = self.transform_again(quarantined, progress).await?;
+        self.mark(&resolved).await?;
+        Ok(summary)
+    }
+
+    /// Transforms quarantined events that no table took, if this one takes them now and has passed their offsets. The
+    /// caller marks those that are resolved.
+    pub(crate) async fn replay_unrouted(
+        mut self,
+        unrouted: &QuarantinedEvents,
+        progress: Progress<'_>,
+    ) -> Result<(CorrectionSummary, Resolved), CorrectionError> {
+        let passed = unrouted.routed_to(&self.router, self.index, Some(&self.table.offsets()))?;
+        match passed.len() {
+            0 => Ok(Default::default()),
+            _ => self.transform_again(&passed, progress).await,
+        }
+    }
+
+    async fn transform_again(
+        &mut self,
+        quarantined: &QuarantinedEvents,
+        progress: Progress<'_>,
+    ) -> Result<(CorrectionSummary, Resolved), CorrectionError> {
+        self.dedup = self.dedup.take().map(|dedup| dedup.for_correction(EventSet::default(), &[]));
         let with_rows = self.events_with_rows(&quarantined.events).await?;
         let output = self.transform_quarantined(quarantined, &with_rows, progress).await?;
         let ranges = quarantined.events.bounds();
@@ -197,15 +226,21 @@ impl Correction {
         Ok(found)
     }
 
+    async fn mark(&self, resolved: &Resolved) -> anyhow::Result<()> {
+        let marked = resolved.mark(&self.quarantine, &self.config.name).await;
+        marked.context("mark resolved events in the quarantine")
+    }
+
+    /// Commits the output, and returns what it resolves.
     async fn finish(
-        mut self,
+        &mut self,
         kind: Kind,
         scope: Option<&Scope>,
         ranges: Ranges,
         plan: Plan,
         output: CorrectionOutput,
         dry_run: bool,
-    ) -> Result<CorrectionSummary, CorrectionError> {
+    ) -> Result<(CorrectionSummary, Resolved), CorrectionError> {
         let mut summary = CorrectionSummary {
             version: None,
             counts: output.counts,
@@ -214,7 +249,7 @@ impl Correction {
             resolved: output.resolved.len(),
         };
         if dry_run {
-            return Ok(summary);
+            return Ok((summary, output.resolved));
         }
         let plugin = self.transformer.plugin();
         let mut info = json!({
@@ -238,8 +273,6 @@ impl Correction {
             let version = self.commit(adds, plan.removes, info, &output.rejects, &output.late).await?;
             summary.version = Some(version);
         }
-        let marked = output.resolved.mark(&self.quarantine, &self.config.name).await;
-        marked.context("mark resolved events in the quarantine")?;
-        Ok(summary)
+        Ok((summary, output.resolved))
     }
 }

@@ -16,7 +16,8 @@ use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use futures::TryStreamExt;
 use serde_json::json;
 use silverd_core::chunk::{self, Chunk};
-use silverd_core::outcome::Code;
+use silverd_core::offsets::Offsets;
+use silverd_core::route::Router;
 
 use super::scope::rewrite;
 use crate::delta::{Change, DataFile, Table, read_columns};
@@ -50,7 +51,7 @@ pub(super) enum Resolution {
 
 /// Resolved events by their resolution.
 #[derive(Default)]
-pub(super) struct Resolved([EventSet; 3]);
+pub(crate) struct Resolved([EventSet; 3]);
 
 /// The outcomes of some quarantined events.
 pub(super) struct QuarantinedOutcomes<'o> {
@@ -91,12 +92,22 @@ impl Resolved {
         self.add(Resolution::Dropped, &dropped);
     }
 
-    pub(super) fn len(&self) -> u64 {
-        self.0.iter().map(EventSet::len).sum()
+    /// Adds what another table made of the same events.
+    pub(crate) fn merge(&mut self, others: Self) {
+        for (events, more) in self.0.iter_mut().zip(others.0) {
+            events.merge(more);
+        }
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        // Several tables may have resolved an event in different ways.
+        let mut all = EventSet::default();
+        self.0.iter().for_each(|events| all.merge(events.clone()));
+        all.len()
     }
 
     /// Marks the events in the quarantine. Events that are marked already are left as they are.
-    pub(super) async fn mark(&self, quarantine: &SideOutput, table: &str) -> anyhow::Result<()> {
+    pub(crate) async fn mark(&self, quarantine: &SideOutput, table: &str) -> anyhow::Result<()> {
         if self.len() == 0 {
             return Ok(());
         }
@@ -147,7 +158,8 @@ impl Resolved {
         let mut times: Vec<Option<i64>> = times.iter().collect();
         let mut texts: Vec<Option<&str>> = texts.iter().collect();
         let now = clock::now_micros();
-        for resolution in Resolution::ALL {
+        // Of an event that several tables take, a row counts the most.
+        for resolution in Resolution::ALL.into_iter().rev() {
             let mask = and(&unresolved, &self.0[resolution as usize].mask(&coordinates))?;
             for row in (0..mask.len()).filter(|row| mask.value(*row)) {
                 (times[row], texts[row]) = (Some(now), Some(resolution.name()));
@@ -171,7 +183,7 @@ impl QuarantinedEvents {
     pub(crate) async fn positions(
         quarantine: &SideOutput,
         table: &str,
-        code: Option<Code>,
+        code: Option<&str>,
     ) -> anyhow::Result<EventSet> {
         let names = ["table", "code", "resolved_at"].into_iter().chain(RECORD_COORDINATES).collect::<Vec<_>>();
         let mut guard = quarantine.table().await;
@@ -194,7 +206,7 @@ impl QuarantinedEvents {
     pub(crate) async fn read_part(
         quarantine: &SideOutput,
         table: &str,
-        code: Option<Code>,
+        code: Option<&str>,
         done: &EventSet,
     ) -> anyhow::Result<Self> {
         let mut guard = quarantine.table().await;
@@ -215,6 +227,31 @@ impl QuarantinedEvents {
                 }
             }
         }
+        Ok(Self { events, rows })
+    }
+
+    /// The events that table `index` of a router takes. With `passed`, the next offsets of that table, without those that
+    /// it has not come to yet: it takes them from Bronze.
+    pub(crate) fn routed_to(&self, router: &Router, index: usize, passed: Option<&Offsets>) -> anyhow::Result<Self> {
+        let (mut events, mut rows) = (EventSet::default(), Vec::new());
+        for batch in &self.rows {
+            let values = cast(column(batch, chunk::column::VALUE)?, &DataType::Binary)?;
+            let mut wanted = vec![false; batch.num_rows()];
+            for row in &router.route(values.as_binary::<i32>().iter()).tables[index] {
+                wanted[*row as usize] = true;
+            }
+            let coordinates = Coordinates::of(batch, RECORD_COORDINATES)?;
+            if let Some(passed) = passed {
+                for (log, run) in coordinates.runs() {
+                    let next = passed.get(&log).copied().unwrap_or(0);
+                    run.for_each(|row| wanted[row] &= coordinates.offset(row) < next);
+                }
+            }
+            let wanted = BooleanArray::from(wanted);
+            events.insert_some(&coordinates, &wanted);
+            rows.push(filter_record_batch(batch, &wanted)?);
+        }
+        rows.retain(|batch| batch.num_rows() > 0);
         Ok(Self { events, rows })
     }
 
@@ -273,10 +310,10 @@ fn to_records(rows: &RecordBatch) -> anyhow::Result<RecordBatch> {
 }
 
 /// Which rows of the quarantine are unresolved events of a table, and have this code.
-fn wanted(batch: &RecordBatch, table: &str, code: Option<Code>) -> anyhow::Result<BooleanArray> {
+fn wanted(batch: &RecordBatch, table: &str, code: Option<&str>) -> anyhow::Result<BooleanArray> {
     let unresolved = unresolved(batch, table)?;
     match code {
-        Some(code) => Ok(and(&unresolved, &equals(batch, "code", code.as_str())?)?),
+        Some(code) => Ok(and(&unresolved, &equals(batch, "code", code)?)?),
         None => Ok(unresolved),
     }
 }

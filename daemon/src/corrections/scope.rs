@@ -12,6 +12,8 @@ use anyhow::Context;
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{filter_record_batch, not};
 use futures::TryStreamExt;
+use object_store::path::Path;
+use tracing::warn;
 
 use crate::delta::{DataFile, Encoder, NewFile, Table, read_columns, writer_properties};
 use crate::tables::event_set::{Coordinates, EventSet, ROW_COORDINATES};
@@ -39,6 +41,8 @@ pub(super) struct Plan {
     /// The rows of the removed files, and how many of them are in `adds` again.
     pub(super) rows_removed: u64,
     pub(super) rows_kept: u64,
+    /// Removed files that cannot be read. Which events they have rows of is unknown.
+    pub(super) unreadable: Vec<Path>,
 }
 
 impl Scope {
@@ -66,7 +70,7 @@ impl Scope {
                 }
                 let removed = plan.events_with_rows.clone();
                 for file in outside {
-                    plan.remove_rows(table, file, &removed).await?;
+                    plan.remove_rows_of_other_day(table, file, &removed).await?;
                 }
                 plan.removed_events = removed;
             }
@@ -85,26 +89,56 @@ impl Scope {
 }
 
 impl Plan {
-    /// Removes all rows of a file.
+    /// Removes all rows of a file. One that cannot be read is removed, too: its events, as others without a row, become
+    /// rows again if these are in the scope.
     async fn remove_file(&mut self, table: &Table, file: &DataFile) -> anyhow::Result<()> {
-        self.rows_removed += read_coordinates(table, file, |rows| self.events_with_rows.insert(rows)).await?;
+        match read_coordinates(table, file, |rows| self.events_with_rows.insert(rows)).await {
+            Ok(rows) => self.rows_removed += rows,
+            Err(failure) => {
+                warn!(table = %table.name, "{failure:#}. It is removed, and its rows are derived from bronze again");
+                self.rows_removed +=
+                    file.rows().with_context(|| format!("{} has no row count in the log", file.path))?;
+                self.unreadable.push(file.path.clone());
+            }
+        }
         self.removes.push(file.clone());
         Ok(())
     }
 
     /// Removes the rows of some events from a file. If other rows are left, writes them to a new file.
     async fn remove_rows(&mut self, table: &Table, file: &DataFile, events: &EventSet) -> anyhow::Result<()> {
-        let (mut removed, mut kept) = (0, EventSet::default());
-        let rows = read_coordinates(table, file, |rows| {
-            let mask = events.mask(rows);
-            removed += mask.true_count() as u64;
-            self.events_with_rows.insert_some(rows, &mask);
-            if let Ok(others) = not(&mask) {
-                kept.insert_some(rows, &others);
+        let found = find_rows(table, file, events).await?;
+        self.remove_found(table, file, events, found).await
+    }
+
+    /// The same for a file of another day than those of the scope. One that cannot be read is left for the correction of
+    /// its own day.
+    async fn remove_rows_of_other_day(
+        &mut self,
+        table: &Table,
+        file: &DataFile,
+        events: &EventSet,
+    ) -> anyhow::Result<()> {
+        match find_rows(table, file, events).await {
+            Ok(found) => self.remove_found(table, file, events, found).await,
+            Err(failure) => {
+                let day = file.event_date.as_deref().unwrap_or("its day");
+                warn!(table = %table.name, "{failure:#}. It is left as it is; rebuild {day}, too");
+                Ok(())
             }
-        })
-        .await?;
-        self.kept_events.merge(kept);
+        }
+    }
+
+    async fn remove_found(
+        &mut self,
+        table: &Table,
+        file: &DataFile,
+        events: &EventSet,
+        found: FoundRows,
+    ) -> anyhow::Result<()> {
+        let FoundRows { rows, removed, removed_events, kept_events } = found;
+        self.events_with_rows.merge(removed_events);
+        self.kept_events.merge(kept_events);
         if removed == 0 {
             return Ok(());
         }
@@ -116,6 +150,30 @@ impl Plan {
         self.removes.push(file.clone());
         Ok(())
     }
+}
+
+/// What a file has of some events.
+struct FoundRows {
+    rows: u64,
+    /// The rows of these events.
+    removed: u64,
+    /// Those of the events that have rows, and the other events that have.
+    removed_events: EventSet,
+    kept_events: EventSet,
+}
+
+async fn find_rows(table: &Table, file: &DataFile, events: &EventSet) -> anyhow::Result<FoundRows> {
+    let (mut removed, mut removed_events, mut kept_events) = (0, EventSet::default(), EventSet::default());
+    let rows = read_coordinates(table, file, |rows| {
+        let mask = events.mask(rows);
+        removed += mask.true_count() as u64;
+        removed_events.insert_some(rows, &mask);
+        if let Ok(others) = not(&mask) {
+            kept_events.insert_some(rows, &others);
+        }
+    })
+    .await?;
+    Ok(FoundRows { rows, removed, removed_events, kept_events })
 }
 
 /// Passes the coordinates of a file's rows to `visit`. Returns the number of rows.

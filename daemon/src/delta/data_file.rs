@@ -9,6 +9,7 @@ use deltalake_core::kernel::{LogicalFileView, Remove};
 use deltalake_core::logstore::LogStoreRef;
 use futures::TryStreamExt;
 use object_store::path::Path;
+use serde::Deserialize;
 
 use super::day::{EVENT_DATE, parse_day};
 use super::file::NewFile;
@@ -56,6 +57,16 @@ impl DataFile {
     /// The day of the file's rows.
     pub(crate) fn date(&self) -> Option<NaiveDate> {
         parse_day(self.event_date.as_deref()?)
+    }
+
+    /// The number of rows, by the statistics.
+    pub(crate) fn rows(&self) -> Option<u64> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Stats {
+            num_records: u64,
+        }
+        Some(serde_json::from_str::<Stats>(self.stats.as_deref()?).ok()?.num_records)
     }
 
     /// The day of the file's rows, in days since the epoch.

@@ -276,6 +276,11 @@ impl Table {
         self.transactions.get(app_id).copied()
     }
 
+    /// All application ids with their versions.
+    pub(crate) fn transactions(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.transactions.iter().map(|(id, version)| (id.as_str(), *version))
+    }
+
     /// What silverd wrote into the info of the newest commit that set an application id to `number`.
     pub(crate) async fn info_of(&self, app_id: &str, number: i64) -> anyhow::Result<Option<serde_json::Value>> {
         for version in (1..=self.version).rev() {

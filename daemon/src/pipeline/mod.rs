@@ -1,7 +1,9 @@
 //! The data path, on one screen: from Kafka to Bronze and to the Silver workers.
 
+mod bronze_append;
 mod memory_profile;
 mod next_input;
+mod open_tables;
 mod options;
 pub(crate) mod silver_workers;
 pub mod status;
@@ -16,14 +18,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::bronze::{Bronze, NotAppended};
+use crate::bronze::Bronze;
 use crate::silver::{BronzeCommit, ChunkForTable};
 use crate::source::{BatchLimits, Broker, ReadChunk, Source, SourceOptions};
 use crate::telemetry::{Stage, Stages, spans};
 
+use bronze_append::{Append, Appended};
 use memory_profile::MemoryProfile;
 use next_input::Next;
 pub use next_input::config_change;
+use open_tables::OpenTables;
 pub use options::RunOptions;
 use silver_workers::SilverWorkers;
 
@@ -34,11 +38,14 @@ const RECONNECT_PAUSE: Duration = Duration::from_secs(2);
 /// Reads the topic and writes the tables until `stop`, or until the topic is drained.
 pub async fn run(mut options: RunOptions, stop: CancellationToken) -> anyhow::Result<()> {
     let stages = Arc::<Stages>::default();
+    let mut tables = OpenTables::open(&mut options, &stages).await?;
     loop {
-        match run_once(&mut options, &stages, &stop).await? {
+        match run_once(&mut options, tables, &stop).await? {
             Outcome::Restart => {
                 info!("restarting the pipeline with the changed pipeline.toml");
                 options.loaded.clear();
+                let Some(opened) = OpenTables::reopen(&mut options, &stages, &stop).await else { return Ok(()) };
+                tables = opened;
             }
             Outcome::Stopped if options.drain => bail!("the drain was stopped before it had read the topic to its end"),
             Outcome::Stopped | Outcome::Drained => {
@@ -49,11 +56,9 @@ pub async fn run(mut options: RunOptions, stop: CancellationToken) -> anyhow::Re
     }
 }
 
-async fn run_once(options: &mut RunOptions, stages: &Arc<Stages>, stop: &CancellationToken) -> anyhow::Result<Outcome> {
+async fn run_once(options: &mut RunOptions, tables: OpenTables, stop: &CancellationToken) -> anyhow::Result<Outcome> {
     let mut memory_profile = MemoryProfile::new();
-    let pipeline = options.pipeline.borrow_and_update().clone();
-    let mut bronze = Bronze::open(&options.base_dir, &pipeline.bronze, stages.clone()).await?;
-    let mut workers = SilverWorkers::start(options, pipeline, &bronze, stages).await?;
+    let OpenTables { mut bronze, mut workers } = tables;
     let mut outcome = Ok(Outcome::Stopped);
     'sources: while !stop.is_cancelled() {
         let mut source = start_source(options, &bronze, &workers)?;
@@ -80,27 +85,30 @@ async fn run_once(options: &mut RunOptions, stages: &Arc<Stages>, stop: &Cancell
             let backlog = memory_profile.next_chunk(full);
             let chunk = Arc::new(chunk);
             let span = spans::chunk(&workers.pipeline.source.topic, chunk.records.num_rows());
-            let routing = || stages.measure(Stage::Route, || workers.router.route(chunk.values().iter()));
+            let routing = || workers.stages.measure(Stage::Route, || workers.router.route(chunk.values().iter()));
             let routes = spans::route(&span).in_scope(routing);
             workers.status.count_chunk(&chunk, &routes.unrouted);
 
             let (bronze_commit, committed) = watch::channel(BronzeCommit::Pending);
+            workers.unrouted_writer.send(&chunk, routes.unrouted, committed.clone());
             let routes: Vec<Arc<[u32]>> = routes.tables.into_iter().map(Arc::from).collect();
             let silver = workers.with_records(&routes).map(|(worker, records)| {
                 let (chunk, bronze_commit, span) = (chunk.clone(), committed.clone(), span.clone());
                 worker.send(ChunkForTable { chunk, records, bronze_commit, span }, backlog)
             });
-            let append = async {
-                let appended = spans::record(spans::bronze_append(&span), bronze.append(&chunk, stop)).await;
-                let commit = if appended.is_ok() { BronzeCommit::Committed } else { BronzeCommit::Aborted };
-                bronze_commit.send_replace(commit);
-                appended
-            };
+            let append = bronze_append::append(&mut bronze, &chunk, &mut options.pipeline, &bronze_commit, stop);
             // Bronze writes the chunk whatever the workers do.
-            match tokio::join!(append, join_all(silver)).0 {
-                Ok(()) => source.committed(&chunk.ranges),
-                Err(NotAppended::Fenced) => break, // the next source resumes behind what the other daemon has written
-                Err(NotAppended::Stopped) => break 'sources,
+            let (appended, _) = tokio::join!(spans::record(spans::bronze_append(&span), append), join_all(silver));
+            let append = Append { options, workers: &mut workers, bronze: &mut bronze, bronze_commit };
+            match append.finish(&chunk, appended, stop).await {
+                Appended::Committed => source.committed(&chunk.ranges),
+                Appended::Fenced => break, // the next source resumes behind what the other daemon has written
+                Appended::RestartSource => continue 'sources,
+                Appended::Stopped => break 'sources,
+                Appended::Restart => {
+                    outcome = Ok(Outcome::Restart);
+                    break 'sources;
+                }
             }
         }
         drop(source);

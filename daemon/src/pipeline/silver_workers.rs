@@ -1,4 +1,5 @@
-//! The Silver workers of a pipeline, their side outputs, and how both follow pipeline.toml.
+//! The Silver workers of a pipeline, their side outputs, the writer of unrouted events, and how all follow
+//! pipeline.toml.
 
 use std::collections::BTreeMap;
 use std::future::ready;
@@ -15,7 +16,7 @@ use tracing::error;
 
 use super::options::RunOptions;
 use super::status::Status;
-use super::unrouted::Unrouted;
+use super::unrouted::{Unrouted, UnroutedWriter};
 use crate::bronze::Bronze;
 use crate::plugin::Loaded;
 use crate::silver::{Worker, WorkerContext};
@@ -35,6 +36,7 @@ pub struct SilverWorkers {
     pub stages: Arc<Stages>,
     side_outputs: SideOutputs,
     unrouted: Arc<Unrouted>,
+    pub(super) unrouted_writer: UnroutedWriter,
     /// Workers of tables that were removed from pipeline.toml.
     stopping: JoinSet<()>,
 }
@@ -64,6 +66,7 @@ impl SilverWorkers {
         let (quarantine, source_problems) = (&side_outputs.quarantine, Arc::<SourceProblems>::default());
         let (ends, problems) = (high_watermarks.clone(), source_problems.clone());
         let status = Status::new(bronze, quarantine, &[], ends, problems, stages.clone(), unrouted.clone());
+        let unrouted_writer = UnroutedWriter::start(&pipeline, quarantine, bronze, stages).await?;
         let mut workers = Self {
             router: Router::new(&pipeline.silver),
             pipeline,
@@ -74,6 +77,7 @@ impl SilverWorkers {
             stages: stages.clone(),
             side_outputs,
             unrouted,
+            unrouted_writer,
             stopping: JoinSet::new(),
         };
         let context = workers.context(options, bronze, options.loaded.clone());
@@ -140,6 +144,7 @@ impl SilverWorkers {
         }
         let before = std::mem::replace(&mut self.pipeline, pipeline);
         self.router = Router::new(&self.pipeline.silver);
+        self.unrouted_writer.set_routing(&self.pipeline);
         self.update_workers(options, bronze, &before, &changes);
         self.publish_status(options, bronze);
         if changes.source { Applied::RestartSource } else { Applied::InPlace }
@@ -178,9 +183,10 @@ impl SilverWorkers {
     /// Ends every worker, and gives the first failure.
     pub async fn finish(mut self, timeout: Duration, stop: &CancellationToken) -> anyhow::Result<()> {
         let ends = self.workers.into_iter().map(|worker| worker.finish(timeout, stop.clone()));
-        let ended = futures::future::join_all(ends).await;
+        let unrouted = self.unrouted_writer.finish(timeout, stop.clone());
+        let (ended, unrouted) = tokio::join!(futures::future::join_all(ends), unrouted);
         while self.stopping.join_next().await.is_some() {}
-        ended.into_iter().collect()
+        ended.into_iter().chain([unrouted]).collect()
     }
 }
 

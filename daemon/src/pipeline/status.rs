@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use silverd_core::chunk::Chunk;
 use silverd_core::offsets::{LogPartition, Offsets};
-use silverd_core::unrouted::UnroutedCounts;
+use silverd_core::unrouted::UnroutedEvents;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -86,7 +86,7 @@ impl Status {
     }
 
     /// Counts a chunk that came from Kafka.
-    pub(super) fn count_chunk(&self, chunk: &Chunk, unrouted: &UnroutedCounts) {
+    pub(super) fn count_chunk(&self, chunk: &Chunk, unrouted: &UnroutedEvents) {
         self.bronze.events.fetch_add(chunk.records.num_rows() as u64, Relaxed);
         self.unrouted.count(chunk, unrouted);
     }

@@ -22,10 +22,9 @@ mod write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::Context;
 use deltalake_core::logstore::LogStoreRef;
 use silverd_core::chunk::Chunk;
 use silverd_core::config::{Limits, Pipeline, Reload, SilverTable, TableName};
@@ -40,6 +39,7 @@ use crate::plugin::{Host, Loaded};
 use crate::reload::{DesiredVersion, PendingVersion, PluginLoader, PluginReloader};
 use crate::runtime::file_watch::FileWatch;
 use crate::runtime::log_once::LogOnce;
+use crate::runtime::worker_thread::WorkerThread;
 use crate::tables::recent_rows::RecentRows;
 use crate::tables::side_output::SideOutput;
 use crate::tables::writer_state::WriterStateCell;
@@ -110,8 +110,7 @@ pub struct Worker {
     pub state: WriterStateCell,
     chunks: mpsc::Sender<ChunkForTable>,
     is_live: Arc<AtomicBool>,
-    shutdown_now: CancellationToken,
-    thread: JoinHandle<Result<(), StepError>>,
+    thread: WorkerThread<StepError>,
     desired: watch::Sender<DesiredVersion>,
     reloader: Option<tokio::task::JoinHandle<()>>,
 }
@@ -120,10 +119,6 @@ pub struct Worker {
 const CHUNKS_WAITING_MAX: usize = 1;
 /// How long the pipeline waits, once, for a live worker that falls behind.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a table may catch up after `stop`.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the step at hand may take after that.
-const LAST_STEP_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Worker {
     /// Starts once `before` is over: the worker that has filled the table until now.
@@ -162,25 +157,13 @@ impl Worker {
             report: WorkerReport { stats: stats.clone(), state: state.clone(), last_error: LogOnce::default() },
             table: None,
         };
-        let runtime = tokio::runtime::Handle::current();
-        let work = move || {
-            runtime.block_on(async {
-                before.await;
-                task.run().await
-            })
+        let work = move || async move {
+            before.await;
+            task.run().await
         };
-        let thread = std::thread::Builder::new().name(format!("silver-{}", table.name)).spawn(work)?;
-        Ok(Self {
-            name: table.name.clone(),
-            stats,
-            state,
-            chunks: sender,
-            is_live,
-            shutdown_now,
-            thread,
-            desired,
-            reloader,
-        })
+        let name = table.name.clone();
+        let thread = WorkerThread::spawn(format!("silver-{name}"), format!("table {name}"), shutdown_now, work)?;
+        Ok(Self { name, stats, state, chunks: sender, is_live, thread, desired, reloader })
     }
 
     /// Sends a chunk. A worker without room finds it in Bronze, at the cost of decoding it; so while Kafka holds more than
@@ -213,37 +196,20 @@ impl Worker {
     /// Ends after the step at hand, and leaves the rest to the worker that replaces it.
     pub async fn replace(self) {
         let name = self.name.clone();
-        self.shutdown_now.cancel();
+        self.thread.shut_down_now();
         if let Err(failure) = self.finish(Duration::ZERO, CancellationToken::new()).await {
             info!(table = %name, "{failure:#}");
         }
     }
 
-    /// Lets the worker read Bronze to its end, or as far as it gets within `timeout`, and ends it.
-    ///
-    /// After `stop` the timeout is short, whatever it was. A worker that is deep in work then (a plugin that hangs, a build)
-    /// is left behind: it continues from its last commit at the next start, as after a kill.
+    /// Lets the worker read Bronze to its end, or as far as it gets within `timeout` (after `stop`: within ten seconds),
+    /// and ends it.
     pub async fn finish(self, timeout: Duration, stop: CancellationToken) -> anyhow::Result<()> {
         drop(self.chunks);
         if let Some(reloader) = self.reloader {
             reloader.abort();
         }
-        let (thread, name) = (self.thread, &self.name);
-        let mut joined = tokio::task::spawn_blocking(move || thread.join());
-        let stopped = async {
-            stop.cancelled().await;
-            tokio::time::sleep(timeout.min(STOP_TIMEOUT)).await;
-        };
-        let ended = tokio::select! {
-            ended = &mut joined => ended?,
-            () = async { tokio::select! { () = tokio::time::sleep(timeout) => {} () = stopped => {} } } => {
-                self.shutdown_now.cancel();
-                match tokio::time::timeout(LAST_STEP_TIMEOUT, joined).await {
-                    Ok(ended) => ended?,
-                    Err(_) => bail!("table {name} did not stop in time; it continues from its last commit at the next start"),
-                }
-            }
-        };
-        ended.map_err(|_| anyhow!("the worker of {name} panicked"))?.with_context(|| format!("fill table {name}"))
+        let ended = self.thread.finish(timeout, stop).await;
+        ended.with_context(|| format!("fill table {}", self.name))
     }
 }

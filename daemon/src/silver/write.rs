@@ -37,8 +37,12 @@ impl WorkerTask {
         let late = late::find(&self.config, &mut output)?;
         let encoded = self.encode(table, &output)?;
         // Silver never runs ahead of Bronze: a chunk that Bronze does not get may never be read again.
-        let decided = bronze_commit.wait_for(|commit| *commit != BronzeCommit::Pending).await;
-        if decided.map_or(true, |commit| *commit == BronzeCommit::Aborted) {
+        let decided = tokio::select! {
+            decided = bronze_commit.wait_for(|commit| *commit != BronzeCommit::Pending) => decided.map(|commit| *commit),
+            // Bronze may retry for a long time; another worker takes over the table, and reads the chunk from there.
+            () = self.inbox.shutdown_now.cancelled() => return Ok(()),
+        };
+        if decided.map_or(true, |commit| commit == BronzeCommit::Aborted) {
             return match table.dedup {
                 Some(_) => Err(StepError::ChunkNotInBronze),
                 None => Ok(()),

@@ -14,6 +14,7 @@ use arrow::row::{RowConverter, SortField};
 use chrono::DateTime;
 use deltalake_core::logstore::LogStoreRef;
 use futures::TryStreamExt;
+use object_store::path::Path;
 use serde::Deserialize;
 use silverd_core::config::SilverTable;
 use silverd_core::dedup::{Key, KeyFunction, Window};
@@ -40,6 +41,8 @@ pub(crate) struct Dedup {
     log: LogStoreRef,
     /// Events whose rows are ignored because the correction at hand removes them.
     removed_events: Option<EventSet>,
+    /// Files that it removes, and that cannot be read.
+    removed_files: Vec<Path>,
     evictions: LogOnce,
 }
 
@@ -92,14 +95,16 @@ impl Dedup {
             window,
             log,
             removed_events: None,
+            removed_files: Vec::new(),
             evictions: LogOnce::default(),
         }))
     }
 
-    /// For a correction: ignores the rows of the events that it removes. No key is evicted, since rows that are not
-    /// committed yet cannot be read again.
-    pub(crate) fn for_correction(mut self, removed_events: EventSet) -> Self {
+    /// For a correction: ignores the rows of the events and of the files that it removes. No key is evicted, since rows
+    /// that are not committed yet cannot be read again.
+    pub(crate) fn for_correction(mut self, removed_events: EventSet, removed_files: &[Path]) -> Self {
         self.removed_events = Some(removed_events);
+        self.removed_files = removed_files.to_vec();
         self.window.disable_eviction();
         self
     }
@@ -198,7 +203,7 @@ impl Dedup {
         let mut found = Vec::new();
         for file in files {
             let (oldest, newest) = time_range(file, &self.event_time);
-            if newest < *range.start() || *range.end() < oldest {
+            if newest < *range.start() || *range.end() < oldest || self.removed_files.contains(&file.path) {
                 continue;
             }
             let store = self.log.object_store(None);

@@ -1,5 +1,7 @@
-//! The quarantine: events that cannot become rows, complete, with the reason and the plugin that rejected them.
+//! The quarantine: events that cannot become rows, complete, with the reason and the plugin that rejected them. If
+//! `[quarantine] unrouted` says so, also the events that no table takes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -8,7 +10,10 @@ use arrow::array::{
 };
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
+use sha2::{Digest as _, Sha256};
 use silverd_core::chunk::Chunk;
+use silverd_core::config::SilverTable;
+use silverd_core::unrouted::{NO_TABLE, UnroutedReason};
 
 use super::side_output::{SideOutputKind, field, timestamp};
 use crate::plugin::{Digest, Rejected};
@@ -29,15 +34,16 @@ const REASON_BYTES_MAX: usize = 1024;
 
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
-        field("table", DataType::Utf8, false, "Silver table that the event was meant for."),
+        field("table", DataType::Utf8, false, "Silver table that the event was meant for, or `unrouted`: no table."),
         field(
             "code",
             DataType::Utf8,
             false,
-            "Kind of fault: malformed, missing-field, out-of-range, other, trap, timeout, memory, invalid-output.",
+            "Kind of fault: malformed, missing-field, out-of-range, other, trap, timeout, memory, invalid-output. Without a \
+             table: empty, not-json, not-an-object, no-such-field, other-value.",
         ),
         field("reason", DataType::Utf8, false, "What is wrong, in one sentence."),
-        field("plugin_digest", DataType::Utf8, false, "SHA-256 of the plugin's file."),
+        field("plugin_digest", DataType::Utf8, false, "SHA-256 of the plugin's file; empty without a table."),
         field("cluster_id", DataType::Utf8, false, "Id of the Kafka cluster."),
         field("topic", DataType::Utf8, false, "Kafka topic."),
         field("partition", DataType::Int32, false, "Kafka partition."),
@@ -52,24 +58,51 @@ fn schema() -> SchemaRef {
     ]))
 }
 
+/// An event for the quarantine.
+struct Quarantined<'q> {
+    /// Its row in the chunk.
+    record: u32,
+    code: &'static str,
+    reason: &'q str,
+}
+
 /// The rows of rejected events.
 pub(crate) fn rows(table: &str, digest: &Digest, chunk: &Chunk, rejected: &[Rejected]) -> anyhow::Result<RecordBatch> {
-    let records = UInt32Array::from_iter_values(rejected.iter().map(|reject| reject.record));
-    let values_of = |values: &[i64]| rejected.iter().map(|reject| values[reject.record as usize]).collect::<Vec<_>>();
+    let quarantined = rejected.iter().map(|reject| Quarantined {
+        record: reject.record,
+        code: reject.code.as_str(),
+        reason: &reject.reason,
+    });
+    rows_of(table, digest.as_str(), chunk, &quarantined.collect::<Vec<_>>())
+}
+
+/// The rows of events that no table takes.
+pub(crate) fn unrouted_rows(chunk: &Chunk, unrouted: &[(u32, UnroutedReason)]) -> anyhow::Result<RecordBatch> {
+    let quarantined = unrouted.iter().map(|(record, reason)| Quarantined {
+        record: *record,
+        code: reason.as_str(),
+        reason: reason.sentence(),
+    });
+    rows_of(NO_TABLE, "", chunk, &quarantined.collect::<Vec<_>>())
+}
+
+fn rows_of(table: &str, digest: &str, chunk: &Chunk, events: &[Quarantined<'_>]) -> anyhow::Result<RecordBatch> {
+    let records = UInt32Array::from_iter_values(events.iter().map(|event| event.record));
+    let values_of = |values: &[i64]| events.iter().map(|event| values[event.record as usize]).collect::<Vec<_>>();
     let (cluster, topic) =
         chunk.ranges.iter().next().map(|(log, _)| (log.cluster.to_string(), log.topic.to_string())).unwrap_or_default();
-    let repeated = |text: &str| Arc::new(StringArray::from(vec![text; rejected.len()])) as ArrayRef;
-    let partitions = rejected.iter().map(|reject| chunk.partitions()[reject.record as usize]);
-    let timestamps: Vec<_> = rejected.iter().map(|reject| chunk.timestamp(reject.record as usize)).collect();
+    let repeated = |text: &str| Arc::new(StringArray::from(vec![text; events.len()])) as ArrayRef;
+    let partitions = events.iter().map(|event| chunk.partitions()[event.record as usize]);
+    let timestamps: Vec<_> = events.iter().map(|event| chunk.timestamp(event.record as usize)).collect();
     let utc = |micros: Vec<i64>| Arc::new(TimestampMicrosecondArray::from(micros).with_timezone("UTC")) as ArrayRef;
     let blobs_of = |blobs: &BinaryArray| take(blobs, &records, None);
     Ok(RecordBatch::try_new(
         schema(),
         vec![
             repeated(table),
-            Arc::new(StringArray::from_iter_values(rejected.iter().map(|reject| reject.code.as_str()))),
-            Arc::new(StringArray::from_iter_values(rejected.iter().map(|reject| cut(&reject.reason)))),
-            repeated(digest.as_str()),
+            Arc::new(StringArray::from_iter_values(events.iter().map(|event| event.code))),
+            Arc::new(StringArray::from_iter_values(events.iter().map(|event| cut(event.reason)))),
+            repeated(digest),
             repeated(&cluster),
             repeated(&topic),
             Arc::new(Int32Array::from_iter_values(partitions)),
@@ -78,11 +111,22 @@ pub(crate) fn rows(table: &str, digest: &Digest, chunk: &Chunk, rejected: &[Reje
             blobs_of(chunk.keys())?,
             blobs_of(chunk.values())?,
             utc(values_of(chunk.ingested_at().values())),
-            utc(vec![clock::now_micros(); rejected.len()]),
-            new_null_array(&timestamp(), rejected.len()),
-            new_null_array(&DataType::Utf8, rejected.len()),
+            utc(vec![clock::now_micros(); events.len()]),
+            new_null_array(&timestamp(), events.len()),
+            new_null_array(&DataType::Utf8, events.len()),
         ],
     )?)
+}
+
+/// Identifies what tables match on: whether the same events would go to no table.
+pub(crate) fn routing_id(tables: &[SilverTable]) -> String {
+    let matches: BTreeSet<_> = tables.iter().map(|table| (&table.matches.field, &table.matches.equals)).collect();
+    let mut hash = Sha256::new();
+    for text in matches.into_iter().flat_map(|(field, equals)| [field, equals]) {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    }
+    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn cut(reason: &str) -> &str {

@@ -25,7 +25,7 @@ use silverd_core::config::Compression;
 use silverd_core::schema::COMMENT;
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::delta::{Encoder, NewFile, Table, TableSpec, writer_properties};
+use crate::delta::{CommitError, Encoder, NewFile, Table, TableSpec, writer_properties};
 use crate::runtime::clock;
 use crate::telemetry::TableStats;
 
@@ -60,6 +60,14 @@ pub struct SideOutput {
 pub(crate) struct Announced {
     side_output: Arc<SideOutput>,
     file: NewFile,
+}
+
+/// An application id that a commit sets.
+pub(crate) struct Moved {
+    pub(crate) id: String,
+    /// The version that it has until then.
+    pub(crate) before: Option<i64>,
+    pub(crate) after: i64,
 }
 
 /// How often a commit is tried again if other writers commit first.
@@ -116,10 +124,50 @@ impl SideOutput {
 
     /// Writes rows to a file that is not committed yet.
     pub(crate) async fn put(self: &Arc<Self>, rows: RecordBatch) -> anyhow::Result<Announced> {
+        Ok(Announced { side_output: self.clone(), file: self.write(rows).await? })
+    }
+
+    async fn write(&self, rows: RecordBatch) -> anyhow::Result<NewFile> {
         let (file, bytes) = self.encoder.encode(day_of(clock::now_micros()), &[rows])?;
         let store = self.table.lock().await.store();
         file.put(&store, bytes).await?;
-        Ok(Announced { side_output: self.clone(), file })
+        Ok(file)
+    }
+
+    /// Commits rows that no Silver table announces, with the progress that they stand for. False if another writer has
+    /// made progress: nothing was written then.
+    pub(crate) async fn append(
+        &self,
+        rows: Option<RecordBatch>,
+        progress: &[Moved],
+        info: serde_json::Value,
+    ) -> anyhow::Result<bool> {
+        let began = Instant::now();
+        let mut files = Vec::new();
+        if let Some(rows) = rows {
+            files.push(self.write(rows).await?);
+        }
+        let (rows, size) = files.iter().fold((0, 0), |(rows, size), file| (rows + file.rows(), size + file.size()));
+        let mut table = self.table.lock().await;
+        // Others commit through the same table, which has taken note of what other processes committed before that.
+        if progress.iter().any(|moved| table.transaction(&moved.id) != moved.before) {
+            return Ok(false);
+        }
+        let count = files.len();
+        let txns: Vec<_> = progress.iter().map(|moved| (moved.id.clone(), moved.after)).collect();
+        match table.append(files, &txns, info).await {
+            Ok(committed) => {
+                self.stats.committed(committed.version, rows as usize, count, size, began.elapsed());
+                Ok(true)
+            }
+            Err(failure) => {
+                table.reload().await?;
+                match failure {
+                    CommitError::Fenced { .. } => Ok(false),
+                    failure => Err(failure).context("commit to the quarantine"),
+                }
+            }
+        }
     }
 
     /// Publishes what a Silver table has announced and a crash kept from being published.

@@ -1,33 +1,113 @@
-//! The data files that a log names: whether they are there, and whether they can be read.
+//! The data files that a log names: whether they are there, and whether they can be read and hold the rows that the log
+//! says.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::panic::AssertUnwindSafe;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow, bail};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::compute::{cast, max, min};
+use arrow::datatypes::{DataType, Int64Type};
 use deltalake_core::logstore::LogStoreRef;
-use futures::TryStreamExt;
-use object_store::ObjectStore;
+use futures::{FutureExt, TryStreamExt};
 use object_store::path::Path;
-use silverd_core::verify::{LogPosition, Problem, Verifier};
+use object_store::{ObjectStore, ObjectStoreExt};
+use serde::Deserialize;
+use silverd_core::chunk::column;
+use silverd_core::verify::{AffectedFile, Entry, FileOwner, LogPosition, Problem, Verifier, covered_offsets};
 
 use super::verified::VerifiedTable;
-use crate::delta::{DataFile, LOG_FOLDER, list_files_at, read_columns};
+use crate::delta::{DataFile, LOG_FOLDER, entry_path, list_files_at, read_columns};
 
 /// Reports the live files that are missing, or have another size than the log says.
-pub(super) async fn check_presence<V: Verifier>(table: &mut VerifiedTable<V>) -> anyhow::Result<()> {
+pub(super) async fn check_presence<V: Verifier>(table: &mut VerifiedTable<V>, owner: &FileOwner) -> anyhow::Result<()> {
     let Some(log) = &table.log else { return Ok(()) };
     // A log that cannot be read has findings already.
     let Ok(files) = list_files_at(log, table.verifier.version()).await else { return Ok(()) };
     let sizes = list_data(log.object_store(None).as_ref()).await;
     let sizes = sizes.with_context(|| format!("list the files of {}", table.name))?;
-    for file in files {
-        let problem = match sizes.get(&file.path) {
-            Some(size) if *size == file.size => continue,
-            Some(size) => Problem::FileSize { file: file.path.to_string(), expected: file.size, found: *size },
-            None => Problem::FileMissing { file: file.path.to_string() },
-        };
-        table.verifier.report(LogPosition::default(), problem);
-    }
+    let broken: Vec<(DataFile, Fault)> = files
+        .into_iter()
+        .filter_map(|file| match sizes.get(&file.path) {
+            Some(size) if *size == file.size => None,
+            Some(size) => Some((file, Fault::Size(*size))),
+            None => Some((file, Fault::Missing)),
+        })
+        .collect();
+    report(table, owner, broken).await;
     Ok(())
+}
+
+/// Reports the live files that cannot be read to their end, and those of Bronze that have other rows than the log says:
+/// the rows of the other tables are compared with what they must be. Reads all files that were not reported already.
+pub(super) async fn check_contents<V: Verifier>(table: &mut VerifiedTable<V>, owner: &FileOwner) {
+    let Some(log) = &table.log else { return };
+    let Ok(files) = list_files_at(log, table.verifier.version()).await else { return };
+    let mut broken = Vec::new();
+    for file in files {
+        if table.broken_files.contains(&file.path) {
+            continue;
+        }
+        // The reader of a damaged file may panic.
+        let read = AssertUnwindSafe(read(log, &file, *owner == FileOwner::Bronze)).catch_unwind().await;
+        if let Err(failure) = read.unwrap_or_else(|_| Err(anyhow!("its reader panicked"))) {
+            broken.push((file, Fault::Damaged(format!("{failure:#}"))));
+        }
+    }
+    report(table, owner, broken).await;
+}
+
+/// What is wrong with a file.
+enum Fault {
+    Missing,
+    /// It has this size, in bytes.
+    Size(u64),
+    Damaged(String),
+}
+
+async fn report<V: Verifier>(table: &mut VerifiedTable<V>, owner: &FileOwner, broken: Vec<(DataFile, Fault)>) {
+    let Some(log) = table.log.clone().filter(|_| !broken.is_empty()) else { return };
+    let paths = broken.iter().map(|(file, _)| file.path.clone()).collect();
+    let commits = commits_that_added(&log, table.verifier.version(), paths).await;
+    for (file, fault) in broken {
+        let commit = commits.get(&file.path);
+        let name = file.path.to_string();
+        let affected = AffectedFile {
+            offsets: covered_offsets(&name, commit, file.stats.as_deref()),
+            file: name,
+            day: file.event_date,
+            owner: owner.clone(),
+        };
+        let position = LogPosition { version: commit.map(|entry| entry.version), ..LogPosition::default() };
+        let problem = match fault {
+            Fault::Missing => Problem::FileMissing { file: affected },
+            Fault::Size(found) => Problem::FileSize { file: affected, expected: file.size, found },
+            Fault::Damaged(why) => Problem::FileDamaged { file: affected, why },
+        };
+        table.verifier.report(position, problem);
+        table.broken_files.insert(file.path);
+    }
+}
+
+/// The commits that added these files, as far as the log still has them. Reads it from its end.
+async fn commits_that_added(log: &LogStoreRef, newest: u64, mut files: BTreeSet<Path>) -> BTreeMap<Path, Entry> {
+    let store = log.object_store(None);
+    let mut found = BTreeMap::new();
+    for version in (0..=newest).rev() {
+        if files.is_empty() {
+            break;
+        }
+        // A commit that is gone or cannot be read has no ranges to report.
+        let Ok(entry) = store.get(&entry_path(version)).await else { break };
+        let Ok(bytes) = entry.bytes().await else { break };
+        let Ok(entry) = Entry::parse(version, &bytes) else { continue };
+        for add in &entry.adds {
+            if let Some(file) = files.take(&Path::from(add.path.as_str())) {
+                found.insert(file, entry.clone());
+            }
+        }
+    }
+    found
 }
 
 /// The files of a table's folder with their sizes, without those of the log.
@@ -43,19 +123,55 @@ async fn list_data(store: &dyn ObjectStore) -> anyhow::Result<HashMap<Path, u64>
     Ok(found)
 }
 
-/// The live files of a version that cannot be read to their end. Reads all of them.
-pub(super) async fn find_damaged(log: &LogStoreRef, version: u64) -> anyhow::Result<Vec<Problem>> {
-    let mut damaged = Vec::new();
-    for file in list_files_at(log, version).await? {
-        if let Err(failure) = read(log, &file).await {
-            damaged.push(Problem::FileDamaged { file: file.path.to_string(), why: format!("{failure:#}") });
+/// Reads all columns to the end. With `compare`, also compares the rows' number and positions with the statistics.
+async fn read(log: &LogStoreRef, file: &DataFile, compare: bool) -> anyhow::Result<()> {
+    let mut columns = read_columns(log.object_store(None), file.path.clone(), file.size, None).await?;
+    let (mut rows, mut found) = (0, Positions::default());
+    while let Some(batch) = columns.batches.try_next().await? {
+        rows += batch.num_rows() as u64;
+        found.add(&batch)?;
+    }
+    let stats = file.stats.as_deref().and_then(|stats| serde_json::from_str::<Stats>(stats).ok());
+    let Some(stats) = stats.filter(|_| compare) else { return Ok(()) };
+    if let Some(expected) = stats.num_records.filter(|expected| *expected != rows) {
+        bail!("it has {rows} rows instead of {expected}");
+    }
+    for (name, found) in found.0 {
+        let bound = |values: &serde_json::Map<String, serde_json::Value>| values.get(name)?.as_i64();
+        if let Some(expected) = bound(&stats.min_values).zip(bound(&stats.max_values)).filter(|bounds| *bounds != found)
+        {
+            let ((low, high), (min, max)) = (found, expected);
+            bail!("its column {name} has values from {low} to {high} instead of {min} to {max}");
         }
     }
-    Ok(damaged)
+    Ok(())
 }
 
-async fn read(log: &LogStoreRef, file: &DataFile) -> anyhow::Result<()> {
-    let mut columns = read_columns(log.object_store(None), file.path.clone(), file.size, None).await?;
-    while columns.batches.try_next().await?.is_some() {}
-    Ok(())
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Stats {
+    num_records: Option<u64>,
+    #[serde(default)]
+    min_values: serde_json::Map<String, serde_json::Value>,
+    #[serde(default)]
+    max_values: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The lowest and highest values of the columns with the positions of rows, by name.
+#[derive(Default)]
+struct Positions(BTreeMap<&'static str, (i64, i64)>);
+
+impl Positions {
+    fn add(&mut self, batch: &RecordBatch) -> anyhow::Result<()> {
+        for name in [column::PARTITION, column::OFFSET] {
+            let Some(column) = batch.column_by_name(name) else { continue };
+            let values: ArrayRef = cast(column, &DataType::Int64)?;
+            let values = values.as_primitive::<Int64Type>();
+            if let Some((low, high)) = min(values).zip(max(values)) {
+                let bounds = self.0.entry(name).or_insert((low, high));
+                *bounds = (bounds.0.min(low), bounds.1.max(high));
+            }
+        }
+        Ok(())
+    }
 }

@@ -13,6 +13,7 @@ mod rejects;
 mod report;
 mod verified;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Context;
@@ -21,7 +22,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path as ObjectPath;
 use silverd_core::config::Pipeline;
 use silverd_core::verify::{
-    Announcements, BronzeVerifier, SideOutputKind, SideOutputVerifier, SilverVerifier, Verifier,
+    Announcements, BronzeVerifier, FileOwner, SideOutputKind, SideOutputVerifier, SilverVerifier, Verifier,
 };
 
 use crate::delta::open_log;
@@ -50,23 +51,25 @@ pub async fn verify_logs(pipeline: &Pipeline, base_dir: &Path, selected: &Select
     }
     let quarantine = &base_dir.join(&*pipeline.quarantine.path);
     let late = &base_dir.join(&*pipeline.late.path);
-    let side_outputs = [
+    let mut side_outputs = [
         verify_side_output(&SideOutputKind::QUARANTINE, quarantine, &silver, selected).await?,
         verify_side_output(&SideOutputKind::LATE, late, &silver, selected).await?,
     ];
     let path = base_dir.join(&*pipeline.bronze.path);
     let mut bronze = read_table("bronze", &path, || BronzeVerifier::new("bronze")).await?;
     bronze.verifier.finish();
+    side_outputs[0].verifier.check_unrouted(&bronze.verifier);
     for table in &mut silver {
         table.verifier.finish(&bronze.verifier);
     }
     let mut verified = Verified { bronze, silver, side_outputs, compared: Vec::new() };
-    files::check_presence(&mut verified.bronze).await?;
+    files::check_presence(&mut verified.bronze, &FileOwner::Bronze).await?;
     for table in &mut verified.silver {
-        files::check_presence(table).await?;
+        let owner = FileOwner::Silver(table.name.clone());
+        files::check_presence(table, &owner).await?;
     }
     for table in &mut verified.side_outputs {
-        files::check_presence(table).await?;
+        files::check_presence(table, &FileOwner::SideOutput).await?;
     }
     Ok(verified)
 }
@@ -96,7 +99,7 @@ async fn read_table<V: Verifier>(name: &str, path: &Path, new: impl Fn() -> V) -
             .with_context(|| format!("read the log of {name} in {}", path.display()))?,
         None => new(),
     };
-    Ok(VerifiedTable { name: name.to_owned(), log, verifier })
+    Ok(VerifiedTable { name: name.to_owned(), log, verifier, broken_files: BTreeSet::new() })
 }
 
 /// Whether the last announced file exists, but is in no commit of the side output yet.

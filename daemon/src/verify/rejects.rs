@@ -51,10 +51,10 @@ impl Rejects {
 
 /// The rejects of a table in the quarantine.
 #[derive(Default)]
-struct Quarantined {
-    any: EventSet,
+pub(super) struct Quarantined {
+    pub(super) any: EventSet,
     unresolved: EventSet,
-    by_code: BTreeMap<String, EventSet>,
+    pub(super) by_code: BTreeMap<&'static str, EventSet>,
 }
 
 /// Compares the rejects of a table with the quarantine. Of the events `without_replay`, no unresolved event may be in
@@ -67,7 +67,7 @@ pub(super) async fn compare_rejects(
     quarantine: &VerifiedTable<SideOutputVerifier>,
 ) -> anyhow::Result<Option<Problem>> {
     let found = match &quarantine.log {
-        Some(_) => quarantined(name, quarantine).await.context("read the quarantine")?,
+        Some(_) => quarantined(name, &Code::ALL.map(Code::as_str), quarantine).await.context("read the quarantine")?,
         None => Quarantined::default(),
     };
     let mut missing = expected.all.without(&found.any);
@@ -85,19 +85,29 @@ pub(super) async fn compare_rejects(
     if is_only_table && silver.corrections().commits == 0 {
         let none = EventSet::default();
         for (code, of) in &expected.by_code {
-            other_code.merge(of.without(found.by_code.get(*code).unwrap_or(&none)).without(&missing));
+            other_code.merge(of.without(found.by_code.get(code).unwrap_or(&none)).without(&missing));
         }
     }
-    let kinds = [("missing", &missing), ("unexpected", &unexpected), ("of another code", &other_code)];
-    let examples = kinds.into_iter().flat_map(|(what, events)| {
-        events.first(EXAMPLES_MAX).into_iter().map(move |(log, offset)| format!("{log}, offset {offset}, {what}"))
-    });
-    let examples: Vec<String> = examples.take(EXAMPLES_MAX).collect();
+    let examples = examples(&missing, &unexpected, &other_code);
     let (missing, unexpected, other_code) = (missing.len(), unexpected.len(), other_code.len());
     Ok((!examples.is_empty()).then_some(Problem::Rejects { missing, unexpected, other_code, examples }))
 }
 
-async fn quarantined(name: &str, quarantine: &VerifiedTable<SideOutputVerifier>) -> anyhow::Result<Quarantined> {
+/// The first events that differ.
+pub(super) fn examples(missing: &EventSet, unexpected: &EventSet, other_code: &EventSet) -> Vec<String> {
+    let kinds = [("missing", missing), ("unexpected", unexpected), ("of another code", other_code)];
+    let examples = kinds.into_iter().flat_map(|(what, events)| {
+        events.first(EXAMPLES_MAX).into_iter().map(move |(log, offset)| format!("{log}, offset {offset}, {what}"))
+    });
+    examples.take(EXAMPLES_MAX).collect()
+}
+
+/// The events of a table in the quarantine, and which of them have these codes.
+pub(super) async fn quarantined(
+    name: &str,
+    codes: &[&'static str],
+    quarantine: &VerifiedTable<SideOutputVerifier>,
+) -> anyhow::Result<Quarantined> {
     let Some(log) = &quarantine.log else { return Ok(Quarantined::default()) };
     let names = ["table", "code", "resolved_at", column::CLUSTER_ID, column::TOPIC, column::PARTITION, column::OFFSET];
     let mut found = Quarantined::default();
@@ -114,12 +124,12 @@ async fn quarantined(name: &str, quarantine: &VerifiedTable<SideOutputVerifier>)
                 None => vec![true; batch.num_rows()].into(),
             };
             found.unresolved.insert_some(&events, &unresolved);
-            let codes = text(&batch, "code")?;
-            let codes = codes.as_string::<i32>();
-            for code in Code::ALL {
-                let mask: BooleanArray = codes.iter().map(|of| Some(of == Some(code.as_str()))).collect();
+            let code_of_rows = text(&batch, "code")?;
+            for code in codes {
+                let is_code = |of: Option<&str>| Some(of == Some(code));
+                let mask: BooleanArray = code_of_rows.as_string::<i32>().iter().map(is_code).collect();
                 if mask.true_count() > 0 {
-                    found.by_code.entry(code.as_str().to_owned()).or_default().insert_some(&events, &mask);
+                    found.by_code.entry(code).or_default().insert_some(&events, &mask);
                 }
             }
         }

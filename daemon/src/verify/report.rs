@@ -70,7 +70,13 @@ impl Report {
         }
         for table in &verified.side_outputs {
             if table.log.is_some() {
-                rows.push(Row::new(table, vec![("rows", number(table.verifier.rows()))]));
+                let (all, unrouted) = (table.verifier.rows(), table.verifier.unrouted_events());
+                let mut numbers = vec![("rows", number(all))];
+                if unrouted > 0 {
+                    numbers.push(("unrouted", number(unrouted)));
+                    notes.push(format!("{}: {unrouted} of the rows are events that no table takes", table.name));
+                }
+                rows.push(Row::new(table, numbers));
             }
         }
         let findings = std::iter::once(verified.bronze.verifier.findings())

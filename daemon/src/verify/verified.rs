@@ -1,6 +1,9 @@
 //! The result of verification: the tables of a pipeline, with the findings of each.
 
+use std::collections::BTreeSet;
+
 use deltalake_core::logstore::LogStoreRef;
+use object_store::path::Path;
 use silverd_core::verify::{BronzeVerifier, SideOutputVerifier, SilverVerifier};
 
 /// The tables of a pipeline, verified.
@@ -19,6 +22,8 @@ pub struct VerifiedTable<V> {
     pub name: String,
     pub log: Option<LogStoreRef>,
     pub verifier: V,
+    /// Live files that are missing or damaged, which were reported.
+    pub(super) broken_files: BTreeSet<Path>,
 }
 
 /// How much of a table was compared.

@@ -1,15 +1,19 @@
 //! `silverd verify --deep`: Silver and the quarantine must have what the plugins derive from Bronze, and rows that
 //! differ are reported.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Int64Type};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 
-use super::harness::{Project, SILVER, TableCopy, TableOptions, expected, finding_kinds, root, table_report, verify};
+use super::harness::{
+    Project, SILVER, TableCopy, TableOptions, expected, finding_kinds, root, rows, table_report, verify,
+};
 
 /// Verifies a folder without a finding.
 #[track_caller]
@@ -20,7 +24,7 @@ fn verify_ok(folder: &Path, args: &[&str]) -> Value {
 }
 
 /// Rewrites the data file of a table's first commit with rows, and corrects its size in the log.
-fn rewrite(copy: &TableCopy, table: &str, change: impl Fn(RecordBatch) -> RecordBatch) {
+pub(super) fn rewrite(copy: &TableCopy, table: &str, change: impl Fn(RecordBatch) -> RecordBatch) {
     let has_file = |version: &u64| copy.actions(table, *version).iter().any(|action| action.get("add").is_some());
     let version = (1..=copy.last(table)).find(has_file).unwrap();
     let actions = copy.actions(table, version);
@@ -41,7 +45,7 @@ fn rewrite(copy: &TableCopy, table: &str, change: impl Fn(RecordBatch) -> Record
 }
 
 /// Changes a text in the first row of a batch.
-fn set_text(batch: RecordBatch, column: &str, text: &str) -> RecordBatch {
+pub(super) fn set_text(batch: RecordBatch, column: &str, text: &str) -> RecordBatch {
     let schema = batch.schema();
     let columns = schema.fields().iter().zip(batch.columns()).map(|(field, values)| -> ArrayRef {
         if field.name() != column {
@@ -207,4 +211,139 @@ fn missing_and_damaged_files_are_named() {
         assert_eq!(code, Some(1), "{report:#}");
         assert!(finding_kinds(&report).contains(&format!("{table}: file-damaged")), "{report:#}");
     }
+}
+
+/// What happens to a data file.
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    Missing,
+    Empty,
+    CutOff,
+    /// Some bytes of its pages are others. The footer stays readable.
+    Pages,
+}
+
+impl Damage {
+    const ALL: [Self; 4] = [Self::Missing, Self::Empty, Self::CutOff, Self::Pages];
+
+    fn inflict(self, file: &Path) -> &'static str {
+        let mut bytes = std::fs::read(file).unwrap();
+        match self {
+            Self::Missing => {
+                std::fs::remove_file(file).unwrap();
+                return "file-missing";
+            }
+            Self::Empty => bytes.clear(),
+            Self::CutOff => bytes.truncate(bytes.len() / 2),
+            Self::Pages => {
+                let middle = 4..bytes.len() / 2;
+                bytes[middle].fill(0xa5);
+            }
+        }
+        std::fs::write(file, &bytes).unwrap();
+        if matches!(self, Self::Pages) { "file-damaged" } else { "file-size" }
+    }
+}
+
+/// The partitions and offsets of a file's rows.
+fn positions(file: &Path, prefix: &str) -> Vec<(i64, i64)> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(file).unwrap()).unwrap();
+    let mut positions = Vec::new();
+    for batch in reader.build().unwrap() {
+        let batch = batch.unwrap();
+        let column = |name: &str| {
+            let column = batch.column_by_name(&format!("{prefix}{name}")).unwrap();
+            arrow::compute::cast(column, &DataType::Int64).unwrap()
+        };
+        let (partitions, offsets) = (column("partition"), column("offset"));
+        let values = |column: &ArrayRef| column.as_primitive::<Int64Type>().values().to_vec();
+        positions.extend(values(&partitions).into_iter().zip(values(&offsets)));
+    }
+    assert!(!positions.is_empty());
+    positions
+}
+
+/// The only error of a report, which must name the file, its day, and all offsets of its rows.
+#[track_caller]
+fn affected_file<'r>(report: &'r Value, table: &str, file: &Path, rows: &[(i64, i64)]) -> &'r Value {
+    let errors = report["findings"].as_array().unwrap().iter().filter(|finding| finding["severity"] == "error");
+    let errors: Vec<_> = errors.collect();
+    let [error] = errors[..] else { panic!("one error: {report:#}") };
+    assert_eq!(error["table"], table, "{error:#}");
+    let (problem, found) = (&error["problem"], error["found"].as_str().unwrap());
+    let name = file.file_name().unwrap().to_str().unwrap();
+    assert!(problem["file"].as_str().unwrap().ends_with(name) && found.contains(name), "{error:#}");
+    let day = problem["day"].as_str().unwrap();
+    assert_eq!(file.parent().unwrap().file_name().unwrap().to_str(), Some(&*format!("event_date={day}")));
+    assert!(found.contains(day), "{found}");
+    let covers = |(partition, offset): &(i64, i64)| {
+        let is_in = |range: &Value| (range["start"].as_i64().unwrap()..range["end"].as_i64().unwrap()).contains(offset);
+        let is_of = |range: &&Value| range["partition"].as_str().unwrap().ends_with(&format!(":{partition}"));
+        problem["offsets"].as_array().unwrap().iter().filter(is_of).any(is_in)
+    };
+    assert!(rows.iter().all(covers), "{rows:?}: {error:#}");
+    error
+}
+
+/// Whatever the damage, the report says what is in the file, and the command that it names makes the rows again.
+#[test]
+fn damaged_files_of_silver_are_rebuilt_by_the_named_command() {
+    let plain = Project::with_commits("damaged");
+    let options = TableOptions { dedup_within_s: Some(60), late_after_s: None };
+    let deduplicated = Project::with_options("damaged-dedup", "interval = \"200ms\"\nrows_max = 700", options);
+    deduplicated.generate(&["--count", "3000", "--seed", "1", "--dup-pct", "20"]);
+    deduplicated.silverd(&["run", "--drain"]);
+    for (project, damage) in Damage::ALL.into_iter().flat_map(|damage| [(&plain, damage), (&deduplicated, damage)]) {
+        let counts = expected::check(project);
+        let copy = TableCopy::of(project.folder.path());
+        let file = first_file(&copy, "page_view");
+        let rows_of_file = positions(&file, "_");
+        let kind = damage.inflict(&file);
+        let (report, code) = verify(copy.folder(), &["--deep"]);
+        let error = affected_file(&report, "page_view", &file, &rows_of_file);
+        assert_eq!((code, error["problem"]["kind"].as_str()), (Some(1), Some(kind)), "{damage:?}");
+        let day = error["problem"]["day"].as_str().unwrap();
+        let help = error["help"].as_str().unwrap();
+        assert!(help.contains(&format!("silverd rebuild page_view --from {day} --to {day}")), "{help}");
+        let mut rebuild = std::process::Command::new(env!("CARGO_BIN_EXE_silverd"));
+        let args = ["rebuild", "page_view", "--from", day, "--to", day];
+        let output = rebuild.current_dir(copy.folder()).args(args).output().unwrap();
+        assert!(output.status.success(), "{damage:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(rows(&copy.path("page_view")).len(), counts["page_view"], "{damage:?}");
+        let (report, code) = verify(copy.folder(), &["--deep"]);
+        assert_eq!(code, Some(0), "{damage:?}: {report:#}");
+    }
+}
+
+/// The rows of Bronze cannot be made again: the report says which offsets to look for in Kafka. No Silver table is
+/// compared then, and none is blamed.
+#[test]
+fn damaged_files_of_bronze_are_reported_with_what_is_lost() {
+    let project = Project::with_commits("damaged-bronze");
+    // A file of several commits, whose offsets are in the statistics alone.
+    let compacted = TableCopy::of(project.folder.path());
+    let mut maintain = std::process::Command::new(env!("CARGO_BIN_EXE_silverd"));
+    assert!(maintain.current_dir(compacted.folder()).args(["maintain", "bronze"]).status().unwrap().success());
+    for (tables, damage) in
+        Damage::ALL.into_iter().flat_map(|damage| [(project.folder.path(), damage), (compacted.folder(), damage)])
+    {
+        let copy = TableCopy::of(tables);
+        let file = last_file(&copy, "bronze");
+        let rows_of_file = positions(&file, "");
+        let kind = damage.inflict(&file);
+        let (report, code) = verify(copy.folder(), &["--deep"]);
+        let error = affected_file(&report, "bronze", &file, &rows_of_file);
+        assert_eq!((code, error["problem"]["kind"].as_str()), (Some(1), Some(kind)), "{damage:?}");
+        let help = error["help"].as_str().unwrap();
+        assert!(help.contains("Kafka may still have"), "{help}");
+        let not_compared: BTreeSet<_> = SILVER.iter().map(|table| format!("{table}: not-compared")).collect();
+        assert!(finding_kinds(&report).is_superset(&not_compared), "{damage:?}: {report:#}");
+    }
+}
+
+/// The data file that a table's last commit with rows added: after a compaction, the compacted one.
+fn last_file(copy: &TableCopy, table: &str) -> std::path::PathBuf {
+    let actions = (1..=copy.last(table)).flat_map(|version| copy.actions(table, version));
+    let path = actions.filter_map(|action| Some(action.get("add")?["path"].as_str()?.to_owned())).next_back();
+    copy.path(table).join(path.unwrap())
 }

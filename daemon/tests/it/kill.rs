@@ -65,7 +65,7 @@ fn every_event_is_written_once_after_kills_at_any_moment() {
     println!("{kills} kills, {while_writing} of them after a commit, {corrected} completed corrections: {counts:?}");
 }
 
-fn random_time(rng: &mut StdRng, max_ms: u64) -> Duration {
+pub(super) fn random_time(rng: &mut StdRng, max_ms: u64) -> Duration {
     Duration::from_millis(rng.random_range(0..max_ms))
 }
 
@@ -86,7 +86,7 @@ fn until_committed(daemon: &mut Daemon, project: &Project, wanted: usize) {
 
 /// Kills a process as soon as the `nth` commit from now on appears in the log of any table: also between two commits
 /// that belong together.
-fn kill_at_commit(project: &Project, process: u32, nth: usize) {
+pub(super) fn kill_at_commit(project: &Project, process: u32, nth: usize) {
     let (sender, killed) = mpsc::channel();
     let mut seen = 0;
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {

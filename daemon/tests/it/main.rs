@@ -26,6 +26,7 @@ mod pipeline;
 mod reload;
 mod source;
 mod sql_limits;
+mod unrouted;
 mod verify;
 mod vocabulary;
 mod wasi;

@@ -255,6 +255,10 @@ mod tests {
             assert!(changes.all, "{section}");
             assert_eq!(changes.to_string(), format!("[{section}]"));
         }
+        let unrouted = changes("[gold.g]", "[quarantine]\nunrouted = \"quarantine\"\n[gold.g]");
+        assert!(unrouted.all);
+        let same = changes("[gold.g]", "[quarantine]\nunrouted = \"count\"\n[gold.g]");
+        assert!(same.is_empty());
         let state = changes("[gold.g]", "[state]\npath = \"elsewhere\"\n[gold.g]");
         assert!(state.is_empty());
         assert_eq!(state.to_string(), "[state] (from the next start)");

@@ -26,7 +26,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use pipeline::{
     Bronze, Chart, Commit, Compression, Dedup, Gold, Http, Late, Limits, Located, Maintenance, Match, OnDataLoss,
     Panel, Pipeline, Quarantine, Reload, ReloadMode, Secret, SilverTable, Source, SqlLimits, Start, State, TableName,
-    WhenFull,
+    Unrouted, WhenFull,
 };
 pub use renamed::{Fixed, Note, fix};
 
@@ -99,7 +99,11 @@ fn bronze(walk: &mut Walk, root: &Root) -> Bronze {
 
 fn quarantine(walk: &mut Walk, root: &Root) -> Quarantine {
     let section = root.section(walk, "quarantine");
-    Quarantine { path: section.path_or(walk, "path", "data/quarantine") }
+    let choices = [("count", Unrouted::Count), ("quarantine", Unrouted::Quarantine)];
+    Quarantine {
+        path: section.path_or(walk, "path", "data/quarantine"),
+        unrouted: section.optional(walk, "unrouted", read::choice("unrouted", choices)).unwrap_or_default(),
+    }
 }
 
 fn late(walk: &mut Walk, root: &Root) -> Late {

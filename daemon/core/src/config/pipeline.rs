@@ -123,6 +123,17 @@ pub struct Match {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Quarantine {
     pub path: Located<String>,
+    pub unrouted: Unrouted,
+}
+
+/// What becomes of events that no Silver table takes. Bronze has them in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unrouted {
+    /// They are counted, by reason.
+    #[default]
+    Count,
+    /// They are also in the quarantine.
+    Quarantine,
 }
 
 /// `[late]`: the table that lists late events.
@@ -325,7 +336,7 @@ impl Default for Compression {
 pub struct TableName(String);
 
 impl TableName {
-    pub(super) const RESERVED: [&str; 4] = ["bronze", "quarantine", "late", "gold"];
+    pub(super) const RESERVED: [&str; 5] = ["bronze", "quarantine", "unrouted", "late", "gold"];
 
     /// `None` if the text breaks the rule above.
     pub fn new(name: &str) -> Option<Self> {

@@ -33,7 +33,7 @@ const SECTIONS: [(&str, &[&str]); 13] = [
     ("source", &["brokers", "topic", "group", "start", "on_data_loss", "kafka"]),
     ("bronze", &["path", "compression"]),
     ("silver", SILVER_TABLE),
-    ("quarantine", &["path"]),
+    ("quarantine", &["path", "unrouted"]),
     ("late", &["path"]),
     ("state", &["path"]),
     ("commit", &["interval", "rows_max", "bytes_max"]),

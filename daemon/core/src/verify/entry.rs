@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::affected_file::FileBounds;
 use super::attribution::PluginVersion;
 use crate::counts::Counts;
 use crate::offsets::{LogPartition, OffsetRange, Ranges};
@@ -194,6 +195,10 @@ struct Bounds {
     partition: Option<i64>,
     #[serde(alias = "_offset")]
     offset: Option<i64>,
+    #[serde(alias = "_cluster_id")]
+    cluster_id: Option<String>,
+    #[serde(alias = "_topic")]
+    topic: Option<String>,
     #[serde(flatten)]
     _others: BTreeMap<String, IgnoredAny>,
 }
@@ -205,6 +210,22 @@ fn read_stats(stats: Option<&str>) -> (Option<u64>, Option<[(i64, i64); 2]>) {
     let both = |low: Option<i64>, high: Option<i64>| Some((low?, high?));
     let bounds = both(min.partition, max.partition).zip(both(min.offset, max.offset));
     (stats.num_records, bounds.map(|(partitions, offsets)| [partitions, offsets]))
+}
+
+/// The lowest and highest positions in a file's statistics.
+pub(super) fn read_bounds(stats: Option<&str>) -> Option<FileBounds> {
+    let stats: Stats = serde_json::from_str(stats?).ok()?;
+    let (min, max) = (stats.min_values, stats.max_values);
+    let one_of = |low: Option<String>, high: Option<String>| match (low, high) {
+        (Some(low), Some(high)) if low == high => low,
+        _ => "*".to_owned(),
+    };
+    Some(FileBounds {
+        partitions: (min.partition?, max.partition?),
+        offsets: (min.offset?, max.offset?),
+        cluster: one_of(min.cluster_id, max.cluster_id),
+        topic: one_of(min.topic, max.topic),
+    })
 }
 
 /// The row count in a file's statistics.

@@ -13,12 +13,9 @@ pub struct Explanation {
     pub examples: Vec<String>,
 }
 
-const NEW_PATH: &str = "give the table a new path in pipeline.toml: silverd rebuilds it from Bronze";
+const NEW_PATH: &str = "give the table a new path in pipeline.toml: silverd fills a Silver table again from Bronze";
 const RESTORE: &str = "restore the table's _delta_log from a backup, or give the table a new path in pipeline.toml \
                        (silverd rebuilds a Silver table from Bronze, and Bronze from what Kafka still has)";
-const NEW_FILE: &str = "restore the file from a backup. Without one: give a Silver table a new path in pipeline.toml, and \
-                        silverd fills it again from Bronze; give Bronze a new path, and it is filled from what Kafka still \
-                        has";
 const FOREIGN_WRITER: &str = "find out which other program writes to this table (DESCRIBE HISTORY in Spark); restore \
                               the version before it, or give the table a new path in pipeline.toml";
 const REBUILD: &str = "if settings or reference data changed after the rows were written, `silverd rebuild` updates \
@@ -34,10 +31,16 @@ impl Problem {
     pub fn explain(&self) -> Explanation {
         let (found, expected, help) = self.texts();
         let examples = match self {
-            Self::Content { examples, .. } | Self::Rejects { examples, .. } => examples.clone(),
+            Self::Content { examples, .. } | Self::Rejects { examples, .. } | Self::Unrouted { examples, .. } => {
+                examples.clone()
+            }
             _ => Vec::new(),
         };
-        Explanation { found, expected, help: help.to_owned(), examples }
+        let help = match self {
+            Self::FileMissing { file } | Self::FileSize { file, .. } | Self::FileDamaged { file, .. } => file.help(),
+            _ => help.to_owned(),
+        };
+        Explanation { found, expected, help, examples }
     }
 
     fn texts(&self) -> Texts {
@@ -63,7 +66,9 @@ impl Problem {
             | Self::Pending { .. }
             | Self::DifferentFile { .. }
             | Self::FormerTable { .. } => self.texts_of_side_outputs(),
-            Self::Content { .. } | Self::Rejects { .. } | Self::NotCompared { .. } => self.texts_of_rows(),
+            Self::Content { .. } | Self::Rejects { .. } | Self::Unrouted { .. } | Self::NotCompared { .. } => {
+                self.texts_of_rows()
+            }
             Self::Events { .. }
             | Self::MoreEventsThanOffsets { .. }
             | Self::NotConserved { .. }
@@ -101,15 +106,22 @@ impl Problem {
                 "each file is added once, and removed at most once".into(),
                 FOREIGN_WRITER,
             ),
-            Self::FileMissing { file } => {
-                (format!("file {file} is not in the table's folder"), "every file that the log names".into(), NEW_FILE)
+            Self::FileMissing { file } => (
+                format!("{} is not in the table's folder", file.describe()),
+                "every file that the log names".into(),
+                "",
+            ),
+            Self::FileSize { file, expected: bytes, found: 0 } => {
+                (format!("{} is empty", file.describe()), format!("{bytes} bytes, as the log says"), "")
             }
             Self::FileSize { file, expected, found } => {
-                (format!("file {file} has {found} bytes"), format!("{expected} bytes, as the log says"), NEW_FILE)
+                (format!("{} has {found} bytes", file.describe()), format!("{expected} bytes, as the log says"), "")
             }
-            Self::FileDamaged { file, why } => {
-                (format!("file {file} cannot be read: {why}"), "a Parquet file that is whole".into(), NEW_FILE)
-            }
+            Self::FileDamaged { file, why } => (
+                format!("{} is damaged: {why}", file.describe()),
+                "a Parquet file with the rows that the log says".into(),
+                "",
+            ),
             Self::Total { accounted, live } => {
                 (format!("the live files have {live} rows"), format!("{accounted}, the sum over all commits"), NEW_PATH)
             }
@@ -254,6 +266,14 @@ impl Problem {
                 "the events that the plugin rejects with the current settings and reference data".into(),
                 REBUILD,
             ),
+            Self::Unrouted { missing, unexpected, other_code, .. } => (
+                format!(
+                    "{missing} events that no table takes are missing in the quarantine, {unexpected} are unexpected, \
+                     {other_code} have another code"
+                ),
+                "the events of Bronze that no `match` of pipeline.toml takes".into(),
+                "restore the quarantine from a backup. The events are in Bronze",
+            ),
             Self::NotCompared { digest, offsets, reason } => (
                 match reason {
                     NotComparedReason::PluginMissing => format!(
@@ -265,9 +285,22 @@ impl Problem {
                         "{offsets} offsets were not compared: the log does not say which plugin wrote their rows, \
                          because of a correction or a log cleanup"
                     ),
+                    NotComparedReason::FilesDamaged => {
+                        format!("{offsets} offsets were not compared: files of the table or of Bronze cannot be read")
+                    }
                 },
-                "the plugin that wrote their rows".into(),
-                "`silverd rebuild` of the table, and the current plugin is the writer of all rows",
+                match reason {
+                    NotComparedReason::PluginMissing | NotComparedReason::WriterUnknown => {
+                        "the plugin that wrote their rows".into()
+                    }
+                    NotComparedReason::FilesDamaged => "files that can be read".into(),
+                },
+                match reason {
+                    NotComparedReason::PluginMissing | NotComparedReason::WriterUnknown => {
+                        "`silverd rebuild` of the table, and the current plugin is the writer of all rows"
+                    }
+                    NotComparedReason::FilesDamaged => "see to these files first; each is reported on its own",
+                },
             ),
             _ => Default::default(),
         }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::affected_file::AffectedFile;
 use crate::counts::Counts;
 use crate::offsets::{LogPartition, OffsetRange};
 
@@ -46,11 +47,23 @@ pub enum Problem {
     /// A file was added although it exists (`added`), or removed although it does not.
     FileMismatch { file: String, added: bool },
     /// A live data file is not in the table's folder.
-    FileMissing { file: String },
+    FileMissing {
+        #[serde(flatten)]
+        file: AffectedFile,
+    },
     /// A live data file has another size, in bytes, than the log says.
-    FileSize { file: String, expected: u64, found: u64 },
-    /// A live data file cannot be read to its end.
-    FileDamaged { file: String, why: String },
+    FileSize {
+        #[serde(flatten)]
+        file: AffectedFile,
+        expected: u64,
+        found: u64,
+    },
+    /// A live data file cannot be read to its end, or has other rows than the log says.
+    FileDamaged {
+        #[serde(flatten)]
+        file: AffectedFile,
+        why: String,
+    },
     /// Offsets that an earlier commit covers.
     Overlap { expected: i64 },
     /// Offsets that no commit covers.
@@ -103,7 +116,9 @@ pub enum Problem {
     },
     /// The quarantine differs from the events that the plugin rejects.
     Rejects { missing: u64, unexpected: u64, other_code: u64, examples: Vec<String> },
-    /// Offsets that could not be compared, because their plugin is not available.
+    /// The quarantine differs from the events that no table takes.
+    Unrouted { missing: u64, unexpected: u64, other_code: u64, examples: Vec<String> },
+    /// Offsets that could not be compared, because their plugin is not available, or files cannot be read.
     NotCompared { digest: Option<String>, offsets: i64, reason: NotComparedReason },
 }
 
@@ -114,6 +129,8 @@ pub enum NotComparedReason {
     PluginMissing,
     /// One of several plugins wrote the rows, or the commit is no longer in the log.
     WriterUnknown,
+    /// Files of the table or of Bronze cannot be read.
+    FilesDamaged,
 }
 
 impl Problem {

@@ -8,10 +8,12 @@
 //! | Silver      | `ranges`, `counts`                     | starts where the last range ended, adds `counts.rows` rows, has one outcome per event, announces its rejects and late events |
 //! | Silver      | `correction`                           | adds `rows + kept` rows, removes `removed` rows |
 //! | side output | of a Silver table's `n`th announcement | adds the announced file |
+//! | quarantine  | of events that no table takes          | starts where the last range ended, adds `rejected` rows, sets each `txn` to the end of its range |
 //! | any         | of another writer                      | changes no rows (a compaction may rewrite them) |
 //!
 //! If the first entries of a log were cleaned up, verification starts at a checkpoint, whose state is taken as given.
 
+mod affected_file;
 mod attribution;
 mod bronze;
 mod entry;
@@ -24,8 +26,10 @@ mod silver;
 mod state;
 #[cfg(test)]
 mod tests;
+mod unrouted;
 mod verifier;
 
+pub use affected_file::{AffectedFile, CoveredOffsets, FileOwner, covered_offsets};
 pub use attribution::{Attribution, PluginVersion, Writer};
 pub use bronze::BronzeVerifier;
 pub use entry::Entry;

@@ -4,19 +4,38 @@ use super::entry::{Added, Entry};
 use super::finding::{Findings, LogPosition, Problem};
 use crate::offsets::{LogPartition, OffsetRange, Offsets, Ranges};
 
+/// The application ids with the next offset of each log partition.
+pub(super) struct ProgressIds {
+    pub(super) of_log: fn(&LogPartition) -> String,
+    /// `None` for other application ids.
+    pub(super) log_of: fn(&str) -> Option<LogPartition>,
+}
+
+impl Default for ProgressIds {
+    /// Those of Bronze and Silver.
+    fn default() -> Self {
+        Self { of_log: LogPartition::app_id, log_of: LogPartition::from_app_id }
+    }
+}
+
 /// The offsets that a table has, by log partition.
 #[derive(Default)]
 pub(super) struct Progress {
+    ids: ProgressIds,
     /// The start of the first checked range.
     pub(super) first: Offsets,
     pub(super) next: Offsets,
 }
 
 impl Progress {
+    pub(super) fn with_ids(ids: ProgressIds) -> Self {
+        Self { ids, ..Self::default() }
+    }
+
     /// Starts at the application ids of a checkpoint.
     pub(super) fn start_at<'a>(&mut self, txns: impl Iterator<Item = (&'a str, i64)>) {
         for (id, version) in txns {
-            if let Some(log) = LogPartition::from_app_id(id) {
+            if let Some(log) = (self.ids.log_of)(id) {
                 self.next.insert(log.clone(), version);
                 // The entries with the start of its first range are gone.
                 self.first.insert(log, 0);
@@ -48,7 +67,7 @@ impl Progress {
                 Some(_) => {}
                 None => drop(self.first.insert(log.clone(), range.start)),
             }
-            let (app_id, expected) = (log.app_id(), Some(range.end));
+            let (app_id, expected) = ((self.ids.of_log)(log), Some(range.end));
             let found = entry.txn(&app_id);
             if found != expected {
                 findings.add(position(range.start, range.end), Problem::TxnMismatch { app_id, expected, found });
@@ -68,7 +87,7 @@ impl Progress {
     /// Checks that a commit changes no application id of a log partition outside of its ranges.
     pub(super) fn check_unchanged(&self, entry: &Entry, ranges: &Ranges, findings: &mut Findings) {
         for (app_id, found) in &entry.txns {
-            let log = LogPartition::from_app_id(app_id).filter(|log| ranges.get(log).is_none());
+            let log = (self.ids.log_of)(app_id).filter(|log| ranges.get(log).is_none());
             if let Some(log) = log.filter(|log| self.next.get(log) != Some(found)) {
                 let (app_id, expected) = (app_id.clone(), self.next.get(&log).copied());
                 findings.at(entry.version, Problem::TxnMismatch { app_id, expected, found: Some(*found) });

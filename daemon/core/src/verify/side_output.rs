@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::bronze::BronzeVerifier;
 use super::entry::{AnnouncedFile, Entry};
 use super::finding::{Findings, LogPosition, Problem};
 use super::ledger::{Ledger, RowChange};
 use super::state::{FileKey, TableState, file_key};
+use super::unrouted::UnroutedCommits;
 use super::verifier::Verifier;
+use crate::offsets::Ranges;
+use crate::unrouted::NO_TABLE;
 
 /// The two side outputs.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,6 +85,8 @@ pub struct SideOutputVerifier {
     ledger: Ledger,
     /// By the id of the Silver table.
     tables: BTreeMap<String, Published>,
+    /// The commits of events that no table takes.
+    unrouted: UnroutedCommits,
 }
 
 /// The published files of one Silver table.
@@ -108,6 +114,7 @@ impl Verifier for SideOutputVerifier {
                 self.tables.insert(table.to_owned(), Published { unknown: number, ..Published::default() });
             }
         }
+        self.unrouted.start_at(checkpoint.txns());
         self.ledger.start_at(checkpoint);
     }
 
@@ -128,6 +135,11 @@ impl Verifier for SideOutputVerifier {
                     self.ledger.findings.at(version, Problem::ForeignCommit { added, removed });
                 }
             }
+            (None, _) if info.table == NO_TABLE => {
+                if let Err(why) = self.unrouted.apply(entry, change, &mut self.ledger.findings) {
+                    return self.ledger.report_unreadable_info(version, why);
+                }
+            }
             (None, Some(counted)) => self.check_published(entry, change, &info.table, counted),
             (None, None) => return self.ledger.report_unreadable_info(version, "it has no count"),
         }
@@ -145,7 +157,7 @@ impl Verifier for SideOutputVerifier {
 
 impl SideOutputVerifier {
     pub fn new(kind: &'static SideOutputKind) -> Self {
-        Self { kind, ledger: Ledger::new(kind.name), tables: BTreeMap::new() }
+        Self { kind, ledger: Ledger::new(kind.name), tables: BTreeMap::new(), unrouted: UnroutedCommits::new() }
     }
 
     fn table_of<'a>(&self, app_id: &'a str) -> Option<&'a str> {
@@ -214,6 +226,21 @@ impl SideOutputVerifier {
     /// id.
     pub fn has_rows_of_former(&self, name: &str, table_id: &str) -> bool {
         self.tables.iter().any(|(id, published)| id != table_id && published.name == name && published.rows > 0)
+    }
+
+    /// How many events that no table takes were quarantined.
+    pub fn unrouted_events(&self) -> u64 {
+        self.unrouted.events()
+    }
+
+    /// The offsets whose unrouted events are in the quarantine, as far as the tables matched on the same then.
+    pub fn unrouted_offsets(&self, routing: &str) -> Vec<Ranges> {
+        self.unrouted.offsets(routing)
+    }
+
+    /// Compares the offsets of unrouted events with Bronze, whose log must have been read later than this one.
+    pub fn check_unrouted(&mut self, bronze: &BronzeVerifier) {
+        self.unrouted.finish(bronze, &mut self.ledger.findings);
     }
 
     /// Checks the sum over all commits, after the last entry. If `known` has the ids of all current Silver tables, rows

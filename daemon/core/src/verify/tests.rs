@@ -5,12 +5,14 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::counts::Counts;
+use crate::offsets::Ranges;
 
 /// A table's log as lines of JSON, one vector for each version.
 type Log = Vec<Vec<Value>>;
 
 const APP: [&str; 2] = ["silverd:c:t:0", "silverd:c:t:1"];
 const SIDE_APP: &str = "silverd-quarantine:silver-id";
+const UNROUTED_APP: [&str; 2] = ["silverd-unrouted:c:t:0", "silverd-unrouted:c:t:1"];
 
 fn created(id: &str) -> Vec<Value> {
     vec![json!({ "metaData": { "id": id } }), json!({ "protocol": { "minReaderVersion": 1 } })]
@@ -44,8 +46,8 @@ fn ranges(commit: Commit) -> Value {
     covered.map(|(at, (start, end))| (APP[at]["silverd:".len()..].to_owned(), json!([start, end]))).collect()
 }
 
-fn progress(commit: Commit) -> Vec<Value> {
-    commit.iter().enumerate().filter(|(_, (start, end))| start < end).map(|(at, (_, end))| txn(APP[at], *end)).collect()
+fn progress(ids: [&str; 2], commit: Commit) -> Vec<Value> {
+    commit.iter().enumerate().filter(|(_, (start, end))| start < end).map(|(at, (_, end))| txn(ids[at], *end)).collect()
 }
 
 fn bounds(commit: Commit) -> Option<[(i64, i64); 2]> {
@@ -78,6 +80,28 @@ fn outcomes(commit: Commit) -> Counts {
     counts
 }
 
+/// The events that no table takes: one of eleven offsets.
+fn unrouted(commit: Commit) -> u64 {
+    commit.iter().flat_map(|(start, end)| *start..*end).filter(|offset| offset % 11 == 5).count() as u64
+}
+
+/// The quarantine's commits of unrouted events, after the one that switched them on.
+fn unrouted_log(commits: &[Commit], start: Value) -> Log {
+    let mut switch = vec![txn("silverd-unrouted", 1)];
+    let txns = start.as_object().expect("offsets").iter();
+    switch.extend(txns.map(|(log, next)| txn(&format!("silverd-unrouted:{log}"), next.as_i64().expect("an offset"))));
+    switch.push(info(json!({ "table": "unrouted", "rejected": 0, "switched": "on", "start": start })));
+    let mut log = vec![switch];
+    for commit in commits {
+        let (mut entry, rejected) = (progress(UNROUTED_APP, *commit), unrouted(*commit));
+        let ranges = ranges(*commit);
+        entry.push(info(json!({ "table": "unrouted", "rejected": rejected, "ranges": ranges, "routing": "r" })));
+        entry.extend((rejected > 0).then(|| add(&format!("u-{}", log.len()), rejected, bounds(*commit))));
+        log.push(entry);
+    }
+    log
+}
+
 struct Logs {
     bronze: Log,
     silver: Log,
@@ -89,13 +113,13 @@ fn logs(bronze: &[Commit], silver: &[Commit]) -> Logs {
     let mut logs =
         Logs { bronze: vec![created("b")], silver: vec![created("silver-id")], quarantine: vec![created("q")] };
     for commit in bronze {
-        let mut entry = progress(*commit);
+        let mut entry = progress(APP, *commit);
         entry.push(info(json!({ "ranges": ranges(*commit), "events": events(*commit) })));
         entry.push(add(&format!("b-{}", logs.bronze.len()), events(*commit), bounds(*commit)));
         logs.bronze.push(entry);
     }
     for commit in silver {
-        let (counts, mut entry) = (outcomes(*commit), progress(*commit));
+        let (counts, mut entry) = (outcomes(*commit), progress(APP, *commit));
         let mut silverd_info = json!({ "ranges": ranges(*commit), "counts": counts, "rejects": null,
             "plugin": { "interface": "i", "digest": "d" } });
         if counts.rejected > 0 {
@@ -114,6 +138,7 @@ fn logs(bronze: &[Commit], silver: &[Commit]) -> Logs {
         }
         logs.silver.push(entry);
     }
+    logs.quarantine.extend(unrouted_log(bronze, json!({})));
     logs
 }
 
@@ -135,6 +160,7 @@ fn verify_entries(bronze: &[Entry], silver: &[Entry], quarantine: &[Entry]) -> V
     b.finish();
     s.finish(&b);
     q.check_announcements(s.id(), s.announcements(&SideOutputKind::QUARANTINE), false);
+    q.check_unrouted(&b);
     q.finish(Some(&[s.id().to_owned()]));
     [b.findings().list.clone(), s.findings().list.clone(), q.findings().list.clone()].concat()
 }
@@ -235,7 +261,8 @@ proptest! {
         let mut all = [entries(&logs.bronze), entries(&logs.silver), entries(&logs.quarantine)];
         let entries = &mut all[table];
         if entries.len() > 2 {
-            // A lost last commit cannot be noticed, except in Bronze: Silver is ahead of it then.
+            // A lost last commit cannot be noticed, except in Bronze: Silver is ahead of it then. The quarantine's is one
+            // of unrouted events.
             let last = usize::from(table != 0 && !repeat);
             let at = 1 + at.index(entries.len() - 1 - last);
             if repeat {
@@ -314,7 +341,7 @@ fn findings_are_explained() {
              and removes rows (a compaction must set dataChange = false)"],
     );
     check(
-        |logs| drop(logs.quarantine.pop()),
+        |logs| drop(logs.quarantine.remove(3)),
         &["quarantine: 3 rows of the announcements 3 to 3 are not in the quarantine table; expected every announced \
              file is in a commit of that table"],
     );
@@ -323,6 +350,8 @@ fn findings_are_explained() {
         &[
             "page_view, c:t:0, offsets 40..45: the table's offsets end at 45; expected at most 40, the end of Bronze",
             "page_view, c:t:1, offsets 10..30: the table's offsets end at 30; expected at most 10, the end of Bronze",
+            "quarantine, c:t:0, offsets 40..45: the table's offsets end at 45; expected at most 40, the end of Bronze",
+            "quarantine, c:t:1, offsets 10..30: the table's offsets end at 30; expected at most 10, the end of Bronze",
         ],
     );
 }
@@ -434,4 +463,104 @@ fn a_pending_announcement_is_a_notice() {
         side.finish(None);
         assert_eq!((side.findings().errors, side.findings().notices), (errors, notices));
     }
+}
+
+#[test]
+fn the_quarantine_has_the_unrouted_events_of_each_offset_once() {
+    // Behind the rejects of Silver, in the versions 1 to 3.
+    let commit = 5;
+    check(
+        |logs| commit_info(&mut logs.quarantine, commit)["silverd"]["rejected"] = json!(4),
+        &["quarantine, version 5: the commit counts 4 rows; expected 3, the rows of its files"],
+    );
+    check(
+        |logs| drop(logs.quarantine.remove(commit)),
+        &[
+            "quarantine, version 5, c:t:0, offsets 0..20: offsets that no commit covers; expected a range that starts at \
+             0",
+            "quarantine, version 6, c:t:1, offsets 0..10: offsets that no commit covers; expected a range that starts at \
+             0",
+        ],
+    );
+    let again = |logs: &mut Logs| {
+        let entry = logs.quarantine[commit + 1].clone();
+        logs.quarantine.push(entry.into_iter().filter(|line| line.get("add").is_none()).collect());
+    };
+    check(
+        |logs| {
+            again(logs);
+            commit_info(&mut logs.quarantine, 8)["silverd"]["rejected"] = json!(0);
+        },
+        &[
+            "quarantine, version 8, c:t:0, offsets 20..40: offsets that an earlier commit covers; expected a range that \
+             starts at 45",
+        ],
+    );
+    check(
+        |logs| logs.quarantine[commit].retain(|line| line["txn"]["appId"] != UNROUTED_APP[1]),
+        &[
+            "quarantine, version 5, c:t:1, offsets 0..10: `silverd-unrouted:c:t:1` is set to none; expected 10, the end \
+             of the commit's range",
+        ],
+    );
+    check(
+        |logs| drop(logs.quarantine.remove(commit - 1)),
+        &["quarantine, version 4: `silverd-unrouted` is set to none; expected 1"],
+    );
+}
+
+#[test]
+fn unrouted_events_can_be_switched_off_and_on() {
+    let off = |number: i64| {
+        vec![txn("silverd-unrouted", number), info(json!({ "table": "unrouted", "rejected": 0, "switched": "off" }))]
+    };
+    let on = |number: i64, start: i64| {
+        vec![
+            txn("silverd-unrouted", number),
+            txn(UNROUTED_APP[0], start),
+            info(json!({ "table": "unrouted", "rejected": 0, "switched": "on", "start": { "c:t:0": start } })),
+        ]
+    };
+    // The second commit of three is not in the quarantine, except for its offsets in the other partition.
+    let replace_second = |logs: &mut Logs, entries: Vec<Vec<Value>>| drop(logs.quarantine.splice(6..7, entries));
+    check(|logs| replace_second(logs, vec![off(2), on(3, 40)]), &[]);
+    check(
+        |logs| replace_second(logs, vec![on(2, 40)]),
+        &["quarantine, version 6: `silverd-unrouted` is set to 2; expected 3"],
+    );
+    check(
+        |logs| replace_second(logs, vec![off(2), on(3, 19)]),
+        &[
+            "quarantine, version 7, c:t:0, offsets 19..20: offsets that an earlier commit covers; expected a range that \
+             starts at 20",
+            "quarantine, version 8, c:t:0, offsets 19..40: offsets that no commit covers; expected a range that starts \
+             at 19",
+        ],
+    );
+    check(
+        |logs| {
+            replace_second(logs, vec![off(2), on(3, 40)]);
+            logs.quarantine[7].retain(|line| line["txn"]["appId"] != UNROUTED_APP[0]);
+        },
+        &[
+            "quarantine, version 7, c:t:0: `silverd-unrouted:c:t:0` is set to none; expected 40, the end of the commit's \
+             range",
+        ],
+    );
+}
+
+#[test]
+fn offsets_of_unrouted_events_are_known_by_routing() {
+    let mut quarantine = SideOutputVerifier::new(&SideOutputKind::QUARANTINE);
+    let mut logs = simple();
+    commit_info(&mut logs.quarantine, 6)["silverd"]["routing"] = json!("another");
+    entries(&logs.quarantine).iter().for_each(|entry| quarantine.apply(entry));
+    let offsets = |routing: &str| {
+        let shown = |ranges: &Ranges| ranges.iter().map(|(log, range)| format!("{log} {range}, ")).collect::<String>();
+        quarantine.unrouted_offsets(routing).iter().map(shown).collect::<Vec<_>>()
+    };
+    assert_eq!(offsets("r"), ["c:t:0 0..20, c:t:1 0..10, ", "c:t:0 40..45, c:t:1 10..30, "]);
+    assert_eq!(offsets("another"), ["c:t:0 20..40, "]);
+    assert_eq!(offsets("none"), [""; 0]);
+    assert_eq!(quarantine.unrouted_events(), 7);
 }

@@ -10,12 +10,16 @@
 //! | the same, and its rejects were replayed later | compared, except for rows of its rejects  |
 //! | a plugin that is not available                | not compared, with a notice               |
 //! | one of several plugins, after a correction    | not compared, with a notice               |
+//!
+//! Before that, all data files are read to their end: if one of Bronze or of the table is missing or damaged, the table
+//! is not compared.
 
 mod blocks;
 mod by_commit;
 mod by_range;
 mod comparison;
 mod strategy;
+mod unrouted;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,14 +30,16 @@ use deltalake_core::logstore::LogStoreRef;
 use silverd_core::config::{Pipeline, SilverTable};
 use silverd_core::route::Router;
 use silverd_core::rows::file_schema;
-use silverd_core::verify::{LogPosition, PluginVersion, Problem, SideOutputVerifier, SilverVerifier, Verifier};
+use silverd_core::verify::{
+    FileOwner, LogPosition, NotComparedReason, PluginVersion, Problem, SideOutputVerifier, SilverVerifier, Verifier,
+};
 
 use self::blocks::{BlockFingerprints, Difference, ROW_DIFF_BLOCKS_MAX, RowDiff};
 use self::by_commit::ByCommit;
 use self::by_range::ByRange;
 use self::comparison::{Comparison, Destination};
 use self::strategy::{Strategy, transform_bronze};
-use super::files::find_damaged;
+use super::files::check_contents;
 use super::fingerprint::RowFingerprinter;
 use super::rejects::{Rejects, compare_rejects};
 use super::verified::{Compared, Verified, VerifiedTable};
@@ -65,40 +71,43 @@ pub async fn compare_rows(
     progress: Progress<'_>,
 ) -> anyhow::Result<()> {
     let Some(bronze) = verified.bronze.log.clone() else { return Ok(()) };
+    check_contents(&mut verified.bronze, &FileOwner::Bronze).await;
+    for table in &mut verified.side_outputs {
+        check_contents(table, &FileOwner::SideOutput).await;
+    }
     let [quarantine, _] = &verified.side_outputs;
-    let mut is_bronze_checked = false;
-    for VerifiedTable { name, log, verifier } in &mut verified.silver {
+    let is_bronze_readable = verified.bronze.broken_files.is_empty();
+    for table in &mut verified.silver {
+        check_contents(table, &FileOwner::Silver(table.name.clone())).await;
+        let VerifiedTable { name, log, verifier, broken_files } = table;
         let Some(log) = log.clone() else { continue };
         let Some(index) = pipeline.silver.iter().position(|table| *table.name == **name) else { continue };
         let (bronze, log) = (&bronze, &log);
         let job =
             Job { pipeline, base_dir, host, index, bronze: bronze.clone(), log: log.clone(), verifier, quarantine };
-        let result = job.compare(&mut |done, total| progress(name, done, total)).await;
-        let (compared, problems) = match result {
-            Ok(compared) => compared,
-            Err(failure) => {
-                // Which files are the cause? A log with findings may not even load.
-                let version = verifier.version();
-                let mut problems = find_damaged(log, version).await.unwrap_or_default();
-                if !is_bronze_checked {
-                    is_bronze_checked = true;
-                    let version = verified.bronze.verifier.version();
-                    for problem in find_damaged(bronze, version).await.unwrap_or_default() {
-                        verified.bronze.verifier.report(LogPosition::default(), problem);
-                    }
+        let (compared, problems) = if is_bronze_readable && broken_files.is_empty() {
+            match job.compare(&mut |done, total| progress(name, done, total)).await {
+                Ok(compared) => compared,
+                // A log with findings may not even load.
+                Err(failure) if verifier.findings().errors + verified.bronze.verifier.findings().errors > 0 => {
+                    (Compared::default(), vec![Problem::Unreadable { why: format!("{failure:#}") }])
                 }
-                let is_explained = !problems.is_empty() || verified.bronze.verifier.findings().errors > 0;
-                if !is_explained && verifier.findings().errors == 0 {
-                    return Err(failure.context(format!("compare the rows of {name}")));
-                }
-                if problems.is_empty() {
-                    problems.push(Problem::Unreadable { why: format!("{failure:#}") });
-                }
-                (Compared::default(), problems)
+                Err(failure) => return Err(failure.context(format!("compare the rows of {name}"))),
             }
+        } else {
+            let offsets = verifier.attribution().iter().map(|(_, range, _)| range.len()).sum();
+            let reason = NotComparedReason::FilesDamaged;
+            (Compared::default(), vec![Problem::NotCompared { digest: None, offsets, reason }])
         };
         problems.into_iter().for_each(|problem| verifier.report(LogPosition::default(), problem));
         verified.compared.push((name.clone(), compared));
+    }
+    // Only all tables together say which events go to none.
+    if verified.silver.len() == pipeline.silver.len() && is_bronze_readable && quarantine.broken_files.is_empty() {
+        let [quarantine, _] = &mut verified.side_outputs;
+        if let Some(problem) = unrouted::compare(pipeline, &bronze, quarantine).await? {
+            quarantine.verifier.report(LogPosition::default(), problem);
+        }
     }
     Ok(())
 }
@@ -124,8 +133,10 @@ impl Job<'_> {
         let compared = Compared { rejects: comparison.rejects.len(), ..comparison.compared.clone() };
         let name = &self.config().name;
         let without_replay = comparison.events_without_replay();
-        let rejects =
-            compare_rejects(&comparison.rejects, &without_replay, self.verifier, name, self.quarantine).await?;
+        let rejects = match self.quarantine.broken_files.is_empty() {
+            true => compare_rejects(&comparison.rejects, &without_replay, self.verifier, name, self.quarantine).await?,
+            false => None,
+        };
         let differing = fingerprints.differing();
         if !differing.is_empty() {
             let mut diff = RowDiff::new(differing.iter().take(ROW_DIFF_BLOCKS_MAX).cloned());

@@ -4,6 +4,7 @@ mod config_edits;
 mod deploy;
 mod random_builds;
 mod rollback;
+mod stuck_bronze;
 mod swaps;
 
 use std::collections::BTreeMap;

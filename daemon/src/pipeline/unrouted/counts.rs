@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use arrow::array::Array;
 use parking_lot::Mutex;
 use silverd_core::chunk::Chunk;
-use silverd_core::unrouted::{UnroutedCounts, UnroutedReason};
+use silverd_core::unrouted::{UnroutedEvents, UnroutedReason};
 use tracing::warn;
 
 const WINDOW: Duration = Duration::from_secs(60);
@@ -38,7 +38,7 @@ impl Unrouted {
         UnroutedReason::ALL.into_iter().map(|reason| (reason, self.counts[reason as usize].load(Relaxed)))
     }
 
-    pub(super) fn count(&self, chunk: &Chunk, unrouted: &UnroutedCounts) {
+    pub(in crate::pipeline) fn count(&self, chunk: &Chunk, unrouted: &UnroutedEvents) {
         for reason in UnroutedReason::ALL {
             self.counts[reason as usize].fetch_add(unrouted.get(reason), Relaxed);
         }
@@ -48,7 +48,7 @@ impl Unrouted {
             window.get_or_insert_with(|| Window { since: now, events: 0, unrouted: 0, sample: String::new() });
         current.events += chunk.records.num_rows() as u64;
         current.unrouted += unrouted.total();
-        if let Some(row) = unrouted.first_row.filter(|_| current.sample.is_empty()) {
+        if let Some(row) = unrouted.first_row().filter(|_| current.sample.is_empty()) {
             current.sample = sample(chunk, row as usize);
         }
         if now.duration_since(current.since) >= WINDOW

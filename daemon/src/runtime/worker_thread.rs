@@ -1,0 +1,63 @@
+//! A thread that works step by step, and how it ends.
+
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{anyhow, bail};
+use tokio_util::sync::CancellationToken;
+
+/// How long a worker may go on after `stop`.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the step at hand may take after that.
+const LAST_STEP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The thread of a worker.
+pub(crate) struct WorkerThread<E> {
+    /// What it writes, in messages.
+    what: String,
+    thread: JoinHandle<Result<(), E>>,
+    /// End after the step at hand.
+    shutdown_now: CancellationToken,
+}
+
+impl<E: Into<anyhow::Error> + Send + 'static> WorkerThread<E> {
+    /// Runs `work` on a thread of its own. It must end soon after `shutdown_now`.
+    pub(crate) fn spawn<W: Future<Output = Result<(), E>>>(
+        thread: impl Into<String>,
+        what: impl Into<String>,
+        shutdown_now: CancellationToken,
+        work: impl FnOnce() -> W + Send + 'static,
+    ) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Handle::current();
+        let thread = std::thread::Builder::new().name(thread.into()).spawn(move || runtime.block_on(work()))?;
+        Ok(Self { what: what.into(), thread, shutdown_now })
+    }
+
+    pub(crate) fn shut_down_now(&self) {
+        self.shutdown_now.cancel();
+    }
+
+    /// Waits for the end, for `timeout` at most.
+    ///
+    /// After `stop` the timeout is short, whatever it was. A worker that is deep in work then (a plugin that hangs, a build)
+    /// is left behind: it continues from its last commit at the next start, as after a kill.
+    pub(crate) async fn finish(self, timeout: Duration, stop: CancellationToken) -> anyhow::Result<()> {
+        let Self { what, thread, shutdown_now } = self;
+        let mut joined = tokio::task::spawn_blocking(move || thread.join());
+        let stopped = async {
+            stop.cancelled().await;
+            tokio::time::sleep(timeout.min(STOP_TIMEOUT)).await;
+        };
+        let ended = tokio::select! {
+            ended = &mut joined => ended?,
+            () = async { tokio::select! { () = tokio::time::sleep(timeout) => {} () = stopped => {} } } => {
+                shutdown_now.cancel();
+                match tokio::time::timeout(LAST_STEP_TIMEOUT, joined).await {
+                    Ok(ended) => ended?,
+                    Err(_) => bail!("{what} did not stop in time; it continues from its last commit at the next start"),
+                }
+            }
+        };
+        ended.map_err(|_| anyhow!("the worker of {what} panicked"))?.map_err(Into::into)
+    }
+}
