@@ -7,11 +7,16 @@ use wasmparser::{Parser, Payload};
 use wit_parser::decoding::{DecodedWasm, decode};
 use wit_parser::{Resolve, WorldId};
 
+use super::events::Rooms;
+
 /// How the interfaces that a plugin may import begin: WASI 0.2 and `wasi:logging`. What else begins so, the linker refuses.
 const WASI: &str = "wasi:";
 
 /// The custom section in which the SDK stores the table's WIT text, with its doc comments.
 const WIT_SECTION: &str = "silverd:wit";
+
+/// The custom section by which the SDK says that its allocator can free parts of a block.
+const ONE_BLOCK_SECTION: &str = "silverd:one-block";
 
 /// Turns a core module into a component; `None` if it is a component already.
 pub(super) fn encode(bytes: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
@@ -46,12 +51,24 @@ pub(super) fn decode_world(component: &[u8]) -> anyhow::Result<(Resolve, WorldId
     }
 }
 
-/// The schema of the table that a component fills, and what it takes of an event.
-pub(super) fn read_table(component: &[u8]) -> anyhow::Result<(TableSchema, Input)> {
-    let (resolve, world) = decode_world(component)?;
-    let docs = wit_text(component);
-    let schema = TableSchema::of_world(&resolve, world, docs.as_deref())?;
-    Ok((schema, Input::of_world(&resolve, world, docs.as_deref())?))
+/// What a component says of itself.
+pub(super) struct Declared {
+    /// The schema of the table that it fills.
+    pub(super) schema: TableSchema,
+    /// What it takes of an event, and how it gives room for that.
+    pub(super) input: Input,
+    pub(super) rooms: Rooms,
+}
+
+impl Declared {
+    pub(super) fn of(component: &[u8]) -> anyhow::Result<Self> {
+        let (resolve, world) = decode_world(component)?;
+        let docs = section(component, WIT_SECTION).and_then(|text| String::from_utf8(text).ok());
+        let input = Input::of_world(&resolve, world, docs.as_deref())?;
+        let schema = TableSchema::of_world(&resolve, world, docs.as_deref())?;
+        let rooms = section(component, ONE_BLOCK_SECTION).map_or(Rooms::Each, |_| Rooms::OneBlock);
+        Ok(Self { schema, input, rooms })
+    }
 }
 
 fn core_imports(bytes: &[u8]) -> anyhow::Result<Vec<(String, String)>> {
@@ -67,13 +84,13 @@ fn core_imports(bytes: &[u8]) -> anyhow::Result<Vec<(String, String)>> {
     Ok(imports)
 }
 
-/// The WIT text that the SDK stored in the component's core module.
-fn wit_text(component: &[u8]) -> Option<String> {
+/// The content of a custom section of the component or of a core module in it.
+fn section(component: &[u8], name: &str) -> Option<Vec<u8>> {
     for payload in Parser::new(0).parse_all(component) {
         if let Payload::CustomSection(section) = payload.ok()?
-            && section.name() == WIT_SECTION
+            && section.name() == name
         {
-            return String::from_utf8(section.data().to_vec()).ok();
+            return Some(section.data().to_vec());
         }
     }
     None

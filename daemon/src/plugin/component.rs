@@ -12,11 +12,11 @@ use wasmtime::component::{ComponentExportIndex, InstancePre, TypedFunc};
 use wasmtime::{Store, Trap};
 
 use super::batch::{Batch, Batch01};
-use super::binary::{encode, read_table};
+use super::binary::{Declared, encode};
 use super::config::Config;
 use super::digest::Digest;
 use super::engine::{deadline, to_anyhow};
-use super::events::{Events, TypedEvents};
+use super::events::{Events, Rooms, TypedEvents};
 use super::fault::{Fault, fault_of};
 use super::guest_state::GuestState;
 use super::host::Host;
@@ -35,6 +35,7 @@ pub struct Plugin {
     pub(crate) config_digest: Digest,
     pub schema: TableSchema,
     pub(crate) input: Input,
+    rooms: Rooms,
     host: Arc<Host>,
     pre: InstancePre<GuestState>,
     transform: ComponentExportIndex,
@@ -65,7 +66,7 @@ impl Plugin {
         let (digest, config_digest) = (Digest::of(bytes), config.digest());
         let encoded = encode(bytes)?;
         let binary = encoded.as_deref().unwrap_or(bytes);
-        let (schema, input) = read_table(binary)?;
+        let Declared { schema, input, rooms } = Declared::of(binary)?;
         let component = host.compiler.component(binary).context("compile it")?;
         let export = |interface: &str, function: &str| {
             let interface = component.get_export_index(None, interface)?;
@@ -93,6 +94,7 @@ impl Plugin {
             config_digest,
             schema,
             input,
+            rooms,
             host,
             pre,
             transform,
@@ -144,7 +146,7 @@ impl Plugin {
         let transform = Transform::of(&self.input, &instance, &mut store, &self.transform)
             .map_err(to_anyhow)
             .context("its `transform` has another signature than the contract (see wit/types.wit)")?;
-        Ok(Instance(Backend::Wasm { store, transform }))
+        Ok(Instance(Backend::Wasm { store, transform, rooms: self.rooms }))
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -175,7 +177,7 @@ impl Plugin {
 pub struct Instance(Backend);
 
 enum Backend {
-    Wasm { store: Store<GuestState>, transform: Transform },
+    Wasm { store: Store<GuestState>, transform: Transform, rooms: Rooms },
     Native(Box<dyn Native>),
 }
 
@@ -200,7 +202,7 @@ impl Transform {
         })
     }
 
-    fn call(&self, store: &mut Store<GuestState>, events: Events<'_>) -> wasmtime::Result<Output> {
+    fn call(&self, store: &mut Store<GuestState>, rooms: Rooms, events: Events<'_>) -> wasmtime::Result<Output> {
         // SAFETY: the function was checked with the same types except for the lifetime, on which no check depends; the
         // borrow ends with the call.
         let (output,) = unsafe {
@@ -215,7 +217,7 @@ impl Transform {
                 }
                 (Self::Typed(function), Events::Typed { records, ty, image }) => {
                     let function = TypedFunc::<(TypedEvents<'_>,), (Output,)>::new_unchecked(*function.func());
-                    function.call(store, (TypedEvents::new(records, ty, image),))?
+                    function.call(store, (TypedEvents::new(records, ty, rooms, image),))?
                 }
                 _ => wasmtime::bail!("the events are not of the form that the plugin takes"),
             }
@@ -235,15 +237,15 @@ impl Instance {
 
     /// Passes events to the plugin, and returns its unchecked answer. The plugin may take `ms` milliseconds.
     pub fn transform(&mut self, limits: &Limits, ms: u64, mut events: Events<'_>) -> Result<Output, Fault> {
-        let (store, transform) = match &mut self.0 {
-            Backend::Wasm { store, transform } => (store, transform),
+        let (store, transform, rooms) = match &mut self.0 {
+            Backend::Wasm { store, transform, rooms } => (store, transform, *rooms),
             Backend::Native(native) => return Ok(native.transform(&mut events)),
         };
         store.set_epoch_deadline(deadline(ms));
         store.set_hostcall_fuel(limits.output_bytes_max);
         store.data_mut().memory.refused = None;
         store.data_mut().output.call_started();
-        match transform.call(store, events) {
+        match transform.call(store, rooms, events) {
             Ok(output) => {
                 store.data_mut().output.call_succeeded();
                 Ok(output)

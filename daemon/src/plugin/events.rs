@@ -1,5 +1,7 @@
 //! What a plugin is given: raw records, or events that the host has decoded. The latter are written into the guest's
-//! memory as one block for all events, and one for each string and list in them.
+//! memory: the events, and each string and list in them. A guest gives room for each of these by a call of its
+//! `cabi_realloc`, as the canonical ABI says. A call costs more than the string, so a guest whose allocator can free parts
+//! of a block (that of the SDK, `plugins/sdk/src/allocator.rs`) gives one block for all of them.
 //!
 //! wasmtime's own lowering goes value by value. This one copies what [`silverd_core::input`] has laid out already;
 //! `tests/it/lower` compares both.
@@ -25,14 +27,15 @@ pub enum Events<'a> {
 pub struct TypedEvents<'a> {
     records: &'a Records<'a>,
     layout: Layout,
+    rooms: Rooms,
     /// Lowering sets the addresses in it. wasmtime asks for values that threads may share.
     image: Mutex<&'a mut Image>,
 }
 
 impl<'a> TypedEvents<'a> {
     /// The events of an image, which are of this type.
-    pub fn new(records: &'a Records<'a>, ty: &EventType, image: &'a mut Image) -> Self {
-        Self { records, layout: ty.layout, image: Mutex::new(image) }
+    pub fn new(records: &'a Records<'a>, ty: &EventType, rooms: Rooms, image: &'a mut Image) -> Self {
+        Self { records, layout: ty.layout, rooms, image: Mutex::new(image) }
     }
 
     /// Writes the events, and returns where they are and how many.
@@ -43,11 +46,15 @@ impl<'a> TypedEvents<'a> {
         ensure!((abi.size32, abi.align32) == (size, align), "the events have another layout than silverd expects");
         let image = &mut **self.image.lock();
         let count = image.len() as u32;
-        let events = room(cx, image.events().len(), align)?;
+        let mut room = match self.rooms {
+            Rooms::Each => Room::Each,
+            Rooms::OneBlock => Room::block(cx, image, align)?,
+        };
+        let events = room.take(cx, image.events().len(), align)?;
         let mut addresses = Vec::with_capacity(image.blocks().len());
         for at in 0..image.blocks().len() {
             let block = image.blocks()[at];
-            let address = room(cx, block.len as usize, block.align)?;
+            let address = room.take(cx, block.len as usize, block.align)?;
             image.set_pointer(&block, address as u32);
             addresses.push(address);
         }
@@ -69,11 +76,59 @@ impl<'a> TypedEvents<'a> {
     }
 }
 
-/// Asks the guest for room. wasmtime checks that the answer is aligned, and inside of the guest's memory. Nothing takes
-/// no room, and any aligned address but null.
-#[inline]
-fn room<T>(cx: &mut LowerContext<'_, T>, bytes: usize, align: u32) -> Result<usize> {
-    if bytes == 0 { Ok(align as usize) } else { cx.realloc(0, 0, align, bytes) }
+/// How a guest gives room for the strings and lists of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rooms {
+    /// For each, by a call.
+    Each,
+    /// For all of them, in one block.
+    OneBlock,
+}
+
+/// The alignment by which the SDK's allocator knows the request for a block, and what it keeps at its start.
+const BLOCK_ALIGN: u32 = 1 << 16;
+const HEAD_BYTES: usize = 16;
+
+/// Where the next string or list goes. wasmtime checks that the guest's answers are aligned, and inside of its memory.
+enum Room {
+    Each,
+    /// The rest of a block.
+    Block {
+        at: usize,
+    },
+}
+
+impl Room {
+    /// A block for all that is in an image, with the number of parts that the guest will free.
+    fn block<T>(cx: &mut LowerContext<'_, T>, image: &Image, align: u32) -> Result<Self> {
+        let lens = || {
+            let events = (image.events().len(), align);
+            std::iter::once(events).chain(image.blocks().iter().map(|block| (block.len as usize, block.align)))
+        };
+        // Parts are not empty, and begin at the next aligned address.
+        let end = lens().fold(HEAD_BYTES, |end, (len, align)| end.next_multiple_of(align as usize) + len);
+        let parts = lens().filter(|(len, _)| *len > 0).count() as u32;
+        if parts == 0 {
+            return Ok(Self::Each);
+        }
+        let start = cx.realloc(0, 0, BLOCK_ALIGN, end)?;
+        *cx.get(start) = parts.to_le_bytes();
+        Ok(Self::Block { at: start + HEAD_BYTES })
+    }
+
+    /// Nothing takes no room, and any aligned address but null.
+    #[inline]
+    fn take<T>(&mut self, cx: &mut LowerContext<'_, T>, bytes: usize, align: u32) -> Result<usize> {
+        match self {
+            _ if bytes == 0 => Ok(align as usize),
+            Self::Each => cx.realloc(0, 0, align, bytes),
+            Self::Block { at } => {
+                let start = at.next_multiple_of(align as usize);
+                *at = start + bytes;
+                Ok(start)
+            }
+        }
+    }
 }
 
 // SAFETY: a list is lowered as a pointer and a length, and `typecheck` lets only lists of records pass.

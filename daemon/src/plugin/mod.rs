@@ -34,7 +34,7 @@ pub use component::{Instance, Plugin};
 pub use config::{Config, ReferenceFile};
 pub(crate) use deployments::{Choice, Deployment, choose};
 pub use digest::Digest;
-pub use events::TypedEvents;
+pub use events::{Rooms, TypedEvents};
 pub use fault::Fault;
 pub use host::{Host, this_program};
 pub use lift::Rows;

@@ -217,12 +217,12 @@ fn other_signatures_of_transform_are_rejected() {
     check_function(
         &format!("{row} transform: func(events: list<u8>) -> string;"),
         "(param i32 i32) (result i32)",
-        &hits("events", "record { values, value-ends, keys, key-ends, partitions, offsets, timestamps }", "list<u8>"),
+        &hits("events", "`events: batch`; typed events need silverd:pipeline@0.2.0", "list<u8>"),
     );
     check_function(
         &format!("{row} transform: func();"),
         "",
-        &hits("transform", "one parameter, `events: batch`", "0 parameters"),
+        &hits("transform", "one parameter, `events: list<input>` or `events: batch`", "0 parameters"),
     );
     let mine = "record mine { values: list<string>, value-ends: list<u32>, keys: list<u8>, key-ends: list<u32>,
         partitions: list<s32>, offsets: list<s64>, timestamps: list<s64> }
@@ -335,7 +335,7 @@ fn settings_need_a_plugin_with_configure() {
         &component("", "", "table"),
         config,
         limits(),
-        "pipeline.toml gives it settings or reference data, and it does not export `silverd:pipeline/plugin@0.1.0`, \
+        "pipeline.toml gives it settings or reference data, and it does not export `silverd:pipeline/plugin@0.2.0`, \
          which takes them",
     );
 }

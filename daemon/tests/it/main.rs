@@ -4,6 +4,7 @@
 
 mod author;
 mod cache;
+mod contract;
 mod corrections;
 mod deep;
 mod evolve;

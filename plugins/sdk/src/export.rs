@@ -87,6 +87,16 @@ macro_rules! export_as {
             export!(Component with_types_in self);
 
             #[cfg(target_arch = "wasm32")]
+            #[global_allocator]
+            static ALLOCATOR: $crate::Allocator = $crate::Allocator::new();
+
+            // silverd writes a batch into one block if it finds this.
+            #[cfg(target_arch = "wasm32")]
+            #[used]
+            #[unsafe(link_section = "silverd:one-block")]
+            static ONE_BLOCK: [u8; 1] = [1];
+
+            #[cfg(target_arch = "wasm32")]
             const WIT: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/", $table));
 
             #[cfg(target_arch = "wasm32")]

@@ -48,6 +48,7 @@ pub mod log;
 pub mod testing;
 pub mod timestamp;
 
+mod allocator;
 mod config;
 mod event;
 mod export;
@@ -57,6 +58,8 @@ mod text;
 mod texts;
 mod transform;
 
+#[doc(hidden)]
+pub use allocator::Allocator;
 pub use config::Config;
 pub use event::Event;
 pub use money::Money;

@@ -55,8 +55,8 @@ impl Plugins {
         let row = self.page_view.transform(input).ok()??;
         Some(json!({
             "event_id": row.event_id, "user_id": row.user_id, "ts": row.ts, "url": row.url, "referrer": row.referrer,
-            "channel": format!("{:?}", row.channel).to_lowercase(), "browser": row.browser, "os": row.os,
-            "device": format!("{:?}", row.device).to_lowercase(), "session_hint": row.session_hint,
+            "channel": case(&row.channel), "browser": row.browser, "os": row.os,
+            "device": case(&row.device), "session_hint": row.session_hint,
         }))
     }
 
@@ -96,6 +96,12 @@ impl Plugins {
             "total": row.total, "item_count": row.item_count, "line_items": items.collect::<Vec<_>>(),
         }))
     }
+}
+
+/// The case of an enum, as WIT spells it.
+fn case(case: &impl std::fmt::Debug) -> String {
+    let name = format!("{case:?}");
+    name.rsplit("::").next().unwrap_or(&name).to_lowercase()
 }
 
 /// What silverd reads for an input's fields, for the events that these tests send.

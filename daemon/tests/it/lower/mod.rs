@@ -9,7 +9,7 @@ mod random;
 use std::borrow::Cow;
 
 use proptest::test_runner::{Config, TestRunner};
-use silverd::plugin::TypedEvents;
+use silverd::plugin::{Rooms, TypedEvents};
 use silverd_core::chunk::{Chunk, ChunkBuilder, Record, TimestampType};
 use silverd_core::input::{Decoder, EventType, Image, Input as InputType, Records};
 use wasmtime::component::{Component, Linker, TypedFunc};
@@ -40,15 +40,34 @@ const ECHO: &str = r#"
   (func (export "cabi_post_test:lower/events@0.1.0#transform") (param i32) (call $free-all))
 "#;
 
+/// The code of a guest's `cabi_realloc`, and what it says of it.
+struct Allocator {
+    code: String,
+    rooms: Rooms,
+}
+
+impl Allocator {
+    fn good(rooms: Rooms) -> Self {
+        Self { code: guest::REALLOC.to_owned(), rooms }
+    }
+
+    /// One that always gives this answer.
+    fn hostile(rooms: Rooms, answer: &str) -> Self {
+        let code = format!(r#"(func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) {answer})"#);
+        Self { code, rooms }
+    }
+}
+
 struct Echo {
+    rooms: Rooms,
     ty: EventType,
     store: Store<()>,
     transform: TypedFunc<(TypedEvents<'static>,), (Vec<Event>,)>,
 }
 
 impl Echo {
-    fn new(realloc: &str) -> Self {
-        let code = [guest::ALLOCATOR, realloc, ECHO].concat();
+    fn new(allocator: &Allocator) -> Self {
+        let code = [guest::ALLOCATOR, &allocator.code, ECHO].concat();
         let module = guest::module(&code, guest::TYPES, WIT, "lower", StringEncoding::UTF8);
         let engine = Engine::default();
         let component = Component::from_binary(&engine, &guest::component(&module)).unwrap();
@@ -58,7 +77,7 @@ impl Echo {
         let events = instance.get_export_index(&mut store, None, "test:lower/events@0.1.0").unwrap();
         let transform = instance.get_export_index(&mut store, Some(&events), "transform").unwrap();
         let transform = instance.get_typed_func(&mut store, transform).unwrap();
-        Self { ty: event_type(), store, transform }
+        Self { rooms: allocator.rooms, ty: event_type(), store, transform }
     }
 
     /// Events, read from the chunk by silverd and from the guest's memory by wasmtime.
@@ -73,7 +92,8 @@ impl Echo {
         // SAFETY: as in the daemon, the borrow ends with the call.
         let transform =
             unsafe { TypedFunc::<(TypedEvents<'_>,), (Vec<Event>,)>::new_unchecked(*self.transform.func()) };
-        let (events,) = transform.call(&mut self.store, (TypedEvents::new(&records, &self.ty, &mut image),))?;
+        let (events,) =
+            transform.call(&mut self.store, (TypedEvents::new(&records, &self.ty, self.rooms, &mut image),))?;
         Ok(events)
     }
 }
@@ -112,20 +132,25 @@ fn chunk(events: &[Event]) -> Chunk {
 
 #[track_caller]
 fn check(events: &[Event]) {
-    let found = Echo::new(guest::REALLOC).events(&chunk(events)).unwrap();
-    assert_eq!(found.len(), events.len());
-    for (found, event) in found.iter().zip(events) {
-        assert!(found == event, "found {found:#?}\nof {event:#?}");
+    for rooms in [Rooms::Each, Rooms::OneBlock] {
+        let found = Echo::new(&Allocator::good(rooms)).events(&chunk(events)).unwrap();
+        assert_eq!(found.len(), events.len());
+        for (found, event) in found.iter().zip(events) {
+            assert!(found == event, "{rooms:?}: found {found:#?}\nof {event:#?}");
+        }
     }
 }
 
 #[test]
 fn random_events_are_equal() {
-    let echo = std::cell::RefCell::new(Echo::new(guest::REALLOC));
+    let echo = |rooms| std::cell::RefCell::new(Echo::new(&Allocator::good(rooms)));
+    let echoes = [echo(Rooms::Each), echo(Rooms::OneBlock)];
     let config = Config { cases: 300, failure_persistence: None, ..Config::default() };
     let result = TestRunner::new(config).run(&random::events(), |events| {
-        let found = echo.borrow_mut().events(&chunk(&events)).unwrap();
-        proptest::prop_assert_eq!(format!("{found:?}"), format!("{events:?}"));
+        for echo in &echoes {
+            let found = echo.borrow_mut().events(&chunk(&events)).unwrap();
+            proptest::prop_assert_eq!(format!("{found:?}"), format!("{events:?}"));
+        }
         Ok(())
     });
     result.unwrap_or_else(|error| panic!("{error}"));
@@ -153,17 +178,18 @@ fn large_values_are_equal() {
 #[test]
 fn a_hostile_allocator_is_an_error() {
     let check = |answer: &str, expected: &str| {
-        let realloc = format!(r#"(func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) {answer})"#);
-        let error = Echo::new(&realloc).events(&chunk(&[plain()])).expect_err(answer);
-        assert!(format!("{error:#}").contains(expected), "{answer}: {error:#}");
+        for rooms in [Rooms::Each, Rooms::OneBlock] {
+            let mut echo = Echo::new(&Allocator::hostile(rooms, answer));
+            let error = echo.events(&chunk(&[plain()])).expect_err(answer);
+            assert!(format!("{error:#}").contains(expected), "{rooms:?}, {answer}: {error:#}");
+        }
     };
-    check("(i32.const -8)", "realloc return: beyond end of memory");
-    check("(i32.const 0x3ffff8)", "realloc return: beyond end of memory");
+    check("(i32.const -65536)", "realloc return: beyond end of memory");
     check("(i32.const 1)", "realloc return: result not aligned");
     check("(unreachable)", "wasm trap");
     // Overlapping answers damage only what the guest itself reads.
-    let realloc = r#"(func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))"#;
-    let _ = Echo::new(realloc).events(&chunk(&[plain(), plain()]));
+    let overlapping = Allocator::hostile(Rooms::Each, "(i32.const 1024)");
+    let _ = Echo::new(&overlapping).events(&chunk(&[plain(), plain()]));
 }
 
 /// An event with only the required values.
