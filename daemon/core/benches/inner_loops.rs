@@ -6,8 +6,11 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use silverd_core::chunk::{Chunk, ChunkBuilder, Record, TimestampType};
 use silverd_core::config;
 use silverd_core::generate::{Generator, Options};
+use silverd_core::input::{Decoder, EventType, Image, Input, Records};
+use silverd_core::json::Tape;
 use silverd_core::outcome::count_outcomes;
 use silverd_core::route::Router;
+use wit_parser::Resolve;
 
 const EVENTS: usize = 10_000;
 
@@ -50,6 +53,19 @@ match = { field = "event_type", equals = "add_to_cart" }
 event_time = "ts"
 "#;
 
+/// What the shop's page views are decoded to; the other events of the shop do not fit it.
+fn page_view() -> EventType {
+    let mut resolve = Resolve::default();
+    resolve.push_str("types.wit", include_str!("../../../wit/types.wit")).expect("the contract");
+    let table = include_str!("../../../wit/silver/page-view.wit");
+    let package = resolve.push_str("page-view.wit", table).expect("the table");
+    let world = resolve.select_world(&[package], None).expect("one world");
+    match Input::of_world(&resolve, world, Some(table)) {
+        Ok(Input::Typed(ty)) => ty,
+        other => panic!("no typed input: {other:?}"),
+    }
+}
+
 fn inner_loops(criterion: &mut Criterion) {
     let events = events();
     let mut builder = ChunkBuilder::new("cluster".into(), "events".into());
@@ -62,9 +78,36 @@ fn inner_loops(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(EVENTS as u64));
     group.bench_function("collect into a chunk", |bench| bench.iter(|| collect(&mut builder, black_box(&events))));
     group.bench_function("route", |bench| bench.iter(|| router.route(black_box(&chunk).values().iter())));
+    let mut tape = Tape::default();
+    group.bench_function("tape of the JSON", |bench| {
+        bench.iter(|| events.iter().for_each(|(_, value)| tape.read(black_box(value)).expect("JSON")));
+    });
+    group.bench_function("serde_json, skipping everything", |bench| {
+        bench.iter(|| {
+            events.iter().for_each(|(_, value)| {
+                black_box(serde_json::from_slice::<serde::de::IgnoredAny>(black_box(value)).expect("JSON"));
+            });
+        });
+    });
     group.bench_function("days", |bench| bench.iter(|| black_box(&chunk).days()));
     group.bench_function("check an output", |bench| {
         bench.iter(|| count_outcomes(EVENTS, EVENTS, black_box(&every), &[]))
+    });
+    group.finish();
+
+    let page_views: Vec<_> =
+        events.iter().filter(|(_, value)| value.windows(11).any(|part| part == b"\"page_view\"")).cloned().collect();
+    let (chunk, ty) = (collect(&mut builder, &page_views), page_view());
+    let (records, mut decoder, mut image) = (Records::new(&chunk), Decoder::default(), Image::default());
+    let mut group = criterion.benchmark_group("page views");
+    group.throughput(Throughput::Elements(page_views.len() as u64));
+    group.bench_function("decode", |bench| {
+        bench.iter(|| {
+            image.clear();
+            for row in 0..page_views.len() {
+                decoder.decode(&ty, &records, row, &mut image, 1 << 20).expect("a page view");
+            }
+        });
     });
     group.finish();
 }

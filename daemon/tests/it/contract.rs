@@ -49,12 +49,9 @@ fn now(table: &str, limits: Limits) -> Transformer {
 /// The rows, without the comments of their columns, which have changed.
 fn rows(transformer: &Transformer, output: &TransformOutput) -> RecordBatch {
     let rows = concat_batches(&file_schema(&transformer.plugin().schema), &output.rows).unwrap();
-    let columns = rows
-        .schema()
-        .fields()
-        .iter()
-        .zip(rows.columns())
-        .map(|(field, column)| (field.name().clone(), column.clone(), field.is_nullable()));
+    let schema = rows.schema();
+    let columns = schema.fields().iter().zip(rows.columns());
+    let columns = columns.map(|(field, column)| (field.name().clone(), column.clone(), field.is_nullable()));
     RecordBatch::try_from_iter_with_nullable(columns.collect::<Vec<_>>()).unwrap()
 }
 

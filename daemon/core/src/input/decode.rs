@@ -5,7 +5,7 @@ use silverd_values::{Mismatch, MismatchKind, Scalar};
 
 use super::image::{Block, Image, Region};
 use super::records::Records;
-use super::reject::{Misfit, Rejection};
+use super::reject::{Found, Misfit, Rejection};
 use super::{Enum, EventType, Field, Item, Slot, Type, meta};
 use crate::json::{Kind, Node, Tape, unescape};
 use crate::outcome::Code;
@@ -298,7 +298,11 @@ impl Reader<'_> {
     #[cold]
     fn misfit(&self, node: usize, code: Code, expected: &str) -> Misfit {
         let (start, end) = self.span(node);
-        Misfit::value(code, expected, &self.pass.text[start as usize..end as usize], start)
+        let found = match self.node(node).kind {
+            Kind::Text => Found::Text(self.raw(node)),
+            _ => Found::Other(&self.pass.text[start as usize..end as usize]),
+        };
+        Misfit::value(code, expected, &found, start)
     }
 
     /// Where a value is in the event; a string with its quotes.

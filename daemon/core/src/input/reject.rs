@@ -1,6 +1,6 @@
 //! Why an event does not become typed input.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use crate::json::JsonError;
 use crate::outcome::Code;
@@ -31,8 +31,8 @@ impl Misfit {
     }
 
     #[cold]
-    pub(super) fn value(code: Code, expected: &str, found: &[u8], at: u32) -> Self {
-        let what = format!("expected {expected}, found {} at byte {at}", quoted(found));
+    pub(super) fn value(code: Code, expected: &str, found: &Found<'_>, at: u32) -> Self {
+        let what = format!("expected {expected}, found {found} at byte {at}");
         Self { code, path: String::new(), what }
     }
 
@@ -71,7 +71,7 @@ impl Rejection {
         let mut reason = format!("not JSON: expected {}, found ", error.expected);
         let _ = match text.get(error.at..) {
             None | Some([]) => write!(reason, "the end of the value at byte {}", error.at),
-            Some(rest) => write!(reason, "{} at byte {}", quoted(&rest[..rest.len().min(8)]), error.at),
+            Some(rest) => write!(reason, "{} at byte {}", Found::Text(&rest[..rest.len().min(8)]), error.at),
         };
         Self { code: Code::Malformed, reason }
     }
@@ -82,11 +82,31 @@ impl Rejection {
     }
 }
 
-/// An event's text for a reason: in double quotes, with control characters escaped, cut after 60 characters.
-fn quoted(text: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&text[..text.len().min(4 * QUOTE_CHARS_MAX + 4)]);
-    match text.char_indices().nth(QUOTE_CHARS_MAX) {
-        Some((end, _)) => format!("{:?}…", &text[..end]),
-        None => format!("{text:?}"),
+/// A part of an event, as a reason quotes it: control characters are escaped, and it is cut after 60 characters.
+pub(super) enum Found<'a> {
+    /// In double quotes.
+    Text(&'a [u8]),
+    /// Anything else, as it stands in the event.
+    Other(&'a [u8]),
+}
+
+impl fmt::Display for Found<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Found::Text(bytes) | Found::Other(bytes)) = self;
+        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * QUOTE_CHARS_MAX + 4)]);
+        let (text, cut) = match text.char_indices().nth(QUOTE_CHARS_MAX) {
+            Some((end, _)) => (&text[..end], "…"),
+            None => (&*text, ""),
+        };
+        match self {
+            Found::Text(_) => write!(f, "{text:?}{cut}"),
+            Found::Other(_) => {
+                text.chars().try_for_each(|character| match character.is_control() {
+                    true => write!(f, "{}", character.escape_default()),
+                    false => f.write_char(character),
+                })?;
+                f.write_str(cut)
+            }
+        }
     }
 }

@@ -118,7 +118,7 @@ fn names_come_from_the_wit_text() {
         &ty,
         r#"{"eventId": "e", "user_id": "u", "size": "huge"}"#,
         Code::OutOfRange,
-        "size: expected one of small, XXL, found \"\\\"huge\\\"\" at byte 41",
+        "size: expected one of small, XXL, found \"huge\" at byte 41",
     );
 }
 
@@ -136,21 +136,21 @@ fn events_that_do_not_fit_are_rejected_with_field_and_byte() {
     check("{}", Code::MissingField, "id: absent or empty");
     check(r#"{"id": null}"#, Code::MissingField, "id: absent or empty");
     check(r#"{"id": " \t"}"#, Code::MissingField, "id: absent or empty");
-    check(r#"{"id": []}"#, Code::Malformed, "id: expected a text, found \"[]\" at byte 7");
+    check(r#"{"id": []}"#, Code::Malformed, "id: expected a text, found [] at byte 7");
     check(r#"{"id": 7}"#, Code::MissingField, "ts: absent or empty");
     check(r#"{"id": 7, "ts": " "}"#, Code::MissingField, "ts: absent or empty");
     let items = |items: &str| format!("{{\"id\": \"e\", {ts}, \"items\": {items}}}");
-    check(&items("{}"), Code::Malformed, "items: expected an array, found \"{}\" at byte 51");
+    check(&items("{}"), Code::Malformed, "items: expected an array, found {} at byte 51");
     check(&items("[null]"), Code::MissingField, "items[0]: absent or empty");
     check(&items(r#"[{"sku": "a", "qty": 1}, {"qty": 2}]"#), Code::MissingField, "items[1].sku: absent or empty");
     let found = decode(&ty, Some(items(r#"[{"sku": "a", "qty": -1}]"#).as_bytes())).expect_err("no count");
     assert_eq!(found.code, Code::OutOfRange);
-    assert!(found.reason.starts_with("items[0].qty: expected ") && found.reason.ends_with(", found \"-1\" at byte 73"));
+    assert!(found.reason.starts_with("items[0].qty: expected ") && found.reason.ends_with(", found -1 at byte 72"));
     let sizes = format!("{{\"id\": \"e\", {ts}, \"sizes\": {{\"a\": 1, \"b\": {{}}}}}}");
     let found = decode(&ty, Some(sizes.as_bytes())).expect_err("no size");
     assert!(found.reason.starts_with("sizes.b: expected "), "{}", found.reason);
     let letter = format!("{{\"id\": \"e\", {ts}, \"letter\": \"ab\"}}");
-    check(&letter, Code::Malformed, "letter: expected a text of one character, found \"\\\"ab\\\"\" at byte 53");
+    check(&letter, Code::Malformed, "letter: expected a text of one character, found \"ab\" at byte 52");
     assert!(decode(&ty, None).expect_err("a tombstone").reason.contains("tombstone"));
 }
 
