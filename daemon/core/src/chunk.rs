@@ -156,6 +156,28 @@ impl Chunk {
         days
     }
 
+    /// The same for `days_max` days at most. If there are more, the records of those with the fewest records have the day of
+    /// their ingestion.
+    pub fn days_at_most(&self, days_max: usize) -> BTreeMap<i32, Vec<u32>> {
+        let mut days = self.days();
+        if days.len() <= days_max {
+            return days;
+        }
+        let mut by_size: Vec<(usize, i32)> = days.iter().map(|(day, rows)| (rows.len(), *day)).collect();
+        by_size.sort_unstable();
+        // One day is that of the ingestion.
+        let others = by_size.len() + 1 - days_max.max(1);
+        let mut moved: Vec<u32> = Vec::new();
+        for (_, day) in &by_size[..others] {
+            moved.extend(days.remove(day).unwrap_or_default());
+        }
+        for row in moved {
+            days.entry(day_of(self.ingested_at().value(row as usize))).or_default().push(row);
+        }
+        days.values_mut().for_each(|rows| rows.sort_unstable());
+        days
+    }
+
     /// The records with offsets in `ranges`, as a chunk of those ranges. They must be of the chunk's topic and cluster.
     pub fn select(&self, ranges: &Ranges) -> Chunk {
         if *ranges == self.ranges {
@@ -393,6 +415,46 @@ mod tests {
     #[test]
     fn a_record_without_a_timestamp_has_the_day_of_its_ingestion() {
         assert_eq!(chunk().days(), BTreeMap::from([(0, vec![2]), (1, vec![0]), (6, vec![1])]));
+    }
+
+    #[test]
+    fn many_days_are_reduced_to_the_largest_and_that_of_the_ingestion() {
+        const DAY: i64 = 86_400_000;
+        // Of day 1 four records, of day 2 three, of the days 10 to 19 one each.
+        let days = [1, 1, 10, 2, 11, 12, 2, 13, 14, 1, 15, 16, 17, 18, 19, 2, 1];
+        let mut builder = ChunkBuilder::new("c".into(), "t".into());
+        for (offset, day) in days.into_iter().enumerate() {
+            let offset = offset as i64;
+            let timestamp = Some((day * DAY, TimestampType::CreateTime));
+            builder.push(offset, Record { timestamp, ..record(0, offset, "x") });
+        }
+        let chunk = builder.finish(100 * DAY * 1000);
+        assert_eq!(chunk.days().len(), 12);
+        assert_eq!(chunk.days_at_most(12), chunk.days());
+        let rows = |max: usize| {
+            let days = chunk.days_at_most(max);
+            assert!(days.len() <= max && days.values().all(|rows| rows.is_sorted()), "{days:?}");
+            assert_eq!(days.values().map(Vec::len).sum::<usize>(), 17);
+            days.into_iter().map(|(day, rows)| (day, rows.len())).collect::<Vec<_>>()
+        };
+        assert_eq!(rows(3), [(1, 4), (2, 3), (100, 10)]);
+        // Of equally many records, those of the latest days stay.
+        assert_eq!(rows(5), [(1, 4), (2, 3), (18, 1), (19, 1), (100, 8)]);
+        assert_eq!(rows(2), [(1, 4), (100, 13)]);
+        assert_eq!(rows(1), [(100, 17)]);
+    }
+
+    /// The day of the ingestion may be one of those that stay.
+    #[test]
+    fn the_day_of_the_ingestion_takes_the_records_of_other_days() {
+        let mut builder = ChunkBuilder::new("c".into(), "t".into());
+        for (offset, day) in [(0, 7), (1, 3), (2, 7), (3, 9)] {
+            let timestamp = Some((day * 86_400_000, TimestampType::CreateTime));
+            builder.push(offset, Record { timestamp, ..record(0, offset, "x") });
+        }
+        let chunk = builder.finish(7 * 86_400_000_000);
+        assert_eq!(chunk.days_at_most(2), BTreeMap::from([(7, vec![0, 1, 2, 3])]));
+        assert_eq!(chunk.days_at_most(3), chunk.days());
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Bronze: the raw table. It stores every record unchanged, before Silver processes it.
 
+mod file_part;
 pub(crate) mod newest_events;
+mod read_plan;
+mod read_window;
 pub(crate) mod replay;
 pub(crate) mod replay_topics;
 
@@ -29,6 +32,8 @@ use crate::telemetry::{Stage, Stages, TableStats, spans};
 
 const RETRY_INTERVAL_MIN: Duration = Duration::from_millis(250);
 const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(15);
+/// Files of a commit, one for each day: each takes time, whatever its size, and a place in every list of files.
+const FILES_MAX: usize = 128;
 
 /// The writer of the raw table. The pipeline owns it.
 pub struct Bronze {
@@ -38,6 +43,8 @@ pub struct Bronze {
     committed_offsets: watch::Sender<Offsets>,
     /// The files of a commit that failed.
     written: Option<WrittenFiles>,
+    /// The last chunk had as many days as a commit may have files.
+    has_many_days: bool,
     stats: Arc<TableStats>,
     state: WriterStateCell,
     stages: Arc<Stages>,
@@ -74,7 +81,16 @@ impl Bronze {
         let (committed_offsets, _) = watch::channel(table.offsets());
         let encoder = Arc::new(Encoder::new(chunk::schema(), properties(compression)?, compression));
         let state = WriterStateCell::new(WriterState::Live);
-        Ok(Self { table, encoder, committed_offsets, written: None, stats: Arc::default(), state, stages })
+        Ok(Self {
+            table,
+            encoder,
+            committed_offsets,
+            written: None,
+            has_many_days: false,
+            stats: Arc::default(),
+            state,
+            stages,
+        })
     }
 
     pub(crate) fn stats(&self) -> Arc<TableStats> {
@@ -165,9 +181,21 @@ impl Bronze {
         Ok(())
     }
 
-    async fn encode(&self, chunk: &Chunk) -> anyhow::Result<Vec<NewFile>> {
+    async fn encode(&mut self, chunk: &Chunk) -> anyhow::Result<Vec<NewFile>> {
         let mut files = Vec::new();
-        let days = chunk.days();
+        let mut days = chunk.days();
+        let has_many_days = days.len() > FILES_MAX;
+        if has_many_days && !self.has_many_days {
+            warn!(
+                days = days.len(),
+                "the records of a chunk have more than {FILES_MAX} days by their timestamps: those of the days with the \
+                 fewest records are stored under the day on which silverd read them. Is the clock of a producer right?"
+            );
+        }
+        self.has_many_days = has_many_days;
+        if has_many_days {
+            days = chunk.days_at_most(FILES_MAX);
+        }
         for (day, rows) in &days {
             let encoder = self.encoder.clone();
             let (chunk, rows) = (chunk.clone(), (days.len() > 1).then(|| UInt32Array::from(rows.clone())));

@@ -8,7 +8,7 @@ use silverd_core::chunk::{self, Chunk};
 use silverd_core::offsets::Ranges;
 use silverd_core::route::Router;
 
-use super::replay::to_chunk_schema;
+use super::read_window::to_chunk_schema;
 use crate::delta::{RowGroups, list_files};
 
 /// The search ends after so many records.
@@ -25,17 +25,18 @@ pub(crate) async fn newest(bronze: &LogStoreRef, router: &Router, index: usize, 
             .await
             .with_context(|| format!("open {}", file.path))?;
         while let Some(batches) = groups.read_last_unread().await.with_context(|| format!("read {}", file.path))? {
-            let batches = batches.iter().map(to_chunk_schema).collect::<anyhow::Result<Vec<_>>>()?;
-            let records = concat_batches(&chunk::schema(), &batches)?;
-            read += records.num_rows();
-            let chunk = Chunk { records, ranges: Ranges::default() };
-            let routes = router.route(chunk.values().iter());
-            let rows = &routes.tables[index];
-            let newest = &rows[rows.len().saturating_sub(left)..];
-            left -= newest.len();
-            found.push(take_record_batch(&chunk.records, &UInt32Array::from(newest.to_vec()))?);
-            if left == 0 || read >= RECORDS_MAX {
-                break 'search;
+            // The batches of a row group stay apart: its events may be larger than one batch can hold.
+            for batch in batches.iter().rev() {
+                let chunk = Chunk { records: to_chunk_schema(batch)?, ranges: Ranges::default() };
+                read += chunk.records.num_rows();
+                let routes = router.route(chunk.values().iter());
+                let rows = &routes.tables[index];
+                let newest = &rows[rows.len().saturating_sub(left)..];
+                left -= newest.len();
+                found.push(take_record_batch(&chunk.records, &UInt32Array::from(newest.to_vec()))?);
+                if left == 0 || read >= RECORDS_MAX {
+                    break 'search;
+                }
             }
         }
     }

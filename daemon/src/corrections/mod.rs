@@ -168,7 +168,7 @@ impl Correction {
         // Late events were listed when they arrived.
         self.late = None;
         let plan = scope.plan(&self.table, &self.files).await?;
-        let for_correction = |dedup: Dedup| dedup.for_correction(plan.removed_events.clone(), &plan.unreadable);
+        let for_correction = |dedup: Dedup| dedup.for_correction(plan.removed_events.clone(), &plan.removed_whole);
         self.dedup = self.dedup.take().map(for_correction);
         let quarantined = QuarantinedEvents::positions(&self.quarantine, &self.config.name, None).await?;
         let quarantined = QuarantinedEvents::without_rows(quarantined);

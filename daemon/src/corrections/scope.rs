@@ -41,8 +41,8 @@ pub(super) struct Plan {
     /// The rows of the removed files, and how many of them are in `adds` again.
     pub(super) rows_removed: u64,
     pub(super) rows_kept: u64,
-    /// Removed files that cannot be read. Which events they have rows of is unknown.
-    pub(super) unreadable: Vec<Path>,
+    /// The removed files none of whose rows are kept. They need not be readable.
+    pub(super) removed_whole: Vec<Path>,
 }
 
 impl Scope {
@@ -98,9 +98,9 @@ impl Plan {
                 warn!(table = %table.name, "{failure:#}. It is removed, and its rows are derived from bronze again");
                 self.rows_removed +=
                     file.rows().with_context(|| format!("{} has no row count in the log", file.path))?;
-                self.unreadable.push(file.path.clone());
             }
         }
+        self.removed_whole.push(file.path.clone());
         self.removes.push(file.clone());
         Ok(())
     }

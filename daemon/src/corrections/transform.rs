@@ -18,7 +18,7 @@ use crate::delta::NewFile;
 use crate::plugin::{Rejected, TransformOutput};
 use crate::tables::column::column;
 use crate::tables::event_set::{Coordinates, EventSet, RECORD_COORDINATES, ROW_COORDINATES};
-use crate::tables::silver::split_by_day;
+use crate::tables::silver::RowsByDay;
 use crate::tables::{late, quarantine};
 
 /// Rejects stay in memory until the commit. A plugin with more rejects has to be fixed first.
@@ -156,8 +156,9 @@ impl Correction {
         if self.late.is_some() {
             corrected.late.extend(late::find(&self.config, &mut output)?);
         }
-        for (day, rows) in split_by_day(&output.rows, &self.config.event_time)? {
-            let (file, bytes) = self.encoder.encode(day, &rows)?;
+        let by_day = RowsByDay::split(&output.rows, &self.config.event_time)?;
+        for day in by_day.days() {
+            let (file, bytes) = self.encoder.encode(day, &by_day.rows(day)?)?;
             file.put(&self.table.store(), bytes).await?;
             corrected.adds.push(file);
         }

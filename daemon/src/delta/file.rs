@@ -19,7 +19,7 @@ use silverd_core::config::Compression;
 
 use super::conform::conform;
 use super::day::{EVENT_DATE, format_day, new_file_path};
-use super::stats::stats;
+use super::stats::{NanColumns, stats};
 use crate::runtime::clock;
 
 /// Rows of a row group, the least that a reader of a part of a file has to decode.
@@ -76,8 +76,11 @@ impl Encoder {
         // string.
         let options = ArrowWriterOptions::new().with_properties(self.properties.clone()).with_skip_arrow_metadata(true);
         let mut writer = ArrowWriter::try_new_with_options(&mut bytes, self.schema.clone(), options)?;
+        let mut nans = NanColumns::default();
         for batch in batches {
-            writer.write(&conform(batch, &self.schema)?)?;
+            let batch = conform(batch, &self.schema)?;
+            nans.add(&batch);
+            writer.write(&batch)?;
         }
         let metadata = writer.close()?;
         let date = format_day(day);
@@ -86,7 +89,7 @@ impl Encoder {
             event_date: Some(date),
             rows: metadata.file_metadata().num_rows() as u64,
             size: bytes.len() as u64,
-            stats: stats(&self.schema, &metadata).to_string(),
+            stats: stats(&self.schema, &metadata, &nans).to_string(),
             modified_ms: clock::now_ms(),
         };
         Ok((file, Bytes::from(bytes)))

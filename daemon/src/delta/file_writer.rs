@@ -16,7 +16,7 @@ use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use super::conform::conform;
 use super::day::new_file_path;
 use super::file::{Encoder, NewFile};
-use super::stats::stats;
+use super::stats::{NanColumns, stats};
 
 /// Bytes of one part of an upload. A smaller file is written whole.
 const PART_BYTES: usize = 4 << 20;
@@ -28,6 +28,7 @@ pub(crate) struct FileWriter<'e> {
     encoded: EncodedBytes,
     upload: Upload,
     event_date: Option<String>,
+    nans: NanColumns,
 }
 
 impl Encoder {
@@ -38,18 +39,28 @@ impl Encoder {
         let writer = ArrowWriter::try_new_with_options(encoded.clone(), self.schema.clone(), options)?;
         let path = Path::parse(new_file_path(event_date, self.extension))?;
         let upload = Upload { store, path, parts: None, buffered: Vec::new(), size: 0 };
-        Ok(FileWriter { encoder: self, writer, encoded, upload, event_date: Some(event_date.to_owned()) })
+        Ok(FileWriter {
+            encoder: self,
+            writer,
+            encoded,
+            upload,
+            event_date: Some(event_date.to_owned()),
+            nans: NanColumns::default(),
+        })
     }
 }
 
 impl FileWriter<'_> {
     /// Adds rows; a row group ends where the encoder's properties say.
     pub(crate) async fn write(&mut self, rows: &RecordBatch) -> anyhow::Result<()> {
-        self.writer.write(&conform(rows, &self.encoder.schema)?)?;
+        let rows = conform(rows, &self.encoder.schema)?;
+        self.nans.add(&rows);
+        self.writer.write(&rows)?;
         self.upload.push(self.encoded.take()).await
     }
 
     pub(crate) async fn write_row_group(&mut self, rows: &RecordBatch) -> anyhow::Result<()> {
+        self.nans.add(rows);
         self.writer.write(rows)?;
         self.writer.flush()?;
         self.upload.push(self.encoded.take()).await
@@ -66,7 +77,7 @@ impl FileWriter<'_> {
             rows: metadata.file_metadata().num_rows() as u64,
             event_date: self.event_date,
             size,
-            stats: stats(&self.encoder.schema, &metadata).to_string(),
+            stats: stats(&self.encoder.schema, &metadata, &self.nans).to_string(),
             modified_ms,
         })
     }

@@ -15,11 +15,27 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use parquet::schema::types::SchemaDescriptor;
 
-/// Rows of one batch.
-const BATCH_ROWS: usize = 64 * 1024;
+/// Rows of one batch at most, and about its bytes: rows may be large.
+const BATCH_ROWS_MAX: usize = 64 * 1024;
+const BATCH_BYTES_MAX: u64 = 32 << 20;
+
+/// The rows of a batch of these row groups, so that it takes about [`BATCH_BYTES_MAX`] of memory.
+pub(crate) fn batch_rows(groups: &[RowGroupMetaData]) -> usize {
+    let largest = groups.iter().map(|group| memory_of(group) / (group.num_rows() as u64).max(1)).max();
+    let rows = BATCH_BYTES_MAX / largest.unwrap_or(0).max(1);
+    (rows as usize).clamp(1, BATCH_ROWS_MAX)
+}
+
+/// About the memory that the rows of a row group take.
+fn memory_of(group: &RowGroupMetaData) -> u64 {
+    let bytes_of = |column: &ColumnChunkMetaData| {
+        column.uncompressed_size().max(column.unencoded_byte_array_data_bytes().unwrap_or(0)).max(0) as u64
+    };
+    group.columns().iter().map(bytes_of).sum()
+}
 
 /// Some columns of a file, as a stream of batches.
 pub struct Columns {
@@ -38,7 +54,8 @@ pub async fn read_columns(
     let builder = ParquetRecordBatchStreamBuilder::new(ObjectReader { store, path, size }).await?;
     let rows = builder.metadata().file_metadata().num_rows() as u64;
     let mask = mask(builder.parquet_schema(), names);
-    let batches = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()?;
+    let batch_rows = batch_rows(builder.metadata().row_groups());
+    let batches = builder.with_projection(mask).with_batch_size(batch_rows).build()?;
     Ok(Columns { rows, schema: batches.schema().clone(), batches })
 }
 
@@ -71,10 +88,10 @@ impl RowGroups {
         &self.path
     }
 
-    /// The rows of each row group, and its compressed size in bytes.
+    /// The rows of each row group, and about the memory that they take.
     pub(crate) fn sizes(&self) -> impl ExactSizeIterator<Item = (u64, u64)> {
         let groups = self.metadata.metadata().row_groups().iter();
-        groups.map(|group| (group.num_rows() as u64, group.compressed_size() as u64))
+        groups.map(|group| (group.num_rows() as u64, memory_of(group)))
     }
 
     /// Some top-level columns of a row group, or all of them.
@@ -85,8 +102,9 @@ impl RowGroups {
     ) -> anyhow::Result<ParquetRecordBatchStream<ObjectReader>> {
         let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.reader(), self.metadata.clone());
         let mask = mask(builder.parquet_schema(), names);
+        let batch_rows = batch_rows(&self.metadata.metadata().row_groups()[group..=group]);
         let builder = builder.with_row_groups(vec![group]).with_projection(mask);
-        Ok(builder.with_batch_size(BATCH_ROWS).build()?)
+        Ok(builder.with_batch_size(batch_rows).build()?)
     }
 
     /// Reads the row groups from the last to the first, one per call; `None` after the first one.

@@ -1,8 +1,10 @@
 //! Delta's per-file statistics.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef, TimeUnit};
 use chrono::{DateTime, Datelike};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::file::statistics::Statistics;
@@ -13,9 +15,29 @@ use super::day::format_day;
 /// The days that Delta's statistics can express: years of four digits.
 const DAYS: RangeInclusive<i32> = -719_162..=2_932_896;
 
+/// The columns with a NaN. Parquet's statistics leave it out, and to most engines it is greater than any number: such a
+/// column has no bounds.
+#[derive(Default)]
+pub(super) struct NanColumns(BTreeSet<String>);
+
+impl NanColumns {
+    pub(super) fn add(&mut self, batch: &RecordBatch) {
+        for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+            let has_nan = match field.data_type() {
+                DataType::Float32 => column.as_primitive::<Float32Type>().iter().flatten().any(f32::is_nan),
+                DataType::Float64 => column.as_primitive::<Float64Type>().iter().flatten().any(f64::is_nan),
+                _ => false,
+            };
+            if has_nan {
+                self.0.insert(field.name().clone());
+            }
+        }
+    }
+}
+
 /// Delta's statistics (protocol, "Per-file Statistics") from those of the Parquet file, for top-level columns of
 /// primitive types.
-pub(super) fn stats(schema: &SchemaRef, metadata: &ParquetMetaData) -> Value {
+pub(super) fn stats(schema: &SchemaRef, metadata: &ParquetMetaData, nans: &NanColumns) -> Value {
     let (mut lowest, mut highest, mut nulls) = (Map::new(), Map::new(), Map::new());
     for field in schema.fields() {
         let name = field.name();
@@ -27,7 +49,11 @@ pub(super) fn stats(schema: &SchemaRef, metadata: &ParquetMetaData) -> Value {
         if let Some(count) = null_counts {
             nulls.insert(name.clone(), json!(count));
         }
-        let bounds: Vec<_> = chunks.iter().filter_map(|chunk| bounds(field.data_type(), chunk)).collect();
+        let rows = metadata.row_groups().iter().map(|group| group.num_rows().unsigned_abs());
+        let Some(bounds) = bounds_of_groups(field.data_type(), chunks.iter().copied().zip(rows)) else { continue };
+        if nans.0.contains(name) {
+            continue;
+        }
         let low = bounds.iter().map(|(low, _)| low.clone()).reduce(|a, b| if is_less(&b, &a) { b } else { a });
         let high = bounds.into_iter().map(|(_, high)| high).reduce(|a, b| if is_less(&a, &b) { b } else { a });
         if let (Some(low), Some(high)) = (low, high) {
@@ -37,6 +63,22 @@ pub(super) fn stats(schema: &SchemaRef, metadata: &ParquetMetaData) -> Value {
     }
     let rows = metadata.file_metadata().num_rows();
     json!({ "numRecords": rows, "minValues": lowest, "maxValues": highest, "nullCount": nulls })
+}
+
+/// The bounds of each row group that has values; `None` if those of one are unknown.
+fn bounds_of_groups<'m>(
+    ty: &DataType,
+    groups: impl Iterator<Item = (&'m Statistics, u64)>,
+) -> Option<Vec<(Bound, Bound)>> {
+    let mut all = Vec::new();
+    for (chunk, rows) in groups {
+        match bounds(ty, chunk) {
+            Some(bounds) => all.push(bounds),
+            None if chunk.null_count_opt() == Some(rows) => {}
+            None => return None,
+        }
+    }
+    Some(all)
 }
 
 fn statistics<'m>(group: &'m RowGroupMetaData, column: &str) -> Option<&'m Statistics> {

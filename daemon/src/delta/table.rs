@@ -12,7 +12,7 @@ use deltalake_core::logstore::{LogStoreRef, ObjectStoreRef, get_actions};
 use serde_json::json;
 use silverd_core::offsets::Offsets;
 use silverd_core::schema::evolve::Fit;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::commit::Change;
 use super::create::{TableSpec, check_supported, create, with_event_date};
@@ -82,7 +82,16 @@ impl Table {
         if has_versions(&table.log_store()).await? {
             table.load().await?;
         } else {
-            table = create(&table, spec, columns.clone()).await?;
+            table = match create(&table, spec, columns.clone()).await {
+                Ok(created) => created,
+                // Another silverd has created it in the meantime.
+                Err(failure) if has_versions(&table.log_store()).await? => {
+                    debug!(table = %spec.name, "{failure:#}");
+                    table.load().await?;
+                    table
+                }
+                Err(failure) => return Err(failure),
+            };
         }
         let mut opened = Self::unread(&spec.name, &spec.path, table.log_store(), columns, spec.schema.clone());
         opened.read(&table).await?;

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Context;
+use bytes::Bytes;
 use serde_json::json;
 use silverd_core::chunk::Chunk;
 use silverd_core::offsets::{advance, missing};
@@ -16,9 +17,13 @@ use crate::bronze::ranges_json;
 use crate::delta::{Change, NewFile};
 use crate::plugin::TransformOutput;
 use crate::tables::side_output::{self, Announced};
-use crate::tables::silver::split_by_day;
+use crate::tables::silver::RowsByDay;
 use crate::tables::{late, quarantine};
 use crate::telemetry::{Stage, spans, thread_cpu};
+
+/// Files that are encoded while Bronze writes the chunk. Those of further days are encoded one by one after that, so that
+/// rows of many days need no more memory.
+const FILES_AHEAD_MAX: usize = 64;
 
 impl WorkerTask {
     /// Writes a chunk's rows, once Bronze has the chunk.
@@ -35,7 +40,11 @@ impl WorkerTask {
             self.context.stages.measure(Stage::Dedup, || dedup.drop_duplicates(&mut output))?;
         }
         let late = late::find(&self.config, &mut output)?;
-        let encoded = self.encode(table, &output)?;
+        let by_day = RowsByDay::split(&output.rows, &self.config.event_time)?;
+        let days: Vec<i32> = by_day.days().collect();
+        let (ahead, later) = days.split_at(days.len().min(FILES_AHEAD_MAX));
+        let encode = |day: &i32| self.encode(table, &by_day, *day);
+        let encoded: Vec<_> = ahead.iter().map(encode).collect::<anyhow::Result<_>>()?;
         // Silver never runs ahead of Bronze: a chunk that Bronze does not get may never be read again.
         let decided = tokio::select! {
             decided = bronze_commit.wait_for(|commit| *commit != BronzeCommit::Pending) => decided.map(|commit| *commit),
@@ -48,8 +57,13 @@ impl WorkerTask {
                 None => Ok(()),
             };
         }
-        let mut files = Vec::with_capacity(encoded.len());
+        let mut files = Vec::with_capacity(encoded.len() + later.len());
         for (file, bytes) in encoded {
+            file.put(&table.table.store(), bytes).await?;
+            files.push(file);
+        }
+        for day in later {
+            let (file, bytes) = self.encode(table, &by_day, *day)?;
             file.put(&table.table.store(), bytes).await?;
             files.push(file);
         }
@@ -89,13 +103,11 @@ impl WorkerTask {
         })
     }
 
-    /// One Parquet file for each day of the rows.
-    fn encode(&self, table: &OpenTable, output: &TransformOutput) -> anyhow::Result<Vec<(NewFile, bytes::Bytes)>> {
-        let encoder = table.encoder.clone();
+    /// The Parquet file of one day of the rows.
+    fn encode(&self, table: &OpenTable, by_day: &RowsByDay<'_>, day: i32) -> anyhow::Result<(NewFile, Bytes)> {
         self.context.stages.measure(Stage::SilverEncode, || {
             let _span = spans::encode().entered();
-            let days = split_by_day(&output.rows, &self.config.event_time)?;
-            days.iter().map(|(day, rows)| encoder.encode(*day, rows)).collect()
+            table.encoder.encode(day, &by_day.rows(day)?)
         })
     }
 

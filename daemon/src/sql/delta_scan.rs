@@ -24,6 +24,7 @@ use datafusion::prelude::Expr;
 use uuid::Uuid;
 
 use super::file_stats::FileStats;
+use super::float_bounds::{FloatBoundsIgnored, has_floats};
 use crate::delta::{DataFile, EVENT_DATE, Snapshot, TableReader};
 
 /// A version of a table, for queries.
@@ -136,7 +137,12 @@ impl TableProvider for DeltaScan {
         });
         let groups = FileGroup::new(files.collect()).split_files(state.config().target_partitions());
         state.runtime_env().register_object_store(self.store_url.as_ref(), self.snapshot.store.clone());
-        let source = Arc::new(ParquetSource::new(self.source_schema.clone()));
+        let mut source = ParquetSource::new(self.source_schema.clone());
+        if has_floats(self.source_schema.file_schema().fields()) {
+            let readers = FloatBoundsIgnored::new(self.snapshot.store.clone());
+            source = source.with_parquet_file_reader_factory(Arc::new(readers));
+        }
+        let source = Arc::new(source);
         let scan = FileScanConfigBuilder::new(self.store_url.clone(), source)
             .with_file_groups(groups)
             .with_statistics(total)

@@ -129,20 +129,13 @@ fn stats_schema(columns: &Schema) -> Schema {
     Schema::new(fields)
 }
 
-/// Whether a column's least and greatest values can be read from JSON. `event_date` is not in the statistics.
+/// Whether a column's least and greatest values can be read from JSON. `event_date` is not in the statistics. Those of
+/// floats leave NaN out, which has its place in the order of a query.
 fn has_bounds(ty: &DataType) -> bool {
-    use DataType::{Date32, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, Timestamp, Utf8View};
+    use DataType::{Date32, Decimal128, Int8, Int16, Int32, Int64, Timestamp, Utf8View};
     matches!(
         ty,
-        Int8 | Int16
-            | Int32
-            | Int64
-            | Float32
-            | Float64
-            | Decimal128(..)
-            | Date32
-            | Utf8View
-            | Timestamp(TimeUnit::Microsecond, _)
+        Int8 | Int16 | Int32 | Int64 | Decimal128(..) | Date32 | Utf8View | Timestamp(TimeUnit::Microsecond, _)
     )
 }
 

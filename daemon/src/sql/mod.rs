@@ -7,6 +7,7 @@ mod checked;
 mod delta_scan;
 mod error;
 mod file_stats;
+mod float_bounds;
 mod live_tables;
 mod panel_queries;
 mod printable;

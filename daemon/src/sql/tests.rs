@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{Float32Array, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::physical_plan::displayable;
@@ -13,7 +13,7 @@ use serde_json::json;
 use silverd_core::config::Compression;
 
 use super::{DeltaScan, bounded_context, register};
-use crate::delta::{Encoder, Table, TableReader, TableSpec, writer_properties};
+use crate::delta::{DataFile, Encoder, Table, TableReader, TableSpec, writer_properties};
 
 const DAY: i64 = 86_400_000_000;
 
@@ -99,6 +99,140 @@ async fn files_that_cannot_match_are_not_read() {
         assert_eq!(files_read(&context, &sql).await, files, "{filter}");
         let counted = answer(&context, &format!("SELECT count(n) FROM t WHERE {filter}")).await;
         assert_eq!(counted.trim_matches([' ', '|']), found.to_string(), "{filter}");
+    }
+}
+
+/// Parquet's statistics leave NaN out. Whatever a filter or an order says of NaN, the rows are those that it has without
+/// statistics.
+#[tokio::test]
+async fn rows_with_nan_are_not_skipped() {
+    let schema: SchemaRef = Arc::new(Schema::new(vec![
+        Field::new("n", DataType::Int64, false),
+        Field::new("x", DataType::Float64, true),
+        Field::new("y", DataType::Float32, true),
+    ]));
+    const NAN: f64 = f64::NAN;
+    // Two rows a row group, and several of them a file.
+    let files: [&[Option<f64>]; 6] = [
+        &[Some(0.5), Some(NAN), Some(0.1), Some(0.2)],
+        &[Some(NAN), Some(NAN), Some(2.0), Some(3.0)],
+        &[Some(-NAN), Some(0.3), Some(5.0), Some(6.0)],
+        &[None, Some(7.0), None, None],
+        &[Some(NAN), None],
+        &[Some(f64::INFINITY), Some(0.4), Some(f64::NEG_INFINITY), Some(-0.0)],
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = Table::open(&spec(folder.path(), schema.clone())).await.unwrap();
+    let compression = Compression::default();
+    let properties = writer_properties(&compression).unwrap().set_max_row_group_row_count(Some(2)).build();
+    let encoder = Encoder::new(schema.clone(), properties, &compression);
+    let (mut all, mut n) = (Vec::new(), 0);
+    for values in files {
+        let numbers: Int64Array = (n..).take(values.len()).collect();
+        n += values.len() as i64;
+        let x: Float64Array = values.iter().copied().collect();
+        let y: Float32Array = values.iter().map(|value| value.map(|value| value as f32)).collect();
+        let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(numbers), Arc::new(x), Arc::new(y)]).unwrap();
+        let (file, bytes) = encoder.encode(1, std::slice::from_ref(&batch)).unwrap();
+        file.put(&table.store(), bytes).await.unwrap();
+        table.append(vec![file], &[], json!({})).await.unwrap();
+        all.push(batch);
+    }
+    let context = context(folder.path()).await.unwrap();
+    context.register_batch("m", arrow::compute::concat_batches(&schema, &all).unwrap()).unwrap();
+    let nan = "CAST('NaN' AS DOUBLE)";
+    let mut filters = vec![
+        format!("x = {nan}"),
+        format!("x <> {nan}"),
+        format!("x >= {nan}"),
+        format!("x < {nan}"),
+        format!("x IN (2.0, {nan})"),
+        format!("x NOT IN (2.0, {nan})"),
+    ];
+    let plain = [
+        "x > 1",
+        "x >= 5",
+        "x > 100",
+        "x < 0",
+        "x < 0.15",
+        "x <= 0.1",
+        "x = x",
+        "x <> x",
+        "x = 2.0",
+        "x <> 2.0",
+        "NOT (x < 1)",
+        "NOT (x > 1)",
+        "x IS NULL",
+        "x IS NOT NULL",
+        "x BETWEEN 0 AND 1",
+        "x NOT BETWEEN 0 AND 1",
+        "x > 1 OR n = 3",
+        "x > 1 AND n < 9",
+        "isnan(x)",
+        "x + 1 > 3",
+        "abs(x) > 4",
+        "y > 1",
+        "y < 0",
+        "y = y",
+        "x > y",
+    ];
+    filters.extend(plain.map(str::to_owned));
+    for filter in filters {
+        let rows =
+            async |table: &str| answer(&context, &format!("SELECT n FROM {table} WHERE {filter} ORDER BY n")).await;
+        assert_eq!(rows("t").await, rows("m").await, "{filter}");
+    }
+    for rest in [
+        "ORDER BY x DESC, n LIMIT 3",
+        "ORDER BY x, n LIMIT 3",
+        "ORDER BY x DESC NULLS LAST, n LIMIT 2",
+        "WHERE x > 1 ORDER BY x, n LIMIT 4",
+        "WHERE n > 3 ORDER BY y DESC, n LIMIT 5",
+    ] {
+        let rows = async |table: &str| answer(&context, &format!("SELECT n FROM {table} {rest}")).await;
+        assert_eq!(rows("t").await, rows("m").await, "{rest}");
+    }
+    for of in ["max(x)", "min(x)", "count(x)", "count(DISTINCT x)", "max(n) FILTER (WHERE x > 100)"] {
+        let value = async |table: &str| answer(&context, &format!("SELECT CAST({of} AS VARCHAR) FROM {table}")).await;
+        assert_eq!(value("t").await, value("m").await, "{of}");
+    }
+}
+
+/// What other engines skip files by: a column with NaN has no bounds, and one whose bounds are partly unknown has none.
+#[tokio::test]
+async fn the_log_has_no_bounds_of_a_column_with_nan() {
+    let schema: SchemaRef = Arc::new(Schema::new(vec![
+        Field::new("clean", DataType::Float64, true),
+        Field::new("nan", DataType::Float64, true),
+        Field::new("text", DataType::Utf8, true),
+        Field::new("half", DataType::Utf8, true),
+    ]));
+    // The greatest text cannot be cut off to a greater one: either its bound is the whole text, or there is none.
+    let greatest = "\u{10ffff}".repeat(100);
+    let batch = RecordBatch::try_new(
+        schema.clone(),
+        vec![
+            Arc::new(Float64Array::from(vec![Some(1.0), Some(3.0), None, None])),
+            Arc::new(Float64Array::from(vec![Some(1.0), Some(2.0), Some(f64::NAN), Some(f64::NAN)])),
+            Arc::new(StringArray::from(vec![Some("a"), Some("b"), None, None])),
+            Arc::new(StringArray::from(vec![Some("a"), Some("b"), Some(&greatest), Some(&greatest)])),
+        ],
+    )
+    .unwrap();
+    let compression = Compression::default();
+    let properties = writer_properties(&compression).unwrap().set_max_row_group_row_count(Some(2)).build();
+    let encoder = Encoder::new(schema, properties, &compression);
+    let (file, _) = encoder.encode(1, &[batch]).unwrap();
+    let stats: serde_json::Value = serde_json::from_str(&DataFile::from(&file).stats.unwrap()).unwrap();
+    assert_eq!((&stats["minValues"]["clean"], &stats["maxValues"]["clean"]), (&json!(1.0), &json!(3.0)), "{stats}");
+    assert_eq!((&stats["minValues"]["text"], &stats["maxValues"]["text"]), (&json!("a"), &json!("b")), "{stats}");
+    assert_eq!((&stats["nullCount"]["clean"], &stats["nullCount"]["nan"]), (&json!(2), &json!(0)), "{stats}");
+    assert!(stats["minValues"].get("nan").is_none() && stats["maxValues"].get("nan").is_none(), "{stats}");
+    let bounds_of_half = stats["minValues"].get("half").zip(stats["maxValues"].get("half"));
+    if let Some((least, most)) = bounds_of_half {
+        assert!(least.as_str() <= Some("a") && most.as_str() >= Some(&greatest), "{stats}");
+    } else {
+        assert!(stats["minValues"].get("half").is_none() && stats["maxValues"].get("half").is_none(), "{stats}");
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) struct Dedup {
     log: LogStoreRef,
     /// Events whose rows are ignored because the correction at hand removes them.
     removed_events: Option<EventSet>,
-    /// Files that it removes, and that cannot be read.
+    /// Files that it removes with all their rows: they may be unreadable.
     removed_files: Vec<Path>,
     evictions: LogOnce,
 }

@@ -37,28 +37,47 @@ pub(crate) async fn check_fit(config: &SilverTable, plugin: &Plugin, base_dir: &
     Ok(if is_table(&spec.path) { Some(Table::open(&spec).await?.fit().clone()) } else { None })
 }
 
-/// The rows of each day (days since the epoch, UTC) by a timestamp column.
-pub(crate) fn split_by_day(
-    batches: &[RecordBatch],
-    event_time: &str,
-) -> anyhow::Result<BTreeMap<i32, Vec<RecordBatch>>> {
-    let mut days = BTreeMap::<i32, Vec<RecordBatch>>::new();
-    for batch in batches {
-        let times = column(batch, event_time)?.as_primitive::<TimestampMicrosecondType>().values();
-        let first = times.first().map_or(0, |time| day_of(*time));
-        if times.iter().all(|time| day_of(*time) == first) {
-            days.entry(first).or_default().push(batch.clone());
-            continue;
+/// The rows of some batches by their days. Each day's rows are copied when they are asked for: there may be many days.
+pub(crate) struct RowsByDay<'b> {
+    batches: &'b [RecordBatch],
+    /// By day (days since the epoch, UTC): the index of the batch, and its rows; `None` for all of them.
+    days: BTreeMap<i32, Vec<(usize, Option<UInt32Array>)>>,
+}
+
+impl<'b> RowsByDay<'b> {
+    /// Splits the batches by a timestamp column.
+    pub(crate) fn split(batches: &'b [RecordBatch], event_time: &str) -> anyhow::Result<Self> {
+        let mut days = BTreeMap::<i32, Vec<(usize, Option<UInt32Array>)>>::new();
+        for (at, batch) in batches.iter().enumerate() {
+            let times = column(batch, event_time)?.as_primitive::<TimestampMicrosecondType>().values();
+            let first = times.first().map_or(0, |time| day_of(*time));
+            if times.iter().all(|time| day_of(*time) == first) {
+                days.entry(first).or_default().push((at, None));
+                continue;
+            }
+            let mut rows = BTreeMap::<i32, Vec<u32>>::new();
+            for (row, time) in times.iter().enumerate() {
+                rows.entry(day_of(*time)).or_default().push(row as u32);
+            }
+            for (day, rows) in rows {
+                days.entry(day).or_default().push((at, Some(rows.into())));
+            }
         }
-        let mut rows = BTreeMap::<i32, Vec<u32>>::new();
-        for (row, time) in times.iter().enumerate() {
-            rows.entry(day_of(*time)).or_default().push(row as u32);
-        }
-        for (day, rows) in rows {
-            days.entry(day).or_default().push(take_record_batch(batch, &UInt32Array::from(rows))?);
-        }
+        Ok(Self { batches, days })
     }
-    Ok(days)
+
+    pub(crate) fn days(&self) -> impl Iterator<Item = i32> {
+        self.days.keys().copied()
+    }
+
+    /// The rows of a day.
+    pub(crate) fn rows(&self, day: i32) -> anyhow::Result<Vec<RecordBatch>> {
+        let take = |(at, rows): &(usize, Option<UInt32Array>)| match rows {
+            Some(rows) => Ok(take_record_batch(&self.batches[*at], rows)?),
+            None => Ok(self.batches[*at].clone()),
+        };
+        self.days.get(&day).into_iter().flatten().map(take).collect()
+    }
 }
 
 /// The Parquet properties of a Silver table's files: dictionaries for enums and repeated values, delta encoding for

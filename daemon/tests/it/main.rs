@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod author;
+mod bounds;
 mod cache;
 mod contract;
 mod corrections;

@@ -62,7 +62,7 @@ struct Progress {
 enum Step {
     Continue,
     /// Another daemon has committed: read the quarantine again.
-    Overtaken,
+    OtherWriter,
     Finished,
 }
 
@@ -79,7 +79,7 @@ impl UnroutedTask {
                     pause = RETRY_FIRST;
                     continue;
                 }
-                Ok(Step::Overtaken) => {
+                Ok(Step::OtherWriter) => {
                     progress = None;
                     continue;
                 }
@@ -160,7 +160,7 @@ impl UnroutedTask {
             return self.catch_up(progress).await;
         }
         let step = self.commit(progress, None).await?;
-        if matches!(step, Step::Overtaken) {
+        if matches!(step, Step::OtherWriter) {
             return Ok(step);
         }
         if self.until.is_some() && self.missing(progress).is_empty() {
@@ -234,7 +234,7 @@ impl UnroutedTask {
         if progress.routing.id != routing.id {
             // A commit is by one routing.
             let step = self.commit(progress, None).await?;
-            if matches!(step, Step::Overtaken) {
+            if matches!(step, Step::OtherWriter) {
                 return Ok(step);
             }
             progress.routing = routing.clone();
@@ -270,7 +270,7 @@ impl UnroutedTask {
         };
         let moved: Vec<_> = ranges.ends().into_iter().map(moved).collect();
         if !self.quarantine.append(rows, &moved, info).await? {
-            return Ok(Step::Overtaken);
+            return Ok(Step::OtherWriter);
         }
         progress.committed = progress.next.clone();
         Ok(Step::Continue)

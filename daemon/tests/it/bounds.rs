@@ -1,0 +1,112 @@
+//! What outside data, and other daemons, can do to the size and the time of silverd's work.
+
+use std::time::Duration;
+
+use rdkafka::producer::{BaseRecord, Producer};
+use serde_json::Value;
+
+use super::harness::{Daemon, PARTITIONS, Project, TableOptions, expected, rows};
+
+const EVENTS: usize = 100_000;
+
+/// A pipeline that writes Bronze alone, in one chunk if the topic has one.
+fn bronze_alone(name: &str) -> Project {
+    let project =
+        Project::with_sections(name, "[commit]\ninterval = \"3s\"\nrows_max = 200000\nbytes_max = \"200MiB\"\n");
+    project.broker.create_topic(&project.topic, PARTITIONS);
+    project
+}
+
+/// Sends events whose timestamps in Kafka have these days since the epoch.
+fn send(project: &Project, day: impl Fn(usize) -> i64) {
+    let producer = project.producer();
+    for number in 0..EVENTS {
+        let value = format!("{{\"number\": {number}, \"text\": \"{}\"}}", "some text of an event. ".repeat(8));
+        let mut record = BaseRecord::<(), _>::to(&project.topic).payload(&value).timestamp(day(number) * 86_400_000);
+        // The producer's queue is full: it must send first.
+        while let Err((_, refused)) = producer.send(record) {
+            producer.poll(Duration::from_millis(10));
+            record = refused;
+        }
+    }
+    producer.flush(Duration::from_secs(60)).unwrap();
+}
+
+struct Measured {
+    /// The seconds of all commits to Bronze, with the encoding.
+    seconds: f64,
+    peak_bytes: u64,
+    files: usize,
+}
+
+fn measure(project: &Project) -> Measured {
+    let mut daemon = Daemon::start_with_dashboard(project);
+    daemon.until_within(Duration::from_secs(120), "all events in bronze", |daemon| {
+        let status: Value = serde_json::from_str(&daemon.get("/api/status").body).unwrap_or_default();
+        let tables = status["tables"].as_array().cloned().unwrap_or_default();
+        tables.iter().any(|table| table["name"] == "bronze" && table["rows"] == EVENTS)
+    });
+    let metrics = daemon.get("/metrics").body;
+    let sum =
+        metrics.lines().find_map(|line| line.strip_prefix("silverd_commit_duration_seconds_sum{table=\"bronze\"} "));
+    let seconds = sum.unwrap_or_else(|| panic!("{metrics}")).parse().unwrap();
+    let peak_bytes = daemon.json("/api/status")["memory_peak_bytes"].as_u64().unwrap();
+    daemon.stop();
+    let days = std::fs::read_dir(project.path("bronze")).unwrap().map(|entry| entry.unwrap().path());
+    let days = days.filter(|path| path.is_dir() && !path.ends_with("_delta_log"));
+    let files = days.map(|day| std::fs::read_dir(day).unwrap().count()).sum();
+    Measured { seconds, peak_bytes, files }
+}
+
+/// The timestamps of a producer whose clock is confused: a hundred thousand days in one chunk.
+#[test]
+fn many_days_in_a_chunk_cost_little_more_than_one() {
+    let one = bronze_alone("one-day");
+    send(&one, |_| 20_000);
+    let one_day = measure(&one);
+    let many = bronze_alone("many-days");
+    send(&many, |number| number as i64);
+    let many_days = measure(&many);
+    println!(
+        "one day: {:.2} s, {} MiB, {} files; {EVENTS} days: {:.2} s, {} MiB, {} files",
+        one_day.seconds,
+        one_day.peak_bytes >> 20,
+        one_day.files,
+        many_days.seconds,
+        many_days.peak_bytes >> 20,
+        many_days.files
+    );
+    assert!(many_days.files <= 128 * 8, "{} files", many_days.files);
+    assert!(many_days.seconds <= 3.0 * one_day.seconds + 0.2, "{} s, {} s", one_day.seconds, many_days.seconds);
+    assert!(many_days.peak_bytes <= 512 << 20, "{} bytes", many_days.peak_bytes);
+    assert_eq!(rows(&many.path("bronze")).len(), EVENTS);
+    many.silverd(&["verify"]);
+}
+
+/// Two daemons that are started at once create the same tables, and write them.
+#[test]
+fn two_daemons_that_start_on_an_empty_folder_write_every_event_once() {
+    for round in 0..4 {
+        let options = TableOptions { dedup_within_s: None, late_after_s: Some(120) };
+        let project = Project::with_options("two-first", "interval = \"50ms\"\nrows_max = 400", options);
+        project.append_to_pipeline("[quarantine]\nunrouted = \"quarantine\"");
+        project.generate(&["--count", "2000", "--seed", &round.to_string()]);
+        project.send_odd_events();
+        assert!(!project.folder.path().join("data/bronze").exists() && !project.has_table("page_view"));
+        let mut daemons = [Daemon::start(&project), Daemon::start(&project)];
+        for daemon in &mut daemons {
+            daemon.until("all events in bronze", |_| {
+                project.has_table("bronze") && rows(&project.path("bronze")).len() >= 2009
+            });
+        }
+        for daemon in daemons {
+            for line in daemon.stop().iter().filter(|line| line["level"] == "ERROR") {
+                let message = line["fields"]["message"].as_str().unwrap_or_default();
+                assert!(!message.contains("create the table") && !message.contains("open table"), "{line}");
+            }
+        }
+        project.silverd(&["run", "--drain"]);
+        expected::check(&project);
+        project.silverd(&["verify", "--deep"]);
+    }
+}
