@@ -1,10 +1,12 @@
 """What the soaks share: a Kafka broker, and a reader of Delta logs that knows nothing of silverd but its files."""
 
+import itertools
 import json
 import os
 import socket
 import struct
 import subprocess
+import uuid
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,20 +46,23 @@ class Broker:
     def is_started(self):
         return (self.folder / "kafka.pid").exists()
 
+    def request(self, key, version, body, seconds=2):
+        """The body of the response to a request on a connection of its own."""
+        request = struct.pack(">hhih", key, version, 1, -1) + body
+        with socket.create_connection(("127.0.0.1", self.port), timeout=seconds) as connection:
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            with connection.makefile("rb") as stream:
+                (size,) = struct.unpack(">i", stream.read(4))
+                return stream.read(size)[4:]
+
     def ends(self, name, partitions):
         """The end offset of each partition of a topic; None while the broker does not give all of them."""
         # ListOffsets, version 1, of the newest offsets: https://kafka.apache.org/protocol#The_Messages_ListOffsets
         topic = name.encode()
         body = struct.pack(f">iih{len(topic)}si", -1, 1, len(topic), topic, partitions)
         body += b"".join(struct.pack(">iq", partition, -1) for partition in range(partitions))
-        request = struct.pack(">hhih", 2, 1, 1, -1) + body
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
-                connection.sendall(struct.pack(">i", len(request)) + request)
-                with connection.makefile("rb") as stream:
-                    (size,) = struct.unpack(">i", stream.read(4))
-                    answer = stream.read(size)
-            entries = list(struct.iter_unpack(">ihqq", answer[4 + 4 + 2 + len(topic) + 4 :]))
+            entries = list(struct.iter_unpack(">ihqq", self.request(2, 1, body)[4 + 2 + len(topic) + 4 :]))
         except (OSError, struct.error):
             return None
         ends = {partition: end for partition, error, _, end in entries if error == 0 and end >= 0}
@@ -89,3 +94,10 @@ def output_of(*command):
     if done.returncode != 0:
         raise Failure(f"{' '.join(map(str, command[:3]))} ended with {done.returncode}: {done.stdout}{done.stderr}")
     return done.stdout
+
+
+def shop_events():
+    """The events of the tests' fixture without end, each with an id of its own."""
+    lines = (ROOT / "daemon/tests/it/fixtures/shop-events.jsonl").read_text().splitlines()
+    for event in itertools.cycle([json.loads(line) for line in lines]):
+        yield {**event, "event_id": str(uuid.uuid4())}
