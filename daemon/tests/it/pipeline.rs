@@ -139,15 +139,15 @@ fn bronze_is_written_without_a_plugin_and_the_table_catches_up() {
 
 /// A page_view plugin that traps on every event.
 fn plugin_that_always_traps() -> Vec<u8> {
-    let transform = "(func (export \"shop:silver/page-view@0.1.0#transform\") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 \
-                     i32 i32 i32 i32 i32) (result i32) (unreachable))";
+    let transform =
+        "(func (export \"shop:silver/page-view@0.1.0#transform\") (param i32 i32) (result i32) (unreachable))";
     // The memory at 512 is zero: `configure` succeeds.
-    let configure = "(func (export \"silverd:pipeline/plugin@0.1.0#configure\") (param i32 i32 i32 i32) (result i32) \
+    let configure = "(func (export \"silverd:pipeline/plugin@0.2.0#configure\") (param i32 i32 i32 i32) (result i32) \
                      (i32.const 512))";
     let wit = std::fs::read_to_string(root().join("wit/silver/page-view.wit")).unwrap();
     guest::module(
         &format!("{ALLOCATOR} {REALLOC} {configure} {transform}"),
-        guest::TYPES_0_1,
+        guest::TYPES,
         &wit,
         "page-view-plugin",
         wit_component::StringEncoding::UTF8,
