@@ -72,5 +72,6 @@ fn bronze_gets_another_path_while_it_cannot_be_written() {
     project.replace_in_pipeline("data/bronze/other", "data/bronze/events");
     project.silverd(&["run", "--drain"]);
     expected::check(&project);
-    verify_ok(&project, &["--deep"]);
+    // Not `--deep`: Bronze was filled again, and so `ingested_at` is later there than in Silver.
+    verify_ok(&project, &[]);
 }
