@@ -12,8 +12,8 @@ class Producer(threading.Thread):
         super().__init__(daemon=True)
         self.broker, self.topic, self.partitions, self.events = broker, topic.encode(), partitions, events
         self.interval, self.stopping = 1 / rate, threading.Event()
-        # Events that the broker has confirmed, and those of requests without an answer.
-        self.confirmed, self.unanswered = 0, 0
+        # Events that the broker has confirmed, and those that it may have: their request had an error or no answer.
+        self.confirmed, self.uncertain = 0, 0
 
     def run(self):
         while not self.stopping.is_set():
@@ -34,11 +34,13 @@ class Producer(threading.Thread):
         try:
             answer = self.broker.request(0, 3, body, seconds=5)
             entries = struct.iter_unpack(">ihqq", answer[4 + 2 + len(self.topic) + 4 : -4])
-            self.confirmed += sum(error == 0 for _, error, _, _ in entries)
+            confirmed = sum(error == 0 for _, error, _, _ in entries)
+            self.confirmed += confirmed
+            self.uncertain += len(values) - confirmed
         except ConnectionRefusedError:
             pass
         except (OSError, struct.error):
-            self.unanswered += len(values)
+            self.uncertain += len(values)
 
 
 def record_batch(value):
