@@ -71,7 +71,7 @@ fn check_refused(types: &str, events: &str, expected: &str) {
 }
 
 #[test]
-fn raw_and_typed_events_are_told_apart() {
+fn raw_and_typed_events_are_distinguished() {
     assert_eq!(read("", "batch"), Ok(Input::Raw(ContractVersion::V0_2)));
     let alone = typed("record input { n: u32 }", "list<input>");
     assert_eq!((alone.layout, alone.meta), (Layout { size: 4, align: 4 }, None));
