@@ -106,6 +106,15 @@ pub struct Chunk {
     pub ranges: Ranges,
 }
 
+/// The headers of a chunk's records, one after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Headers<'c> {
+    /// Where those of each record end; the first is where they start.
+    pub ends: &'c [i32],
+    pub names: &'c StringArray,
+    pub values: &'c BinaryArray,
+}
+
 impl Chunk {
     pub fn values(&self) -> &BinaryArray {
         self.records.column(7).as_binary::<i32>()
@@ -125,8 +134,14 @@ impl Chunk {
         self.records.column(1).as_dictionary::<Int8Type>().keys().value(row) as usize
     }
 
-    pub fn headers(&self) -> &ListArray {
-        self.records.column(8).as_list()
+    pub fn headers(&self) -> Headers<'_> {
+        let lists: &ListArray = self.records.column(8).as_list();
+        let fields = lists.values().as_struct();
+        Headers {
+            ends: lists.value_offsets(),
+            names: fields.column(0).as_string(),
+            values: fields.column(1).as_binary(),
+        }
     }
 
     pub fn partitions(&self) -> &[i32] {

@@ -4,6 +4,7 @@
 use memchr::memchr2;
 
 use crate::config::SilverTable;
+use crate::json::BYTE_ORDER_MARK;
 use crate::unrouted::{UnroutedEvents, UnroutedReason};
 
 /// Routes events to the tables of a pipeline.
@@ -95,9 +96,6 @@ pub enum Scalar<'a> {
     /// A string with escapes, including its quotes.
     Escaped(&'a [u8]),
 }
-
-/// UTF-8's byte order mark, which some producers write before the JSON.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The first top-level field of that name, if the text is a JSON object up to there and the field is a scalar.
 ///

@@ -9,7 +9,6 @@ use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::{Int32Type, Int64Type};
 use futures::TryStreamExt;
-use serde::Deserialize;
 
 use super::error::MaintenanceError;
 use super::throttle::Throttle;
@@ -45,7 +44,7 @@ pub(super) async fn write_compacted(
         let read = read_columns(table.store(), file.path.clone(), file.size, None).await;
         let mut read = read.with_context(|| format!("open {}", file.path))?;
         rows_read += read.rows;
-        rows_recorded = rows_recorded.zip(recorded_rows(file)).map(|(sum, rows)| sum + rows);
+        rows_recorded = rows_recorded.zip(file.rows()).map(|(sum, rows)| sum + rows);
         while let Some(batch) = read.batches.try_next().await.with_context(|| format!("read {}", file.path))? {
             row_group.push(conform(&batch, encoder.schema())?);
             if row_group.is_full() {
@@ -67,16 +66,6 @@ fn check_rows(read: u64, written: u64, recorded: Option<u64>) -> anyhow::Result<
     ensure!(written == read, "{read} rows were read, and {written} written");
     ensure!(recorded.is_none_or(|rows| rows == read), "{read} rows were read, and the log records {recorded:?}");
     Ok(())
-}
-
-/// The number of rows of a file according to the log.
-fn recorded_rows(file: &DataFile) -> Option<u64> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Stats {
-        num_records: Option<u64>,
-    }
-    serde_json::from_str::<Stats>(file.stats.as_deref()?).ok()?.num_records
 }
 
 /// Collects rows until they fill a row group.

@@ -2,8 +2,8 @@
 
 use std::mem::MaybeUninit;
 
-use arrow::array::{Array, AsArray, BinaryArray, StringArray};
-use silverd_core::chunk::Chunk;
+use arrow::array::{Array, BinaryArray};
+use silverd_core::chunk::{Chunk, Headers};
 use wasmtime::component::__internal::{CanonicalAbiInfo, InstanceType, InterfaceType, LowerContext};
 use wasmtime::component::{ComponentType, Lower};
 use wasmtime::{Result, ValRaw};
@@ -106,9 +106,8 @@ fn nulls(blobs: &BinaryArray, rows: &[u32]) -> Vec<u32> {
 
 /// The headers of these rows, one after the other, and the end of those of each.
 fn headers<'a>(chunk: &'a Chunk, rows: &[u32]) -> (Vec<Header<'a>>, Vec<u32>) {
-    let (lists, fields) = (chunk.headers(), chunk.headers().values().as_struct());
-    let (names, values): (&StringArray, &BinaryArray) = (fields.column(0).as_string(), fields.column(1).as_binary());
-    let (mut headers, ends) = (Vec::new(), lists.value_offsets());
+    let Headers { ends, names, values } = chunk.headers();
+    let mut headers = Vec::new();
     let header_ends = rows.iter().map(|row| {
         let row = *row as usize;
         headers.extend(

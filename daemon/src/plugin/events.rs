@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 
 use parking_lot::Mutex;
 use silverd_core::chunk::Chunk;
-use silverd_core::input::{EventType, Image, Layout, Records, Region};
+use silverd_core::input::{EventType, Image, Layout, Records};
 use wasmtime::component::__internal::{CanonicalAbiInfo, InstanceType, InterfaceType, LowerContext};
 use wasmtime::component::{ComponentType, Lower};
 use wasmtime::{Result, ValRaw, bail, ensure};
@@ -61,16 +61,9 @@ impl<'a> TypedEvents<'a> {
         // From here on the guest does not run, so its memory stays where it is.
         let memory = cx.as_slice_mut();
         memory[events..events + image.events().len()].copy_from_slice(image.events());
-        let values = self.records.buffer(Region::Values);
         for (block, address) in image.blocks().iter().zip(addresses) {
-            let from = match block.region {
-                Region::Values => values,
-                Region::Nested => image.nested(),
-                Region::Events => image.events(),
-                other => self.records.buffer(other),
-            };
-            let (start, len) = (block.start as usize, block.len as usize);
-            memory[address..address + len].copy_from_slice(&from[start..start + len]);
+            let content = image.content(self.records, block);
+            memory[address..address + content.len()].copy_from_slice(content);
         }
         Ok((events as u32, count))
     }

@@ -10,7 +10,6 @@ use arrow::array::{
 };
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use sha2::{Digest as _, Sha256};
 use silverd_core::chunk::Chunk;
 use silverd_core::config::SilverTable;
 use silverd_core::unrouted::{NO_TABLE, UnroutedReason};
@@ -31,6 +30,8 @@ pub(crate) static KIND: SideOutputKind = SideOutputKind {
 
 /// Longer reasons are cut.
 const REASON_BYTES_MAX: usize = 1024;
+/// Hexadecimal.
+const ROUTING_ID_DIGITS: usize = 16;
 
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -121,12 +122,12 @@ fn rows_of(table: &str, digest: &str, chunk: &Chunk, events: &[Quarantined<'_>])
 /// Identifies what tables match on: whether the same events would go to no table.
 pub(crate) fn routing_id(tables: &[SilverTable]) -> String {
     let matches: BTreeSet<_> = tables.iter().map(|table| (&table.matches.field, &table.matches.equals)).collect();
-    let mut hash = Sha256::new();
+    let mut bytes = Vec::new();
     for text in matches.into_iter().flat_map(|(field, equals)| [field, equals]) {
-        hash.update((text.len() as u64).to_le_bytes());
-        hash.update(text);
+        bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(text.as_bytes());
     }
-    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    Digest::of(&bytes).as_str().chars().take(ROUTING_ID_DIGITS).collect()
 }
 
 fn cut(reason: &str) -> &str {

@@ -15,7 +15,8 @@
 ///
 /// On WebAssembly, the macro also exports the component's functions, reports panics to the daemon, and copies the table's
 /// WIT file into the custom section `silverd:wit`. A component's types do not keep doc comments; the daemon reads the
-/// column comments, and the names that fields have in JSON, from this section. On the host the macro exports nothing, so one program can link several plugins.
+/// column comments, and the names that fields have in JSON, from this section. On the host the macro exports nothing, so
+/// one program can link several plugins.
 ///
 /// See the [crate documentation](crate) for a complete plugin.
 #[macro_export]

@@ -52,20 +52,20 @@ mod allocator;
 mod config;
 mod event;
 mod export;
+mod input;
 mod money;
 mod reject;
 mod text;
-mod texts;
 mod transform;
 
 #[doc(hidden)]
 pub use allocator::Allocator;
 pub use config::Config;
 pub use event::Event;
+pub use input::{not_blank, trimmed};
 pub use money::Money;
 pub use reject::{Reject, RejectCode, quoted, required};
 pub use text::Text;
-pub use texts::{not_blank, trimmed};
 pub use transform::{Transform, TransformOutput, TransformRaw, transform_batch, transform_events};
 pub use wit::types::{Header, Meta};
 

@@ -34,11 +34,7 @@ pub struct Text<'a> {
 impl<'a> Text<'a> {
     /// The trimmed text; it may be empty.
     pub fn trimmed(&self) -> &str {
-        // Fast path: `str::trim` decodes characters even if there is nothing to trim.
-        match self.raw.as_bytes() {
-            [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => &self.raw,
-            _ => self.raw.trim(),
-        }
+        silverd_values::trim(&self.raw)
     }
 
     /// The trimmed text; `None` if it is empty.

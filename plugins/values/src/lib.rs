@@ -28,7 +28,7 @@ mod time;
 pub use boolean::boolean;
 pub use money::{money, money_from_f64};
 pub use number::{float, signed, unsigned};
-pub use text::text;
+pub use text::{text, trim};
 pub use time::{date, timestamp};
 
 /// A JSON scalar, as it stands in the event.

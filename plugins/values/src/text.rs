@@ -17,9 +17,9 @@ pub fn text<'a>(value: Scalar<'a>) -> Result<&'a str, Mismatch> {
     }
 }
 
-/// The text without white space around it. `str::trim` decodes characters even if there is nothing to trim.
+/// The text without white space around it, as `str::trim`, which decodes characters even if there is nothing to trim.
 #[inline]
-pub(crate) fn trim(text: &str) -> &str {
+pub fn trim(text: &str) -> &str {
     match text.as_bytes() {
         [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => text,
         [only] if only.is_ascii_graphic() => text,

@@ -2,7 +2,7 @@
 //! memory.
 
 use silverd::plugin::native::Events;
-use silverd_core::input::{Field, Image, Records, Region, Slot, Type};
+use silverd_core::input::{Field, Image, Records, Slot, Type};
 
 /// A record in an image.
 pub(super) struct Record<'e> {
@@ -81,11 +81,7 @@ impl<'e> Record<'e> {
     /// The bytes of the string or list whose pair of address and length is at an offset.
     fn block(&self, at: u32) -> &'e [u8] {
         let block = self.image.blocks()[u32::from_le_bytes(self.cell(at)) as usize];
-        let region = match block.region {
-            Region::Nested => self.image.nested(),
-            region => self.records.buffer(region),
-        };
-        &region[block.start as usize..(block.start + block.len) as usize]
+        self.image.content(self.records, &block)
     }
 
     fn string(&self, at: u32) -> String {

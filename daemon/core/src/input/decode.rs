@@ -69,14 +69,14 @@ impl Decoder {
         let text = &records.values.value_data()[start as usize..end as usize];
         let Type::Record(fields) = &ty.input.ty else { return Ok(()) };
         let mut place = place.plus(ty.input.at);
-        if let Some(payload) = ty.input.optional {
-            if records.is_tombstone(row) {
-                return Ok(());
+        match (ty.input.optional, records.is_tombstone(row)) {
+            (Some(_), true) => return Ok(()),
+            (None, true) => return Err(Rejection::malformed("the record has no value (a tombstone)")),
+            (Some(payload), false) => {
+                image.write(place.holder, place.at, &[1]);
+                place = place.plus(payload);
             }
-            image.write(place.holder, place.at, &[1]);
-            place = place.plus(payload);
-        } else if records.is_tombstone(row) {
-            return Err(Rejection::malformed("the record has no value (a tombstone)"));
+            (None, false) => {}
         }
         self.tape.read(text).map_err(|error| Rejection::not_json(text, error))?;
         if self.tape.nodes()[0].kind != Kind::Object {
@@ -84,25 +84,31 @@ impl Decoder {
         }
         self.found.clear();
         let nested_before = image.nested().len();
-        let pass = Pass { text, base: start as u32, tape: &self.tape, image, nested_before, bytes_max };
-        Ok(Reader { pass, found: &mut self.found, scratch: &mut self.text }.record(fields, 0, place)?)
+        let (found, scratch) = (&mut self.found, &mut self.text);
+        let mut reader = Reader {
+            event: text,
+            base: start as u32,
+            tape: &self.tape,
+            image,
+            nested_before,
+            bytes_max,
+            found,
+            scratch,
+        };
+        Ok(reader.record(fields, 0, place)?)
     }
 }
 
 /// What an event is read from, and written to.
-struct Pass<'p> {
-    text: &'p [u8],
-    /// Where the text is in the chunk's values.
+struct Reader<'p> {
+    event: &'p [u8],
+    /// Where the event is in the chunk's values.
     base: u32,
     tape: &'p Tape,
     image: &'p mut Image,
     /// How much the events before it take of the nested bytes.
     nested_before: usize,
     bytes_max: usize,
-}
-
-struct Reader<'p> {
-    pass: Pass<'p>,
     /// The nodes of the fields of the records that are being read.
     found: &'p mut Vec<u32>,
     scratch: &'p mut Vec<u8>,
@@ -114,8 +120,8 @@ impl Reader<'_> {
         self.found.resize(first + fields.len(), ABSENT);
         // Producers write the fields of all events in one order: the next field is likely the one after the last.
         let mut likely = 0;
-        for (key, value) in self.pass.tape.members(object) {
-            let is_key = |at: usize| self.pass.tape.is_key(self.pass.text, key, &fields[at].key);
+        for (key, value) in self.tape.members(object) {
+            let is_key = |at: usize| self.tape.is_key(self.event, key, &fields[at].key);
             let field = (likely..fields.len()).chain(0..likely).find(|at| is_key(*at));
             if let Some(field) = field {
                 // Of members with the same key, the first one counts, as in routing.
@@ -140,7 +146,7 @@ impl Reader<'_> {
         match (slot.optional, node) {
             (Some(_), None) => Ok(()),
             (Some(payload), Some(node)) => {
-                self.pass.image.write(place.holder, place.at, &[1]);
+                self.image.write(place.holder, place.at, &[1]);
                 self.value(&slot.ty, node, place.plus(payload))
             }
             (None, Some(node)) => self.value(&slot.ty, node, place),
@@ -172,20 +178,20 @@ impl Reader<'_> {
 
     #[inline]
     fn node(&self, node: usize) -> &Node {
-        &self.pass.tape.nodes()[node]
+        &self.tape.nodes()[node]
     }
 
     /// The text of a node as it stands in the event; a string without its quotes.
     #[inline]
     fn raw(&self, node: usize) -> &[u8] {
         let node = self.node(node);
-        &self.pass.text[node.start as usize..node.end as usize]
+        &self.event[node.start as usize..node.end as usize]
     }
 
     /// The content of a string.
     fn content(&mut self, node: usize) -> &str {
         let Node { kind, start, end, .. } = *self.node(node);
-        let raw = &self.pass.text[start as usize..end as usize];
+        let raw = &self.event[start as usize..end as usize];
         if kind == Kind::Escaped {
             self.scratch.clear();
             unescape(raw, self.scratch);
@@ -207,10 +213,7 @@ impl Reader<'_> {
 
     fn value(&mut self, ty: &Type, node: usize, place: Place) -> Result<(), Misfit> {
         match ty {
-            Type::Bool => {
-                let value = self.read(node, values::boolean)?;
-                self.write(place, &[u8::from(value)]);
-            }
+            Type::Bool => self.copy(node, place, |scalar| values::boolean(scalar).map(|value| [u8::from(value)]))?,
             Type::Signed { bytes } => {
                 let shift = 64 - 8 * u32::from(*bytes);
                 let value = self.read(node, |scalar| values::signed(scalar, i64::MIN >> shift, i64::MAX >> shift))?;
@@ -228,22 +231,10 @@ impl Reader<'_> {
                 }
                 self.write(place, &value.to_le_bytes());
             }
-            Type::Float64 => {
-                let value = self.read(node, values::float)?;
-                self.write(place, &value.to_le_bytes());
-            }
-            Type::Timestamp => {
-                let value = self.read(node, values::timestamp)?;
-                self.write(place, &value.to_le_bytes());
-            }
-            Type::Date => {
-                let value = self.read(node, values::date)?;
-                self.write(place, &value.to_le_bytes());
-            }
-            Type::Money => {
-                let value = self.read(node, values::money)?;
-                self.write(place, &value.to_le_bytes());
-            }
+            Type::Float64 => self.copy(node, place, |scalar| values::float(scalar).map(f64::to_le_bytes))?,
+            Type::Timestamp => self.copy(node, place, |scalar| values::timestamp(scalar).map(i64::to_le_bytes))?,
+            Type::Date => self.copy(node, place, |scalar| values::date(scalar).map(i32::to_le_bytes))?,
+            Type::Money => self.copy(node, place, |scalar| values::money(scalar).map(i64::to_le_bytes))?,
             Type::Char => {
                 let character = match self.scalar(node) {
                     Some(Scalar::Text(text)) => {
@@ -277,7 +268,7 @@ impl Reader<'_> {
 
     #[inline]
     fn write(&mut self, place: Place, bytes: &[u8]) {
-        self.pass.image.write(place.holder, place.at, bytes);
+        self.image.write(place.holder, place.at, bytes);
     }
 
     #[inline]
@@ -295,12 +286,25 @@ impl Reader<'_> {
         }
     }
 
+    /// Reads a value that takes `N` bytes, and writes it.
+    #[inline]
+    fn copy<const N: usize>(
+        &mut self,
+        node: usize,
+        place: Place,
+        read: impl FnOnce(Scalar<'_>) -> Result<[u8; N], Mismatch>,
+    ) -> Result<(), Misfit> {
+        let bytes = self.read(node, read)?;
+        self.write(place, &bytes);
+        Ok(())
+    }
+
     #[cold]
     fn misfit(&self, node: usize, code: Code, expected: &str) -> Misfit {
         let (start, end) = self.span(node);
         let found = match self.node(node).kind {
             Kind::Text => Found::Text(self.raw(node)),
-            _ => Found::Other(&self.pass.text[start as usize..end as usize]),
+            _ => Found::Other(&self.event[start as usize..end as usize]),
         };
         Misfit::value(code, expected, &found, start)
     }
@@ -339,14 +343,14 @@ impl Reader<'_> {
                 Ok(())
             }
             Kind::Escaped => {
-                let raw = &self.pass.text[self.node(node).start as usize..self.node(node).end as usize];
-                let nested = self.pass.image.nested_mut();
+                let raw = &self.event[self.node(node).start as usize..self.node(node).end as usize];
+                let nested = self.image.nested_mut();
                 let start = nested.len();
                 unescape(raw, nested);
                 let len = (nested.len() - start) as u32;
                 let Place { holder, at } = place;
                 let block = Block { holder, pointer: at, region: Region::Nested, start: start as u32, len, align: 1 };
-                self.pass.image.push_block(block, len);
+                self.image.push_block(block, len);
                 Ok(())
             }
             Kind::Null | Kind::Object | Kind::Array => Err(self.misfit(node, Code::Malformed, "a text")),
@@ -361,15 +365,15 @@ impl Reader<'_> {
     /// A part of the event's own bytes.
     #[inline]
     fn event_text(&mut self, start: u32, end: u32, place: Place) {
-        let (start, len) = (self.pass.base + start, end - start);
+        let (start, len) = (self.base + start, end - start);
         let block = Block { holder: place.holder, pointer: place.at, region: Region::Values, start, len, align: 1 };
-        self.pass.image.push_block(block, len);
+        self.image.push_block(block, len);
     }
 
     fn list(&mut self, item: &Item, array: usize, place: Place) -> Result<(), Misfit> {
-        let count = self.pass.tape.items(array).count();
+        let count = self.tape.items(array).count();
         let start = self.push_list(item, count, place)?;
-        let tape = self.pass.tape;
+        let tape = self.tape;
         for (at, node) in tape.items(array).enumerate() {
             let place = Place { holder: Region::Nested, at: start + at as u32 * item.layout.size };
             self.item(&item.slot, node, place).map_err(|misfit| misfit.in_item(at))?;
@@ -378,9 +382,9 @@ impl Reader<'_> {
     }
 
     fn map(&mut self, item: &Item, object: usize, place: Place) -> Result<(), Misfit> {
-        let count = self.pass.tape.members(object).count();
+        let count = self.tape.members(object).count();
         let start = self.push_list(item, count, place)?;
-        let tape = self.pass.tape;
+        let tape = self.tape;
         for (at, (key, node)) in tape.members(object).enumerate() {
             let place = Place { holder: Region::Nested, at: start + at as u32 * item.layout.size };
             self.text(key, place)?;
@@ -402,15 +406,15 @@ impl Reader<'_> {
 
     fn push_list(&mut self, item: &Item, count: usize, place: Place) -> Result<u32, Misfit> {
         let bytes = count * item.layout.size as usize;
-        let taken = self.pass.image.nested().len() - self.pass.nested_before;
-        if bytes > self.pass.bytes_max.saturating_sub(taken) {
-            return Err(Misfit::too_large(self.pass.bytes_max));
+        let taken = self.image.nested().len() - self.nested_before;
+        if bytes > self.bytes_max.saturating_sub(taken) {
+            return Err(Misfit::too_large(self.bytes_max));
         }
-        let start = self.pass.image.push_items(bytes);
+        let start = self.image.push_items(bytes);
         let Place { holder, at } = place;
         let align = item.layout.align;
         let block = Block { holder, pointer: at, region: Region::Nested, start, len: bytes as u32, align };
-        self.pass.image.push_block(block, count as u32);
+        self.image.push_block(block, count as u32);
         Ok(start)
     }
 }

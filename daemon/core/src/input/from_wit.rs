@@ -1,14 +1,14 @@
 //! Reads what a table's `transform` takes from its WIT, and where each value is in a guest's memory by the component
 //! model's canonical ABI.
 
-use wit_parser::{InterfaceId, Resolve, Type as WitType, TypeDefKind, TypeId, WorldId};
+use wit_parser::{Field as WitField, InterfaceId, Resolve, Type as WitType, TypeDefKind, TypeId, WorldId};
 
 use super::names::Names;
 use super::{ContractVersion, Enum, EventType, Field, HeaderType, Input, Item, Layout, MetaType, OptionalBytes};
 use super::{Slot, Type};
 use crate::schema::wit::{ContractAlias, contract_alias, describe, list_item, option_item, record_of, resolve_alias};
 use crate::schema::{COLUMNS_MAX, ContractError, Mismatch};
-use crate::schema::{compare_to_contract, count_columns, find_transform, version_of};
+use crate::schema::{compare_to_contract, count_columns, discriminant_bytes, find_transform, version_of};
 
 /// The fields of the record `event`, and the records that they have.
 const INPUT: &str = "input";
@@ -68,7 +68,7 @@ impl Reader<'_> {
             let (slot, layout) = self.slot(item, "")?;
             return Ok(EventType { layout, input: slot, meta: None });
         }
-        let (offsets, layout) = self.offsets(&record.fields.iter().map(|field| field.ty).collect::<Vec<_>>())?;
+        let (offsets, layout) = self.offsets(&record.fields)?;
         let at = |name: &str| record.fields.iter().position(|field| field.name == name).map(|at| offsets[at]);
         let (input, _) = self.slot(of(INPUT).unwrap_or(item), "")?;
         if !matches!(input.ty, Type::Record(_)) {
@@ -90,7 +90,7 @@ impl Reader<'_> {
     fn meta(&self, ty: WitType, at: u32) -> Result<MetaType, ContractError> {
         let place = |ty: WitType, name: &str| -> Result<(u32, WitType), ContractError> {
             let fields = record_of(self.resolve, ty).map_or(&[][..], |record| &record.fields);
-            let (offsets, _) = self.offsets(&fields.iter().map(|field| field.ty).collect::<Vec<_>>())?;
+            let (offsets, _) = self.offsets(fields)?;
             let found = fields.iter().position(|field| field.name == name);
             Ok(found.map_or((0, ty), |found| (offsets[found], fields[found].ty)))
         };
@@ -98,7 +98,7 @@ impl Reader<'_> {
         let (headers, list) = place(ty, "headers")?;
         let header = list_item(self.resolve, list).unwrap_or(list);
         let fields = record_of(self.resolve, header).map_or(&[][..], |record| &record.fields);
-        let (_, layout) = self.offsets(&fields.iter().map(|field| field.ty).collect::<Vec<_>>())?;
+        let (_, layout) = self.offsets(fields)?;
         Ok(MetaType {
             at,
             topic: place(ty, "topic")?.0,
@@ -112,10 +112,10 @@ impl Reader<'_> {
     }
 
     /// The offsets of the fields of a record, and its layout.
-    fn offsets(&self, types: &[WitType]) -> Result<(Vec<u32>, Layout), ContractError> {
-        let mut fields = Fields::default();
-        let offsets = types.iter().map(|ty| Ok(fields.add(self.layout(*ty)?))).collect::<Result<_, _>>()?;
-        Ok((offsets, fields.layout()))
+    fn offsets(&self, fields: &[WitField]) -> Result<(Vec<u32>, Layout), ContractError> {
+        let mut laid_out = Fields::default();
+        let offsets = fields.iter().map(|field| Ok(laid_out.add(self.layout(field.ty)?))).collect::<Result<_, _>>()?;
+        Ok((offsets, laid_out.layout()))
     }
 
     /// The layout of a type that may have no JSON form, such as `list<u8>`.
@@ -126,7 +126,7 @@ impl Reader<'_> {
         match option_item(self.resolve, ty) {
             Some(item) => Ok(option_layout(self.layout(item)?).1),
             None => match record_of(self.resolve, ty) {
-                Some(record) => Ok(self.offsets(&record.fields.iter().map(|field| field.ty).collect::<Vec<_>>())?.1),
+                Some(record) => Ok(self.offsets(&record.fields)?.1),
                 None => Ok(self.ty(ty, "")?.1),
             },
         }
@@ -183,11 +183,7 @@ impl Reader<'_> {
                 (Type::Record(fields), layout)
             }
             TypeDefKind::Enum(cases) => {
-                let bytes = match cases.cases.len() {
-                    0..=0x100 => 1,
-                    0x101..=0x1_0000 => 2,
-                    _ => 4,
-                };
+                let bytes = discriminant_bytes(cases.cases.len());
                 let record = self.resolve.types[id].name.as_deref().unwrap_or_default();
                 let text = |case: &str| self.names.of_field(record, case).unwrap_or(case).to_owned();
                 let fallback = cases.cases.iter().position(|case| matches!(case.name.as_str(), "other" | "unknown"));

@@ -2,6 +2,7 @@
 //! known when the guest has given room for each.
 
 use super::Layout;
+use super::records::Records;
 
 /// Decoded events.
 #[derive(Debug, Default)]
@@ -80,6 +81,17 @@ impl Image {
     /// A block comes after the one that holds its pointer.
     pub fn blocks(&self) -> &[Block] {
         &self.blocks
+    }
+
+    /// The bytes of a block of this image, whose events are of these records.
+    #[inline]
+    pub fn content<'i>(&'i self, records: &Records<'i>, block: &Block) -> &'i [u8] {
+        let region = match block.region {
+            Region::Events => self.events(),
+            Region::Nested => self.nested(),
+            region => records.buffer(region),
+        };
+        &region[block.start as usize..][..block.len as usize]
     }
 
     /// Sets the address of a block.

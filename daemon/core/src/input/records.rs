@@ -1,10 +1,9 @@
 //! The records of a chunk, as the buffers that events refer to.
 
-use arrow_array::cast::AsArray;
 use arrow_array::{Array, BinaryArray, StringArray};
 
 use super::Region;
-use crate::chunk::Chunk;
+use crate::chunk::{Chunk, Headers};
 
 /// The buffers of a chunk. A [`Block`](super::Block) is a part of one of them, or of its image.
 pub struct Records<'c> {
@@ -17,28 +16,14 @@ pub struct Records<'c> {
     pub(super) offsets: &'c [i64],
 }
 
-/// The headers of all records, and where those of each end.
-pub(super) struct Headers<'c> {
-    pub(super) ends: &'c [i32],
-    pub(super) names: &'c StringArray,
-    pub(super) values: &'c BinaryArray,
-}
-
 impl<'c> Records<'c> {
     pub fn new(chunk: &'c Chunk) -> Self {
-        let headers = chunk.headers();
-        let fields = headers.values().as_struct();
-        let headers = Headers {
-            ends: headers.value_offsets(),
-            names: fields.column(0).as_string(),
-            values: fields.column(1).as_binary(),
-        };
         Self {
             chunk,
             values: chunk.values(),
             keys: chunk.keys(),
             topics: chunk.topics(),
-            headers,
+            headers: chunk.headers(),
             partitions: chunk.partitions(),
             offsets: chunk.offsets(),
         }
@@ -50,7 +35,8 @@ impl<'c> Records<'c> {
     }
 
     /// The buffer of a region that is not in the image.
-    pub fn buffer(&self, region: Region) -> &'c [u8] {
+    #[inline]
+    pub(super) fn buffer(&self, region: Region) -> &'c [u8] {
         match region {
             Region::Events | Region::Nested => &[],
             Region::Values => self.values.value_data(),

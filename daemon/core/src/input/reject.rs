@@ -43,16 +43,18 @@ impl Misfit {
     }
 
     #[cold]
-    pub(super) fn in_field(mut self, key: &str) -> Self {
-        let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
-        self.path = format!("{key}{dot}{}", self.path);
-        self
+    pub(super) fn in_field(self, key: &str) -> Self {
+        self.within(key)
     }
 
     #[cold]
-    pub(super) fn in_item(mut self, at: usize) -> Self {
+    pub(super) fn in_item(self, at: usize) -> Self {
+        self.within(&format!("[{at}]"))
+    }
+
+    fn within(mut self, part: &str) -> Self {
         let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
-        self.path = format!("[{at}]{dot}{}", self.path);
+        self.path = format!("{part}{dot}{}", self.path);
         self
     }
 }

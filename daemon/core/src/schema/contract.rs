@@ -54,9 +54,7 @@ impl Mismatch {
     pub(crate) fn new(field: impl Into<String>, expected: impl Into<String>, found: impl Into<String>) -> Self {
         Self { field: field.into(), expected: expected.into(), found: found.into() }
     }
-}
 
-impl Mismatch {
     /// As an error of this interface.
     pub(crate) fn of(self, interface: &str) -> ContractError {
         let Mismatch { field, expected, found } = self;

@@ -194,10 +194,19 @@ impl Kind {
 
 /// The integer type of the component model for an enum of so many cases: the key type of the column's dictionary.
 fn discriminant(cases: usize) -> DataType {
-    match cases {
-        0..=0x100 => DataType::UInt8,
-        0x101..=0x1_0000 => DataType::UInt16,
+    match discriminant_bytes(cases) {
+        1 => DataType::UInt8,
+        2 => DataType::UInt16,
         _ => DataType::UInt32,
+    }
+}
+
+/// The size of that type.
+pub(crate) fn discriminant_bytes(cases: usize) -> u8 {
+    match cases {
+        0..=0x100 => 1,
+        0x101..=0x1_0000 => 2,
+        _ => 4,
     }
 }
 

@@ -7,10 +7,8 @@
 /// ```
 #[inline]
 pub fn trimmed(text: String) -> String {
-    match text.as_bytes() {
-        [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => text,
-        _ => text.trim().to_owned(),
-    }
+    let trimmed = silverd_values::trim(&text);
+    if trimmed.len() == text.len() { text } else { trimmed.to_owned() }
 }
 
 /// The text without white space at its ends; `None` if nothing is left.
