@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
-use arrow::compute::{cast, take_record_batch};
+use arrow::compute::{CastOptions, cast, cast_with_options, take_record_batch};
 use arrow::datatypes::{DataType, Date32Type, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 
 use crate::delta::EVENT_DATE;
@@ -62,7 +62,10 @@ pub(super) fn split_by_day(batch: &RecordBatch, schema: &SchemaRef) -> anyhow::R
     let dates = dates.as_primitive::<Date32Type>();
     let columns = schema.fields().iter().map(|field| {
         let column = batch.column_by_name(field.name()).with_context(|| format!("no column {}", field.name()))?;
-        anyhow::Ok(cast(column, field.data_type())?)
+        // A number that the column cannot hold is an error, not a null.
+        let options = CastOptions { safe: false, ..CastOptions::default() };
+        let cast = cast_with_options(column, field.data_type(), &options);
+        cast.with_context(|| format!("store column {}", field.name()))
     });
     let rows = RecordBatch::try_new(schema.clone(), columns.collect::<anyhow::Result<_>>()?)?;
     let mut of_days = BTreeMap::<i32, Vec<u32>>::new();

@@ -1,22 +1,25 @@
-//! A query's result as JSON values: columns with a kind, and rows.
+//! A query's result as JSON: columns with a kind, and rows.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef, TimeUnit, TimestampMillisecondType};
+use arrow::datatypes::{DataType, Float64Type, SchemaRef, TimeUnit, TimestampMillisecondType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::dataframe::DataFrame;
 use serde::{Deserialize, Serialize};
-use serde_json::{Number, Value};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::error::QueryError;
 
 /// Characters of one value. The rest is cut off.
 const TEXT_MAX: usize = 4096;
 
+/// A value in JSON. Unlike a `serde_json::Value`, it keeps all digits of a number.
+pub(crate) type Cell = Box<RawValue>;
+
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct QueryResult {
     pub columns: Vec<Column>,
-    pub rows: Vec<Vec<Value>>,
+    pub rows: Vec<Vec<Cell>>,
     /// The query has more rows than were asked for.
     pub truncated: bool,
 }
@@ -63,59 +66,95 @@ fn kind(ty: &DataType) -> ColumnKind {
     }
 }
 
-fn add_rows(rows: &mut Vec<Vec<Value>>, batch: &RecordBatch) -> Result<(), QueryError> {
-    let columns = batch.columns().iter().map(json_values).collect::<Result<Vec<_>, _>>()?;
+fn add_rows(rows: &mut Vec<Vec<Cell>>, batch: &RecordBatch) -> Result<(), QueryError> {
+    let columns = batch.columns().iter().map(cells).collect::<Result<Vec<_>, _>>()?;
     let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
     rows.extend((0..batch.num_rows()).map(|_| columns.iter_mut().filter_map(Iterator::next).collect::<Vec<_>>()));
     Ok(())
 }
 
-fn json_values(array: &ArrayRef) -> Result<Vec<Value>, QueryError> {
+fn cells(array: &ArrayRef) -> Result<Vec<Cell>, QueryError> {
     let cast_to = |ty| cast(array, ty).map_err(anyhow::Error::from);
-    let cells = 0..array.len();
-    Ok(match array.data_type() {
-        DataType::Dictionary(_, value) => return json_values(&cast_to(value)?),
-        ty if ty.is_integer() && *ty != DataType::UInt64 => {
-            let numbers = cast_to(&DataType::Int64)?;
-            let numbers = numbers.as_primitive::<Int64Type>();
-            cells.map(|cell| or_null(array, cell, || numbers.value(cell).into())).collect()
+    match array.data_type() {
+        DataType::Dictionary(_, value) => cells(&cast_to(value)?),
+        ty if ty.is_integer() || ty.is_decimal() => {
+            let options = FormatOptions::default();
+            let digits = ArrayFormatter::try_new(array, &options).map_err(anyhow::Error::from)?;
+            // Only zero of a negative scale is no number in JSON: `000`.
+            json(array, |row| {
+                let digits = digits.value(row).to_string();
+                RawValue::from_string(digits.clone()).or_else(|_| to_raw_value(&digits))
+            })
         }
         ty if ty.is_numeric() => {
             let numbers = cast_to(&DataType::Float64)?;
             let numbers = numbers.as_primitive::<Float64Type>();
-            let number = |cell| Number::from_f64(numbers.value(cell)).map_or(Value::Null, Value::Number);
-            cells.map(|cell| or_null(array, cell, || number(cell))).collect()
+            json(array, |row| to_raw_value(&numbers.value(row))) // null for infinity and NaN
         }
         DataType::Timestamp(_, zone) => {
             let times = cast_to(&DataType::Timestamp(TimeUnit::Millisecond, zone.clone()))?;
             let times = times.as_primitive::<TimestampMillisecondType>();
-            cells.map(|cell| or_null(array, cell, || times.value(cell).into())).collect()
+            json(array, |row| to_raw_value(&times.is_valid(row).then(|| times.value(row))))
         }
         DataType::Boolean => {
             let flags = array.as_boolean();
-            cells.map(|cell| or_null(array, cell, || flags.value(cell).into())).collect()
+            json(array, |row| to_raw_value(&flags.value(row)))
         }
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
             let bytes = cast_to(&DataType::Binary)?;
             let bytes = bytes.as_binary::<i32>();
-            let text = |cell| truncate(&String::from_utf8_lossy(bytes.value(cell)));
-            cells.map(|cell| or_null(array, cell, || text(cell).into())).collect()
+            json(array, |row| to_raw_value(&truncate(&String::from_utf8_lossy(bytes.value(row)))))
         }
         _ => {
             let options = FormatOptions::default();
             let formatter = ArrayFormatter::try_new(array, &options).map_err(anyhow::Error::from)?;
-            cells.map(|cell| or_null(array, cell, || truncate(&formatter.value(cell).to_string()).into())).collect()
+            json(array, |row| to_raw_value(&truncate(&formatter.value(row).to_string())))
         }
-    })
+    }
 }
 
-fn or_null(array: &ArrayRef, cell: usize, value: impl FnOnce() -> Value) -> Value {
-    if array.is_null(cell) { Value::Null } else { value() }
+fn json(array: &ArrayRef, value: impl Fn(usize) -> serde_json::Result<Cell>) -> Result<Vec<Cell>, QueryError> {
+    let cell = |row| if array.is_null(row) { to_raw_value(&()) } else { value(row) };
+    let cells: serde_json::Result<Vec<_>> = (0..array.len()).map(cell).collect();
+    Ok(cells.map_err(anyhow::Error::from)?)
 }
 
 fn truncate(text: &str) -> String {
     match text.char_indices().nth(TEXT_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use arrow::array::{Decimal128Array, Float64Array, Int64Array, UInt64Array};
+
+    use super::*;
+
+    fn check(array: ArrayRef, expected: &str) {
+        let mut rows = Vec::new();
+        add_rows(&mut rows, &RecordBatch::try_from_iter([("n", array)]).unwrap()).unwrap();
+        assert_eq!(serde_json::to_string(&rows).unwrap(), expected);
+        // On their way from the process for SQL, too.
+        let again: Vec<Vec<Cell>> = serde_json::from_str(expected).unwrap();
+        assert_eq!(serde_json::to_string(&again).unwrap(), expected);
+    }
+
+    fn decimal(values: Vec<Option<i128>>, precision: u8, scale: i8) -> ArrayRef {
+        Arc::new(Decimal128Array::from(values).with_precision_and_scale(precision, scale).unwrap())
+    }
+
+    #[test]
+    fn numbers_keep_their_digits() {
+        check(Arc::new(Int64Array::from(vec![Some(i64::MIN), None])), "[[-9223372036854775808],[null]]");
+        check(Arc::new(UInt64Array::from(vec![u64::MAX])), "[[18446744073709551615]]");
+        check(decimal(vec![Some(12_345_678_901_234_567_890), None], 38, 2), "[[123456789012345678.90],[null]]");
+        check(decimal(vec![Some(-5), Some(0)], 18, 2), "[[-0.05],[0.00]]");
+        check(decimal(vec![Some(10i128.pow(38) - 1)], 38, 0), "[[99999999999999999999999999999999999999]]");
+        check(Arc::new(Float64Array::from(vec![0.1, f64::NAN, f64::INFINITY])), "[[0.1],[null],[null]]");
     }
 }
