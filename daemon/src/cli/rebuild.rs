@@ -160,4 +160,8 @@ fn report(table: &str, summary: &CorrectionSummary, dry_run: bool) {
          resolved",
         counts.events, counts.dropped, counts.duplicates, counts.rejected, summary.quarantined, summary.resolved
     );
+    if summary.restores_progress {
+        let sets = if dry_run { "would set" } else { "sets" };
+        println!("{table}: the log had lost the table's progress; the rebuild {sets} it to the end of bronze");
+    }
 }

@@ -41,6 +41,9 @@ impl Correction {
         for _ in 0..COMMIT_TRIES_MAX {
             let mut progress = vec![(CORRECTIONS.to_owned(), number)];
             let announced = side_output::announce(outputs.clone(), &self.table, &mut progress, &mut info)?;
+            let is_set = |id: &String| progress.iter().any(|(set, _)| set == id);
+            let restored: Vec<_> = self.restored.iter().flatten().filter(|(id, _)| !is_set(id)).cloned().collect();
+            progress.extend(restored);
             let change = Change {
                 adds: adds.clone(),
                 removes: removes.clone(),
@@ -60,6 +63,10 @@ impl Correction {
             if self.is_committed(number, &info).await? {
                 side_output::publish(announced, &self.table).await?;
                 return Ok(self.table.version());
+            }
+            if self.restored.is_some() {
+                // Whoever was first may have made progress of which the table's log says nothing.
+                return Err(self.conflict().into());
             }
             self.check_conflict(number, &removes, &failure).await?;
         }

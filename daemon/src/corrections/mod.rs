@@ -10,15 +10,18 @@
 //! Readers see the old rows or the new ones, never a mixture. A correction that is killed has changed nothing or
 //! everything, except for the marks in the quarantine, which the next replay sets. While a daemon runs, a correction
 //! covers the offsets that the table had at version `v`; the rows that the daemon adds in the meantime stay.
+//!
+//! A table whose log has lost its progress takes one correction, a rebuild of everything, which sets the progress again.
 
 mod commit;
 mod error;
 mod history;
+mod lost_progress;
 mod quarantined;
 mod scope;
 mod transform;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -35,7 +38,7 @@ use crate::delta::{DataFile, Encoder, NewFile, Table, TableLock, is_table};
 use crate::plugin::{Plugin, Transformer};
 use crate::tables::dedup::Dedup;
 use crate::tables::event_set::EventSet;
-use crate::tables::side_output::SideOutput;
+use crate::tables::side_output::{SideOutput, SideOutputKind};
 use crate::tables::silver::{properties, table_spec};
 use crate::tables::{late, quarantine};
 
@@ -74,6 +77,12 @@ pub(crate) struct Correction {
     dedup: Option<Dedup>,
     quarantine: Arc<SideOutput>,
     late: Option<Arc<SideOutput>>,
+    /// The folders of both side outputs, whether the table has late events or not.
+    side_outputs: [(&'static SideOutputKind, PathBuf); 2],
+    /// The application ids that the commit sets again, if the table's log has lost some.
+    restored: Option<Vec<(String, i64)>>,
+    /// Late events that are listed already.
+    listed_late: EventSet,
     /// Keeps maintenance from compacting the files.
     _lock: TableLock,
 }
@@ -90,6 +99,8 @@ pub(crate) struct CorrectionSummary {
     pub(crate) quarantined: u64,
     /// Quarantined events that are resolved now.
     pub(crate) resolved: u64,
+    /// The table's log had lost its progress, which is set again.
+    pub(crate) restores_progress: bool,
 }
 
 /// Called with the number of offsets that were transformed, and their total.
@@ -127,11 +138,17 @@ impl Correction {
         let encoder = Encoder::new(schema.clone(), properties, &config.compression);
         table.widen(&encoder).await?;
         let files = table.files().await?;
-        let quarantine = SideOutput::open(&quarantine::KIND, base_dir.join(&*pipeline.quarantine.path)).await?;
+        let quarantine_path = base_dir.join(&*pipeline.quarantine.path);
+        let late_path = base_dir.join(&*pipeline.late.path);
+        let quarantine = SideOutput::open(&quarantine::KIND, quarantine_path.clone()).await?;
         let late = match config.late_after_ms {
-            Some(_) => Some(Arc::new(SideOutput::open(&late::KIND, base_dir.join(&*pipeline.late.path)).await?)),
+            Some(_) => Some(Arc::new(SideOutput::open(&late::KIND, late_path.clone()).await?)),
             None => None,
         };
+        quarantine.check_progress().await?;
+        if let Some(late) = &late {
+            late.check_progress().await?;
+        }
         quarantine.recover(&table).await?;
         Ok(Self {
             index,
@@ -146,6 +163,9 @@ impl Correction {
             transformer: Transformer::new(plugin),
             quarantine: Arc::new(quarantine),
             late,
+            side_outputs: [(&quarantine::KIND, quarantine_path), (&late::KIND, late_path)],
+            restored: None,
+            listed_late: EventSet::default(),
             config,
             _lock: lock,
         })
@@ -161,13 +181,20 @@ impl Correction {
         dry_run: bool,
         progress: Progress<'_>,
     ) -> Result<CorrectionSummary, CorrectionError> {
+        let restores_progress = self.table.lost_transactions() > 0 && matches!(scope, Scope::Everything);
+        if !restores_progress {
+            self.table.check_progress()?;
+            // Late events were listed when they arrived.
+            self.late = None;
+        }
+        let plan = scope.plan(&self.table, &self.files).await?;
+        if restores_progress {
+            self.restore_progress(&plan).await?;
+        }
         let ranges = match &scope {
             Scope::Events(events) => events.bounds(),
             Scope::Everything | Scope::Days(_) => missing(&Offsets::default(), &self.table.offsets()),
         };
-        // Late events were listed when they arrived.
-        self.late = None;
-        let plan = scope.plan(&self.table, &self.files).await?;
         let for_correction = |dedup: Dedup| dedup.for_correction(plan.removed_events.clone(), &plan.removed_whole);
         self.dedup = self.dedup.take().map(for_correction);
         let quarantined = QuarantinedEvents::positions(&self.quarantine, &self.config.name, None).await?;
@@ -198,6 +225,7 @@ impl Correction {
         unrouted: &QuarantinedEvents,
         progress: Progress<'_>,
     ) -> Result<(CorrectionSummary, Resolved), CorrectionError> {
+        self.table.check_progress()?;
         let passed = unrouted.routed_to(&self.router, self.index, Some(&self.table.offsets()))?;
         match passed.len() {
             0 => Ok(Default::default()),
@@ -210,6 +238,7 @@ impl Correction {
         quarantined: &QuarantinedEvents,
         progress: Progress<'_>,
     ) -> Result<(CorrectionSummary, Resolved), CorrectionError> {
+        self.table.check_progress()?;
         self.dedup = self.dedup.take().map(|dedup| dedup.for_correction(EventSet::default(), &[]));
         let with_rows = self.events_with_rows(&quarantined.events).await?;
         let output = self.transform_quarantined(quarantined, &with_rows, progress).await?;
@@ -247,6 +276,7 @@ impl Correction {
             rows_replaced: plan.rows_removed - plan.rows_kept,
             quarantined: output.rejects.iter().map(|batch| batch.num_rows() as u64).sum(),
             resolved: output.resolved.len(),
+            restores_progress: self.restored.is_some(),
         };
         if dry_run {
             return Ok((summary, output.resolved));
@@ -267,9 +297,12 @@ impl Correction {
         if let Some(Scope::Days(days)) = scope {
             info["correction"]["days"] = json!([days.start(), days.end()]);
         }
+        if summary.restores_progress {
+            info["correction"]["progress"] = json!(true);
+        }
         let adds: Vec<NewFile> = plan.adds.into_iter().chain(output.adds).collect();
         let changes_nothing = adds.is_empty() && plan.removes.is_empty() && output.rejects.is_empty();
-        if !changes_nothing {
+        if !changes_nothing || summary.restores_progress {
             let version = self.commit(adds, plan.removes, info, &output.rejects, &output.late).await?;
             summary.version = Some(version);
         }

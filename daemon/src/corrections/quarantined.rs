@@ -17,7 +17,7 @@ use futures::TryStreamExt;
 use serde_json::json;
 use silverd_core::chunk::{self, Chunk};
 use silverd_core::offsets::Offsets;
-use silverd_core::route::Router;
+use silverd_core::route::{Event, EventHeaders, Router, Routes};
 
 use super::scope::rewrite;
 use crate::delta::{Change, DataFile, Table, read_columns};
@@ -230,14 +230,14 @@ impl QuarantinedEvents {
         Ok(Self { events, rows })
     }
 
-    /// The events that table `index` of a router takes. With `passed`, the next offsets of that table, without those that
+    /// The events that table `index` of a router takes: none, if it matches on headers, which the quarantine does not have.
+    /// With `passed`, the next offsets of that table, without those that
     /// it has not come to yet: it takes them from Bronze.
     pub(crate) fn routed_to(&self, router: &Router, index: usize, passed: Option<&Offsets>) -> anyhow::Result<Self> {
         let (mut events, mut rows) = (EventSet::default(), Vec::new());
-        for batch in &self.rows {
-            let values = cast(column(batch, chunk::column::VALUE)?, &DataType::Binary)?;
+        for batch in self.rows.iter().filter(|_| !router.reads_headers(index)) {
             let mut wanted = vec![false; batch.num_rows()];
-            for row in &router.route(values.as_binary::<i32>().iter()).tables[index] {
+            for row in &route(batch, router)?.tables[index] {
                 wanted[*row as usize] = true;
             }
             let coordinates = Coordinates::of(batch, RECORD_COORDINATES)?;
@@ -327,7 +327,22 @@ fn unresolved(batch: &RecordBatch, table: &str) -> anyhow::Result<BooleanArray> 
     }
 }
 
-fn equals(batch: &RecordBatch, name: &str, value: &str) -> anyhow::Result<BooleanArray> {
+/// Which rows have this text in a column.
+pub(super) fn equals(batch: &RecordBatch, name: &str, value: &str) -> anyhow::Result<BooleanArray> {
     let texts = cast(column(batch, name)?, &DataType::Utf8)?;
     Ok(eq(&texts, &StringArray::new_scalar(value))?)
+}
+
+/// Routes the events of a batch of the quarantine.
+fn route(batch: &RecordBatch, router: &Router) -> anyhow::Result<Routes> {
+    let binary = |name: &str| anyhow::Ok(cast(column(batch, name)?, &DataType::Binary)?);
+    let (keys, values) = (binary(chunk::column::KEY)?, binary(chunk::column::VALUE)?);
+    let topics = cast(column(batch, chunk::column::TOPIC)?, &DataType::Utf8)?;
+    let fields = topics.as_string::<i32>().iter().zip(keys.as_binary::<i32>()).zip(values.as_binary::<i32>());
+    Ok(router.route_events(fields.map(|((topic, key), value)| Event {
+        topic: topic.unwrap_or_default(),
+        key,
+        value,
+        headers: EventHeaders::Unknown,
+    })))
 }

@@ -13,7 +13,7 @@ use silverd_core::offsets::Ranges;
 use super::quarantined::{QuarantinedEvents, QuarantinedOutcomes, Resolution, Resolved};
 use super::scope::{Plan, Scope};
 use super::{Correction, Progress};
-use crate::bronze::replay_topics::ReplayTopics;
+use crate::bronze::replay_clusters::ReplayClusters;
 use crate::delta::NewFile;
 use crate::plugin::{Rejected, TransformOutput};
 use crate::tables::column::column;
@@ -23,6 +23,8 @@ use crate::tables::{late, quarantine};
 
 /// Rejects stay in memory until the commit. A plugin with more rejects has to be fixed first.
 const REJECTS_BYTES_MAX: usize = 512 << 20;
+/// The same for late events that are not listed yet.
+const LATE_BYTES_MAX: usize = 512 << 20;
 
 /// What a correction has produced. The files are not committed yet.
 #[derive(Default)]
@@ -34,6 +36,7 @@ pub(super) struct CorrectionOutput {
     pub(super) late: Vec<RecordBatch>,
     pub(super) resolved: Resolved,
     rejects_bytes: usize,
+    late_bytes: usize,
 }
 
 /// The records of a chunk to transform.
@@ -62,12 +65,12 @@ impl Correction {
     ) -> anyhow::Result<CorrectionOutput> {
         let (mut corrected, mut seen) = (CorrectionOutput::default(), EventSet::default());
         let (total, mut done) = (ranges.total() as u64, 0);
-        let mut replay = ReplayTopics::new(self.bronze.clone(), ranges.clone(), self.rows_max, self.bytes_max);
+        let mut replay = ReplayClusters::new(self.bronze.clone(), ranges.clone(), self.rows_max, self.bytes_max);
         while let Some(chunk) = replay.next().await? {
             let coordinates = Coordinates::of(&chunk.records, RECORD_COORDINATES)?;
             seen.insert(&coordinates);
             let wanted = scope.mask(plan, &coordinates)?;
-            let mut records = std::mem::take(&mut self.router.route(chunk.values().iter()).tables[self.index]);
+            let mut records = std::mem::take(&mut self.router.route(&chunk).tables[self.index]);
             if let Some(mask) = &wanted {
                 records.retain(|record| mask.value(*record as usize));
             }
@@ -82,9 +85,15 @@ impl Correction {
         }
         let lost = plan.events_with_rows.count_not_in(&seen);
         if lost > 0 {
+            let help = match self.restored {
+                None => "Limit the rebuild to days that bronze has, with --from and --to",
+                Some(_) => {
+                    "The log has lost the table's progress, too: stop silverd, move the table away, and start silverd, which \
+                     fills a new one with what bronze has"
+                }
+            };
             bail!(
-                "bronze no longer has {lost} of the {} events whose rows would be replaced; nothing was replaced. Limit the \
-                 rebuild to days that bronze has, with --from and --to",
+                "bronze no longer has {lost} of the {} events whose rows would be replaced; nothing was replaced. {help}",
                 plan.events_with_rows.len()
             );
         }
@@ -154,7 +163,7 @@ impl Correction {
         new_rejects.retain(|reject| !is_quarantined(&reject.record));
         self.add_rejects(chunk, &new_rejects, corrected)?;
         if self.late.is_some() {
-            corrected.late.extend(late::find(&self.config, &mut output)?);
+            self.add_late(&mut output, corrected)?;
         }
         let by_day = RowsByDay::split(&output.rows, &self.config.event_time)?;
         for day in by_day.days() {
@@ -179,6 +188,27 @@ impl Correction {
                 "the plugin rejects more than {} MiB of events; nothing was replaced. Fix it first; `silverd plugin try` \
                  shows its rejects",
                 REJECTS_BYTES_MAX >> 20
+            );
+        }
+        Ok(())
+    }
+
+    /// Adds late events that are not listed yet, and counts only them.
+    fn add_late(&self, output: &mut TransformOutput, corrected: &mut CorrectionOutput) -> anyhow::Result<()> {
+        let Some(found) = late::find(&self.config, output)? else { return Ok(()) };
+        let is_listed = self.listed_late.mask(&Coordinates::of(&found, RECORD_COORDINATES)?);
+        let new = filter_record_batch(&found, &not(&is_listed)?)?;
+        output.counts.late = new.num_rows() as u64;
+        if new.num_rows() == 0 {
+            return Ok(());
+        }
+        corrected.late_bytes += new.get_array_memory_size();
+        corrected.late.push(new);
+        if corrected.late_bytes > LATE_BYTES_MAX {
+            bail!(
+                "more than {} MiB of late events are not in the table late yet; nothing was replaced. Without `late_after` in \
+                 pipeline.toml, the rebuild lists none",
+                LATE_BYTES_MAX >> 20
             );
         }
         Ok(())

@@ -113,6 +113,12 @@ impl NewFile {
         Ok(())
     }
 
+    /// Removes the file, which must not be committed.
+    pub(crate) async fn remove(&self, store: &Arc<dyn ObjectStore>) -> anyhow::Result<()> {
+        let path = Path::parse(&self.path)?;
+        store.delete(&path).await.with_context(|| format!("remove {path}"))
+    }
+
     pub(crate) async fn exists(&self, store: &Arc<dyn ObjectStore>) -> anyhow::Result<bool> {
         match store.head(&Path::parse(&self.path)?).await {
             Ok(_) => Ok(true),

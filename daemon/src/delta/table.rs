@@ -39,7 +39,7 @@ pub struct Table {
     pub(super) transactions: HashMap<String, i64>,
     /// Application ids that a checkpoint of another engine left out. The next reader may not find them any more.
     restored: Vec<(String, i64)>,
-    /// How many of silverd's application ids the log has lost.
+    /// How many of silverd's application ids the log has lost, at least.
     lost: u64,
     /// The table's definition at `version`; `None` before the first read.
     pub(super) definition: Option<TableDefinition>,
@@ -160,29 +160,41 @@ impl Table {
         Ok(())
     }
 
-    /// Fails if the log has lost application ids: rows of these log partitions would be written again.
+    /// Fails if the log of a Silver table has lost application ids: rows of these log partitions would be written again.
     pub(crate) fn check_progress(&self) -> anyhow::Result<()> {
         if self.lost == 0 {
             return Ok(());
         }
+        let name = &self.name;
         bail!(
-            "the table's log says that silverd has set {} more `txn` actions than it has: another engine has deleted \
-             them, and the commits that set them are gone. silverd does not write the table, since it would write events \
-             again. To fill it again from bronze, stop silverd, move {} away, and start silverd",
-            self.lost,
-            self.path.display()
+            "the log of table {name} has lost at least {} of the `txn` actions that hold silverd's progress: another engine \
+             has deleted them, and the commits that set them are gone. silverd does not write the table, since it would \
+             write events again. `silverd rebuild {name}`, without days, makes all its rows again from bronze, and sets its \
+             progress",
+            self.lost
         )
     }
 
-    /// How many of silverd's application ids the log has lost.
+    /// How many of silverd's application ids the log has lost, at least.
     pub(crate) fn lost_transactions(&self) -> u64 {
         self.lost
     }
 
     /// Sets the next offsets of a table whose log has lost them.
     pub(crate) async fn set_offsets(&mut self, offsets: &Offsets) -> anyhow::Result<()> {
+        let lost = std::mem::take(&mut self.lost);
+        let progress = offsets.iter().map(|(log, next)| (log.app_id(), *next)).collect();
+        let committed = self.commit_restored(progress, None).await;
+        if committed.is_err() {
+            self.lost = lost;
+        }
+        committed
+    }
+
+    /// Takes application ids for known that the log has lost, until it is read again. The next commit must set them.
+    pub(crate) fn assume_restored(&mut self, progress: &[(String, i64)]) {
         self.lost = 0;
-        self.commit_restored(offsets.iter().map(|(log, next)| (log.app_id(), *next)).collect(), None).await
+        self.transactions.extend(progress.iter().cloned());
     }
 
     /// Reads the log again, and returns the data files at the version that was read.

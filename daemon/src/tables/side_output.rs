@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 use serde_json::json;
@@ -24,6 +24,7 @@ use silverd_core::chunk::day_of;
 use silverd_core::config::Compression;
 use silverd_core::schema::COMMENT;
 use tokio::sync::{Mutex, MutexGuard};
+use tracing::error;
 
 use crate::delta::{CommitError, Encoder, NewFile, Table, TableSpec, writer_properties};
 use crate::runtime::clock;
@@ -50,6 +51,7 @@ pub(crate) struct SideOutputKind {
 /// A side output, shared by all Silver tables.
 pub struct SideOutput {
     pub(crate) kind: &'static SideOutputKind,
+    path: PathBuf,
     table: Mutex<Table>,
     encoder: Encoder,
     stats: Arc<TableStats>,
@@ -110,12 +112,38 @@ impl SideOutputKind {
 }
 
 impl SideOutput {
+    /// Opens the table. One whose log has lost its progress opens, too, but nothing is committed to it: Bronze does not
+    /// depend on it.
     pub(crate) async fn open(kind: &'static SideOutputKind, path: PathBuf) -> anyhow::Result<Self> {
-        let table = Table::open(&kind.table_spec(path)).await?;
-        table.check_progress().with_context(|| format!("open {}", kind.name))?;
+        let table = Table::open(&kind.table_spec(path.clone())).await?;
         let compression = Compression::default();
         let encoder = Encoder::new((kind.schema)(), writer_properties(&compression)?.build(), &compression);
-        Ok(Self { kind, table: Mutex::new(table), encoder, stats: Arc::default() })
+        let opened = Self { kind, path, table: Mutex::new(table), encoder, stats: Arc::default() };
+        if let Err(failure) = opened.check_progress().await {
+            error!(table = kind.name, "{failure}");
+        }
+        Ok(opened)
+    }
+
+    /// Fails if the log has lost which announcements are published.
+    pub(crate) async fn check_progress(&self) -> anyhow::Result<()> {
+        self.check_progress_of(&*self.table.lock().await)
+    }
+
+    fn check_progress_of(&self, table: &Table) -> anyhow::Result<()> {
+        if table.lost_transactions() == 0 {
+            return Ok(());
+        }
+        bail!(
+            "the log of the table {} has lost at least {} of the `txn` actions that say which of its rows it has: another \
+             engine has deleted them, and the commits that set them are gone. silverd does not write the table, nor the \
+             tables that send rows to it, since it would write rows again; bronze is written. Stop silverd, move {} away, \
+             and start silverd, which creates it again. What it has until now stays in the folder that you move; `silverd \
+             rebuild` of a Silver table finds the table's rejects again",
+            self.kind.name,
+            table.lost_transactions(),
+            self.path.display()
+        )
     }
 
     pub(crate) fn stats(&self) -> Arc<TableStats> {
@@ -142,6 +170,7 @@ impl SideOutput {
         progress: &[Moved],
         info: serde_json::Value,
     ) -> anyhow::Result<bool> {
+        self.check_progress().await?;
         let began = Instant::now();
         let mut files = Vec::new();
         if let Some(rows) = rows {
@@ -149,6 +178,7 @@ impl SideOutput {
         }
         let (rows, size) = files.iter().fold((0, 0), |(rows, size), file| (rows + file.rows(), size + file.size()));
         let mut table = self.table.lock().await;
+        self.check_progress_of(&table)?;
         // Others commit through the same table, which has taken note of what other processes committed before that.
         if progress.iter().any(|moved| table.transaction(&moved.id) != moved.before) {
             return Ok(false);
@@ -173,11 +203,10 @@ impl SideOutput {
     /// Publishes what a Silver table has announced and a crash kept from being published.
     pub(crate) async fn recover(&self, silver: &Table) -> anyhow::Result<()> {
         let announced = silver.transaction(self.kind.announced).unwrap_or(0);
-        let published = {
-            let mut table = self.table.lock().await;
-            table.reload().await?;
-            table.transaction(&self.kind.published_id(silver)).unwrap_or(0)
-        };
+        if announced == 0 {
+            return Ok(());
+        }
+        let published = self.published(silver).await?;
         let mut pending: Vec<(i64, NewFile)> = Vec::new();
         for number in (published + 1..=announced).rev() {
             let info = silver.info_of(self.kind.announced, number).await?;
@@ -196,6 +225,14 @@ impl SideOutput {
         Ok(())
     }
 
+    /// The number of a Silver table's last announcement that is published.
+    pub(crate) async fn published(&self, silver: &Table) -> anyhow::Result<i64> {
+        let mut table = self.table.lock().await;
+        table.reload().await?;
+        self.check_progress_of(&table)?;
+        Ok(table.transaction(&self.kind.published_id(silver)).unwrap_or(0))
+    }
+
     /// The table, for those who update its rows.
     pub(crate) async fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().await
@@ -212,6 +249,7 @@ impl SideOutput {
         let (began, id) = (Instant::now(), self.kind.published_id(silver));
         let mut table = self.table.lock().await;
         for _ in 0..PUBLISH_TRIES_MAX {
+            self.check_progress_of(&table)?;
             if table.transaction(&id).unwrap_or(0) >= number {
                 return Ok(());
             }
@@ -228,7 +266,7 @@ impl SideOutput {
                 }
             }
         }
-        anyhow::bail!("commit to {}: other writers were first {PUBLISH_TRIES_MAX} times in a row", self.kind.name)
+        bail!("commit to {}: other writers were first {PUBLISH_TRIES_MAX} times in a row", self.kind.name)
     }
 }
 

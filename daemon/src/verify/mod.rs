@@ -20,7 +20,8 @@ use anyhow::Context;
 use deltalake_core::logstore::LogStoreRef;
 use object_store::ObjectStoreExt;
 use object_store::path::Path as ObjectPath;
-use silverd_core::config::Pipeline;
+use silverd_core::config::{Pipeline, SilverTable};
+use silverd_core::route::Router;
 use silverd_core::verify::{
     Announcements, BronzeVerifier, FileOwner, SideOutputKind, SideOutputVerifier, SilverVerifier, Verifier,
 };
@@ -62,7 +63,9 @@ pub async fn verify_logs(pipeline: &Pipeline, base_dir: &Path, selected: &Select
     for table in &mut silver {
         table.verifier.finish(&bronze.verifier);
     }
-    let mut verified = Verified { bronze, silver, side_outputs, compared: Vec::new() };
+    let router = |table: &SilverTable| (table.name.to_string(), Router::new(std::slice::from_ref(table)));
+    let matches = pipeline.silver.iter().map(router).collect();
+    let mut verified = Verified { bronze, silver, side_outputs, compared: Vec::new(), matches };
     files::check_presence(&mut verified.bronze, &FileOwner::Bronze).await?;
     for table in &mut verified.silver {
         let owner = FileOwner::Silver(table.name.clone());

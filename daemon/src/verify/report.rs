@@ -57,7 +57,7 @@ impl Report {
                     ("duplicates", number(counts.duplicates)),
                     ("quarantined", number(counts.rejected + corrections.quarantined)),
                     ("late", number(counts.late + corrections.counts.late)),
-                    ("lag", Some(verifier.lag(bronze))),
+                    ("lag", Some(verifier.lag(bronze, |topic| verified.takes(&table.name, topic)))),
                 ],
             ));
             if corrections.commits > 0 {

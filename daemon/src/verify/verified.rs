@@ -1,9 +1,10 @@
 //! The result of verification: the tables of a pipeline, with the findings of each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use deltalake_core::logstore::LogStoreRef;
 use object_store::path::Path;
+use silverd_core::route::Router;
 use silverd_core::verify::{BronzeVerifier, SideOutputVerifier, SilverVerifier};
 
 /// The tables of a pipeline, verified.
@@ -15,6 +16,15 @@ pub struct Verified {
     pub side_outputs: [VerifiedTable<SideOutputVerifier>; 2],
     /// What a deep verification compared, by Silver table.
     pub compared: Vec<(String, Compared)>,
+    /// What each Silver table takes.
+    pub(super) matches: BTreeMap<String, Router>,
+}
+
+impl Verified {
+    /// Whether events of a topic can go to a Silver table.
+    pub(super) fn takes(&self, table: &str, topic: &str) -> bool {
+        self.matches.get(table).is_none_or(|router| router.takes(0, topic))
+    }
 }
 
 /// A table with its log, if it exists, and the verifier of that log.

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::harness::{Project, TableCopy, block_on, expected, finding_kinds, table_report, verify};
+use super::harness::{Project, TableCopy, block_on, expected, finding_kinds, rows, table_report, verify};
 
 /// Verifies a copy, which has exactly these kinds of findings.
 #[track_caller]
@@ -139,6 +139,55 @@ fn removed_commits_and_files_are_found() {
     let copy = copies();
     std::fs::remove_dir_all(copy.path("quarantine")).unwrap();
     check(&copy, &["quarantine: not-published"], 1);
+}
+
+/// A rebuild of a day, in a copy.
+#[track_caller]
+fn rebuild(copy: &TableCopy, table: &str, day: &str) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_silverd"));
+    let output =
+        command.current_dir(copy.folder()).args(["rebuild", table, "--from", day, "--to", day]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What another writer did to the rows of a day is an error until a rebuild has made them again.
+#[test]
+fn what_another_writer_changed_is_a_notice_after_a_rebuild() {
+    let project = Project::with_commits("foreign");
+    let counts = expected::check(&project);
+    for adds in [true, false] {
+        let copy = TableCopy::of(project.folder.path());
+        let (table, last) = (copy.path("page_view"), copy.last("page_view"));
+        let actions: Vec<Value> = (1..=last).flat_map(|version| copy.actions("page_view", version)).collect();
+        let mut add = actions.iter().find_map(|action| action.get("add")).unwrap().clone();
+        let (path, day) = (add["path"].as_str().unwrap().to_owned(), add["partitionValues"]["event_date"].clone());
+        let day = day.as_str().unwrap();
+        let action = match adds {
+            // The rows of a file, a second time.
+            true => {
+                let (folder, _) = path.rsplit_once('/').unwrap();
+                let twice = format!("{folder}/from-elsewhere.parquet");
+                std::fs::copy(table.join(&path), table.join(&twice)).unwrap();
+                add["path"] = json!(twice);
+                json!({ "add": add })
+            }
+            false => json!({ "remove": { "path": path, "dataChange": true, "deletionTimestamp": 1 } }),
+        };
+        copy.write_actions("page_view", last + 1, &[action]);
+        let report = check(&copy, &["page_view: foreign-commit"], 1);
+        let finding = &report["findings"][0];
+        assert_eq!((&finding["version"], finding["severity"].as_str()), (&json!(last + 1), Some("error")));
+        let help = finding["help"].as_str().unwrap();
+        assert!(help.contains(&format!("silverd rebuild TABLE --from {day} --to {day}")), "{help}");
+
+        rebuild(&copy, "page_view", day);
+        assert_eq!(rows(&table).len(), counts["page_view"]);
+        let report = check(&copy, &["page_view: foreign-commit"], 0);
+        let finding = &report["findings"][0];
+        assert_eq!((&finding["version"], finding["severity"].as_str()), (&json!(last + 1), Some("notice")));
+        let (report, code) = verify(copy.folder(), &["--deep", "--strict"]);
+        assert_eq!(code, Some(0), "{report:#}");
+    }
 }
 
 /// Log cleanup removes the entries before a checkpoint.

@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     fn commit(path: &str, info: serde_json::Value) -> Entry {
-        let add = Added { path: path.to_owned(), rows: Some(1), data_change: true, bounds: None };
+        let add = Added { path: path.to_owned(), rows: Some(1), data_change: true, bounds: None, day: None };
         Entry { adds: vec![add], info, ..Entry::default() }
     }
 

@@ -4,6 +4,7 @@
 //! |----------------------------|----------------------------------------------------------------------------------|
 //! | progress                   | its plugin                                                                       |
 //! | `rebuild` of all days      | its plugin                                                                       |
+//! | the same, with progress    | its plugin, from offset 0 on                                                     |
 //! | `rebuild` of some days     | its plugin where it was the writer before, otherwise mixed                       |
 //! | `undo` of a version        | its plugin if there was only one other writer, otherwise mixed where others were |
 //! | `replay` of the quarantine | the same as before, but rejects may have become rows by its plugin               |
@@ -70,6 +71,14 @@ impl Attribution {
                 None => self.spans.entry(log.clone()).or_default(),
             };
             push(spans, Span { range, writer });
+        }
+    }
+
+    /// Makes a version the writer of these offsets, which start at 0. They need not have had a writer.
+    pub(super) fn restart(&mut self, ranges: &Ranges, version: &PluginVersion) {
+        let writer = Writer::Plugin { id: self.id(version), replayed: false };
+        for (log, range) in ranges.iter().filter(|(_, range)| !range.is_empty()) {
+            self.spans.insert(log.clone(), vec![Span { range, writer }]);
         }
     }
 

@@ -31,6 +31,9 @@ impl Verifier for BronzeVerifier {
 
     fn apply(&mut self, entry: &Entry) {
         let change = self.ledger.apply(entry);
+        if entry.restores_progress() {
+            self.progress.restore(entry, &mut self.ledger.findings);
+        }
         if entry.info.get("ranges").is_none() {
             return self.ledger.check_foreign_commit(entry, change);
         }

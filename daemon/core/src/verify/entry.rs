@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::affected_file::FileBounds;
 use super::attribution::PluginVersion;
+use crate::chunk::column;
 use crate::counts::Counts;
 use crate::offsets::{LogPartition, OffsetRange, Ranges};
 
@@ -32,12 +33,16 @@ pub struct Added {
     pub data_change: bool,
     /// The lowest and highest partition and offset of the rows.
     pub bounds: Option<[(i64, i64); 2]>,
+    /// The day of the rows, as the log spells it.
+    pub day: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Removed {
     pub path: String,
     pub data_change: bool,
+    /// The day of the rows, as the log spells it.
+    pub day: Option<String>,
 }
 
 /// A file that a Silver commit announces to a side output.
@@ -103,6 +108,9 @@ pub struct Correction {
     pub removed: u64,
     #[serde(default)]
     pub kept: u64,
+    /// The log had lost the table's progress. The commit sets it to the ends of the ranges, which start at offset 0.
+    #[serde(default)]
+    pub progress: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -147,6 +155,7 @@ struct AddLine {
     stats: Option<String>,
     #[serde(default = "yes")]
     data_change: bool,
+    partition_values: Option<PartitionValues>,
 }
 
 #[derive(Deserialize)]
@@ -155,6 +164,21 @@ struct RemoveLine {
     path: String,
     #[serde(default = "yes")]
     data_change: bool,
+    partition_values: Option<PartitionValues>,
+}
+
+type PartitionValues = BTreeMap<String, Value>;
+
+/// The day of a file's rows: its partition, which a removed file need not have in the log; then the name of its folder.
+fn day_of_file(path: &str, values: Option<PartitionValues>) -> Option<String> {
+    match values.and_then(|mut values| values.remove(column::EVENT_DATE)) {
+        Some(Value::String(day)) => Some(day),
+        Some(_) => None,
+        None => {
+            let folder = |part: &str| Some(part.strip_prefix(column::EVENT_DATE)?.strip_prefix('=')?.to_owned());
+            path.split('/').find_map(folder)
+        }
+    }
 }
 
 fn yes() -> bool {
@@ -240,12 +264,14 @@ impl Entry {
         for line in text.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
             let line: Line =
                 serde_json::from_slice(line).map_err(|error| format!("the entry cannot be read: {error}"))?;
-            if let Some(AddLine { path, stats, data_change }) = line.add {
+            if let Some(AddLine { path, stats, data_change, partition_values }) = line.add {
                 let (rows, bounds) = read_stats(stats.as_deref());
-                entry.adds.push(Added { path, rows, data_change, bounds });
+                let day = day_of_file(&path, partition_values);
+                entry.adds.push(Added { path, rows, data_change, bounds, day });
             }
-            if let Some(RemoveLine { path, data_change }) = line.remove {
-                entry.removes.push(Removed { path, data_change });
+            if let Some(RemoveLine { path, data_change, partition_values }) = line.remove {
+                let day = day_of_file(&path, partition_values);
+                entry.removes.push(Removed { path, data_change, day });
             }
             if let Some(txn) = line.txn {
                 entry.txns.push((txn.app_id, txn.version));
@@ -258,6 +284,16 @@ impl Entry {
             }
         }
         Ok(entry)
+    }
+
+    /// Whether silverd sets application ids again that the log had lost, in a commit of its own.
+    pub(super) fn restores_progress(&self) -> bool {
+        self.info.get("maintenance").is_some_and(|maintenance| maintenance.get("restored").is_some())
+    }
+
+    /// Whether it is a correction that does so.
+    pub(super) fn restarts(&self) -> bool {
+        self.info["correction"]["progress"].as_bool().unwrap_or(false)
     }
 
     pub(super) fn txn(&self, app_id: &str) -> Option<i64> {

@@ -38,6 +38,7 @@ impl Problem {
         };
         let help = match self {
             Self::FileMissing { file } | Self::FileSize { file, .. } | Self::FileDamaged { file, .. } => file.help(),
+            Self::ForeignCommit { days, rebuilt_in: None, .. } => foreign_help(days.as_ref()),
             _ => help.to_owned(),
         };
         Explanation { found, expected, help, examples }
@@ -88,10 +89,16 @@ impl Problem {
                 (format!("entries {first} to {last} are not in the log"), "an entry for every version".into(), RESTORE)
             }
             Self::Unreadable { why } => (why.clone(), "an entry that can be read".into(), RESTORE),
-            Self::ForeignCommit { added, removed } => (
-                format!("a commit of another writer added {added} rows and removed {removed}"),
+            Self::ForeignCommit { added, removed, rebuilt_in, .. } => (
+                format!(
+                    "a commit of another writer added {added} rows and removed {removed}{}",
+                    rebuilt_in
+                        .map(|version| format!("; the rebuild in version {version} has replaced the rows of its days"))
+                        .unwrap_or_default()
+                ),
                 "only silverd adds and removes rows (a compaction must set dataChange = false)".into(),
-                FOREIGN_WRITER,
+                "nothing: the rows are those that the plugin makes of Bronze. Find out which other program writes to this \
+                 table (DESCRIBE HISTORY in Spark)",
             ),
             Self::NoRowCount { file } => (
                 format!("file {file} has no row count"),
@@ -305,6 +312,16 @@ impl Problem {
             _ => Default::default(),
         }
     }
+}
+
+/// What to do after a commit of another writer, which has files of the days from the first to the last.
+fn foreign_help(days: Option<&[String; 2]>) -> String {
+    let days = days.map(|[first, last]| format!(" --from {first} --to {last}")).unwrap_or_default();
+    format!(
+        "find out which other program writes to this table (DESCRIBE HISTORY in Spark). If it is a Silver table, `silverd \
+         rebuild TABLE{days}` makes its rows again from Bronze, and this error becomes a notice. Otherwise restore the \
+         version before it, or give the table a new path in pipeline.toml"
+    )
 }
 
 fn or_none<T: fmt::Display>(value: &Option<T>) -> String {

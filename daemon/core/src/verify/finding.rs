@@ -40,8 +40,16 @@ pub enum Problem {
     LostEntries { first: u64, last: u64 },
     /// An entry or a checkpoint cannot be read.
     Unreadable { why: String },
-    /// A commit of another writer changed rows.
-    ForeignCommit { added: u64, removed: u64 },
+    /// A commit of another writer changed rows, from the first to the last of these days. A rebuild may have replaced them
+    /// since, in the version `rebuilt_in`.
+    ForeignCommit {
+        added: u64,
+        removed: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        days: Option<[String; 2]>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rebuilt_in: Option<u64>,
+    },
     /// A file was added without its row count.
     NoRowCount { file: String },
     /// A file was added although it exists (`added`), or removed although it does not.
@@ -136,9 +144,11 @@ pub enum NotComparedReason {
 impl Problem {
     pub fn severity(&self) -> Severity {
         match self {
-            Self::Skipped { .. } | Self::Pending { .. } | Self::FormerTable { .. } | Self::NotCompared { .. } => {
-                Severity::Notice
-            }
+            Self::Skipped { .. }
+            | Self::Pending { .. }
+            | Self::FormerTable { .. }
+            | Self::NotCompared { .. }
+            | Self::ForeignCommit { rebuilt_in: Some(_), .. } => Severity::Notice,
             _ => Severity::Error,
         }
     }

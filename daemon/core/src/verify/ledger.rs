@@ -2,6 +2,7 @@
 
 use super::entry::Entry;
 use super::finding::{Findings, Problem};
+use super::foreign::ForeignCommits;
 use super::state::{TableState, file_key};
 use crate::offsets::LogPartition;
 
@@ -13,6 +14,8 @@ pub struct Ledger {
     pub(super) checked_from: Option<u64>,
     /// The rows that the commits account for.
     pub(super) accounted: i128,
+    /// The commits of other writers, which are reported at the end.
+    foreign: ForeignCommits,
 }
 
 /// The rows that an entry added and removed.
@@ -24,8 +27,13 @@ pub(super) struct RowChange {
 
 impl Ledger {
     pub(super) fn new(table: &str) -> Self {
-        let findings = Findings::new(table);
-        Self { findings, state: TableState::default(), checked_from: None, accounted: 0 }
+        Self {
+            findings: Findings::new(table),
+            state: TableState::default(),
+            checked_from: None,
+            accounted: 0,
+            foreign: ForeignCommits::default(),
+        }
     }
 
     /// Starts at a checkpoint, because the entries before it are gone.
@@ -76,17 +84,27 @@ impl Ledger {
 
     /// Checks a commit without silverd's commit info: it may rewrite rows, but not change them.
     pub(super) fn check_foreign_commit(&mut self, entry: &Entry, change: RowChange) {
-        if let Some((id, _)) = entry.txns.iter().find(|(id, _)| LogPartition::from_app_id(id).is_some()) {
+        let of_log = entry.txns.iter().find(|(id, _)| LogPartition::from_app_id(id).is_some());
+        if let Some((id, _)) = of_log.filter(|_| !entry.restores_progress()) {
             self.report_unreadable_info(entry.version, format!("it sets `{id}`, but has no `ranges`"));
         }
         let data_change =
             entry.adds.iter().any(|add| add.data_change) || entry.removes.iter().any(|remove| remove.data_change);
         if data_change || change.added != change.removed {
-            let RowChange { added, removed } = change;
-            self.findings.at(entry.version, Problem::ForeignCommit { added, removed });
-            // Reported once, here: the sum continues from the rows that exist.
-            self.accounted += i128::from(added) - i128::from(removed);
+            self.foreign.add(entry, change, &mut self.findings);
+            // It is one finding: the sum continues from the rows that exist.
+            self.accounted += i128::from(change.added) - i128::from(change.removed);
         }
+    }
+
+    /// A rebuild of these days since the epoch, or of all, was applied.
+    pub(super) fn rebuilt(&mut self, version: u64, days: Option<(i32, i32)>) {
+        self.foreign.rebuilt(version, days, &self.state);
+    }
+
+    /// Reports the commits of other writers, after the last entry.
+    pub(super) fn report_foreign_commits(&mut self) {
+        self.foreign.report(&mut self.findings);
     }
 
     pub(super) fn report_unreadable_info(&mut self, version: u64, why: impl std::fmt::Display) {
@@ -117,6 +135,7 @@ impl Ledger {
 
     /// Compares the rows that all commits account for with the rows of the live files.
     pub(super) fn check_total(&mut self) {
+        self.report_foreign_commits();
         let live = self.state.rows();
         if self.findings.errors == 0 && i128::from(live) != self.accounted {
             self.findings.add(Default::default(), Problem::Total { accounted: self.accounted, live });

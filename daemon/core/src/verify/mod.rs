@@ -7,9 +7,11 @@
 //! | Bronze      | `ranges`, `events`                     | starts where the last range ended (or reports the gap), adds `events` rows, sets each `txn` to the end of its range |
 //! | Silver      | `ranges`, `counts`                     | starts where the last range ended, adds `counts.rows` rows, has one outcome per event, announces its rejects and late events |
 //! | Silver      | `correction`                           | adds `rows + kept` rows, removes `removed` rows |
+//! | Silver      | `correction` with `progress`           | the same, and sets each `txn` to the end of its range: the log had lost them |
+//! | any         | `maintenance.restored`                 | sets each `txn` to what it was, or to anything if the log does not say |
 //! | side output | of a Silver table's `n`th announcement | adds the announced file |
 //! | quarantine  | of events that no table takes          | starts where the last range ended, adds `rejected` rows, sets each `txn` to the end of its range |
-//! | any         | of another writer                      | changes no rows (a compaction may rewrite them) |
+//! | any         | of another writer                      | changes no rows (a compaction may rewrite them), or a later rebuild replaces what it changed |
 //!
 //! If the first entries of a log were cleaned up, verification starts at a checkpoint, whose state is taken as given.
 
@@ -19,6 +21,7 @@ mod bronze;
 mod entry;
 mod explain;
 mod finding;
+mod foreign;
 mod ledger;
 mod progress;
 mod side_output;

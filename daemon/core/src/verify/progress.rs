@@ -84,6 +84,51 @@ impl Progress {
         }
     }
 
+    /// Checks a commit that sets application ids again which the log had lost: those that are known must be the same.
+    /// Returns the offsets up to the others.
+    pub(super) fn restore(&mut self, entry: &Entry, findings: &mut Findings) -> Ranges {
+        self.check_known(entry, findings);
+        let mut restored = Ranges::default();
+        for (app_id, next) in &entry.txns {
+            let log = (self.ids.log_of)(app_id).filter(|log| !self.next.contains_key(log));
+            if let Some(log) = log.filter(|_| *next >= 0) {
+                self.first.insert(log.clone(), 0);
+                self.next.insert(log.clone(), *next);
+                restored.insert(log, OffsetRange::new(0, *next));
+            }
+        }
+        restored
+    }
+
+    /// Checks a commit that has the rows of all offsets of these ranges, from 0 on, and sets the application ids to their
+    /// ends, because the log had lost them.
+    pub(super) fn restart(&mut self, entry: &Entry, ranges: &Ranges, findings: &mut Findings) {
+        for (log, range) in ranges.iter() {
+            let (app_id, expected) = ((self.ids.of_log)(log), range.end.max(self.next.get(log).copied().unwrap_or(0)));
+            let found = entry.txn(&app_id);
+            if found != Some(expected) {
+                let problem = Problem::TxnMismatch { app_id, expected: Some(expected), found };
+                let position =
+                    LogPosition { version: Some(entry.version), partition: Some(log.clone()), offsets: None };
+                findings.add(position, problem);
+            }
+            self.first.entry(log.clone()).or_insert(0);
+            self.next.insert(log.clone(), expected);
+        }
+        self.check_unchanged(entry, ranges, findings);
+    }
+
+    /// Checks that a commit sets no application id to another offset than the one that is known.
+    fn check_known(&self, entry: &Entry, findings: &mut Findings) {
+        for (app_id, found) in &entry.txns {
+            let Some(log) = (self.ids.log_of)(app_id) else { continue };
+            if let Some(expected) = self.next.get(&log).filter(|next| *next != found) {
+                let (app_id, expected) = (app_id.clone(), Some(*expected));
+                findings.at(entry.version, Problem::TxnMismatch { app_id, expected, found: Some(*found) });
+            }
+        }
+    }
+
     /// Checks that a commit changes no application id of a log partition outside of its ranges.
     pub(super) fn check_unchanged(&self, entry: &Entry, ranges: &Ranges, findings: &mut Findings) {
         for (app_id, found) in &entry.txns {

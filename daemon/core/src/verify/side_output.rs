@@ -62,6 +62,14 @@ impl Announcements {
         self.unknown + self.files.len() as i64
     }
 
+    /// Takes the number of the last announcement from a commit that sets it again, because the log had lost it. The commit
+    /// may announce a file, too.
+    pub(super) fn restore(&mut self, entry: &Entry, announces: bool) {
+        if let Some(number) = entry.txn(self.kind.announced).filter(|_| self.last_number() == 0) {
+            self.unknown = number - i64::from(announces);
+        }
+    }
+
     /// Checks the announcement of a commit that counts so many events for this side output.
     pub(super) fn apply(&mut self, entry: &Entry, counted: u64, file: Option<&AnnouncedFile>, findings: &mut Findings) {
         let announced = file.map(|file| file.rows);
@@ -69,7 +77,12 @@ impl Announcements {
             let problem = Problem::AnnouncedRows { what: self.kind.events, counted, announced };
             findings.at(entry.version, problem);
         }
-        let (found, expected) = (entry.txn(self.kind.announced), file.map(|_| self.last_number() + 1));
+        let (found, last) = (entry.txn(self.kind.announced), self.last_number());
+        let expected = match file {
+            Some(_) => Some(last + 1),
+            // Set again, because the log had lost it.
+            None => found.filter(|found| *found == last && entry.restarts()),
+        };
         if found != expected {
             findings.at(entry.version, Problem::SequenceNumber { app_id: self.kind.announced, expected, found });
         }
@@ -120,6 +133,9 @@ impl Verifier for SideOutputVerifier {
 
     fn apply(&mut self, entry: &Entry) {
         let change = self.ledger.apply(entry);
+        if entry.restores_progress() {
+            self.restore_progress(entry);
+        }
         if entry.info.get("table").is_none() {
             return self.ledger.check_foreign_commit(entry, change);
         }
@@ -132,7 +148,8 @@ impl Verifier for SideOutputVerifier {
             (Some(resolved), _) => {
                 if change.added != change.removed || resolved > change.added {
                     let (added, removed) = (change.added, change.removed);
-                    self.ledger.findings.at(version, Problem::ForeignCommit { added, removed });
+                    let problem = Problem::ForeignCommit { added, removed, days: None, rebuilt_in: None };
+                    self.ledger.findings.at(version, problem);
                 }
             }
             (None, _) if info.table == NO_TABLE => {
@@ -162,6 +179,18 @@ impl SideOutputVerifier {
 
     fn table_of<'a>(&self, app_id: &'a str) -> Option<&'a str> {
         app_id.strip_prefix(self.kind.published)?.strip_prefix(':')
+    }
+
+    /// Takes the numbers of published announcements from a commit that sets them again, and the offsets of unrouted events.
+    fn restore_progress(&mut self, entry: &Entry) {
+        for (id, number) in &entry.txns {
+            let Some(table) = self.table_of(id).map(str::to_owned) else { continue };
+            let published = self.tables.entry(table).or_default();
+            if published.last_number() == 0 {
+                published.unknown = *number;
+            }
+        }
+        self.unrouted.restore(entry, &mut self.ledger.findings);
     }
 
     fn check_published(&mut self, entry: &Entry, change: RowChange, name: &str, counted: u64) {

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::attribution::{Attribution, Writer};
 use super::bronze::BronzeVerifier;
-use super::entry::{Correction, Entry, SilverInfo, read_ranges};
+use super::entry::{Correction, CorrectionKind, Entry, SilverInfo, read_ranges};
 use super::finding::{LogPosition, Problem};
 use super::ledger::{Ledger, RowChange};
 use super::progress::Progress;
@@ -95,6 +95,9 @@ impl Verifier for SilverVerifier {
 
     fn apply(&mut self, entry: &Entry) {
         let change = self.ledger.apply(entry);
+        if entry.restores_progress() {
+            self.restore_progress(entry);
+        }
         if entry.info.get("ranges").is_none() && entry.info.get("correction").is_none() {
             return self.ledger.check_foreign_commit(entry, change);
         }
@@ -104,7 +107,15 @@ impl Verifier for SilverVerifier {
                 self.check_progress(entry, change, &ranges, counts, &info)
             }
             Ok(CommitInfo::Correction(ranges, correction, info)) => {
-                self.attribution.correct(correction.kind, &ranges, &info.version(), correction.days.is_some());
+                match correction.progress {
+                    true => self.restart(entry, &ranges, &info),
+                    false => {
+                        let is_of_days = correction.days.is_some();
+                        self.attribution.correct(correction.kind, &ranges, &info.version(), is_of_days);
+                        // It makes no progress.
+                        self.progress.check_unchanged(entry, &Ranges::default(), &mut self.ledger.findings);
+                    }
+                }
                 self.check_correction(entry, change, &correction, &info);
             }
             Err(why) => self.ledger.report_unreadable_info(entry.version, why),
@@ -150,6 +161,27 @@ impl SilverVerifier {
         self.counts += counts;
     }
 
+    /// Takes the progress from a commit that sets it again, because another engine's checkpoint had left it out.
+    fn restore_progress(&mut self, entry: &Entry) {
+        let restored = self.progress.restore(entry, &mut self.ledger.findings);
+        if !restored.is_empty() {
+            self.attribution.extend(&restored, Writer::Mixed);
+            self.commit_ranges.add(&restored);
+        }
+        self.announcements.iter_mut().for_each(|announcements| announcements.restore(entry, false));
+        self.corrections.last = self.corrections.last.max(entry.txn(CORRECTIONS).unwrap_or(0));
+    }
+
+    /// Takes the progress from a rebuild of everything that sets it again, because the log had lost it.
+    fn restart(&mut self, entry: &Entry, ranges: &Ranges, info: &SilverInfo) {
+        self.progress.restart(entry, ranges, &mut self.ledger.findings);
+        self.attribution.restart(ranges, &info.version());
+        self.commit_ranges.add(ranges);
+        let [rejects, late] = &mut self.announcements;
+        rejects.restore(entry, info.rejects.is_some());
+        late.restore(entry, info.late.is_some());
+    }
+
     fn check_correction(&mut self, entry: &Entry, change: RowChange, correction: &Correction, info: &SilverInfo) {
         let findings = &mut self.ledger.findings;
         let Correction { counts, kept, removed, quarantined, .. } = *correction;
@@ -165,9 +197,10 @@ impl SilverVerifier {
             let problem = Problem::Correction { counted: counts.rows, kept, added, removed, removed_from_files };
             findings.at(entry.version, problem);
         }
-        // A correction makes no progress.
-        self.progress.check_unchanged(entry, &Ranges::default(), findings);
         self.check_announcements(entry, Counts { rejected: quarantined, ..counts }, info);
+        if correction.kind == CorrectionKind::Rebuild {
+            self.ledger.rebuilt(entry.version, correction.days);
+        }
         self.ledger.accounted += i128::from(counts.rows + kept) - i128::from(removed);
         self.corrections.commits += 1;
         self.corrections.last = found.unwrap_or(self.corrections.last + 1);
@@ -187,6 +220,7 @@ impl SilverVerifier {
     /// Checks the sum over all commits, and compares the ranges with Bronze. The log of Bronze must have been read
     /// later than this one: it only grows.
     pub fn finish(&mut self, bronze: &BronzeVerifier) {
+        self.ledger.report_foreign_commits();
         for (log, next) in &self.progress.next {
             let (end, first) = (bronze.next().get(log).copied(), bronze.first().get(log).copied());
             let position = |start: i64, end: i64| {
@@ -210,9 +244,10 @@ impl SilverVerifier {
         self.ledger.check_total();
     }
 
-    /// The number of offsets that Bronze has and this table does not have yet.
-    pub fn lag(&self, bronze: &BronzeVerifier) -> i64 {
+    /// The number of offsets that Bronze has and this table does not have yet, in the topics that it takes.
+    pub fn lag(&self, bronze: &BronzeVerifier, takes: impl Fn(&str) -> bool) -> i64 {
         missing(&self.progress.next, bronze.next())
+            .of_topics(takes)
             .iter()
             .map(|(log, range)| {
                 let start = bronze.first().get(log).map_or(range.start, |first| range.start.max(*first));

@@ -57,6 +57,12 @@ impl UnroutedCommits {
         self.progress.start_at(txns.into_iter());
     }
 
+    /// Takes application ids from a commit that sets them again.
+    pub(super) fn restore(&mut self, entry: &Entry, findings: &mut Findings) {
+        self.progress.restore(entry, findings);
+        self.switches = self.switches.max(entry.txn(SWITCH_ID).unwrap_or(0));
+    }
+
     pub(super) fn apply(&mut self, entry: &Entry, change: RowChange, findings: &mut Findings) -> Result<(), String> {
         let info = Info::deserialize(&entry.info).map_err(|error| error.to_string())?;
         if info.rejected != change.added || change.removed > 0 {

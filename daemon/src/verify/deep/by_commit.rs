@@ -61,7 +61,7 @@ impl Strategy for ByCommit {
         destination: &mut Destination<'_>,
     ) -> anyhow::Result<()> {
         let chunks = std::mem::take(&mut self.chunks);
-        for chunks in chunks.chunk_by(have_same_topic) {
+        for chunks in chunks.chunk_by(|a, b| cluster_of(a) == cluster_of(b)) {
             for unit in group {
                 if let Some(chunk) = select(chunks, &unit.ranges)? {
                     comparison.transform(&chunk, unit.plugin, Some(&mut self.dedup), destination)?;
@@ -78,21 +78,14 @@ fn follows(group: &[Unit], ranges: &Ranges) -> bool {
     ranges.iter().all(|(log, range)| end(log).is_none_or(|end| end == range.start))
 }
 
-fn have_same_topic(a: &Chunk, b: &Chunk) -> bool {
-    match (partition_of(a), partition_of(b)) {
-        (Some(a), Some(b)) => a.is_same_topic(b),
-        _ => false,
-    }
+fn cluster_of(chunk: &Chunk) -> Option<&str> {
+    chunk.ranges.iter().next().map(|(log, _)| &*log.cluster)
 }
 
-fn partition_of(chunk: &Chunk) -> Option<&LogPartition> {
-    chunk.ranges.iter().next().map(|(log, _)| log)
-}
-
-/// The records of some ranges, from several chunks of one topic; `None` if there are none.
+/// The records of some ranges, from several chunks of one cluster; `None` if there are none.
 fn select(chunks: &[Chunk], ranges: &Ranges) -> anyhow::Result<Option<Chunk>> {
-    let Some(log) = chunks.first().and_then(partition_of) else { return Ok(None) };
-    let (ranges, _) = ranges.split_topic(log);
+    let Some(cluster) = chunks.first().and_then(cluster_of) else { return Ok(None) };
+    let (ranges, _) = ranges.split_cluster(cluster);
     let parts: Vec<RecordBatch> = chunks.iter().map(|chunk| chunk.select(&ranges).records).collect();
     let records = concat_batches(&chunk::schema(), &parts)?;
     Ok((records.num_rows() > 0).then_some(Chunk { records, ranges }))

@@ -115,7 +115,7 @@ impl Comparison<'_> {
 
     /// The chunk with only the records of this table.
     pub(super) fn select_routed(&self, chunk: &Chunk) -> anyhow::Result<Chunk> {
-        let rows = std::mem::take(&mut self.router.route(chunk.values().iter()).tables[self.index]);
+        let rows = std::mem::take(&mut self.router.route(chunk).tables[self.index]);
         let records = take_record_batch(&chunk.records, &UInt32Array::from(rows))?;
         Ok(Chunk { records, ranges: chunk.ranges.clone() })
     }

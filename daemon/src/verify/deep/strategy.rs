@@ -7,7 +7,7 @@ use silverd_core::offsets::{LogPartition, OffsetRange, Ranges};
 
 use super::blocks::Block;
 use super::comparison::{Comparison, Destination};
-use crate::bronze::replay_topics::ReplayTopics;
+use crate::bronze::replay_clusters::ReplayClusters;
 
 /// Offsets that one plugin transforms: at most one range of each log partition.
 pub(super) struct Unit {
@@ -52,7 +52,7 @@ pub(super) async fn transform_bronze(
     let mut done = 0;
     for group in groups {
         let (bronze, ranges) = (comparison.bronze.clone(), union(&group));
-        let mut replay = ReplayTopics::new(bronze, ranges, comparison.rows_max, comparison.bytes_max);
+        let mut replay = ReplayClusters::new(bronze, ranges, comparison.rows_max, comparison.bytes_max);
         while let Some(chunk) = replay.next().await? {
             done += chunk.ranges.total() as u64;
             let chunk = comparison.select_routed(&chunk)?;

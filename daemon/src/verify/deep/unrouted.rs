@@ -11,7 +11,7 @@ use silverd_core::route::Router;
 use silverd_core::unrouted::{NO_TABLE, UnroutedReason};
 use silverd_core::verify::{Problem, SideOutputVerifier};
 
-use crate::bronze::replay_topics::ReplayTopics;
+use crate::bronze::replay_clusters::ReplayClusters;
 use crate::tables::event_set::{Coordinates, EventSet, RECORD_COORDINATES};
 use crate::tables::quarantine::routing_id;
 use crate::verify::rejects::{examples, quarantined};
@@ -30,11 +30,11 @@ pub(super) async fn compare(
     let mut expected = BTreeMap::<UnroutedReason, EventSet>::new();
     for ranges in &offsets {
         let commit = &pipeline.commit;
-        let mut replay = ReplayTopics::new(bronze.clone(), ranges.clone(), commit.rows_max, commit.bytes_max);
+        let mut replay = ReplayClusters::new(bronze.clone(), ranges.clone(), commit.rows_max, commit.bytes_max);
         while let Some(chunk) = replay.next().await.context("read bronze")? {
             let records = Coordinates::of(&chunk.records, RECORD_COORDINATES)?;
             let mut masks = BTreeMap::<UnroutedReason, Vec<bool>>::new();
-            for (row, reason) in router.route(chunk.values().iter()).unrouted.in_order() {
+            for (row, reason) in router.route(&chunk).unrouted.in_order() {
                 masks.entry(reason).or_insert_with(|| vec![false; records.rows()])[row as usize] = true;
             }
             for (reason, mask) in masks {
