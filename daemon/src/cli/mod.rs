@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod inert_text;
 mod maintain;
 mod plugin;
 pub mod process;

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::inert_text::inert_lines;
 use super::query::query_process;
 use crate::app::WrongUse;
 use crate::app::setup::InvalidConfig;
@@ -100,7 +101,8 @@ fn report(failure: anyhow::Error) -> ExitCode {
         eprint!("{invalid}");
         return ExitCode::from(WRONG_USE);
     }
-    eprintln!("error: {failure:#}");
+    // It may quote an event.
+    eprintln!("error: {}", inert_lines(&format!("{failure:#}")));
     ExitCode::from(if failure.is::<WrongUse>() { WRONG_USE } else { FAILED })
 }
 

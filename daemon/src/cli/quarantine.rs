@@ -15,6 +15,7 @@ use silverd_core::route::Router;
 use silverd_core::unrouted::{NO_TABLE, UnroutedReason};
 use tokio_util::sync::CancellationToken;
 
+use super::inert_text::{inert, inert_lines};
 use super::progress::Progress;
 use super::query;
 use super::rebuild::load;
@@ -30,7 +31,7 @@ use crate::tables::side_output::SideOutput;
 pub enum QuarantineCommand {
     /// List the rejected events, newest first, and count them by table and code
     List(ListArgs),
-    /// Show one event in full, by its id: table/partition/offset
+    /// Show one event in full, by its id: table/partition/offset, with several topics table/topic/partition/offset
     Show {
         /// The id, as `silverd quarantine list` prints it, e.g. page_view/0/123
         #[arg(value_name = "ID")]
@@ -123,8 +124,10 @@ async fn list(setup: &Setup, args: ListArgs) -> anyhow::Result<()> {
     }
     let (wanted, limit) = (wanted.join(" and "), args.limit);
     let reason = if args.json { "reason".to_owned() } else { format!("left(reason, {REASON_CHARS_MAX})") };
+    // Of one topic, the partition and the offset suffice.
+    let topic = if setup.pipeline.source.topics.single().is_some() { "" } else { "topic || '/' || " };
     let events = format!(
-        "select \"table\" || '/' || partition || '/' || \"offset\" as id, code, {reason} as reason, left(plugin_digest, \
+        "select \"table\" || '/' || {topic}partition || '/' || \"offset\" as id, code, {reason} as reason, left(plugin_digest, \
          12) as plugin, date_trunc('second', quarantined_at) as quarantined_at, resolution from quarantine where {wanted} \
          order by quarantined_at desc, partition, \"offset\" limit {limit}"
     );
@@ -150,24 +153,28 @@ async fn list(setup: &Setup, args: ListArgs) -> anyhow::Result<()> {
 
 async fn show(setup: &Setup, id: &str) -> anyhow::Result<()> {
     let parts: Vec<&str> = id.split('/').collect();
-    let position = match parts[..] {
-        [table, partition, offset] => {
-            partition.parse::<i32>().ok().zip(offset.parse::<i64>().ok()).map(|position| (table, position))
+    let (table, topic, position) = match parts[..] {
+        [table, partition, offset] => (table, None, partition.parse::<i32>().ok().zip(offset.parse::<i64>().ok())),
+        [table, topic, partition, offset] => {
+            (table, Some(topic), partition.parse::<i32>().ok().zip(offset.parse::<i64>().ok()))
         }
-        _ => None,
+        _ => ("", None, None),
     };
-    let Some((table, (partition, offset))) = position else {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let Some((partition, offset)) = position.filter(|_| topic.is_none_or(|topic| topic.chars().all(is_name))) else {
         wrong_use!(
-            "`{id}` is not an id: expected table/partition/offset, such as page_view/0/123. `silverd quarantine list` shows ids"
+            "`{id}` is not an id: expected table/partition/offset, such as page_view/0/123, or table/topic/partition/offset. \
+             `silverd quarantine list` shows ids"
         );
     };
+    let topic = topic.map(|topic| format!("and topic = '{topic}' ")).unwrap_or_default();
     check_table(setup, table)?;
     if !exists(setup) {
         bail!("no event was ever rejected: there is no quarantine yet");
     }
     let sql = format!(
-        "select * from quarantine where \"table\" = '{table}' and partition = {partition} and \"offset\" = {offset} order \
-         by quarantined_at desc"
+        "select * from quarantine where \"table\" = '{table}' and partition = {partition} and \"offset\" = {offset} {topic}\
+         order by quarantined_at desc"
     );
     let batches = query::collect(setup, &sql).await?;
     let mut found = false;
@@ -195,19 +202,19 @@ fn print_event(batch: &RecordBatch, row: usize) -> anyhow::Result<()> {
             let text = if bytes.is_null(row) { "null".to_owned() } else { readable(bytes.value(row)) };
             println!("{name:<15} {text}");
         } else if column.is_valid(row) {
-            println!("{name:<15} {}", ArrayFormatter::try_new(column, &options)?.value(row));
+            println!("{name:<15} {}", inert(&ArrayFormatter::try_new(column, &options)?.value(row).to_string()));
         }
     }
     Ok(())
 }
 
-/// JSON is indented; bytes that are not text are escaped.
+/// JSON is indented; of anything else, all bytes but printable ASCII are escaped.
 fn readable(bytes: &[u8]) -> String {
     if let Ok(json) = serde_json::from_slice::<serde_json::Value>(bytes)
         && let Ok(pretty) = serde_json::to_string_pretty(&json)
         && json.is_object()
     {
-        return format!("\n{pretty}");
+        return inert_lines(&format!("\n{pretty}"));
     }
     bytes.escape_ascii().to_string()
 }

@@ -10,10 +10,12 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::json::writer::{JsonArray, WriterBuilder};
 use arrow::util::pretty::pretty_format_batches;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use serde::{Deserialize, Serialize};
 use silverd_core::config::SqlLimits;
 
+use super::inert_text::{inert_lines, text_table};
 use crate::app::setup::Setup;
 use crate::app::wrong_use;
 use crate::delta::TableReader;
@@ -104,31 +106,48 @@ pub(crate) async fn print(setup: &Setup, query: &str, json: bool) -> anyhow::Res
 /// The result of a query of silverd's own.
 pub(crate) async fn collect(setup: &Setup, query: &str) -> anyhow::Result<Vec<RecordBatch>> {
     let tables = Tables::new(&setup.pipeline, &setup.base_dir);
-    Ok(rows(&tables, setup.pipeline.sql_limits.memory_bytes_max, query).await?.1)
+    Ok(answer(&tables, setup.pipeline.sql_limits.memory_bytes_max, query).await?.rows)
 }
 
 async fn print_rows(tables: &Tables, pool_bytes: usize, query: &str, json: bool) -> Result<(), QueryError> {
-    let (schema, batches) = rows(tables, pool_bytes, query).await?;
-    Ok(print_batches(schema, &batches, json)?)
-}
-
-fn print_batches(schema: SchemaRef, batches: &[RecordBatch], json: bool) -> anyhow::Result<()> {
-    let batches = sql::printable(batches)?;
-    if json {
-        let mut out = Vec::new();
-        let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(&mut out);
-        writer.write_batches(&batches.iter().collect::<Vec<_>>())?;
-        writer.finish()?;
-        let text = String::from_utf8(out)?;
-        println!("{}", if text.is_empty() { "[]" } else { &text });
-    } else {
-        let empty = [RecordBatch::new_empty(schema)];
-        println!("{}", pretty_format_batches(if batches.is_empty() { &empty } else { &batches })?);
-    }
+    let answer = answer(tables, pool_bytes, query).await?;
+    println!("{}", if json { answer.json() } else { answer.text() }?);
     Ok(())
 }
 
-async fn rows(tables: &Tables, pool_bytes: usize, query: &str) -> Result<(SchemaRef, Vec<RecordBatch>), QueryError> {
+/// What a query returns.
+struct Answer {
+    schema: SchemaRef,
+    rows: Vec<RecordBatch>,
+    /// It explains a query: its cells have several lines.
+    is_plan: bool,
+}
+
+impl Answer {
+    fn json(&self) -> anyhow::Result<String> {
+        let rows = sql::printable(&self.rows)?;
+        let mut out = Vec::new();
+        let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(&mut out);
+        writer.write_batches(&rows.iter().collect::<Vec<_>>())?;
+        writer.finish()?;
+        let text = String::from_utf8(out)?;
+        Ok(if text.is_empty() { "[]".to_owned() } else { text })
+    }
+
+    /// A table for a terminal, without anything that the terminal would obey.
+    fn text(&self) -> anyhow::Result<String> {
+        let mut rows = sql::printable(&self.rows)?;
+        if rows.is_empty() {
+            rows.push(RecordBatch::new_empty(self.schema.clone()));
+        }
+        Ok(match self.is_plan {
+            true => inert_lines(&pretty_format_batches(&rows)?.to_string()),
+            false => text_table(&rows)?,
+        })
+    }
+}
+
+async fn answer(tables: &Tables, pool_bytes: usize, query: &str) -> Result<Answer, QueryError> {
     let context = sql::bounded_context(pool_bytes, SessionConfig::new())?;
     // A query of the information schema may name none, and show all.
     let named = sql::table_references(query)?;
@@ -144,7 +163,8 @@ async fn rows(tables: &Tables, pool_bytes: usize, query: &str) -> Result<(Schema
     }
     let frame = context.sql_with_options(query, sql::read_only()).await?;
     let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
-    Ok((schema, frame.collect().await?))
+    let is_plan = matches!(frame.logical_plan(), LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
+    Ok(Answer { schema, rows: frame.collect().await?, is_plan })
 }
 
 /// Adds a table to the context; false if it does not exist yet.

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::bail;
 use tokio_util::sync::CancellationToken;
 
+use super::inert_text::inert_lines;
 use super::progress::Progress;
 use crate::app::setup::Setup;
 use crate::verify::{self, Report, SelectedTables, Verified};
@@ -45,7 +46,7 @@ pub async fn verify(file: &Path, args: VerifyArgs, stop: CancellationToken) -> a
     if args.json {
         println!("{}", report.json());
     } else {
-        print!("{}", report.text());
+        print!("{}", inert_lines(&report.text()));
     }
     match report.errors() + if args.strict { report.not_compared() } else { 0 } {
         0 => Ok(()),

@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::event_broadcast::{Client, Message};
+use super::health::SourceProblem;
 use super::{App, assets, metrics};
 use crate::pipeline::status::SilverStatus;
 use crate::telemetry::logging;
@@ -122,9 +123,10 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
         let text = format!("bronze has been {bronze}, for {} s\n", status.bronze_state.lasts().as_secs());
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     }
-    let problems = status.source_problems();
+    let problems = SourceProblem::all(&status);
     if !problems.is_empty() {
-        return (StatusCode::SERVICE_UNAVAILABLE, problems.join("\n") + "\n").into_response();
+        let line = |SourceProblem { text, seconds }: &SourceProblem| format!("for {seconds} s: {text}\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, problems.iter().map(line).collect::<String>()).into_response();
     }
     let mut text = "ready\n".to_owned();
     for SilverStatus { name, state, .. } in &status.silver {

@@ -25,9 +25,11 @@ pub(super) struct Health {
     pub lag: i64,
     /// Events that match no Silver table.
     pub unrouted: u64,
-    /// Why records are not read.
-    pub source_problems: Vec<String>,
     pub unrouted_by_reason: BTreeMap<&'static str, u64>,
+    /// The newest of them.
+    pub unrouted_sample: Option<UnroutedSample>,
+    /// Why records are not read. Empty while all are.
+    pub source_problems: Vec<SourceProblem>,
     pub memory_bytes: u64,
     pub memory_peak_bytes: u64,
     pub cpu_seconds: f64,
@@ -47,6 +49,24 @@ pub(super) enum PipelineState {
     #[default]
     Starting,
     Running,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct SourceProblem {
+    pub text: String,
+    /// How long it has lasted.
+    pub seconds: u64,
+}
+
+/// An event that matches no Silver table.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct UnroutedSample {
+    /// The beginning of its value, without control characters.
+    pub text: String,
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    pub ingested_at_ms: i64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -158,13 +178,29 @@ impl Health {
             events_per_s: history.events_per_s(BRONZE),
             lag: status.lag(),
             unrouted: status.unrouted.total(),
-            source_problems: status.source_problems(),
             unrouted_by_reason: status.unrouted.by_reason().map(|(reason, count)| (reason.as_str(), count)).collect(),
+            unrouted_sample: UnroutedSample::newest(status),
+            source_problems: SourceProblem::all(status),
             partitions: status.partitions().into_iter().map(PartitionHealth::from).collect(),
             tables,
             plugins,
             ..Self::default()
         }
+    }
+}
+
+impl SourceProblem {
+    pub fn all(status: &Status) -> Vec<Self> {
+        let problems = status.source_problems().into_iter();
+        problems.map(|problem| Self { text: problem.text, seconds: problem.since.elapsed().as_secs() }).collect()
+    }
+}
+
+impl UnroutedSample {
+    fn newest(status: &Status) -> Option<Self> {
+        let sample = status.unrouted.sample()?;
+        let (partition, offset, ingested_at_ms) = (sample.partition, sample.offset, sample.ingested_at_ms);
+        Some(Self { text: sample.text, topic: sample.topic, partition, offset, ingested_at_ms })
     }
 }
 

@@ -136,6 +136,8 @@ fn process(metrics: &mut Metrics, health: &Health) {
 }
 
 fn source(metrics: &mut Metrics, health: &Health) {
+    let (help, is_up) = ("0 while records are not read from Kafka.", health.source_problems.is_empty());
+    metrics.single(GAUGE, "silverd_source_up", help, u8::from(is_up));
     let help = "Events that match no Silver table.";
     metrics.single(COUNTER, "silverd_unrouted_events_total", help, health.unrouted);
     let (name, help) = ("silverd_unrouted_events_by_reason_total", "Events that match no Silver table, by reason.");

@@ -75,7 +75,7 @@ impl Dashboard {
         gold: Arc<GoldStatus>,
         maintenance: Arc<MaintenanceStatus>,
     ) -> Self {
-        let (topic, panels) = (pipeline.source.topic.clone(), pipeline.panels.clone());
+        let (topic, panels) = (pipeline.source.topics.to_string(), pipeline.panels.clone());
         Self { topic, panels, token, status, gold, maintenance }
     }
 }

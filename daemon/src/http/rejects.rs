@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::delta::TableReader;
-use crate::sql::{PanelQueries, QueryError, QueryResult, Tables};
+use crate::sql::{Cell, PanelQueries, QueryError, QueryResult, Tables};
 
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Rejects {
@@ -73,6 +73,8 @@ pub(super) async fn read(
 
 fn objects(result: QueryResult) -> Vec<Map<String, Value>> {
     let QueryResult { columns, rows, .. } = result;
-    let object = |row: Vec<Value>| columns.iter().map(|column| column.name.clone()).zip(row).collect();
+    let value = |cell: Cell| serde_json::from_str::<Value>(cell.get()).unwrap_or_default();
+    let object =
+        |row: Vec<Cell>| columns.iter().map(|column| column.name.clone()).zip(row.into_iter().map(value)).collect();
     rows.into_iter().map(object).collect()
 }

@@ -18,7 +18,7 @@ use super::unrouted::Unrouted;
 use crate::bronze::Bronze;
 use crate::runtime::clock;
 use crate::silver::Worker;
-use crate::source::{HighWatermarks, SourceProblems};
+use crate::source::{HighWatermarks, SourceProblem, SourceProblems};
 use crate::tables::side_output::SideOutput;
 use crate::tables::writer_state::{WriterState, WriterStateCell};
 use crate::telemetry::{Stages, TableStats};
@@ -80,9 +80,9 @@ impl Status {
         }
     }
 
-    /// Why records are not read: the topic is missing, or a partition cannot be read. Empty while all is well.
-    pub fn source_problems(&self) -> Vec<String> {
-        self.source_problems.texts()
+    /// Why records are not read. Empty while all are.
+    pub(crate) fn source_problems(&self) -> Vec<SourceProblem> {
+        self.source_problems.list()
     }
 
     /// Counts a chunk that came from Kafka.

@@ -49,6 +49,7 @@ fn dashboard_api_and_metrics_show_the_pipeline() {
     panels_have_results(&daemon);
     status_and_metrics_are_right(&daemon);
     rejects_are_streamed(&project, &daemon);
+    unrouted_events_have_a_sample(&project, &daemon);
     log_filter_can_be_changed(&daemon);
     other_sites_are_rejected(&daemon);
     no_response_contains(&daemon, PASSWORD);
@@ -162,6 +163,7 @@ fn status_and_metrics_are_right(daemon: &Daemon) {
     assert!(page_view["ingest_latency_ms"].as_i64().is_some() && page_view["newest_at_ms"].as_i64().is_some());
     assert_eq!(page_view["is_writing"], true, "{page_view}");
     assert!(status["memory_bytes"].as_u64().unwrap() > 1 << 20);
+    assert_eq!((&status["source_problems"], &status["unrouted_sample"]), (&json!([]), &json!(null)));
     assert_eq!(daemon.get("/health/live").status, 200);
     assert!(daemon.get("/health/ready").body.starts_with("ready"));
     metrics_are_right(daemon);
@@ -171,6 +173,7 @@ fn status_and_metrics_are_right(daemon: &Daemon) {
 fn metrics_are_right(daemon: &Daemon) {
     let metrics = daemon.get("/metrics").body;
     assert!(metrics.contains("silverd_rows_total{table=\"bronze\"} 600\n"), "{metrics}");
+    assert!(metrics.contains("silverd_source_up 1\n"), "{metrics}");
     let mut types = BTreeMap::new();
     for line in metrics.lines() {
         if let Some((family, kind)) = line.strip_prefix("# TYPE ").and_then(|family| family.split_once(' ')) {
@@ -207,6 +210,23 @@ fn rejects_are_streamed(project: &Project, daemon: &Daemon) {
     let counted: i64 =
         rejects["counts"].as_array().unwrap().iter().map(|count| count["events"].as_i64().unwrap()).sum();
     assert_eq!(counted, 3);
+}
+
+/// The newest event that no table takes, where it is, and a line of the log.
+fn unrouted_events_have_a_sample(project: &Project, daemon: &Daemon) {
+    until("the unrouted ones of the odd events", || daemon.json("/api/status")["unrouted"] == 5);
+    project.send_values(&["{\"x\": \"\u{1b}\u{202e}<b>\"}".into()]);
+    let status = wait_for("a sample of the event", || {
+        let status = daemon.json("/api/status");
+        status["unrouted_sample"]["text"].as_str()?.contains("<b>").then_some(status)
+    });
+    let sample = &status["unrouted_sample"];
+    assert_eq!(sample["text"], "{\"x\": \"\\u{1b}\\u{202e}<b>\"}");
+    assert_eq!(sample["topic"], *project.topic);
+    assert!(sample["partition"].is_i64() && sample["offset"].is_i64(), "{sample}");
+    assert!(sample["ingested_at_ms"].as_i64().unwrap() >= status["started_at_ms"].as_i64().unwrap(), "{sample}");
+    assert_eq!(status["unrouted_by_reason"]["empty"], 2, "{status}");
+    assert!(daemon.log().contains("some events match no table"), "{}", daemon.log());
 }
 
 fn log_filter_can_be_changed(daemon: &Daemon) {

@@ -21,10 +21,12 @@
   const decimal = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
   const money = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
   const whole = (n) => (n === null || n === undefined ? "–" : integer.format(n));
+  // In panels, numbers of more digits than a double holds stay text, which Intl.NumberFormat takes digit by digit.
+  const exact = (_, value, context) => (typeof value === "number" && context?.source.replace(/[^0-9]/g, "").length > 15 ? context.source : value);
   const amount = (n, unit) => {
     if (n === null || n === undefined) return "–";
     if (unit && /[€$£¥]/.test(unit)) return Math.abs(n) < 10000 ? money.format(n) : integer.format(n);
-    if (Number.isInteger(n)) return integer.format(n);
+    if (Number.isInteger(Number(n))) return integer.format(n);
     return Math.abs(n) < 10 ? new Intl.NumberFormat(undefined, { maximumSignificantDigits: 3 }).format(n) : decimal.format(n);
   };
   const bytes = (n) => {
@@ -42,6 +44,7 @@
     if (s < 5400) return `${integer.format(s / 60)} min`;
     return s < 172800 ? `${decimal.format(s / 3600)} h` : `${integer.format(s / 86400)} days`;
   };
+  const lasting = (seconds) => (seconds ? span(seconds * 1000) : "0 s");
   let now = Date.now(); // the server's clock at its last message
   const ago = (ms) => {
     if (ms === null || ms === undefined) return "never";
@@ -126,11 +129,12 @@
       panel.body.append(el("div", { class: "number" }, value, unit), note);
     }
     const [value, other] = answer.rows[0] || [null];
-    setText(panel.parts.value, typeof value === "number" ? amount(value, answer.unit) : (value ?? "–"));
+    const isNumber = (at) => answer.columns[at]?.kind === "number" && (answer.rows[0]?.[at] ?? null) !== null;
+    setText(panel.parts.value, isNumber(0) ? amount(value, answer.unit) : (value ?? "–"));
     setText(panel.parts.unit, answer.unit || "");
     const name = answer.columns[1]?.name;
-    if (typeof other === "number" && typeof value === "number") {
-      const share = other === 0 ? null : (value - other) / other;
+    if (isNumber(0) && isNumber(1)) {
+      const share = Number(other) === 0 ? null : (value - other) / other;
       const sign = share === null || Math.abs(share) < .005 ? "" : share > 0 ? "▲" : "▼";
       replace(panel.parts.note,
         sign ? el("span", { class: share > 0 ? "up" : "down" }, `${sign} ${Math.abs(share) >= 10 ? "× " + decimal.format(share + 1) : integer.format(Math.abs(share) * 100) + " %"} `) : null,
@@ -148,7 +152,8 @@
   function line(panel, answer) {
     canvas(panel, Charts.line);
     const x = (cell) => (typeof cell === "number" ? cell : Date.parse(cell));
-    const sets = answer.columns.slice(1).map((column, at) => ({ label: column.name, points: answer.rows.map((row) => ({ x: x(row[0]), y: row[at + 1] })) }));
+    const y = (cell) => (cell === null ? null : Number(cell));
+    const sets = answer.columns.slice(1).map((column, at) => ({ label: column.name, points: answer.rows.map((row) => ({ x: x(row[0]), y: y(row[at + 1]) })) }));
     Charts.setLine(panel.chart, sets, answer.unit);
     const last = answer.rows[answer.rows.length - 1];
     panel.canvas.setAttribute("aria-label", `${answer.title}: ${sets.map((set, at) => `${set.label} ${amount(last[at + 1], answer.unit)}`).join(", ")} at ${Charts.clock(x(last[0]))}`);
@@ -156,7 +161,8 @@
 
   const labelled = (answer) => {
     const labels = answer.rows.map((row) => String(row[0] ?? "none")), numbers = answer.rows.map((row) => Number(row[1]) || 0);
-    return { labels, numbers, texts: numbers.map((n) => amount(n, answer.unit) + (answer.unit ? ` ${answer.unit}` : "")) };
+    const texts = answer.rows.map((row, at) => amount(answer.columns[1]?.kind === "number" ? row[1] ?? 0 : numbers[at], answer.unit) + (answer.unit ? ` ${answer.unit}` : ""));
+    return { labels, numbers, texts };
   };
   const describe = (panel, answer, labels, texts) => panel.canvas.setAttribute("aria-label", `${answer.title}: ${labels.map((label, at) => `${label} ${texts[at]}`).join(", ")}`);
 
@@ -223,8 +229,9 @@
 
   // The names of states of tables, plugins and Gold tables; every other state is shown as one that takes a while.
   const stateDots = { live: "good", ok: "good", retrying: "bad", paused: "bad", failing: "bad" };
-  const stateCell = (state, text) => el("span", { class: "state", title: text },
-    el("i", { class: `dot ${stateDots[state] ?? "wait"}` }), el("span", {}, text.length > 46 ? text.slice(0, 45) + "…" : text));
+  const stateCell = (state, text, seconds) => el("span", { class: "state", title: text },
+    el("i", { class: `dot ${stateDots[state] ?? "wait"}` }), el("span", {}, text.length > 46 ? text.slice(0, 45) + "…" : text),
+    seconds === undefined ? null : el("span", {}, `for ${lasting(seconds)}`));
 
   function fill(node, columns, rows) {
     const side = (column) => (column.right ? "right" : column.wrap ? "wrap" : "");
@@ -236,10 +243,8 @@
   function onStatus(health) {
     now = health.at_ms;
     setText($("topic"), health.topic);
-    const failing = health.tables.filter((t) => !t.is_writing).concat(health.gold.filter((g) => g.state === "failing"));
-    const text = health.state !== "running" ? "starting: connecting to the broker" : failing.length ? `failing: ${failing.map((t) => t.name).join(", ")}` : `live · ${whole(Math.round(health.events_per_s))}/s`;
-    showConnection(health.state !== "running" ? "wait" : failing.length ? "bad" : "good", text);
-    document.title = health.state === "running" ? `${whole(Math.round(health.events_per_s))}/s · silverd` : "silverd";
+    showSign(health);
+    showProblems(health.source_problems);
     const silver = health.tables.filter((t) => t.kind === "silver");
     const bronze = health.tables.find((t) => t.kind === "bronze");
     const latencies = silver.map((t) => t.ingest_latency_ms).filter((ms) => ms !== null);
@@ -255,9 +260,57 @@
       plotHistory();
     }
     showTables(health);
+    showUnrouted(health);
     showPlugins(health.plugins);
     showGold(health.gold);
     setText($("about"), `silverd ${health.version} · up ${span(now - health.started_at_ms)} · ${span(health.cpu_seconds * 1000)} of CPU`);
+  }
+
+  // Green only while the source is read and every table takes the events as they arrive.
+  function showSign(health) {
+    const rate = `${whole(Math.round(health.events_per_s))}/s`;
+    const names = (list) => list.map((one) => one.name).join(", ");
+    const failing = health.tables.filter((t) => !t.is_writing).concat(health.gold.filter((g) => g.state === "failing"));
+    if (health.source_problems.length) failing.unshift({ name: "source" });
+    const behind = health.tables.filter((t) => t.state !== "live");
+    const [kind, text] = health.state !== "running" ? ["wait", "starting: connecting to the broker"]
+      : failing.length ? ["bad", `failing: ${names(failing)}`]
+      : behind.length ? ["wait", `not live: ${names(behind)} · ${rate}`]
+      : ["good", `live · ${rate}`];
+    showConnection(kind, text);
+    document.title = health.state !== "running" ? "silverd" : failing.length ? "failing · silverd" : `${rate} · silverd`;
+  }
+
+  // What has not changed stays as it is, so that its text can be selected.
+  const seen = new Map();
+  const isNew = (id, value) => {
+    const text = JSON.stringify(value);
+    return seen.get(id) !== text && seen.set(id, text);
+  };
+
+  function showProblems(problems) {
+    const box = $("problems");
+    if (isNew("problems", problems.map((problem) => problem.text))) {
+      box.hidden = !problems.length;
+      replace(box, ...problems.map((problem) => el("p", { class: "failing" }, el("b"), problem.text)));
+    }
+    problems.forEach((problem, at) => setText(box.children[at].firstElementChild, `Records are not read, for ${lasting(problem.seconds)}: `));
+  }
+
+  function showUnrouted(health) {
+    const sample = health.unrouted_sample;
+    if (!isNew("unrouted", [health.unrouted_by_reason, sample])) return;
+    setText($("unrouted-sum"), health.unrouted ? `${whole(health.unrouted)} since the start; they are in bronze` : "");
+    if (!health.unrouted) {
+      replace($("unrouted"), el("p", { class: "empty" }, "None."));
+      return;
+    }
+    const reasons = Object.entries(health.unrouted_by_reason).filter(([, events]) => events);
+    const counts = el("table");
+    fill(counts, [{ name: "reason" }, { name: "events", right: true }], reasons.map(([reason, events]) => [el("span", { class: "tag" }, reason), whole(events)]));
+    replace($("unrouted"), el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Events that match no table, by reason" }, counts),
+      sample && el("p", { class: "note" }, `The newest one, at ${Charts.clock(sample.ingested_at_ms)}: ${sample.topic}, partition ${sample.partition}, offset ${sample.offset}`),
+      sample && el("pre", {}, sample.text));
   }
 
   function showTables(health) {
@@ -268,7 +321,7 @@
     ];
     fill($("tables"), columns, health.tables.map((t) => {
       const quarantine = t.kind === "quarantine";
-      return [t.name, quarantine ? "" : stateCell(t.state, t.state_text), quarantine ? "" : decimal.format(t.events_per_s), quarantine ? "" : whole(t.events), whole(t.rows),
+      return [t.name, quarantine ? "" : stateCell(t.state, t.state_text, t.state === "live" ? undefined : t.state_seconds), quarantine ? "" : decimal.format(t.events_per_s), quarantine ? "" : whole(t.events), whole(t.rows),
         t.kind === "silver" ? whole(t.rejected) : "", t.kind === "silver" ? whole(t.dropped) : "", quarantine ? "" : whole(t.lag),
         t.committed_at_ms ? ago(t.committed_at_ms) : "none yet", t.commits ? span(t.commit_ms_last) : "–", whole(t.files), bytes(t.bytes), t.commits ? `v${t.version}` : "–"];
     }));
@@ -370,7 +423,7 @@
   let greeting = null;
   function connect() {
     const stream = new EventSource("/api/stream");
-    const on = (name, act) => stream.addEventListener(name, (message) => act(JSON.parse(message.data)));
+    const on = (name, act) => stream.addEventListener(name, (message) => act(JSON.parse(message.data, name === "panel" ? exact : undefined)));
     on("hello", (hello) => {
       if (greeting && greeting.version !== hello.version) location.reload(); // another version of silverd has another dashboard
       if (greeting && greeting.started_at_ms !== hello.started_at_ms) samples = [];

@@ -220,7 +220,7 @@ impl UnroutedTask {
     }
 
     fn route(&self, routing: &Routing, chunk: &Chunk) -> UnroutedEvents {
-        self.stages.measure(Stage::Route, || routing.router.route(chunk.values().iter()).unrouted)
+        self.stages.measure(Stage::Route, || routing.router.route(chunk).unrouted)
     }
 
     /// Commits the events of a chunk, if there are any.

@@ -9,6 +9,7 @@ use silverd_core::config::{Pipeline, Unrouted};
 use silverd_core::unrouted::UnroutedEvents;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use super::routing::Routing;
 use super::switch::{Quarantined, switch_on};
@@ -50,6 +51,12 @@ impl UnroutedWriter {
     ) -> anyhow::Result<Self> {
         let (routing, current_routing) = watch::channel(Arc::new(Routing::new(&pipeline.silver)));
         let end = bronze.committed_offsets().borrow().clone();
+        if pipeline.quarantine.unrouted == Unrouted::Quarantine
+            && let Err(failure) = quarantine.check_progress().await
+        {
+            error!("unrouted events are counted, and not quarantined, until silverd starts again: {failure:#}");
+            return Ok(Self { routing, chunks: None, thread: None });
+        }
         let until = match pipeline.quarantine.unrouted {
             Unrouted::Quarantine => {
                 let switched = switch_on(quarantine, &end).await;
