@@ -8,6 +8,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use silverd::plugin::{Config, Host, Limits, Plugin, Transformer, build};
 use silverd_core::chunk::{Chunk, ChunkBuilder, Record, TimestampType};
 use silverd_core::generate::{Generator, Options};
+use silverd_core::offsets::LogPartition;
 
 /// A full batch under the default limits.
 const EVENTS: usize = 4_096;
@@ -17,7 +18,7 @@ type NoHeaders = std::iter::Empty<(std::borrow::Cow<'static, str>, Option<&'stat
 /// A chunk of page views.
 fn page_views() -> Chunk {
     let mut generator = Generator::new(Options { seed: 1, ..Options::default() });
-    let mut builder = ChunkBuilder::new("cluster".into(), "events".into());
+    let (mut builder, log) = ChunkBuilder::of(&LogPartition::new("cluster", "events", 0));
     while builder.rows() < EVENTS {
         let event = generator.next(1_750_000_000_000_000);
         if !event.value.windows(11).any(|part| part == b"\"page_view\"") {
@@ -25,14 +26,13 @@ fn page_views() -> Chunk {
         }
         let offset = builder.rows() as i64;
         let record = Record {
-            partition: 0,
             offset,
             timestamp: Some((1_750_000_000_000, TimestampType::CreateTime)),
             key: Some(event.key.as_bytes()),
             value: Some(&event.value),
             headers: NoHeaders::default(),
         };
-        builder.push(offset, record);
+        builder.push(log, offset, record);
     }
     builder.finish(1_750_000_000_000_000)
 }

@@ -13,7 +13,7 @@ use silverd::plugin::{Host, Loaded, Plugin};
 use silverd::runtime::clock;
 use silverd::source::Broker;
 use silverd::telemetry::{STAGES, peak_rss_bytes, process_cpu};
-use silverd_core::config::Start;
+use silverd_core::config::{Start, Topics};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -70,7 +70,7 @@ pub(crate) fn setup(config: &Path, args: &BenchArgs, out: &OutputDir) -> anyhow:
         pipeline.bronze.compression = compression;
         pipeline.silver.iter_mut().for_each(|table| table.compression = compression);
     }
-    pipeline.source.topic = args.topic.clone().context("--once needs --topic")?;
+    pipeline.source.topics = Topics::one(args.topic.clone().context("--once needs --topic")?);
     pipeline.source.start = Start::Earliest;
     pipeline.source.group = format!("silverd-bench-{}", uuid::Uuid::new_v4());
     Ok((setup, host))

@@ -17,6 +17,7 @@ use silverd::runtime::{allocator, background, clock};
 use silverd::tables::silver::properties_with;
 use silverd::telemetry::rss_bytes;
 use silverd_core::chunk::{Chunk, ChunkBuilder, Record, TimestampType, column, day_of};
+use silverd_core::offsets::LogPartition;
 use silverd_core::config::{self, Compression, Maintenance};
 use silverd_core::counts::Counts;
 use silverd_core::generate::{Generator, Options};
@@ -166,7 +167,7 @@ impl Writers {
             bronze,
             encoder: Encoder::new(silver.layout()?, properties, &compression),
             silver,
-            builder: ChunkBuilder::new("soak".into(), "events".into()),
+            builder: ChunkBuilder::default(),
             generator: Generator::new(Options { seed: 1, ..Options::default() }),
             offsets: vec![0; PARTITIONS as usize],
         })
@@ -179,14 +180,14 @@ impl Writers {
             let partition = at % self.offsets.len();
             let (event, offset) = (self.generator.next(now), self.offsets[partition]);
             let record = Record {
-                partition: partition as i32,
                 offset,
                 timestamp: Some((now / 1000, TimestampType::CreateTime)),
                 key: Some(event.key.as_bytes()),
                 value: Some(&event.value),
                 headers: std::iter::empty(),
             };
-            self.builder.push(offset, record);
+            let log = self.builder.log(&LogPartition::new("soak", "events", partition as i32));
+            self.builder.push(log, offset, record);
             self.offsets[partition] += 1;
         }
         self.builder.finish(now)

@@ -3,11 +3,12 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use silverd_core::chunk::{Chunk, ChunkBuilder, Record, TimestampType};
+use silverd_core::chunk::{Chunk, ChunkBuilder, LogIndex, Record, TimestampType};
 use silverd_core::config;
 use silverd_core::generate::{Generator, Options};
 use silverd_core::input::{Decoder, EventType, Image, Input, Records};
 use silverd_core::json::Tape;
+use silverd_core::offsets::LogPartition;
 use silverd_core::outcome::count_outcomes;
 use silverd_core::route::Router;
 use wit_parser::Resolve;
@@ -21,17 +22,16 @@ fn events() -> Vec<(String, Vec<u8>)> {
     (0..EVENTS).map(|_| generator.next(1_750_000_000_000_000)).map(|event| (event.key, event.value)).collect()
 }
 
-fn collect(builder: &mut ChunkBuilder, events: &[(String, Vec<u8>)]) -> Chunk {
+fn collect((builder, log): &mut (ChunkBuilder, LogIndex), events: &[(String, Vec<u8>)]) -> Chunk {
     for (offset, (key, value)) in events.iter().enumerate() {
         let record = Record {
-            partition: 0,
             offset: offset as i64,
             timestamp: Some((1_750_000_000_000, TimestampType::CreateTime)),
             key: Some(key.as_bytes()),
             value: Some(value),
             headers: NoHeaders::default(),
         };
-        builder.push(offset as i64, record);
+        builder.push(*log, offset as i64, record);
     }
     builder.finish(1_750_000_000_000_000)
 }
@@ -68,7 +68,7 @@ fn page_view() -> EventType {
 
 fn inner_loops(criterion: &mut Criterion) {
     let events = events();
-    let mut builder = ChunkBuilder::new("cluster".into(), "events".into());
+    let mut builder = ChunkBuilder::of(&LogPartition::new("cluster", "events", 0));
     let chunk = collect(&mut builder, &events);
     let pipeline = config::check(PIPELINE, &|_| None).expect("a valid pipeline");
     let router = Router::new(&pipeline.silver);
@@ -77,7 +77,7 @@ fn inner_loops(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("10,000 events of the shop");
     group.throughput(Throughput::Elements(EVENTS as u64));
     group.bench_function("collect into a chunk", |bench| bench.iter(|| collect(&mut builder, black_box(&events))));
-    group.bench_function("route", |bench| bench.iter(|| router.route(black_box(&chunk).values().iter())));
+    group.bench_function("route", |bench| bench.iter(|| router.route(black_box(&chunk))));
     let mut tape = Tape::default();
     group.bench_function("tape of the JSON", |bench| {
         bench.iter(|| events.iter().for_each(|(_, value)| tape.read(black_box(value)).expect("JSON")));

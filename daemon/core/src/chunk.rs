@@ -2,15 +2,15 @@
 //! Bronze encodes these buffers, and the plugins receive the same bytes.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock};
 
 use arrow_array::builder::BooleanBufferBuilder;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int8Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::types::{Int16Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, Int8Array, Int32Array, Int64Array, ListArray,
-    RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, Int8Array, Int16Array, Int32Array, Int64Array,
+    ListArray, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
@@ -39,13 +39,14 @@ pub mod column {
 pub fn schema() -> SchemaRef {
     static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         let few_values = || DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8));
+        let topics = DataType::Dictionary(Box::new(DataType::Int16), Box::new(DataType::Utf8));
         let timestamp = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         Arc::new(Schema::new(vec![
             documented(
                 Field::new(column::CLUSTER_ID, few_values(), false),
                 "Id of the Kafka cluster; with topic and partition it names the log that the offset counts in.",
             ),
-            documented(Field::new(column::TOPIC, few_values(), false), "Kafka topic."),
+            documented(Field::new(column::TOPIC, topics, false), "Kafka topic."),
             documented(Field::new(column::PARTITION, DataType::Int32, false), "Kafka partition."),
             documented(Field::new(column::OFFSET, DataType::Int64, false), "Offset in the partition."),
             documented(
@@ -89,7 +90,6 @@ const TIMESTAMP_TYPES: [&str; 2] = ["CreateTime", "LogAppendTime"];
 /// A Kafka record, borrowed from the client.
 #[derive(Clone, Debug)]
 pub struct Record<'a, H> {
-    pub partition: i32,
     pub offset: i64,
     /// Milliseconds since the epoch, if the broker has a timestamp.
     pub timestamp: Option<(i64, TimestampType)>,
@@ -98,10 +98,10 @@ pub struct Record<'a, H> {
     pub headers: H,
 }
 
-/// Raw records of one topic of one cluster, and the offsets that they cover.
+/// Raw records, and the offsets that they cover.
 #[derive(Clone, Debug)]
 pub struct Chunk {
-    /// In offset order within each partition. Schema: [`schema`].
+    /// In offset order within each log partition. Schema: [`schema`].
     pub records: RecordBatch,
     pub ranges: Ranges,
 }
@@ -126,12 +126,12 @@ impl Chunk {
 
     /// The topics of the records; see [`topic_of`](Self::topic_of).
     pub fn topics(&self) -> &StringArray {
-        self.records.column(1).as_dictionary::<Int8Type>().values().as_string()
+        self.records.column(1).as_dictionary::<Int16Type>().values().as_string()
     }
 
     /// The topic of a record, by its index in [`topics`](Self::topics).
     pub fn topic_of(&self, row: usize) -> usize {
-        self.records.column(1).as_dictionary::<Int8Type>().keys().value(row) as usize
+        self.records.column(1).as_dictionary::<Int16Type>().keys().value(row) as usize
     }
 
     pub fn headers(&self) -> Headers<'_> {
@@ -193,15 +193,16 @@ impl Chunk {
         days
     }
 
-    /// The records with offsets in `ranges`, as a chunk of those ranges. They must be of the chunk's topic and cluster.
+    /// The records with offsets in `ranges`, as a chunk of those ranges. They must be of the chunk's cluster.
     pub fn select(&self, ranges: &Ranges) -> Chunk {
         if *ranges == self.ranges {
             return self.clone();
         }
-        let by_partition: BTreeMap<i32, OffsetRange> = ranges.iter().map(|(log, r)| (log.partition, r)).collect();
+        let topics: Vec<BTreeMap<i32, OffsetRange>> =
+            self.topics().iter().map(|topic| ranges.of_topic(topic.unwrap_or_default())).collect();
         let (partitions, offsets) = (self.partitions(), self.offsets());
         let wanted = BooleanBuffer::collect_bool(self.records.num_rows(), |row| {
-            by_partition.get(&partitions[row]).is_some_and(|range| range.contains(offsets[row]))
+            topics[self.topic_of(row)].get(&partitions[row]).is_some_and(|range| range.contains(offsets[row]))
         });
         let records = filter_record_batch(&self.records, &BooleanArray::new(wanted, None));
         Chunk { records: records.expect("one flag for each record"), ranges: ranges.clone() }
@@ -215,10 +216,17 @@ pub fn day_of(micros: i64) -> i32 {
     micros.div_euclid(DAY).clamp(-719_162, 2_932_896) as i32
 }
 
-/// Collects records into a chunk.
+/// A log partition of a [`ChunkBuilder`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogIndex(u32);
+
+/// Collects records into a chunk. Their log partitions are of one cluster.
 pub struct ChunkBuilder {
-    cluster: Arc<str>,
-    topic: Arc<str>,
+    logs: Logs,
+    /// What the chunk covers, by [`LogIndex`].
+    ranges: Vec<Option<OffsetRange>>,
+    has_ranges: bool,
+    topics: Vec<i16>,
     partitions: Vec<i32>,
     offsets: Vec<i64>,
     timestamps: Vec<i64>,
@@ -229,14 +237,42 @@ pub struct ChunkBuilder {
     header_ends: Vec<i32>,
     header_names: Blobs,
     header_values: Blobs,
-    ranges: BTreeMap<i32, OffsetRange>,
 }
 
-impl ChunkBuilder {
-    pub fn new(cluster: Arc<str>, topic: Arc<str>) -> Self {
+/// The log partitions that a builder knows, over all its chunks.
+#[derive(Default)]
+struct Logs {
+    list: Vec<LogPartition>,
+    /// The topic of each, by its index in `topics`.
+    topic_of: Vec<i16>,
+    topics: Vec<Arc<str>>,
+    by_log: HashMap<LogPartition, LogIndex>,
+}
+
+impl Logs {
+    fn index(&mut self, log: &LogPartition) -> LogIndex {
+        if let Some(index) = self.by_log.get(log) {
+            return *index;
+        }
+        let topic = self.topics.iter().position(|topic| *topic == log.topic).unwrap_or_else(|| {
+            self.topics.push(log.topic.clone());
+            self.topics.len() - 1
+        });
+        let index = LogIndex(self.list.len() as u32);
+        self.list.push(log.clone());
+        self.topic_of.push(topic as i16);
+        self.by_log.insert(log.clone(), index);
+        index
+    }
+}
+
+impl Default for ChunkBuilder {
+    fn default() -> Self {
         Self {
-            cluster,
-            topic,
+            logs: Logs::default(),
+            ranges: Vec::new(),
+            has_ranges: false,
+            topics: Vec::new(),
             partitions: Vec::new(),
             offsets: Vec::new(),
             timestamps: Vec::new(),
@@ -247,8 +283,30 @@ impl ChunkBuilder {
             header_ends: vec![0],
             header_names: Blobs::default(),
             header_values: Blobs::default(),
-            ranges: BTreeMap::new(),
         }
+    }
+}
+
+impl ChunkBuilder {
+    /// The most topics that a builder can have.
+    pub const TOPICS_MAX: usize = i16::MAX as usize;
+
+    /// A builder for the records of one log partition.
+    pub fn of(log: &LogPartition) -> (Self, LogIndex) {
+        let mut builder = Self::default();
+        let log = builder.log(log);
+        (builder, log)
+    }
+
+    /// A log partition, for the calls that follow.
+    pub fn log(&mut self, log: &LogPartition) -> LogIndex {
+        let index = self.logs.index(log);
+        self.ranges.resize(self.logs.list.len(), None);
+        index
+    }
+
+    pub fn log_partition(&self, index: LogIndex) -> &LogPartition {
+        &self.logs.list[index.0 as usize]
     }
 
     pub fn rows(&self) -> usize {
@@ -257,19 +315,20 @@ impl ChunkBuilder {
 
     /// Whether it has neither records nor covered offsets.
     pub fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
+        !self.has_ranges
     }
 
-    /// Covers all offsets below `end` of a partition without any record.
-    pub fn cover(&mut self, partition: i32, end: i64) {
-        self.ranges.entry(partition).or_insert(OffsetRange::new(0, end));
-    }
-
-    /// Covers the offsets `position..end` of a partition, which have no records. `position` is the end of what earlier
+    /// Covers the offsets `position..end` of a log partition, which have no records. `position` is the end of what earlier
     /// chunks have covered of it, if this one has nothing of it.
-    pub fn pass(&mut self, partition: i32, position: i64, end: i64) {
-        let range = self.ranges.entry(partition).or_insert(OffsetRange::new(position, position));
+    pub fn pass(&mut self, log: LogIndex, position: i64, end: i64) {
+        let range = self.range(log, position);
         range.end = range.end.max(end);
+    }
+
+    /// What the chunk covers of a log partition: nothing from `start` on, if it has nothing of it yet.
+    fn range(&mut self, log: LogIndex, start: i64) -> &mut OffsetRange {
+        self.has_ranges = true;
+        self.ranges[log.0 as usize].get_or_insert(OffsetRange::new(start, start))
     }
 
     /// Bytes of keys, values and headers.
@@ -277,12 +336,13 @@ impl ChunkBuilder {
         self.keys.bytes.len() + self.values.bytes.len() + self.header_names.bytes.len() + self.header_values.bytes.len()
     }
 
-    /// Appends a record. `position` is the end of what earlier chunks have covered of its partition.
-    pub fn push<'a, H>(&mut self, position: i64, record: Record<'a, H>)
+    /// Appends a record. `position` is the end of what earlier chunks have covered of its log partition.
+    pub fn push<'a, H>(&mut self, log: LogIndex, position: i64, record: Record<'a, H>)
     where
         H: Iterator<Item = (Cow<'a, str>, Option<&'a [u8]>)>,
     {
-        self.partitions.push(record.partition);
+        self.topics.push(self.logs.topic_of[log.0 as usize]);
+        self.partitions.push(self.logs.list[log.0 as usize].partition);
         self.offsets.push(record.offset);
         let (millis, kind) = record.timestamp.unwrap_or((0, TimestampType::CreateTime));
         self.has_timestamp.append(record.timestamp.is_some());
@@ -295,17 +355,19 @@ impl ChunkBuilder {
             self.header_values.push(value);
         }
         self.header_ends.push(self.header_names.len() as i32);
-        let range =
-            self.ranges.entry(record.partition).or_insert(OffsetRange::new(position.min(record.offset), position));
-        range.end = record.offset + 1;
+        self.range(log, position.min(record.offset)).end = record.offset + 1;
     }
 
-    /// The chunk with all records so far; the builder is empty afterwards.
+    /// The chunk with all records so far; the builder is empty afterwards, and knows the same log partitions.
     pub fn finish(&mut self, ingested_at: i64) -> Chunk {
-        let mut next = Self::new(self.cluster.clone(), self.topic.clone());
-        // The next chunk is about as large: growing its buffers by doubling would copy them, and fragment the heap.
-        next.keys = Blobs::like(&self.keys);
-        next.values = Blobs::like(&self.values);
+        let next = Self {
+            logs: std::mem::take(&mut self.logs),
+            ranges: vec![None; self.ranges.len()],
+            // The next chunk is about as large: growing its buffers by doubling would copy them, and fragment the heap.
+            keys: Blobs::like(&self.keys),
+            values: Blobs::like(&self.values),
+            ..Self::default()
+        };
         let mut done = std::mem::replace(self, next);
         let rows = done.rows();
         let valid = NullBuffer::new(done.has_timestamp.finish());
@@ -316,9 +378,10 @@ impl ChunkBuilder {
             None,
         );
         let DataType::List(header) = headers_type() else { unreachable!("headers are a list") };
+        let cluster = self.logs.list.first().map_or("", |log| &*log.cluster);
         let columns: Vec<ArrayRef> = vec![
-            constant(&done.cluster, rows),
-            constant(&done.topic, rows),
+            constant(cluster, rows),
+            topics(done.topics, &self.logs.topics),
             Arc::new(Int32Array::from(done.partitions)),
             Arc::new(Int64Array::from(done.offsets)),
             Arc::new(TimestampMicrosecondArray::new(done.timestamps.into(), valid.clone()).with_timezone("UTC")),
@@ -332,9 +395,23 @@ impl ChunkBuilder {
             Arc::new(TimestampMicrosecondArray::from(vec![ingested_at; rows]).with_timezone("UTC")),
         ];
         let records = RecordBatch::try_new(schema(), columns).expect("the builder keeps its columns of one length");
-        let log = |partition| LogPartition::new(done.cluster.clone(), done.topic.clone(), partition);
-        Chunk { records, ranges: done.ranges.iter().map(|(partition, range)| (log(*partition), *range)).collect() }
+        let covered = self.logs.list.iter().zip(done.ranges);
+        Chunk { records, ranges: covered.filter_map(|(log, range)| Some((log.clone(), range?))).collect() }
     }
+}
+
+/// The column of topics, with those that the records have.
+fn topics(mut of_records: Vec<i16>, topics: &[Arc<str>]) -> ArrayRef {
+    let mut new_index = vec![None; topics.len()];
+    let mut used: Vec<&str> = Vec::new();
+    for topic in &mut of_records {
+        let at = *topic as usize;
+        *topic = *new_index[at].get_or_insert_with(|| {
+            used.push(&topics[at]);
+            (used.len() - 1) as i16
+        });
+    }
+    Arc::new(DictionaryArray::new(Int16Array::from(of_records), Arc::new(StringArray::from_iter_values(used))))
 }
 
 fn constant(text: &str, rows: usize) -> ArrayRef {
@@ -398,10 +475,9 @@ mod tests {
 
     type Headers = std::vec::IntoIter<(Cow<'static, str>, Option<&'static [u8]>)>;
 
-    fn record(partition: i32, offset: i64, value: &'static str) -> Record<'static, Headers> {
+    fn record(offset: i64, value: &'static str) -> Record<'static, Headers> {
         let headers = vec![(Cow::Borrowed("h"), Some(&b"x"[..])), (Cow::Borrowed("none"), None)];
         Record {
-            partition,
             offset,
             timestamp: (offset % 2 == 0).then_some((offset * 86_400_000, TimestampType::LogAppendTime)),
             key: None,
@@ -410,11 +486,18 @@ mod tests {
         }
     }
 
+    /// A builder that knows two partitions of a topic.
+    fn builder() -> (ChunkBuilder, [LogIndex; 2]) {
+        let mut builder = ChunkBuilder::default();
+        let logs = [0, 1].map(|partition| builder.log(&LogPartition::new("c", "t", partition)));
+        (builder, logs)
+    }
+
     fn chunk() -> Chunk {
-        let mut builder = ChunkBuilder::new("c".into(), "t".into());
-        builder.push(3, record(0, 5, "five"));
-        builder.push(6, record(0, 6, "six"));
-        builder.push(0, record(1, 0, ""));
+        let (mut builder, [zero, one]) = builder();
+        builder.push(zero, 3, record(5, "five"));
+        builder.push(zero, 6, record(6, "six"));
+        builder.push(one, 0, record(0, ""));
         builder.finish(86_400_000_000)
     }
 
@@ -437,11 +520,11 @@ mod tests {
         const DAY: i64 = 86_400_000;
         // Of day 1 four records, of day 2 three, of the days 10 to 19 one each.
         let days = [1, 1, 10, 2, 11, 12, 2, 13, 14, 1, 15, 16, 17, 18, 19, 2, 1];
-        let mut builder = ChunkBuilder::new("c".into(), "t".into());
+        let (mut builder, [log, _]) = builder();
         for (offset, day) in days.into_iter().enumerate() {
             let offset = offset as i64;
             let timestamp = Some((day * DAY, TimestampType::CreateTime));
-            builder.push(offset, Record { timestamp, ..record(0, offset, "x") });
+            builder.push(log, offset, Record { timestamp, ..record(offset, "x") });
         }
         let chunk = builder.finish(100 * DAY * 1000);
         assert_eq!(chunk.days().len(), 12);
@@ -462,10 +545,10 @@ mod tests {
     /// The day of the ingestion may be one of those that stay.
     #[test]
     fn the_day_of_the_ingestion_takes_the_records_of_other_days() {
-        let mut builder = ChunkBuilder::new("c".into(), "t".into());
+        let (mut builder, [log, _]) = builder();
         for (offset, day) in [(0, 7), (1, 3), (2, 7), (3, 9)] {
             let timestamp = Some((day * 86_400_000, TimestampType::CreateTime));
-            builder.push(offset, Record { timestamp, ..record(0, offset, "x") });
+            builder.push(log, offset, Record { timestamp, ..record(offset, "x") });
         }
         let chunk = builder.finish(7 * 86_400_000_000);
         assert_eq!(chunk.days_at_most(2), BTreeMap::from([(7, vec![0, 1, 2, 3])]));
@@ -484,14 +567,15 @@ mod tests {
 
     #[test]
     fn offsets_without_records_are_covered() {
-        let mut builder = ChunkBuilder::new("c".into(), "t".into());
+        let (mut builder, [zero, one]) = builder();
+        let two = builder.log(&LogPartition::new("c", "t", 2));
         assert!(builder.is_empty());
-        builder.cover(0, 10);
-        builder.cover(1, 4);
-        builder.push(10, record(0, 12, "x"));
+        builder.pass(zero, 0, 10);
+        builder.pass(one, 0, 4);
+        builder.push(zero, 10, record(12, "x"));
         assert!(!builder.is_empty());
-        builder.pass(0, 13, 15);
-        builder.pass(2, 7, 9);
+        builder.pass(zero, 13, 15);
+        builder.pass(two, 7, 9);
         let chunk = builder.finish(0);
         let ranges: Vec<_> = chunk.ranges.iter().map(|(log, range)| (log.partition, range.start, range.end)).collect();
         assert_eq!(ranges, [(0, 0, 15), (1, 0, 4), (2, 7, 9)]);
@@ -499,12 +583,36 @@ mod tests {
 
     #[test]
     fn finish_empties_the_builder() {
-        let mut builder = ChunkBuilder::new("c".into(), "t".into());
-        builder.push(0, record(0, 0, "x"));
+        let (mut builder, [zero, _]) = builder();
+        builder.push(zero, 0, record(0, "x"));
         assert_eq!((builder.rows(), builder.bytes()), (1, 1 + 1 + 5));
         let _ = builder.finish(0);
         assert_eq!((builder.rows(), builder.bytes()), (0, 0));
         assert!(builder.finish(0).ranges.is_empty());
+    }
+
+    #[test]
+    fn a_chunk_has_the_topics_of_its_records() {
+        let mut builder = ChunkBuilder::default();
+        let logs = [("a", 0), ("b", 0), ("c", 3), ("b", 1)];
+        let [a, b, c, b1] = logs.map(|(topic, partition)| builder.log(&LogPartition::new("c", topic, partition)));
+        assert_eq!(builder.log(&LogPartition::new("c", "b", 0)), b);
+        builder.push(a, 0, record(0, "first"));
+        let first = builder.finish(0);
+        assert_eq!(first.topics().iter().flatten().collect::<Vec<_>>(), ["a"]);
+        for (log, offset) in [(c, 7), (b1, 0), (c, 8), (b, 1)] {
+            builder.push(log, offset, record(offset, "x"));
+        }
+        builder.pass(a, 1, 4);
+        let chunk = builder.finish(0);
+        assert_eq!(chunk.topics().iter().flatten().collect::<Vec<_>>(), ["c", "b"]);
+        let topics = |chunk: &Chunk| (0..chunk.records.num_rows()).map(|row| chunk.topic_of(row)).collect::<Vec<_>>();
+        assert_eq!(topics(&chunk), [0, 1, 0, 1]);
+        assert_eq!(chunk.ranges.len(), 4);
+        // The same partition and offset of another topic are not selected.
+        let ranges = Ranges::from_iter([(LogPartition::new("c", "c", 3), OffsetRange::new(8, 9))]);
+        let part = chunk.select(&ranges);
+        assert_eq!((part.offsets(), topics(&part)), (&[8][..], vec![0]));
     }
 
     #[test]

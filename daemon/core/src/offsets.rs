@@ -23,9 +23,8 @@ impl LogPartition {
         Self { cluster: cluster.into(), topic: topic.into(), partition }
     }
 
-    /// Whether both are partitions of the same topic of the same cluster.
-    pub fn is_same_topic(&self, other: &Self) -> bool {
-        self.topic == other.topic && self.cluster == other.cluster
+    pub fn topic_name(&self) -> TopicName {
+        TopicName { cluster: self.cluster.clone(), topic: self.topic.clone() }
     }
 
     /// The application id of the Delta `txn` action whose version is this log partition's next offset.
@@ -60,6 +59,30 @@ impl FromStr for LogPartition {
             (Some(partition), Some(topic), Some(cluster)) if partition >= 0 => Ok(Self::new(cluster, topic, partition)),
             _ => Err(NotALogPartition(text.to_owned())),
         }
+    }
+}
+
+/// A topic of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicName {
+    pub cluster: Arc<str>,
+    pub topic: Arc<str>,
+}
+
+/// The id that Kafka gave each topic.
+pub type TopicIds = BTreeMap<TopicName, Arc<str>>;
+
+impl TopicName {
+    /// The application id of the `txn` action that says which id a topic had when its records were first stored.
+    pub fn app_id(&self, id: &str) -> String {
+        format!("{APP_PREFIX}-topic:{}:{}:{id}", self.cluster, self.topic)
+    }
+
+    /// The reverse of [`app_id`](Self::app_id).
+    pub fn from_app_id(app_id: &str) -> Option<(Self, Arc<str>)> {
+        let mut parts = app_id.strip_prefix(APP_PREFIX)?.strip_prefix("-topic:")?.rsplitn(3, ':');
+        let (id, topic, cluster) = (parts.next()?, parts.next()?, parts.next()?);
+        Some((Self { cluster: cluster.into(), topic: topic.into() }, id.into()))
     }
 }
 
@@ -154,10 +177,32 @@ impl Ranges {
         self.0.values().map(OffsetRange::len).sum()
     }
 
-    /// The ranges of one topic of one cluster, that of `log`; and all others.
-    pub fn split_topic(&self, log: &LogPartition) -> (Ranges, Ranges) {
-        let (topic, others) = self.0.clone().into_iter().partition(|(other, _)| other.is_same_topic(log));
-        (Self(topic), Self(others))
+    /// The ranges of a topic, by partition. They must be of one cluster.
+    pub fn of_topic(&self, topic: &str) -> BTreeMap<i32, OffsetRange> {
+        self.iter().filter(|(log, _)| *log.topic == *topic).map(|(log, range)| (log.partition, range)).collect()
+    }
+
+    /// The ranges of the topics that `takes` allows.
+    pub fn of_topics(&self, takes: impl Fn(&str) -> bool) -> Ranges {
+        // The partitions of a topic follow one another.
+        let mut last: Option<(&str, bool)> = None;
+        let mut is_taken = |topic| match last {
+            Some((known, taken)) if known == topic => taken,
+            _ => last.insert((topic, takes(topic))).1,
+        };
+        let mut ranges = Ranges::default();
+        for (log, range) in &self.0 {
+            if is_taken(&log.topic) {
+                ranges.insert(log.clone(), *range);
+            }
+        }
+        ranges
+    }
+
+    /// The ranges of one cluster, and all others.
+    pub fn split_cluster(&self, cluster: &str) -> (Ranges, Ranges) {
+        let (cluster, others) = self.0.clone().into_iter().partition(|(log, _)| *log.cluster == *cluster);
+        (Self(cluster), Self(others))
     }
 
     /// The end of each range: the next offsets of a table that has these ranges.
@@ -251,6 +296,17 @@ mod tests {
     }
 
     #[test]
+    fn ids_of_topics_parse_back() {
+        for cluster in ["abc", "a:b", ""] {
+            let name = TopicName { cluster: cluster.into(), topic: "events.raw".into() };
+            let app_id = name.app_id("5L6g3nShT-eMCtK_X86sw");
+            assert_eq!(LogPartition::from_app_id(&app_id), None);
+            assert_eq!(TopicName::from_app_id(&app_id), Some((name, "5L6g3nShT-eMCtK_X86sw".into())));
+        }
+        assert_eq!(TopicName::from_app_id("silverd:c:t:0"), None);
+    }
+
+    #[test]
     fn beyond_is_the_part_that_the_table_lacks() {
         let range = |start, end| Ranges::from_iter([(log(0), OffsetRange::new(start, end))]);
         let next = Offsets::from([(log(0), 10)]);
@@ -269,14 +325,16 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_is_split_from_others_and_from_other_clusters() {
+    fn ranges_of_topics() {
         let range = OffsetRange::new(0, 1);
-        let logs = [("c", "t", 0), ("c", "t", 1), ("c", "u", 0), ("d", "t", 0)];
+        let logs = [("t", 0), ("t", 1), ("u", 0)];
         let ranges: Ranges =
-            logs.map(|(c, t, partition)| (LogPartition::new(c, t, partition), range)).into_iter().collect();
-        let (topic, others) = ranges.split_topic(&log(7));
-        assert_eq!(topic, Ranges::from_iter([(log(0), range), (log(1), range)]));
-        assert_eq!((others.len(), topic.len()), (2, 2));
+            logs.map(|(topic, partition)| (LogPartition::new("c", topic, partition), range)).into_iter().collect();
+        assert_eq!(ranges.of_topic("t"), BTreeMap::from([(0, range), (1, range)]));
+        assert_eq!(
+            ranges.of_topics(|topic| topic == "u"),
+            [(LogPartition::new("c", "u", 0), range)].into_iter().collect()
+        );
     }
 
     #[test]

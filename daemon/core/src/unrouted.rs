@@ -33,7 +33,7 @@ pub enum UnroutedReason {
     NotAnObject,
     /// It has none of the fields that the tables match on.
     NoSuchField,
-    /// It has such a field, and no table takes its value.
+    /// No table takes its topic, its key, its headers, or the value of such a field.
     OtherValue,
 }
 
@@ -62,7 +62,7 @@ impl UnroutedReason {
             Self::NotJson => "the value is not JSON, as far as it was read",
             Self::NotAnObject => "the value is JSON, but not an object",
             Self::NoSuchField => "the value has none of the fields that the tables match on",
-            Self::OtherValue => "the value has a field that tables match on, and no table takes what is in it",
+            Self::OtherValue => "no table takes an event with this topic, key, headers and fields",
         }
     }
 }

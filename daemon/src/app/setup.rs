@@ -156,7 +156,7 @@ fn config_error(table: &SilverTable, failure: &LoadError) -> ConfigError {
         Some(FaultyKey::EventTime) => (&table.event_time.span, "this column"),
         Some(FaultyKey::Dedup) => (table.dedup.as_ref().map_or(plugin, |dedup| &dedup.by.span), "these columns"),
         Some(FaultyKey::Reference(name)) => (table.reference.get(name).map_or(plugin, |file| &file.span), "this file"),
-        None => (plugin, "this plugin"),
+        Some(FaultyKey::Plugin) | None => (plugin, "this plugin"),
     };
     ConfigError::new(span.clone(), format!("[silver.{}] {failure:#}", table.name), label, None)
 }

@@ -5,30 +5,36 @@ pub(crate) mod newest_events;
 mod read_plan;
 mod read_window;
 pub(crate) mod replay;
-pub(crate) mod replay_topics;
+pub(crate) mod replay_clusters;
+mod written_files;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
 use deltalake_core::logstore::LogStoreRef;
+use parking_lot::Mutex;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use serde_json::json;
 use silverd_core::chunk::{self, Chunk, column};
 use silverd_core::config::{self, Compression};
-use silverd_core::offsets::{Offsets, Ranges, advance};
+use silverd_core::offsets::{Offsets, Ranges, TopicIds, TopicName};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, warn};
 
-use crate::delta::{CommitError, Encoder, NewFile, Table, TableSpec, read_offsets, writer_properties};
+use crate::delta::{CommitError, Encoder, NewFile, Table, TableSpec, list_files, writer_properties};
 use crate::source::Resume;
 use crate::tables::writer_state::{WriterState, WriterStateCell};
 use crate::telemetry::{Stage, Stages, TableStats, spans};
+
+use written_files::WrittenFiles;
 
 const RETRY_INTERVAL_MIN: Duration = Duration::from_millis(250);
 const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(15);
@@ -41,19 +47,14 @@ pub struct Bronze {
     encoder: Arc<Encoder>,
     /// The next offset of each log partition. The Silver workers follow it.
     committed_offsets: watch::Sender<Offsets>,
-    /// The files of a commit that failed.
-    written: Option<WrittenFiles>,
+    /// The files of a chunk that is not committed.
+    written: WrittenFiles,
+    topic_ids: Arc<Mutex<TopicIds>>,
     /// The last chunk had as many days as a commit may have files.
     has_many_days: bool,
     stats: Arc<TableStats>,
     state: WriterStateCell,
     stages: Arc<Stages>,
-}
-
-/// The files of a part of a chunk, which a commit that is tried again need not write again.
-struct WrittenFiles {
-    ranges: Ranges,
-    files: Vec<NewFile>,
 }
 
 /// Why a chunk was not appended.
@@ -70,13 +71,7 @@ pub enum NotAppended {
 impl Bronze {
     pub async fn open(base_dir: &Path, config: &config::Bronze, stages: Arc<Stages>) -> anyhow::Result<Self> {
         let mut table = Table::open(&table_spec(base_dir.join(&*config.path))).await?;
-        if table.lost_transactions() > 0 {
-            warn!("bronze's log has lost the offsets up to which bronze has records: reading them from the records");
-            let offsets = replay::offsets_of_rows(&table.log()).await?;
-            let mut next = table.offsets();
-            advance(&mut next, &offsets);
-            table.set_offsets(&next).await?;
-        }
+        replay::restore_offsets(&mut table).await?;
         let compression = &config.compression;
         let (committed_offsets, _) = watch::channel(table.offsets());
         let encoder = Arc::new(Encoder::new(chunk::schema(), properties(compression)?, compression));
@@ -85,7 +80,8 @@ impl Bronze {
             table,
             encoder,
             committed_offsets,
-            written: None,
+            written: WrittenFiles::default(),
+            topic_ids: Arc::default(),
             has_many_days: false,
             stats: Arc::default(),
             state,
@@ -121,13 +117,12 @@ impl Bronze {
         loop {
             let failure = match self.try_append(chunk).await {
                 Ok(()) => {
-                    self.written = None;
                     self.report_live();
                     return Ok(());
                 }
                 Err(CommitError::Fenced { version, app_id }) => {
                     warn!(version, app_id, "bronze is fenced: another silverd has committed to these partitions");
-                    let _ = self.reload().await;
+                    self.remove_written().await;
                     return Err(NotAppended::Fenced);
                 }
                 Err(failure) => failure,
@@ -138,11 +133,16 @@ impl Bronze {
             self.state.set(WriterState::Retrying { reason });
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY_INTERVAL_MAX),
-                () = stop.cancelled() => return Err(NotAppended::Stopped),
+                () = stop.cancelled() => {
+                    self.remove_written().await;
+                    return Err(NotAppended::Stopped);
+                }
                 () = &mut interrupt => return Err(NotAppended::Interrupted),
             }
             reload_error = self.reload().await.err().map(|failure| format!("{failure:#}"));
             if chunk.ranges.within(&self.table.offsets()) {
+                // The commit that failed is there.
+                self.written = WrittenFiles::default();
                 self.publish();
                 self.report_live();
                 return Ok(());
@@ -158,31 +158,62 @@ impl Bronze {
     }
 
     async fn try_append(&mut self, chunk: &Chunk) -> Result<(), CommitError> {
+        if self.table.lost_transactions() > 0 {
+            return Err(CommitError::Unknown(anyhow!(
+                "bronze's log has lost the offsets up to which bronze has records"
+            )));
+        }
         // Offsets that are in the table already are not written again, even if another process wrote them.
         let chunk = chunk.select(&chunk.ranges.beyond(&self.table.offsets()));
         if chunk.ranges.is_empty() {
             return Ok(());
         }
         let started = Instant::now();
-        let files = match self.written.take().filter(|written| written.ranges == chunk.ranges) {
-            Some(written) => written.files,
-            None => self.encode(&chunk).instrument(spans::encode()).await.map_err(CommitError::Unknown)?,
-        };
-        self.written = Some(WrittenFiles { ranges: chunk.ranges.clone(), files: files.clone() });
+        if !self.written.are_of(&chunk) {
+            self.remove_written().await;
+            self.written = WrittenFiles::of(&chunk);
+        }
+        self.encode(&chunk).instrument(spans::encode()).await.map_err(CommitError::Unknown)?;
+        let files = self.written.files().to_vec();
         let bytes: u64 = files.iter().map(NewFile::size).sum();
         let count = files.len();
         let ends = chunk.ranges.ends();
-        let progress: Vec<_> = ends.iter().map(|(log, next)| (log.app_id(), *next)).collect();
+        let mut progress: Vec<_> = ends.iter().map(|(log, next)| (log.app_id(), *next)).collect();
+        progress.extend(self.new_topic_ids(&chunk.ranges));
         let info = json!({ "ranges": ranges_json(&chunk.ranges), "events": chunk.records.num_rows() });
         let append = spans::record(spans::commit(), self.table.append(files, &progress, info));
         let committed = self.stages.time(Stage::Commit, append).await?;
+        self.written = WrittenFiles::default();
         self.stats.committed(committed.version, chunk.records.num_rows(), count, bytes, started.elapsed());
         self.publish();
         Ok(())
     }
 
-    async fn encode(&mut self, chunk: &Chunk) -> anyhow::Result<Vec<NewFile>> {
-        let mut files = Vec::new();
+    /// Reads the newest version of the table, and removes the files of a chunk that is given up. A commit that failed may be in
+    /// the log all the same: what it names stays, and so does everything while the log cannot be read.
+    async fn remove_written(&mut self) {
+        let written = std::mem::take(&mut self.written);
+        let reloaded = self.reload().await;
+        if written.files().is_empty() || reloaded.is_err() {
+            return;
+        }
+        match list_files(&self.log()).await {
+            Ok(named) => written.remove(&self.table.store(), &named).await,
+            Err(failure) => warn!("files that bronze does not need any more are left behind: {failure:#}"),
+        }
+    }
+
+    /// The ids of the topics of which the log does not know one.
+    fn new_topic_ids(&self, ranges: &Ranges) -> Vec<(String, i64)> {
+        let known = self.topic_ids.lock();
+        let names: BTreeSet<_> = ranges.iter().map(|(log, _)| log.topic_name()).collect();
+        let of_name = |name: TopicName| Some(name.app_id(known.get(&name)?));
+        let app_ids = names.into_iter().filter_map(of_name);
+        app_ids.filter(|app_id| self.table.transaction(app_id).is_none()).map(|app_id| (app_id, 1)).collect()
+    }
+
+    /// Writes the files of a chunk, one for each day, except for those that an earlier try has written.
+    async fn encode(&mut self, chunk: &Chunk) -> anyhow::Result<()> {
         let mut days = chunk.days();
         let has_many_days = days.len() > FILES_MAX;
         if has_many_days && !self.has_many_days {
@@ -196,7 +227,7 @@ impl Bronze {
         if has_many_days {
             days = chunk.days_at_most(FILES_MAX);
         }
-        for (day, rows) in &days {
+        for (day, rows) in days.iter().skip(self.written.files().len()) {
             let encoder = self.encoder.clone();
             let (chunk, rows) = (chunk.clone(), (days.len() > 1).then(|| UInt32Array::from(rows.clone())));
             let (day, stages) = (*day, self.stages.clone());
@@ -208,22 +239,30 @@ impl Bronze {
             })
             .await??;
             file.put(&self.table.store(), bytes).await?;
-            files.push(file);
+            self.written.push(file);
         }
-        Ok(files)
+        Ok(())
     }
 
     /// Reads the newest version of the table. If that fails, the next commit fails with the same error.
     async fn reload(&mut self) -> anyhow::Result<()> {
-        let reloaded = self.table.reload().await;
+        let mut reloaded = self.table.reload().await;
+        if reloaded.is_ok() {
+            reloaded = replay::restore_offsets(&mut self.table).await;
+        }
         self.publish();
         reloaded
     }
 
-    /// Reads the next offsets from the log, for partitions that are assigned. For a thread that may block.
+    /// Reads from the log how far Bronze is, for partitions that are assigned. For a thread that may block.
     pub(crate) fn resume(&self) -> Resume {
         let (log, runtime) = (self.log(), tokio::runtime::Handle::current());
-        Arc::new(move || runtime.block_on(read_offsets(&log)))
+        Arc::new(move || runtime.block_on(replay::progress(&log)))
+    }
+
+    /// The ids that topics have now. Who knows them sets them, and the log keeps the first one of each.
+    pub(crate) fn topic_ids(&self) -> Arc<Mutex<TopicIds>> {
+        self.topic_ids.clone()
     }
 
     pub(crate) fn log(&self) -> LogStoreRef {

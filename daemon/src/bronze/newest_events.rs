@@ -29,7 +29,7 @@ pub(crate) async fn newest(bronze: &LogStoreRef, router: &Router, index: usize, 
             for batch in batches.iter().rev() {
                 let chunk = Chunk { records: to_chunk_schema(batch)?, ranges: Ranges::default() };
                 read += chunk.records.num_rows();
-                let routes = router.route(chunk.values().iter());
+                let routes = router.route(&chunk);
                 let rows = &routes.tables[index];
                 let newest = &rows[rows.len().saturating_sub(left)..];
                 left -= newest.len();

@@ -9,7 +9,7 @@ use super::file_part::{FilePart, overlaps_any};
 use super::read_window::half_of;
 
 pub(super) struct ReadPlan {
-    /// The offsets that are still to be read, of one topic.
+    /// The offsets that are still to be read, of one cluster.
     missing: Ranges,
     files: Vec<FilePart>,
     rows_max: u64,

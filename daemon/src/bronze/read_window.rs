@@ -1,13 +1,14 @@
 //! The records of a window of offsets, while they are read. If they take too much memory, the window becomes shorter: the
 //! sizes of files say little, as events may be large, and compress well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use anyhow::Context;
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{SortColumn, cast, concat_batches, filter_record_batch, lexsort_to_indices, take_record_batch};
-use arrow::datatypes::{DataType, Int32Type, Int64Type};
+use arrow::datatypes::{DataType, Int16Type, Int32Type, Int64Type};
 use silverd_core::chunk::{self, Chunk, column};
 use silverd_core::offsets::{OffsetRange, Ranges};
 
@@ -96,14 +97,16 @@ fn bytes_of(records: &RecordBatch) -> anyhow::Result<usize> {
 /// The records of a batch in the window.
 fn within(batch: &RecordBatch, window: &Ranges) -> anyhow::Result<RecordBatch> {
     let Some((one, _)) = window.iter().next() else { return Ok(batch.slice(0, 0)) };
-    let by_partition: BTreeMap<i32, OffsetRange> = window.iter().map(|(log, range)| (log.partition, range)).collect();
     let (partitions, offsets) = partitions_and_offsets(batch)?;
-    let (clusters, topics) = (cast(batch.column(0), &DataType::Utf8)?, cast(batch.column(1), &DataType::Utf8)?);
-    let (clusters, topics) = (clusters.as_string::<i32>(), topics.as_string::<i32>());
+    let clusters = cast(batch.column(0), &DataType::Utf8)?;
+    let clusters = clusters.as_string::<i32>();
+    let topics = batch.column(1).as_dictionary::<Int16Type>();
+    let wanted_of: Vec<BTreeMap<i32, OffsetRange>> =
+        topics.values().as_string::<i32>().iter().map(|topic| window.of_topic(topic.unwrap_or_default())).collect();
+    let topics = topics.keys().values();
     let wanted = BooleanBuffer::collect_bool(batch.num_rows(), |row| {
-        by_partition.get(&partitions[row]).is_some_and(|range| range.contains(offsets[row]))
+        wanted_of[topics[row] as usize].get(&partitions[row]).is_some_and(|range| range.contains(offsets[row]))
             && *one.cluster == *clusters.value(row)
-            && *one.topic == *topics.value(row)
     });
     Ok(filter_record_batch(batch, &BooleanArray::new(wanted, None))?)
 }
@@ -118,19 +121,23 @@ pub(super) fn to_chunk_schema(batch: &RecordBatch) -> anyhow::Result<RecordBatch
     Ok(RecordBatch::try_new(schema.clone(), columns.collect::<anyhow::Result<_>>()?)?)
 }
 
-/// Sorts the records by offset within each partition. Most often they are sorted already.
+/// Sorts the records by offset within each log partition. Most often they are sorted already.
 fn sort_by_offset(records: RecordBatch) -> anyhow::Result<RecordBatch> {
     let (partitions, offsets) = partitions_and_offsets(&records)?;
-    let mut last = BTreeMap::new();
-    let ordered = partitions
+    let topics = records.column(1).as_dictionary::<Int16Type>().keys().values();
+    let mut last = HashMap::new();
+    let ordered = topics
         .iter()
+        .zip(partitions)
         .zip(offsets)
-        .all(|(partition, offset)| last.insert(*partition, *offset).is_none_or(|before| before < *offset));
+        .all(|(log, offset)| last.insert(log, *offset).is_none_or(|before| before < *offset));
     if ordered {
         return Ok(records);
     }
     let column = |at: usize| SortColumn { values: records.column(at).clone(), options: None };
-    let order = lexsort_to_indices(&[column(2), column(3)], None)?;
+    let keys = records.column(1).as_dictionary::<Int16Type>().keys().clone();
+    let topic = SortColumn { values: Arc::new(keys), options: None };
+    let order = lexsort_to_indices(&[topic, column(2), column(3)], None)?;
     Ok(take_record_batch(&records, &order)?)
 }
 
@@ -152,18 +159,18 @@ mod tests {
 
     /// A batch with records of these partitions, offsets and sizes.
     fn batch(records: &[(i32, i64, usize)]) -> RecordBatch {
-        let mut builder = ChunkBuilder::new("c".into(), "t".into());
+        let mut builder = ChunkBuilder::default();
         for (partition, offset, bytes) in records {
             let value = vec![b'x'; *bytes];
             let record = Record {
-                partition: *partition,
                 offset: *offset,
                 timestamp: Some((0, TimestampType::CreateTime)),
                 key: None,
                 value: Some(&value),
                 headers: empty(),
             };
-            builder.push(*offset, record);
+            let log = builder.log(&LogPartition::new("c", "t", *partition));
+            builder.push(log, *offset, record);
         }
         builder.finish(0).records
     }

@@ -11,16 +11,18 @@ use object_store::ObjectStoreExt;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use silverd_core::chunk::Chunk;
 use silverd_core::offsets::{Offsets, Ranges, advance};
+use tracing::warn;
 
 use super::file_part::{FilePart, overlaps_any};
 use super::read_plan::ReadPlan;
 use super::read_window::ReadWindow;
-use crate::delta::{RowGroups, batch_rows, list_files};
+use crate::delta::{LogOffsets, RowGroups, Table, batch_rows, list_files, read_offsets};
+use crate::source::Progress;
 
 /// Large files that stay open between two row groups.
 const OPENED_MAX: usize = 8;
 
-/// The offsets of one topic that are still to be read, and the files that hold them.
+/// The offsets of one cluster that are still to be read, and the files that hold them.
 pub(crate) struct Replay {
     log: LogStoreRef,
     plan: ReadPlan,
@@ -30,7 +32,7 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    /// Finds the files. If `missing` has several topics or clusters, only the first is read; plan again for the others.
+    /// Finds the files. If `missing` has several clusters, only the first is read; plan again for the others.
     ///
     /// A chunk has about `rows_max` records and `bytes_max` bytes at most, twice as many if otherwise a file had to be read
     /// again, and never more than four times the bytes, unless it is a single record.
@@ -40,19 +42,16 @@ impl Replay {
         rows_max: usize,
         bytes_max: usize,
     ) -> anyhow::Result<Self> {
-        let mut topic = Ranges::default();
-        if let Some((first, _)) = missing.iter().next() {
-            (topic, _) = missing.split_topic(first);
-        }
+        let (wanted, _) = first_cluster(missing);
         let mut files = Vec::new();
-        if !topic.is_empty() {
+        if !wanted.is_empty() {
             let mut candidates = list_files(&log).await.context("list bronze files")?;
             candidates.sort_by(|a, b| (a.modified_ms, &a.path).cmp(&(b.modified_ms, &b.path)));
             for file in candidates {
-                files.extend(FilePart::of_file(&log, &file, &topic).await?);
+                files.extend(FilePart::of_file(&log, &file, &wanted).await?);
             }
         }
-        let plan = ReadPlan::new(topic, files, rows_max, bytes_max);
+        let plan = ReadPlan::new(wanted, files, rows_max, bytes_max);
         Ok(Self { log, plan, bytes_max, opened: VecDeque::new() })
     }
 
@@ -121,8 +120,35 @@ impl Replay {
     }
 }
 
+/// The ranges of one cluster, and those of the others.
+pub(super) fn first_cluster(ranges: &Ranges) -> (Ranges, Ranges) {
+    match ranges.iter().next() {
+        Some((first, _)) => ranges.split_cluster(&first.cluster),
+        None => Default::default(),
+    }
+}
+
+/// How far Bronze is, by its log. If that has lost offsets, those of the rows count, too.
+pub(crate) async fn progress(log: &LogStoreRef) -> anyhow::Result<Progress> {
+    let LogOffsets { mut offsets, topic_ids, lost } = read_offsets(log).await?;
+    if lost > 0 {
+        warn!("bronze's log has lost the offsets up to which bronze has records: reading them from the records");
+        advance(&mut offsets, &offsets_of_rows(log).await?);
+    }
+    Ok(Progress { offsets, topic_ids })
+}
+
+/// Sets Bronze's next offsets again, if its log has lost some.
+pub(super) async fn restore_offsets(table: &mut Table) -> anyhow::Result<()> {
+    if table.lost_transactions() == 0 {
+        return Ok(());
+    }
+    let next = progress(&table.log()).await?;
+    table.set_offsets(&next.offsets).await.context("set bronze's offsets again")
+}
+
 /// The next offset of each log partition of which Bronze has rows, from the rows themselves. Reads every file.
-pub(super) async fn offsets_of_rows(log: &LogStoreRef) -> anyhow::Result<Offsets> {
+async fn offsets_of_rows(log: &LogStoreRef) -> anyhow::Result<Offsets> {
     let mut offsets = Offsets::new();
     for file in list_files(log).await.context("list bronze files")? {
         let parts = FilePart::read(log, &file).await.with_context(|| format!("read offsets of {}", file.path))?;
@@ -158,7 +184,7 @@ mod tests {
 
     use super::*;
     use crate::bronze::{properties, table_spec};
-    use crate::delta::{Encoder, Table};
+    use crate::delta::{Encoder, entry_path};
 
     const EVENTS: i64 = 40;
     const EVENT_BYTES: usize = 300 << 10;
@@ -170,10 +196,11 @@ mod tests {
         let encoder = Encoder::new(chunk::schema(), properties(&compression).unwrap(), &compression);
         let mut writer = encoder.file_writer(table.store(), "2025-01-01").unwrap();
         for offset in 0..EVENTS {
-            let mut builder = ChunkBuilder::new("c".into(), "t".into());
+            let mut builder = ChunkBuilder::default();
+            let log = builder.log(&LogPartition::new("c", "t", 0));
             let (value, timestamp) = (value(offset), Some((1_735_689_600_000, TimestampType::CreateTime)));
             let (key, headers) = (None, empty());
-            builder.push(offset, Record { partition: 0, offset, timestamp, key, value: Some(&value), headers });
+            builder.push(log, offset, Record { offset, timestamp, key, value: Some(&value), headers });
             writer.write_row_group(&builder.finish(0).records).await.unwrap();
         }
         let file = writer.finish(0).await.unwrap();
@@ -215,5 +242,26 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn large_events_that_compress_well_come_in_several_chunks() {
         check(|offset| vec![offset as u8; EVENT_BYTES]).await;
+    }
+
+    /// Another engine's checkpoint has left out the offsets, and the commits that set them are gone.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn offsets_that_the_log_has_lost_are_those_of_the_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut table = compacted(folder.path(), |offset| vec![offset as u8; 8]).await;
+        let mut snapshot = deltalake_core::DeltaTable::new(table.log());
+        snapshot.load().await.unwrap();
+        deltalake_core::checkpoints::create_checkpoint(&snapshot, None).await.unwrap();
+        for version in 0..=table.version() {
+            table.store().delete(&entry_path(version)).await.unwrap();
+        }
+        let expected = Offsets::from([(LogPartition::new("c", "t", 0), EVENTS)]);
+        assert_eq!(progress(&table.log()).await.unwrap().offsets, expected);
+        table.reload().await.unwrap();
+        assert_eq!((table.lost_transactions(), table.offsets()), (1, Offsets::new()));
+        restore_offsets(&mut table).await.unwrap();
+        assert_eq!((table.lost_transactions(), table.offsets()), (0, expected.clone()));
+        table.reload().await.unwrap();
+        assert_eq!((table.lost_transactions(), table.offsets()), (0, expected));
     }
 }

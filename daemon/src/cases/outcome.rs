@@ -7,6 +7,7 @@ use anyhow::Context;
 use arrow::array::RecordBatch;
 use arrow::json::writer::{JsonArray, WriterBuilder};
 use silverd_core::chunk::{Chunk, ChunkBuilder, Record};
+use silverd_core::offsets::LogPartition;
 use silverd_core::shadow::{Outcome, Row};
 
 use super::case::Case;
@@ -32,12 +33,12 @@ pub(crate) fn outcome_of(transformer: &mut Transformer, case: &Case) -> anyhow::
 
 /// A chunk of the cases' events, as if they came from Kafka.
 pub(crate) fn chunk_of<'c>(cases: impl IntoIterator<Item = &'c Case>) -> Chunk {
-    let mut builder = ChunkBuilder::new("cases".into(), "cases".into());
+    let (mut builder, log) = ChunkBuilder::of(&LogPartition::new("cases", "cases", 0));
     for (offset, case) in cases.into_iter().enumerate() {
         let headers: Empty<(Cow<str>, Option<&[u8]>)> = std::iter::empty();
         let (key, value) = (case.key.as_deref().map(str::as_bytes), case.value.as_deref());
-        let record = Record { partition: 0, offset: offset as i64, timestamp: None, key, value, headers };
-        builder.push(offset as i64, record);
+        let record = Record { offset: offset as i64, timestamp: None, key, value, headers };
+        builder.push(log, offset as i64, record);
     }
     builder.finish(0)
 }

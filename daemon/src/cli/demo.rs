@@ -12,6 +12,7 @@ use tracing::info;
 use crate::app::config_watch::ConfigWatch;
 use crate::app::services::{self, DashboardArgs};
 use crate::app::setup::Setup;
+use crate::app::wrong_use;
 use crate::generate::{GenerateArgs, Sender};
 use crate::pipeline::RunOptions;
 use crate::runtime::file_watch::FileWatch;
@@ -44,7 +45,12 @@ pub(super) async fn demo(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let setup = Setup::read(config)?;
-    let topic = setup.pipeline.source.topic.clone();
+    let topics = &setup.pipeline.source.topics;
+    let Some(topic) = topics.single().map(str::to_owned) else {
+        wrong_use!(
+            "the demo sends events to one topic, and [source] reads {topics}: write `topic = \"events.raw\"` there"
+        );
+    };
     let embedded = EmbeddedBroker::start(&topic, PARTITIONS)?;
     let bootstrap = embedded.bootstrap();
     info!("embedded broker at {bootstrap} with topic {topic}: any Kafka client can send to it until the demo ends");

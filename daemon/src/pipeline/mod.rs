@@ -84,8 +84,8 @@ async fn run_once(options: &mut RunOptions, tables: OpenTables, stop: &Cancellat
                 };
             let backlog = memory_profile.next_chunk(full);
             let chunk = Arc::new(chunk);
-            let span = spans::chunk(&workers.pipeline.source.topic, chunk.records.num_rows());
-            let routing = || workers.stages.measure(Stage::Route, || workers.router.route(chunk.values().iter()));
+            let span = spans::chunk(&workers.pipeline.source.topics.to_string(), chunk.records.num_rows());
+            let routing = || workers.stages.measure(Stage::Route, || workers.router.route(&chunk));
             let routes = spans::route(&span).in_scope(routing);
             workers.status.count_chunk(&chunk, &routes.unrouted);
 
@@ -142,6 +142,8 @@ fn start_source(options: &RunOptions, bronze: &Bronze, workers: &SilverWorkers) 
         bytes_read: options.bytes_read.clone(),
         high_watermarks: workers.high_watermarks.clone(),
         problems: workers.source_problems.clone(),
+        first_topics: workers.first_topics.clone(),
+        topic_ids: bronze.topic_ids(),
     };
     Source::start(source_options).context("start the Kafka consumer")
 }

@@ -10,7 +10,7 @@ use tracing::warn;
 use super::options::RunOptions;
 use super::silver_workers::{Applied, SilverWorkers};
 use crate::bronze::Bronze;
-use crate::source::{ReadChunk, Source, SourceEvent};
+use crate::source::{ProblemOf, ReadChunk, Source, SourceEvent};
 
 pub(super) enum Next {
     Chunk(ReadChunk),
@@ -56,6 +56,7 @@ pub(super) async fn next(
             Some(SourceEvent::Drained) => Next::Drained,
             Some(SourceEvent::Failed(failure)) if options.drain => Next::Failed(failure),
             Some(SourceEvent::Failed(failure)) => {
+                workers.source_problems.set(ProblemOf::Consumer, format!("kafka: {failure:#}"));
                 warn!("kafka: {failure:#}; reconnecting");
                 Next::Reconnect
             }

@@ -20,7 +20,7 @@ use super::unrouted::{Unrouted, UnroutedWriter};
 use crate::bronze::Bronze;
 use crate::plugin::Loaded;
 use crate::silver::{Worker, WorkerContext};
-use crate::source::{HighWatermarks, SourceProblems};
+use crate::source::{FirstTopics, HighWatermarks, SourceProblems};
 use crate::tables::side_output::SideOutput;
 use crate::tables::{late, quarantine};
 use crate::telemetry::Stages;
@@ -33,6 +33,7 @@ pub struct SilverWorkers {
     pub status: Arc<Status>,
     pub high_watermarks: Arc<HighWatermarks>,
     pub source_problems: Arc<SourceProblems>,
+    pub first_topics: Arc<FirstTopics>,
     pub stages: Arc<Stages>,
     side_outputs: SideOutputs,
     unrouted: Arc<Unrouted>,
@@ -74,6 +75,7 @@ impl SilverWorkers {
             status: Arc::new(status),
             high_watermarks,
             source_problems,
+            first_topics: Arc::default(),
             stages: stages.clone(),
             side_outputs,
             unrouted,

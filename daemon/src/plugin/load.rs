@@ -30,6 +30,7 @@ pub(crate) struct LoadError {
 /// A key of a `[silver.*]` section that does not fit the plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FaultyKey {
+    Plugin,
     EventTime,
     Dedup,
     /// The entry of `reference` with this name.
@@ -72,7 +73,7 @@ pub(crate) fn load_file(
     file: &Path,
 ) -> Result<Plugin, LoadError> {
     let plugin = Plugin::load(host, &config.name, file, plugin_config(config, base_dir)?, limits)?;
-    check_columns(config, &plugin.schema)?;
+    check_keys(config, &plugin)?;
     Ok(plugin)
 }
 
@@ -112,7 +113,7 @@ pub(crate) fn load_version(
     };
     let plugin = Plugin::compile(host.clone(), &config.name, &bytes, given, limits);
     let plugin = plugin.with_context(|| format!("load the kept plugin {digest}"))?;
-    check_columns(config, &plugin.schema)?;
+    check_keys(config, &plugin)?;
     Ok(Some(plugin))
 }
 
@@ -141,9 +142,15 @@ fn plugin_config(config: &SilverTable, base_dir: &Path) -> Result<Config, LoadEr
     Ok(Config { settings, reference })
 }
 
-/// Checks the columns that pipeline.toml names.
-fn check_columns(config: &SilverTable, schema: &TableSchema) -> Result<(), LoadError> {
+/// Checks what pipeline.toml asks of the plugin.
+fn check_keys(config: &SilverTable, plugin: &Plugin) -> Result<(), LoadError> {
     let error = |key| move |message: String| LoadError { key: Some(key), source: anyhow!(message) };
+    let schema = &plugin.schema;
+    if config.tombstones && !plugin.input.takes_tombstones() {
+        let message = "`tombstones = true` needs a plugin that takes records without a value: its WIT declares `record event { \
+                       input: option<input>, meta: meta }`, or it takes the raw `batch` of silverd:pipeline@0.2.0";
+        return Err(error(FaultyKey::Plugin)(message.to_owned()));
+    }
     check_event_time(schema, &config.event_time).map_err(error(FaultyKey::EventTime))?;
     for name in config.dedup.iter().flat_map(|dedup| dedup.by.iter()) {
         check_dedup_column(schema, name).map_err(error(FaultyKey::Dedup))?;
@@ -179,6 +186,7 @@ fn no_such_column(schema: &TableSchema) -> String {
 impl fmt::Display for FaultyKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Plugin => f.write_str("plugin"),
             Self::EventTime => f.write_str("event_time"),
             Self::Dedup => f.write_str("dedup"),
             Self::Reference(name) => write!(f, "reference {name}"),

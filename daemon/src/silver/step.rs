@@ -105,7 +105,12 @@ impl WorkerTask {
 
     /// What Bronze has and the table does not.
     fn missing(&self, table: &OpenTable) -> Ranges {
-        missing(&table.next, &self.context.committed_offsets.borrow())
+        self.own(&missing(&table.next, &self.context.committed_offsets.borrow()))
+    }
+
+    /// The ranges of topics whose events can be of this table. It has no progress in the others.
+    fn own(&self, ranges: &Ranges) -> Ranges {
+        ranges.of_topics(|topic| self.router.takes(0, topic))
     }
 
     fn is_behind(&self, table: &OpenTable) -> bool {
@@ -118,14 +123,17 @@ impl WorkerTask {
 
     /// Writes a chunk from Kafka. One that leaves a gap is skipped: the next step reads the gap from Bronze.
     async fn write_live(&mut self, table: &mut OpenTable, live: ChunkForTable) -> Result<(), StepError> {
-        let (new, gap) = live.chunk.ranges.new_and_gap(&table.next);
+        let own = self.own(&live.chunk.ranges);
+        let (new, gap) = own.new_and_gap(&table.next);
         if !gap.is_empty() || new.is_empty() {
             return Ok(());
         }
         table.replay = None;
         let span = spans::silver_step(Some(&live.span), &self.config.name);
-        if new == live.chunk.ranges {
-            let write = self.write_chunk(table, &live.chunk, &live.records, live.bronze_commit);
+        if new == own {
+            // The records of other topics are not among this table's.
+            let chunk = Chunk { records: live.chunk.records.clone(), ranges: own };
+            let write = self.write_chunk(table, &chunk, &live.records, live.bronze_commit);
             return spans::record(span, write).await;
         }
         let part = live.chunk.select(&new);
@@ -158,7 +166,7 @@ impl WorkerTask {
     /// This table's records of a chunk.
     fn route(&self, chunk: &Chunk) -> Vec<u32> {
         self.context.stages.measure(Stage::Route, || {
-            let mut routes = self.router.route(chunk.values().iter());
+            let mut routes = self.router.route(chunk);
             routes.tables.pop().unwrap_or_default()
         })
     }

@@ -1,14 +1,14 @@
-//! The configuration of the Kafka client, and finding the topic.
+//! The configuration of the Kafka client, and what it asks.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
-use rdkafka::{ClientConfig, ClientContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use silverd_core::config;
+use silverd_core::offsets::LogPartition;
 use tracing::{debug, warn};
 
 use super::kafka_error::{Remedy, remedy};
@@ -17,7 +17,7 @@ use super::options::SourceOptions;
 /// How long one poll may block; also how soon a stop is noticed.
 pub(super) const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a drain waits for a broker and the topic, and for failures to pass.
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// After this time without an answer, a client asks no more: librdkafka 2.12 forgets every broker, and for good, when one
@@ -61,7 +61,8 @@ pub(super) fn client_config(options: &SourceOptions, protocol: GroupProtocol) ->
         // By default a broker that comes back is noticed after up to ten seconds.
         .set("reconnect.backoff.max.ms", "2000")
         .set("isolation.level", "read_committed")
-        .set("statistics.interval.ms", "1000")
+        // They say where a partition ends that is read to its end: a drain waits for that.
+        .set("statistics.interval.ms", if options.drain { "200" } else { "1000" })
         .set("allow.auto.create.topics", "false")
         .set("group.protocol", if protocol == GroupProtocol::Consumer { "consumer" } else { "classic" });
     if protocol == GroupProtocol::Classic {
@@ -83,89 +84,40 @@ pub(super) fn client_config(options: &SourceOptions, protocol: GroupProtocol) ->
     client
 }
 
-/// The topic that a source reads.
-pub(super) struct Topic {
-    pub(super) cluster_id: String,
-    pub(super) partitions: usize,
-}
-
 /// A client that only asks, on connections of its own: a broker answers the requests of a connection one after the other,
 /// and a fetch may wait.
 pub(super) type AdminConsumer = BaseConsumer<MetadataContext>;
 
-/// Waits until a broker responds and has the topic. `None`: the source was stopped.
-pub(super) fn find_topic(
-    options: &SourceOptions,
-    client: &ClientConfig,
-    stop: &AtomicBool,
-) -> anyhow::Result<Option<(Topic, AdminConsumer)>> {
-    let connect =
-        || -> anyhow::Result<AdminConsumer> { client.create_with_context(MetadataContext).context(SET_UP_CONSUMER) };
-    let (mut consumer, mut answered) = (connect()?, Instant::now());
-    let (mut problem_log, started) = (LogLimit::default(), Instant::now());
-    while !stop.load(Relaxed) {
-        if answered.elapsed() > ANSWER_TIMEOUT {
-            (consumer, answered) = (connect()?, Instant::now());
-        }
-        // Runs the callbacks, among them those of SASL.
-        let _ = consumer.poll(Duration::ZERO);
-        match request_topic(options, &consumer) {
-            Ok(topic) => {
-                options.problems.clear();
-                return Ok(Some((topic, consumer)));
-            }
-            Err(problem) if options.drain && started.elapsed() > DRAIN_TIMEOUT => return Err(problem.into()),
-            Err(problem) => {
-                if !matches!(problem, TopicError::BrokerUnreachable { .. }) {
-                    answered = Instant::now();
-                }
-                options.problems.set("topic", problem.to_string());
-                if problem_log.allows() {
-                    warn!("{problem}; retrying");
-                }
-            }
-        }
-        std::thread::sleep(POLL_TIMEOUT);
+/// Requests the first offset of each log partition (`Offset::Beginning`), or its end (`Offset::End`): that of its last
+/// transaction that is not open.
+pub(super) fn request_offsets<'l, C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    logs: impl IntoIterator<Item = &'l LogPartition>,
+    which: Offset,
+    timeout: Duration,
+) -> KafkaResult<HashMap<(String, i32), i64>> {
+    let mut list = TopicPartitionList::new();
+    for log in logs {
+        list.add_partition_offset(&log.topic, log.partition, which)?;
     }
-    Ok(None)
-}
-
-#[derive(Debug, thiserror::Error)]
-enum TopicError {
-    #[error(
-        "no broker answers at {bootstrap} ({error}): start Kafka, or correct `brokers` under [source] in pipeline.toml"
-    )]
-    BrokerUnreachable { bootstrap: String, error: KafkaError },
-    #[error("the broker at {bootstrap} does not report its cluster id")]
-    ClusterIdMissing { bootstrap: String },
-    #[error(
-        "topic {topic} does not exist at {bootstrap}. Create it with `kafka-topics.sh --bootstrap-server {bootstrap} \
-         --create --topic {topic} --partitions 4`, or run `silverd generate`, which creates it"
-    )]
-    TopicMissing { topic: String, bootstrap: String },
-}
-
-fn request_topic(options: &SourceOptions, consumer: &AdminConsumer) -> Result<Topic, TopicError> {
-    let (bootstrap, topic) = (options.broker.bootstrap.clone(), options.config.topic.clone());
-    let metadata = match consumer.fetch_metadata(Some(&topic), METADATA_TIMEOUT) {
-        Ok(metadata) => metadata,
-        Err(error) => return Err(TopicError::BrokerUnreachable { bootstrap, error }),
-    };
-    let partitions = match metadata.topics().first() {
-        Some(found) if found.error().is_none() && !found.partitions().is_empty() => found.partitions().len(),
-        _ => return Err(TopicError::TopicMissing { topic, bootstrap }),
-    };
-    let cluster_id = options.broker.cluster_id.clone();
-    match cluster_id.or_else(|| consumer.client().fetch_cluster_id(REQUEST_TIMEOUT)) {
-        Some(cluster_id) => Ok(Topic { cluster_id, partitions }),
-        None => Err(TopicError::ClusterIdMissing { bootstrap }),
+    if list.count() == 0 {
+        return Ok(HashMap::new());
     }
+    let found = consumer.offsets_for_times(list, timeout)?;
+    let mut offsets = HashMap::new();
+    for element in found.elements() {
+        element.error()?;
+        let Offset::Offset(offset) = element.offset() else {
+            return Err(KafkaError::OffsetFetch(RDKafkaErrorCode::OffsetNotAvailable));
+        };
+        offsets.insert((element.topic().to_owned(), element.partition()), offset);
+    }
+    Ok(offsets)
 }
 
-/// Whether the topic exists; `None` if no broker answers.
-pub(super) fn topic_exists(consumer: &AdminConsumer, topic: &str) -> Option<bool> {
-    let metadata = consumer.fetch_metadata(Some(topic), METADATA_TIMEOUT).ok()?;
-    Some(metadata.topics().first().is_none_or(|found| found.error().is_none() && !found.partitions().is_empty()))
+/// Whether a broker answers.
+pub(super) fn answers(consumer: &AdminConsumer, topic: &str) -> bool {
+    consumer.fetch_metadata(Some(topic), METADATA_TIMEOUT).is_ok()
 }
 
 /// The context of a consumer that only requests metadata.

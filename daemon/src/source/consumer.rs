@@ -2,8 +2,9 @@
 //!
 //! When a partition is assigned, Bronze's log says where to resume, never the consumer group. Nor does the group decide
 //! who may write: the fence in Bronze's log does. So if the group assigns nothing, because Kafka still counts a member
-//! that was killed (45 s by default), silverd reads the topic without the group.
+//! that was killed (45 s by default), silverd reads the topics without the group.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::RecvTimeoutError;
@@ -21,6 +22,7 @@ use super::kafka_error::passes;
 use super::options::SourceOptions;
 use super::poll_loop::{Assignment, PollLoop, SessionEnd};
 use super::rebalance::RebalanceContext;
+use super::topics::{Topics, find_topics};
 
 /// After this time Kafka has removed a killed member (`group.consumer.session.timeout.ms`, 45 s by default).
 const MEMBER_EXPIRY: Duration = Duration::from_secs(60);
@@ -94,6 +96,7 @@ fn run_sessions(control: &Control, events: &mpsc::Sender<SourceEvent>) -> anyhow
                 assignment = Assignment::AllFor(MEMBER_EXPIRY);
                 has_waited = false;
             }
+            SessionEnd::Reassign => {}
             SessionEnd::JoinGroup => assignment = Assignment::Group,
             SessionEnd::ProtocolUnsupported => {
                 log_classic();
@@ -116,13 +119,11 @@ fn run_session(
 ) -> anyhow::Result<SessionEnd> {
     let (options, stop) = (&control.options, &control.stop);
     let client = client::client_config(options, protocol);
-    let Some((found, admin)) = client::find_topic(options, &client, stop)? else { return Ok(SessionEnd::Finished) };
-    let cluster_id: Arc<str> = found.cluster_id.into();
-    let context = RebalanceContext::new(options.clone(), cluster_id.clone(), found.partitions);
+    let Some((found, admin)) = find_topics(options, &client, stop)? else { return Ok(SessionEnd::Finished) };
+    let context = RebalanceContext::new(options.clone(), found);
     let consumer: BaseConsumer<RebalanceContext> = client.create_with_context(context).context(SET_UP_CONSUMER)?;
     let consumer = Arc::new(consumer);
-    let topic = (cluster_id, found.partitions);
-    let end = read(control, events, &consumer, admin, topic, assignment);
+    let end = read(control, events, &consumer, admin, assignment);
     *control.group_member.lock() = None;
     close(consumer);
     end
@@ -134,20 +135,29 @@ fn read(
     events: &mpsc::Sender<SourceEvent>,
     consumer: &Arc<BaseConsumer<RebalanceContext>>,
     admin: AdminConsumer,
-    (cluster_id, partitions): (Arc<str>, usize),
     assignment: Assignment,
 ) -> anyhow::Result<SessionEnd> {
-    let (options, stop) = (&control.options, &control.stop);
-    let topic = options.config.topic.as_str();
+    let (options, stop, context) = (&control.options, &control.stop, consumer.context());
+    let topics = context.topics();
+    let logs: HashSet<_> = context.logs().into_iter().collect();
+    // A topic may be gone, and its lag with it.
+    options.high_watermarks.retain(|log| logs.contains(log));
     match assignment {
         Assignment::Group => {
-            consumer.subscribe(&[topic]).with_context(|| format!("subscribe to {topic}"))?;
+            subscribe(consumer, &topics)?;
             *control.group_member.lock() = Some(consumer.clone());
         }
-        Assignment::All | Assignment::AllFor(_) => consumer.context().assign_all(consumer)?,
+        Assignment::All | Assignment::AllFor(_) => context.assign_all(consumer)?,
     }
-    info!(brokers = %options.broker.bootstrap, topic, cluster = %cluster_id, partitions, "reading");
-    PollLoop::new(options, stop, events, (consumer, admin), (cluster_id, partitions), assignment).run()
+    let (cluster, partitions) = (context.cluster(), topics.partitions());
+    info!(brokers = %options.broker.bootstrap, topic = %options.config.topics, %cluster, partitions, "reading");
+    PollLoop::new(options, stop, events, (consumer, admin), assignment).run()
+}
+
+/// Asks the group for partitions of these topics, by their names: whether a group knows patterns depends on the broker.
+pub(super) fn subscribe(consumer: &BaseConsumer<RebalanceContext>, topics: &Topics) -> anyhow::Result<()> {
+    let names: Vec<&str> = topics.names().map(|name| &**name).collect();
+    consumer.subscribe(&names).context("subscribe to the topics")
 }
 
 /// Closes a consumer on a thread of its own. It leaves its group first, and if librdkafka has no broker any more, that never

@@ -2,62 +2,53 @@
 //! consumer passes them without a word; only its statistics say where it has found the end.
 //!
 //! ```text
-//!   records ─ marker │ end of the partition        statistics: end = 7
-//!   … 4   5     6    │ 7                           the queue is empty after that: all records before 7 were given out
+//!   records ─ marker │ end of the partition        statistics: end = 7, and the queue of messages is empty:
+//!   … 4   5     6    │ 7                           all records before 7 were given out
 //! ```
+//!
+//! That a poll gives no message says nothing of the queue: a poll that handles another event gives none, either.
 
 use std::collections::BTreeMap;
 
 use rdkafka::Statistics;
+use silverd_core::offsets::LogPartition;
 
 #[derive(Default)]
 pub(super) struct EndOffsets {
-    partitions: BTreeMap<i32, Partition>,
+    partitions: BTreeMap<LogPartition, Partition>,
 }
 
 struct Partition {
     /// librdkafka's clock when the partition was assigned. Older statistics are of an earlier assignment.
     assigned_at: i64,
-    end: Option<End>,
-}
-
-#[derive(Clone, Copy)]
-struct End {
-    offset: i64,
-    /// The queue was looked at after the end was known.
-    is_waiting: bool,
+    /// The end by the last statistics. Those of an earlier assignment may stand once in the first ones.
+    end: Option<i64>,
 }
 
 impl EndOffsets {
-    pub(super) fn assigned(&mut self, partition: i32) {
-        self.partitions.insert(partition, Partition { assigned_at: monotonic_micros(), end: None });
+    pub(super) fn assigned(&mut self, log: LogPartition) {
+        self.partitions.insert(log, Partition { assigned_at: monotonic_micros(), end: None });
     }
 
-    pub(super) fn revoked(&mut self, partition: i32) {
-        self.partitions.remove(&partition);
+    pub(super) fn revoked(&mut self, log: &LogPartition) {
+        self.partitions.remove(log);
     }
 
-    pub(super) fn update(&mut self, statistics: &Statistics, topic: &str) {
-        let Some(topic) = statistics.topics.get(topic) else { return };
-        for (number, partition) in &mut self.partitions {
-            let Some(found) = topic.partitions.get(number) else { continue };
-            let is_known = partition.end.is_some_and(|end| end.offset == found.eof_offset);
-            if statistics.ts > partition.assigned_at && found.eof_offset >= 0 && !is_known {
-                partition.end = Some(End { offset: found.eof_offset, is_waiting: false });
-            }
-        }
-    }
-
-    /// The queue of messages is empty: returns the ends that were known before it was looked at. Every record before them
-    /// was given out.
-    pub(super) fn queue_is_empty(&mut self) -> Vec<(i32, i64)> {
+    /// The ends up to which every record was given out: those that two statistics in a row name, the second one while no
+    /// message waits.
+    pub(super) fn reached(&mut self, statistics: &Statistics) -> Vec<(LogPartition, i64)> {
         let mut reached = Vec::new();
-        for (number, partition) in &mut self.partitions {
-            match &mut partition.end {
-                Some(End { offset, is_waiting: true }) => reached.push((*number, *offset)),
-                Some(end) => end.is_waiting = true,
-                None => {}
+        for (log, partition) in &mut self.partitions {
+            let topic = statistics.topics.get(&*log.topic);
+            let Some(found) = topic.and_then(|topic| topic.partitions.get(&log.partition)) else { continue };
+            if statistics.ts <= partition.assigned_at || found.eof_offset < 0 {
+                continue;
             }
+            // The queue of all partitions.
+            if partition.end == Some(found.eof_offset) && found.fetchq_cnt == 0 {
+                reached.push((log.clone(), found.eof_offset));
+            }
+            partition.end = Some(found.eof_offset);
         }
         reached
     }
@@ -77,41 +68,41 @@ mod tests {
 
     use super::*;
 
-    fn statistics(ts: i64, end: i64) -> Statistics {
-        let partition = statistics::Partition { partition: 3, eof_offset: end, ..Default::default() };
+    fn log() -> LogPartition {
+        LogPartition::new("c", "t", 3)
+    }
+
+    fn statistics(ts: i64, end: i64, waiting: i64) -> Statistics {
+        let partition =
+            statistics::Partition { partition: 3, eof_offset: end, fetchq_cnt: waiting, ..Default::default() };
         let topic = statistics::Topic { partitions: [(3, partition)].into(), ..Default::default() };
         Statistics { ts, topics: [("t".to_owned(), topic)].into(), ..Statistics::default() }
     }
 
     #[test]
-    fn an_end_counts_once_the_queue_was_empty_after_it_was_known() {
+    fn an_end_counts_while_no_message_waits() {
         let mut ends = EndOffsets::default();
-        ends.assigned(3);
-        ends.update(&statistics(i64::MAX, -1001), "t");
-        assert_eq!(ends.queue_is_empty(), []);
-        ends.update(&statistics(i64::MAX, 7), "t");
-        assert_eq!(ends.queue_is_empty(), [], "a message may have come before the statistics were read");
-        ends.update(&statistics(i64::MAX, 7), "t");
-        assert_eq!(ends.queue_is_empty(), [(3, 7)]);
-        ends.update(&statistics(i64::MAX, 9), "t");
-        assert_eq!(ends.queue_is_empty(), []);
-        assert_eq!(ends.queue_is_empty(), [(3, 9)]);
+        ends.assigned(log());
+        for (end, waiting, expected) in
+            [(-1001, 0, None), (7, 0, None), (7, 2, None), (7, 0, Some(7)), (9, 0, None), (9, 0, Some(9))]
+        {
+            let reached = ends.reached(&statistics(i64::MAX, end, waiting));
+            assert_eq!(reached, expected.map(|end| (log(), end)).into_iter().collect::<Vec<_>>(), "{end}, {waiting}");
+        }
     }
 
     #[test]
     fn statistics_of_an_earlier_assignment_are_ignored() {
         let mut ends = EndOffsets::default();
         let before = monotonic_micros() - 1;
-        ends.assigned(3);
-        ends.update(&statistics(before, 7), "t");
-        ends.queue_is_empty();
-        assert_eq!(ends.queue_is_empty(), []);
-        ends.update(&statistics(i64::MAX, 7), "t");
-        ends.assigned(3);
-        ends.queue_is_empty();
-        assert_eq!(ends.queue_is_empty(), []);
-        ends.revoked(3);
-        ends.update(&statistics(i64::MAX, 7), "t");
-        assert_eq!(ends.queue_is_empty(), []);
+        ends.assigned(log());
+        for _ in 0..2 {
+            assert_eq!(ends.reached(&statistics(before, 7, 0)), []);
+        }
+        assert_eq!(ends.reached(&statistics(i64::MAX, 7, 0)), []);
+        ends.assigned(log());
+        assert_eq!(ends.reached(&statistics(i64::MAX, 7, 0)), []);
+        ends.revoked(&log());
+        assert_eq!(ends.reached(&statistics(i64::MAX, 7, 0)), []);
     }
 }

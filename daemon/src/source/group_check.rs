@@ -4,12 +4,13 @@
 //! Which process may write is not the group's decision but that of the fence in Bronze's log, so silverd may read
 //! without it. Kafka counts such a member also when it was suspended itself, and this process had to join again.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer;
-use silverd_core::offsets::Offsets;
+use rdkafka::Offset;
+use silverd_core::offsets::{LogPartition, Offsets};
 
-use super::client::{AdminConsumer, REQUEST_TIMEOUT};
+use super::client::{AdminConsumer, REQUEST_TIMEOUT, request_offsets};
 use super::options::SourceOptions;
 use super::rebalance::RebalanceContext;
 
@@ -42,7 +43,6 @@ impl GroupCheck {
         options: &SourceOptions,
         admin: &AdminConsumer,
         context: &RebalanceContext,
-        partitions: usize,
     ) -> anyhow::Result<bool> {
         if assigned {
             (self.works, self.wait) = (true, None);
@@ -54,12 +54,12 @@ impl GroupCheck {
             Some(wait) if now.duration_since(wait.checked_at) < CHECK_INTERVAL => return Ok(false),
             Some(wait) => wait,
             None => {
-                self.wait = Some(Wait { committed: (options.resume)()?, since: now, checked_at: now });
+                self.wait = Some(Wait { committed: (options.resume)()?.offsets, since: now, checked_at: now });
                 return Ok(false);
             }
         };
         wait.checked_at = now;
-        let committed = (options.resume)()?;
+        let committed = (options.resume)()?.offsets;
         if committed != wait.committed {
             // Another silverd reads the topic: the wait starts again.
             (wait.committed, wait.since) = (committed, now);
@@ -68,7 +68,7 @@ impl GroupCheck {
         if now.duration_since(wait.since) < timeout + options.limits.interval {
             return Ok(false);
         }
-        Ok(has_more_records(&committed, &options.config.topic, admin, context, partitions))
+        Ok(has_more_records(&committed, admin, context))
     }
 
     /// Whether the group has assigned partitions.
@@ -77,18 +77,12 @@ impl GroupCheck {
     }
 }
 
-fn has_more_records(
-    committed: &Offsets,
-    topic: &str,
-    admin: &AdminConsumer,
-    context: &RebalanceContext,
-    partitions: usize,
-) -> bool {
-    for partition in 0..partitions as i32 {
-        let Ok((low, high)) = admin.fetch_watermarks(topic, partition, REQUEST_TIMEOUT) else { return false };
-        if committed.get(&context.log_partition(partition)).copied().unwrap_or(low) < high {
-            return true;
-        }
-    }
-    false
+fn has_more_records(committed: &Offsets, admin: &AdminConsumer, context: &RebalanceContext) -> bool {
+    let logs = context.logs();
+    let request = |which| request_offsets(admin, &logs, which, REQUEST_TIMEOUT);
+    let (Ok(low), Ok(high)) = (request(Offset::Beginning), request(Offset::End)) else { return false };
+    let offset = |of: &HashMap<(String, i32), i64>, log: &LogPartition| {
+        of.get(&(log.topic.to_string(), log.partition)).copied().unwrap_or_default()
+    };
+    logs.iter().any(|log| committed.get(log).copied().unwrap_or_else(|| offset(&low, log)) < offset(&high, log))
 }

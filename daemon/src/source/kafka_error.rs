@@ -39,7 +39,9 @@ pub(super) fn remedy(code: RDKafkaErrorCode) -> Option<Remedy> {
         | Code::ReplicaNotAvailable
         | Code::RequestTimedOut
         | Code::UnknownLeaderEpoch => Remedy::Wait,
-        Code::OffsetOutOfRange | Code::AutoOffsetReset | Code::UnknownTopicOrPartition => Remedy::NewConsumer,
+        Code::OffsetOutOfRange | Code::AutoOffsetReset | Code::LogTruncation | Code::UnknownTopicOrPartition => {
+            Remedy::NewConsumer
+        }
         Code::UnsupportedAssignor | Code::UnsupportedFeature | Code::UnsupportedVersion => Remedy::ClassicProtocol,
         Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL => {
             Remedy::User("correct the credentials under [source.kafka] in pipeline.toml")

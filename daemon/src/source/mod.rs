@@ -1,4 +1,4 @@
-//! The source: reads a Kafka topic on a thread of its own, and hands it over in chunks.
+//! The source: reads Kafka topics on a thread of its own, and hands it over in chunks.
 //!
 //! ```text
 //!   kafka-poll thread                                                                    the pipeline
@@ -25,9 +25,12 @@ mod kafka_error;
 mod open_transactions;
 mod options;
 mod poll_loop;
+mod positions;
 mod problems;
 mod rebalance;
 mod record;
+mod topic_ids;
+mod topics;
 mod watchdog;
 mod watermarks;
 
@@ -46,8 +49,9 @@ use consumer::Control;
 pub use embedded_broker::EmbeddedBroker;
 pub(crate) use event::{ReadChunk, SourceEvent};
 pub use options::Broker;
-pub(crate) use options::{BatchLimits, Resume, SourceOptions};
-pub(crate) use problems::SourceProblems;
+pub(crate) use options::{BatchLimits, Progress, Resume, SourceOptions};
+pub(crate) use problems::{ProblemOf, SourceProblem, SourceProblems};
+pub(crate) use topics::FirstTopics;
 pub(crate) use watermarks::HighWatermarks;
 
 /// Chunks that wait for the pipeline. The next one is read while Bronze commits the previous one.

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use silverd_core::config;
-use silverd_core::offsets::Offsets;
+use silverd_core::offsets::{Offsets, TopicIds};
 
 use super::problems::SourceProblems;
+use super::topics::FirstTopics;
 use super::watermarks::HighWatermarks;
 use crate::telemetry::Stages;
 
@@ -24,6 +26,9 @@ pub(crate) struct SourceOptions {
     pub(crate) bytes_read: Arc<AtomicU64>,
     pub(crate) high_watermarks: Arc<HighWatermarks>,
     pub(crate) problems: Arc<SourceProblems>,
+    pub(crate) first_topics: Arc<FirstTopics>,
+    /// The ids that topics have now, for Bronze's log.
+    pub(crate) topic_ids: Arc<Mutex<TopicIds>>,
 }
 
 /// Where the brokers are.
@@ -42,5 +47,14 @@ pub(crate) struct BatchLimits {
     pub(crate) bytes_max: usize,
 }
 
-/// Reads from Bronze's log the next offset of each partition. Blocks; called on the Kafka thread.
-pub(crate) type Resume = Arc<dyn Fn() -> anyhow::Result<Offsets> + Send + Sync>;
+/// Reads from Bronze's log how far it is. Blocks; called on the Kafka thread.
+pub(crate) type Resume = Arc<dyn Fn() -> anyhow::Result<Progress> + Send + Sync>;
+
+/// How far Bronze is.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// The next offset of each log partition.
+    pub(crate) offsets: Offsets,
+    /// The id that each topic had when Bronze first stored records of it.
+    pub(crate) topic_ids: TopicIds,
+}

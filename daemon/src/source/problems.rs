@@ -1,23 +1,48 @@
 //! Why records are not read, for those who show the pipeline's state.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use parking_lot::Mutex;
+use silverd_core::offsets::LogPartition;
 
 /// The problems of a source, by what has them. Empty while everything is read.
 #[derive(Default)]
-pub(crate) struct SourceProblems(Mutex<BTreeMap<String, String>>);
+pub(crate) struct SourceProblems(Mutex<BTreeMap<ProblemOf, SourceProblem>>);
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ProblemOf {
+    Broker,
+    /// The consumer fails again and again.
+    Consumer,
+    Topic(String),
+    Partition(LogPartition),
+    /// A transaction of a partition that does not end.
+    Transaction(LogPartition),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct SourceProblem {
+    pub(crate) text: String,
+    pub(crate) since: Instant,
+}
 
 impl SourceProblems {
-    pub(super) fn set(&self, of: impl Into<String>, text: impl Into<String>) {
-        self.0.lock().insert(of.into(), text.into());
+    /// A problem that is known keeps its beginning.
+    pub(crate) fn set(&self, of: ProblemOf, text: impl Into<String>) {
+        let text = text.into();
+        let mut problems = self.0.lock();
+        match problems.get_mut(&of) {
+            Some(known) => known.text = text,
+            None => drop(problems.insert(of, SourceProblem { text, since: Instant::now() })),
+        }
     }
 
-    pub(super) fn clear(&self) {
-        self.0.lock().clear();
+    pub(super) fn resolve(&self, of: &ProblemOf) {
+        self.0.lock().remove(of);
     }
 
-    pub(crate) fn texts(&self) -> Vec<String> {
+    pub(crate) fn list(&self) -> Vec<SourceProblem> {
         self.0.lock().values().cloned().collect()
     }
 }

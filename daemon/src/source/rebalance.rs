@@ -5,6 +5,7 @@
 //! contain the offset at which each partition starts, or messages from another offset are fetched. Hence the callback
 //! itself reads these offsets from Bronze's log. The poll loop does the rest.
 
+use std::collections::BTreeSet;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,17 +18,18 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 use silverd_core::config::{self, OnDataLoss, Start};
-use silverd_core::offsets::{LogPartition, Offsets};
+use silverd_core::offsets::{LogPartition, Offsets, TopicIds, TopicName};
 
-use super::client::{REQUEST_TIMEOUT, log_librdkafka};
-use super::options::SourceOptions;
+use super::client::{REQUEST_TIMEOUT, log_librdkafka, request_offsets};
+use super::options::{Progress, SourceOptions};
+use super::topics::{Found, Topics};
 
 /// What a callback reports to the poll loop.
 pub(super) enum ConsumerEvent {
     Assigned(Vec<AssignedPartition>),
-    /// The offset from which each partition of the topic is read, by `start = "latest"`.
-    Began(Vec<(i32, i64)>),
-    Revoked(Vec<i32>),
+    /// The offset from which each partition of new topics is read, by `start = "latest"`.
+    Began(Vec<(LogPartition, i64)>),
+    Revoked(Vec<LogPartition>),
     Statistics(Box<Statistics>),
     /// An error that librdkafka handles itself.
     Error {
@@ -40,7 +42,7 @@ pub(super) enum ConsumerEvent {
 
 /// A partition that this consumer was assigned.
 pub(super) struct AssignedPartition {
-    pub(super) partition: i32,
+    pub(super) log: LogPartition,
     /// The next offset that Bronze needs; `None` if it has none of the partition.
     pub(super) committed: Option<i64>,
     /// The end of the partition in Kafka.
@@ -63,6 +65,13 @@ pub(super) enum Unreadable {
         .low - .committed
     )]
     DataLoss { committed: i64, low: i64 },
+    #[error(
+        "the topic was deleted and created again: bronze has stored records of the topic with the id {stored}, and now \
+         its id is {found}. Bronze is not overwritten: to read the new topic, give it another name, or give bronze and \
+         the Silver tables new paths in pipeline.toml. What silverd has read in the seconds before it noticed this, may \
+         already be of the new topic"
+    )]
+    Recreated { stored: Arc<str>, found: Arc<str> },
 }
 
 impl AssignedPartition {
@@ -84,8 +93,8 @@ impl AssignedPartition {
 /// | below `low`           | `on_data_loss = "fail"` | [`Unreadable::DataLoss`]         |
 /// | below `low`           | `on_data_loss = "skip"` | `low`                            |
 ///
-/// `start = "latest"` is decided once, for all partitions of the topic ([`RebalanceContext::begin_at_end`]): a partition
-/// that the topic gets later is read from its first record.
+/// `start = "latest"` is decided once, for all partitions of a topic ([`RebalanceContext::begin_at_end`]): a partition or
+/// a topic that comes later is read from its first record.
 fn start_offset(committed: Option<i64>, low: i64, high: i64, config: &config::Source) -> Result<i64, Unreadable> {
     match (committed, config.on_data_loss) {
         (None, _) => Ok(low),
@@ -99,14 +108,16 @@ fn start_offset(committed: Option<i64>, low: i64, high: i64, config: &config::So
 pub(super) struct RebalanceContext {
     options: Arc<SourceOptions>,
     cluster: Arc<str>,
-    /// How many partitions the topic has.
-    partitions: usize,
+    topics: Mutex<Topics>,
     events: EventQueue,
 }
 
 impl RebalanceContext {
-    pub(super) fn new(options: Arc<SourceOptions>, cluster: Arc<str>, partitions: usize) -> Self {
-        Self { options, cluster, partitions, events: EventQueue::default() }
+    pub(super) fn new(options: Arc<SourceOptions>, found: Found) -> Self {
+        let context =
+            Self { options, cluster: found.cluster_id, topics: Mutex::default(), events: EventQueue::default() };
+        context.set_topics(found.topics);
+        context
     }
 
     /// The events since the last call, in their order.
@@ -114,14 +125,38 @@ impl RebalanceContext {
         self.events.take()
     }
 
-    pub(super) fn log_partition(&self, partition: i32) -> LogPartition {
-        LogPartition::new(self.cluster.clone(), self.options.config.topic.as_str(), partition)
+    pub(super) fn cluster(&self) -> &Arc<str> {
+        &self.cluster
     }
 
-    /// Assigns all partitions of the topic without the group.
+    pub(super) fn topics(&self) -> Topics {
+        self.topics.lock().clone()
+    }
+
+    pub(super) fn set_topics(&self, topics: Topics) {
+        for name in topics.names() {
+            if let Some(id) = topics.get(name).and_then(|topic| topic.id.clone()) {
+                self.options.topic_ids.lock().insert(self.topic_name(name), id);
+            }
+        }
+        *self.topics.lock() = topics;
+    }
+
+    /// Every partition of every topic.
+    pub(super) fn logs(&self) -> Vec<LogPartition> {
+        self.topics.lock().logs(&self.cluster)
+    }
+
+    fn topic_name(&self, topic: &Arc<str>) -> TopicName {
+        TopicName { cluster: self.cluster.clone(), topic: topic.clone() }
+    }
+
+    /// Assigns all partitions of all topics without the group.
     pub(super) fn assign_all(&self, consumer: &BaseConsumer<Self>) -> anyhow::Result<()> {
         let mut list = TopicPartitionList::new();
-        list.add_partition_range(&self.options.config.topic, 0, self.partitions as i32 - 1);
+        for log in self.logs() {
+            list.add_partition(&log.topic, log.partition);
+        }
         self.assign(consumer, &mut list, |list| consumer.assign(list))
     }
 
@@ -141,7 +176,7 @@ impl RebalanceContext {
         assigned.context("assign partitions")?;
         let mut unreadable = TopicPartitionList::new();
         for partition in partitions.iter().filter(|partition| partition.start.is_err()) {
-            unreadable.add_partition(&self.options.config.topic, partition.partition);
+            unreadable.add_partition(&partition.log.topic, partition.log.partition);
         }
         consumer.pause(&unreadable).context("pause partitions")?;
         self.events.push(ConsumerEvent::Assigned(partitions));
@@ -154,45 +189,72 @@ impl RebalanceContext {
         consumer: &BaseConsumer<Self>,
         list: &mut TopicPartitionList,
     ) -> anyhow::Result<Vec<AssignedPartition>> {
-        let topic = &self.options.config.topic;
-        let mut committed = (self.options.resume)().context("read bronze's offsets")?;
-        if self.options.config.start == Start::Latest && !self.has_begun(&committed) {
-            committed.extend(self.begin_at_end(consumer)?);
+        let Progress { offsets: mut committed, topic_ids } =
+            (self.options.resume)().context("read bronze's offsets")?;
+        if self.options.config.start == Start::Latest {
+            committed.extend(self.begin_at_end(consumer, &committed)?);
         }
+        let logs = self.logs_of(list);
+        let (lows, highs) =
+            (self.request(consumer, &logs, Offset::Beginning)?, self.request(consumer, &logs, Offset::End)?);
         let mut assigned = Vec::new();
-        for partition in partitions_of(list) {
-            let (low, high) = self.watermarks(consumer, partition)?;
-            let committed = committed.get(&self.log_partition(partition)).copied();
-            let start = start_offset(committed, low, high, &self.options.config);
+        for ((log, low), high) in logs.into_iter().zip(lows).zip(highs) {
+            let committed = committed.get(&log).copied();
+            let start = match self.recreated(&log, &topic_ids) {
+                Some(recreated) => Err(recreated),
+                None => start_offset(committed, low, high, &self.options.config),
+            };
             let offset = start.as_ref().map_or(Offset::End, |start| Offset::Offset(*start));
-            list.set_partition_offset(topic, partition, offset)?;
-            assigned.push(AssignedPartition { partition, committed, high, start });
+            list.set_partition_offset(&log.topic, log.partition, offset)?;
+            assigned.push(AssignedPartition { log, committed, high, start });
         }
         Ok(assigned)
     }
-}
 
-impl RebalanceContext {
-    /// Whether Bronze has progress in any partition of the topic.
-    fn has_begun(&self, committed: &Offsets) -> bool {
-        committed.keys().any(|log| log.is_same_topic(&self.log_partition(0)))
+    /// Whether Bronze has records of another topic of this name.
+    fn recreated(&self, log: &LogPartition, stored: &TopicIds) -> Option<Unreadable> {
+        let found = self.topics.lock().get(&log.topic)?.id.clone()?;
+        let stored = stored.get(&log.topic_name()).filter(|stored| **stored != found)?.clone();
+        Some(Unreadable::Recreated { stored, found })
     }
 
-    /// The end of every partition of the topic, which becomes its beginning: also of those that other daemons read, or
-    /// that are empty. Bronze commits it at once.
-    fn begin_at_end(&self, consumer: &BaseConsumer<Self>) -> anyhow::Result<Offsets> {
-        let end = |partition| Ok((partition, self.watermarks(consumer, partition)?.1));
-        let ends = (0..self.partitions as i32).map(end).collect::<anyhow::Result<Vec<_>>>()?;
-        let offsets = ends.iter().map(|(partition, end)| (self.log_partition(*partition), *end)).collect();
-        self.events.push(ConsumerEvent::Began(ends));
-        Ok(offsets)
+    /// For topics of which Bronze has nothing, and that were there from the first: the end of every partition, which becomes
+    /// its beginning, also of those that other daemons read, or that are empty. Bronze commits it at once.
+    fn begin_at_end(&self, consumer: &BaseConsumer<Self>, committed: &Offsets) -> anyhow::Result<Offsets> {
+        let is_of_cluster = |log: &&LogPartition| log.cluster == self.cluster;
+        let begun: BTreeSet<&str> = committed.keys().filter(is_of_cluster).map(|log| &*log.topic).collect();
+        let is_pattern = matches!(self.options.config.topics, config::Topics::Pattern(_));
+        // A topic that a pattern finds later was most likely created later.
+        if is_pattern && !begun.is_empty() {
+            return Ok(Offsets::new());
+        }
+        let begins = |log: &LogPartition| !begun.contains(&*log.topic) && self.options.first_topics.has(&log.topic);
+        let logs: Vec<_> = self.logs().into_iter().filter(begins).collect();
+        if logs.is_empty() {
+            return Ok(Offsets::new());
+        }
+        let ends = self.request(consumer, &logs, Offset::End)?;
+        let ends: Vec<_> = logs.into_iter().zip(ends).collect();
+        self.events.push(ConsumerEvent::Began(ends.clone()));
+        Ok(ends.into_iter().collect())
     }
 
-    /// Kafka has the offsets `low..high` of a partition.
-    fn watermarks(&self, consumer: &BaseConsumer<Self>, partition: i32) -> anyhow::Result<(i64, i64)> {
-        let topic = &self.options.config.topic;
-        let watermarks = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT);
-        watermarks.with_context(|| format!("request the watermarks of partition {partition} of {topic}"))
+    /// The first offset of each log partition in Kafka, or its end.
+    fn request(&self, consumer: &BaseConsumer<Self>, logs: &[LogPartition], which: Offset) -> anyhow::Result<Vec<i64>> {
+        let offsets = request_offsets(consumer, logs, which, REQUEST_TIMEOUT);
+        let offsets = offsets.context("request the first and the last offsets of the partitions")?;
+        let of = |log: &LogPartition| {
+            let offset = offsets.get(&(log.topic.to_string(), log.partition));
+            offset
+                .copied()
+                .with_context(|| format!("Kafka gives no offset of partition {} of {}", log.partition, log.topic))
+        };
+        logs.iter().map(of).collect()
+    }
+
+    fn logs_of(&self, list: &TopicPartitionList) -> Vec<LogPartition> {
+        let log = |(topic, partition): (&str, i32)| LogPartition::new(self.cluster.clone(), topic, partition);
+        list.elements().iter().map(|element| log((element.topic(), element.partition()))).collect()
     }
 }
 
@@ -219,7 +281,7 @@ impl ConsumerContext for RebalanceContext {
                 false => consumer.assign(list),
             })
         } else {
-            self.events.push(ConsumerEvent::Revoked(partitions_of(list)));
+            self.events.push(ConsumerEvent::Revoked(self.logs_of(list)));
             let revoked = if cooperative { consumer.incremental_unassign(list) } else { consumer.unassign() };
             revoked.context("unassign partitions")
         };
@@ -227,10 +289,6 @@ impl ConsumerContext for RebalanceContext {
             self.events.push(ConsumerEvent::RebalanceFailed(failure));
         }
     }
-}
-
-fn partitions_of(list: &TopicPartitionList) -> Vec<i32> {
-    list.elements().iter().map(|element| element.partition()).collect()
 }
 
 /// Takes events from the callbacks to the poll loop, which looks here after every message.
@@ -258,16 +316,14 @@ impl EventQueue {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     #[track_caller]
     fn check(committed: Option<i64>, on_data_loss: OnDataLoss, expected: Result<i64, Unreadable>) {
-        let (brokers, topic, group) = ("b:1".to_owned(), "t".to_owned(), "g".to_owned());
+        let (brokers, group) = ("b:1".to_owned(), "g".to_owned());
         for start in [Start::Earliest, Start::Latest] {
-            let (brokers, topic, group) = (brokers.clone(), topic.clone(), group.clone());
-            let config = config::Source { brokers, topic, group, start, on_data_loss, kafka: BTreeMap::new() };
+            let (brokers, topics, group) = (brokers.clone(), config::Topics::one("t"), group.clone());
+            let config = config::Source { brokers, topics, group, start, on_data_loss, kafka: Default::default() };
             assert_eq!(start_offset(committed, 5, 9, &config), expected);
         }
     }
@@ -296,7 +352,8 @@ mod tests {
 
     #[test]
     fn lost_offsets_are_counted() {
-        let partition = |committed, start| AssignedPartition { partition: 0, committed, high: 9, start };
+        let log = LogPartition::new("c", "t", 0);
+        let partition = |committed, start| AssignedPartition { log: log.clone(), committed, high: 9, start };
         assert_eq!(partition(Some(3), Ok(5)).lost_offsets(), Some(2));
         assert_eq!(partition(None, Ok(5)).lost_offsets(), None);
         assert_eq!(partition(Some(7), Ok(7)).lost_offsets(), None);

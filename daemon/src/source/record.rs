@@ -12,7 +12,6 @@ use silverd_core::chunk::{Record, TimestampType};
 
 pub(super) fn from_message<'m>(message: &'m BorrowedMessage<'m>) -> Record<'m, Headers<'m>> {
     Record {
-        partition: message.partition(),
         offset: message.offset(),
         timestamp: match message.timestamp() {
             Timestamp::NotAvailable => None,

@@ -7,24 +7,31 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer;
-use rdkafka::{Offset, Statistics, TopicPartitionList};
+use rdkafka::{Offset, Statistics};
+use silverd_core::offsets::LogPartition;
 
-use super::client::{ANSWER_TIMEOUT, AdminConsumer, topic_exists};
+use super::client::{ANSWER_TIMEOUT, AdminConsumer, answers, request_offsets};
+use super::positions::Positions;
 
 /// Between two requests to Kafka.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// The poll loop waits for the answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
-/// A partition with more records in Kafka must move within this time: longer than a quota of Kafka delays an answer.
+/// When no message is ready, a partition with more records in Kafka must move within this time: longer than a quota of
+/// Kafka delays an answer.
 const STALL_TIMEOUT: Duration = Duration::from_secs(12);
+/// The same while other partitions give messages, which come first.
+const BUSY_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) struct Watchdog {
+    started: Instant,
     checked_at: Instant,
+    /// How long the poll loop waited for the pipeline, and took no messages.
+    waited: Duration,
     /// When the first of the requests was sent that got no answer.
     unanswered_since: Option<Instant>,
-    /// Partitions with more records in Kafka: their position, and since when it has been the same.
-    waiting: BTreeMap<i32, (i64, Instant)>,
+    /// Partitions with more records in Kafka: their position, and since when it has been the same, in time without waits.
+    behind: BTreeMap<LogPartition, (i64, Duration)>,
 }
 
 /// No broker answers.
@@ -35,14 +42,14 @@ pub(super) struct NoAnswer;
 /// The consumer stands still.
 #[derive(Debug, thiserror::Error)]
 pub(super) struct Stalled {
-    topic: String,
+    timeout: Duration,
     partitions: Vec<StalledPartition>,
     group_state: String,
 }
 
 #[derive(Debug)]
 struct StalledPartition {
-    number: i32,
+    log: LogPartition,
     position: i64,
     end: i64,
     /// What librdkafka says of it.
@@ -53,104 +60,90 @@ struct StalledPartition {
 
 impl Watchdog {
     pub(super) fn new() -> Self {
-        Self { checked_at: Instant::now(), unanswered_since: None, waiting: BTreeMap::new() }
+        let now = Instant::now();
+        let (waited, unanswered_since, behind) = (Duration::ZERO, None, BTreeMap::new());
+        Self { started: now, checked_at: now, waited, unanswered_since, behind }
     }
 
-    /// Called when no message is ready. Returns the ends of the partitions whenever it requests them.
+    /// The poll loop has waited for the pipeline.
+    pub(super) fn waited(&mut self, time: Duration) {
+        self.waited += time;
+    }
+
+    /// Returns the ends of the partitions whenever it requests them. `is_idle`: no message is ready.
     ///
     /// # Errors
     ///
-    /// [`Stalled`], [`NoAnswer`], or the topic was deleted.
+    /// [`Stalled`] or [`NoAnswer`].
     pub(super) fn check(
         &mut self,
         consumer: &AdminConsumer,
-        topic: &str,
-        positions: &BTreeMap<i32, i64>,
+        positions: &Positions,
         statistics: Option<&Statistics>,
-    ) -> anyhow::Result<Vec<(i32, i64)>> {
-        if self.checked_at.elapsed() < CHECK_INTERVAL {
+        is_idle: bool,
+    ) -> anyhow::Result<Vec<(LogPartition, i64)>> {
+        let Some(first) = positions.iter().next().filter(|_| self.checked_at.elapsed() >= CHECK_INTERVAL) else {
             return Ok(Vec::new());
-        }
+        };
         let asked_at = Instant::now();
-        let ends = request_ends(consumer, topic, positions.keys().copied());
+        let logs = positions.iter().map(|position| &position.log);
+        let ends = request_offsets(consumer, logs, Offset::End, REQUEST_TIMEOUT);
         // The ends are unknown also while a single partition has no leader.
-        let topic_exists = if ends.is_none() { topic_exists(consumer, topic) } else { Some(true) };
+        let is_answered = ends.is_ok() || answers(consumer, &first.log.topic);
         self.checked_at = Instant::now();
-        match topic_exists {
-            None => {
-                let since = *self.unanswered_since.get_or_insert(asked_at);
-                anyhow::ensure!(since.elapsed() < ANSWER_TIMEOUT, NoAnswer);
-            }
-            Some(exists) => {
-                anyhow::ensure!(exists, "topic {topic} was deleted");
-                self.unanswered_since = None;
-            }
+        if is_answered {
+            self.unanswered_since = None;
+        } else {
+            let since = *self.unanswered_since.get_or_insert(asked_at);
+            anyhow::ensure!(since.elapsed() < ANSWER_TIMEOUT, NoAnswer);
         }
-        let Some(ends) = ends else { return Ok(Vec::new()) };
-        let now = self.checked_at;
-        let before = std::mem::take(&mut self.waiting);
-        let mut stalled = Vec::new();
-        for (partition, end) in &ends {
-            let Some(&position) = positions.get(partition).filter(|position| *position < end) else { continue };
-            let known = before.get(partition).filter(|(known, _)| *known == position);
+        let Ok(ends) = ends else { return Ok(Vec::new()) };
+        let now = self.started.elapsed().saturating_sub(self.waited);
+        let timeout = if is_idle { STALL_TIMEOUT } else { BUSY_STALL_TIMEOUT };
+        let before = std::mem::take(&mut self.behind);
+        let (mut known_ends, mut stalled) = (Vec::new(), Vec::new());
+        for position in positions.iter() {
+            let Some(&end) = ends.get(&(position.log.topic.to_string(), position.log.partition)) else { continue };
+            known_ends.push((position.log.clone(), end));
+            if position.next >= end {
+                continue;
+            }
+            let known = before.get(&position.log).filter(|(known, _)| *known == position.next);
             let since = known.map_or(now, |(_, since)| *since);
-            self.waiting.insert(*partition, (position, since));
-            if now.duration_since(since) >= STALL_TIMEOUT {
-                stalled.push(StalledPartition::new(*partition, position, *end, topic, statistics));
+            self.behind.insert(position.log.clone(), (position.next, since));
+            if now.saturating_sub(since) >= timeout {
+                stalled.push(StalledPartition::new(&position.log, position.next, end, statistics));
             }
         }
         if stalled.is_empty() {
-            return Ok(ends);
+            return Ok(known_ends);
         }
         let group = statistics.and_then(|statistics| statistics.cgrp.as_ref());
         let group_state = group.map_or("no group".to_owned(), |group| format!("{}, {}", group.state, group.join_state));
-        Err(Stalled { topic: topic.to_owned(), partitions: stalled, group_state }.into())
+        Err(Stalled { timeout, partitions: stalled, group_state }.into())
     }
-}
-
-fn request_ends(
-    consumer: &AdminConsumer,
-    topic: &str,
-    partitions: impl ExactSizeIterator<Item = i32>,
-) -> Option<Vec<(i32, i64)>> {
-    if partitions.len() == 0 {
-        return None;
-    }
-    let mut list = TopicPartitionList::new();
-    for partition in partitions {
-        list.add_partition_offset(topic, partition, Offset::End).ok()?;
-    }
-    let found = consumer.offsets_for_times(list, REQUEST_TIMEOUT).ok()?;
-    let end = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
-        Offset::Offset(end) if element.error().is_ok() => Some((element.partition(), end)),
-        _ => None,
-    };
-    Some(found.elements().iter().filter_map(end).collect())
 }
 
 impl StalledPartition {
-    fn new(number: i32, position: i64, end: i64, topic: &str, statistics: Option<&Statistics>) -> Self {
-        let known = statistics.and_then(|known| known.topics.get(topic)?.partitions.get(&number));
+    fn new(log: &LogPartition, position: i64, end: i64, statistics: Option<&Statistics>) -> Self {
+        let known = statistics.and_then(|known| known.topics.get(&*log.topic)?.partitions.get(&log.partition));
         let fetch_state = known.map_or("unknown".to_owned(), |known| known.fetch_state.clone());
         let (broker, next_offset) = known.map_or((-1, -1), |known| (known.broker, known.next_offset));
-        Self { number, position, end, fetch_state, broker, next_offset }
+        Self { log: log.clone(), position, end, fetch_state, broker, next_offset }
     }
 }
 
 impl fmt::Display for Stalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = STALL_TIMEOUT.as_secs();
-        write!(
-            f,
-            "the consumer stands still: Kafka has more records of topic {}, and none came for {seconds} s",
-            self.topic
-        )?;
+        let seconds = self.timeout.as_secs();
+        write!(f, "the consumer stands still: Kafka has more records, and none came for {seconds} s")?;
         for partition in self.partitions.iter().take(8) {
-            let StalledPartition { number, position, end, fetch_state, broker, next_offset } = partition;
+            let StalledPartition { log, position, end, fetch_state, broker, next_offset } = partition;
             write!(
                 f,
-                "; partition {number}: next offset {position}, end {end}, librdkafka's fetch state {fetch_state}, broker \
-                 {broker}, fetch offset {next_offset}"
+                "; topic {}, partition {}: next offset {position}, end {end}, librdkafka's fetch state {fetch_state}, \
+                 broker {broker}, fetch offset {next_offset}",
+                log.topic, log.partition
             )?;
         }
         write!(f, "; group: {}", self.group_state)

@@ -8,8 +8,23 @@ use silverd_core::offsets::{LogPartition, Offsets};
 pub(crate) struct HighWatermarks(Mutex<Offsets>);
 
 impl HighWatermarks {
+    /// What Kafka has answered.
     pub(super) fn set(&self, log: LogPartition, end: i64) {
         self.0.lock().insert(log, end);
+    }
+
+    /// What the consumer knows, which may be old: it can only say that there is more.
+    pub(super) fn raise(&self, log: &LogPartition, end: i64) {
+        let mut ends = self.0.lock();
+        match ends.get_mut(log) {
+            Some(known) => *known = (*known).max(end),
+            None => drop(ends.insert(log.clone(), end)),
+        }
+    }
+
+    /// Forgets the partitions that are not read any more.
+    pub(super) fn retain(&self, is_read: impl Fn(&LogPartition) -> bool) {
+        self.0.lock().retain(|log, _| is_read(log));
     }
 
     pub(crate) fn ends(&self) -> Offsets {

@@ -8,10 +8,10 @@ use arrow::array::{
     ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
     new_null_array,
 };
-use arrow::compute::take;
+use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use silverd_core::chunk::Chunk;
-use silverd_core::config::SilverTable;
+use silverd_core::config::{Match, SilverTable, Test};
 use silverd_core::unrouted::{NO_TABLE, UnroutedReason};
 
 use super::side_output::{SideOutputKind, field, timestamp};
@@ -90,8 +90,10 @@ pub(crate) fn unrouted_rows(chunk: &Chunk, unrouted: &[(u32, UnroutedReason)]) -
 fn rows_of(table: &str, digest: &str, chunk: &Chunk, events: &[Quarantined<'_>]) -> anyhow::Result<RecordBatch> {
     let records = UInt32Array::from_iter_values(events.iter().map(|event| event.record));
     let values_of = |values: &[i64]| events.iter().map(|event| values[event.record as usize]).collect::<Vec<_>>();
-    let (cluster, topic) =
-        chunk.ranges.iter().next().map(|(log, _)| (log.cluster.to_string(), log.topic.to_string())).unwrap_or_default();
+    // Most often all records are of one topic.
+    let text_of = |column: usize| -> anyhow::Result<ArrayRef> {
+        Ok(cast(&take(chunk.records.column(column), &records, None)?, &DataType::Utf8)?)
+    };
     let repeated = |text: &str| Arc::new(StringArray::from(vec![text; events.len()])) as ArrayRef;
     let partitions = events.iter().map(|event| chunk.partitions()[event.record as usize]);
     let timestamps: Vec<_> = events.iter().map(|event| chunk.timestamp(event.record as usize)).collect();
@@ -104,8 +106,8 @@ fn rows_of(table: &str, digest: &str, chunk: &Chunk, events: &[Quarantined<'_>])
             Arc::new(StringArray::from_iter_values(events.iter().map(|event| event.code))),
             Arc::new(StringArray::from_iter_values(events.iter().map(|event| cut(event.reason)))),
             repeated(digest),
-            repeated(&cluster),
-            repeated(&topic),
+            text_of(0)?,
+            text_of(1)?,
             Arc::new(Int32Array::from_iter_values(partitions)),
             Arc::new(Int64Array::from(values_of(chunk.offsets()))),
             utc(timestamps),
@@ -121,13 +123,23 @@ fn rows_of(table: &str, digest: &str, chunk: &Chunk, events: &[Quarantined<'_>])
 
 /// Identifies what tables match on: whether the same events would go to no table.
 pub(crate) fn routing_id(tables: &[SilverTable]) -> String {
-    let matches: BTreeSet<_> = tables.iter().map(|table| (&table.matches.field, &table.matches.equals)).collect();
+    let matches: BTreeSet<_> = tables.iter().map(|table| words_of(&table.matches, table.tombstones)).collect();
     let mut bytes = Vec::new();
-    for text in matches.into_iter().flat_map(|(field, equals)| [field, equals]) {
+    for text in matches.iter().flatten() {
         bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
         bytes.extend_from_slice(text.as_bytes());
     }
     Digest::of(&bytes).as_str().chars().take(ROUTING_ID_DIGITS).collect()
+}
+
+/// A `match` as words that tell it from any other. The first of silverd's versions knew only fields with one text.
+fn words_of(matches: &Match, tombstones: bool) -> Vec<String> {
+    match matches {
+        Match::Field(path, Test::OneOf(texts)) if path.len() == 1 && texts.len() == 1 && !tombstones => {
+            vec![path[0].clone(), texts[0].clone()]
+        }
+        matches => vec![matches.to_string(), format!("tombstones = {tombstones}")],
+    }
 }
 
 fn cut(reason: &str) -> &str {

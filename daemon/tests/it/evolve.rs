@@ -8,7 +8,8 @@ use arrow::array::{
     TimestampMicrosecondArray, UInt8Array,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Int8Type, SchemaRef};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, SchemaRef};
 use serde_json::{Value, json};
 use silverd::delta::{CommitError, Encoder, Table, TableSpec, writer_properties};
 use silverd_core::config::Compression;
@@ -77,8 +78,8 @@ fn rows(schema: &SchemaRef, id: i64) -> RecordBatch {
             let items = StructArray::new(fields.clone(), columns, None);
             Arc::new(ListArray::new(item.clone(), OffsetBuffer::from_lengths([2, 0]), Arc::new(items), None))
         }
-        ("cluster_id" | "_cluster_id" | "topic" | "_topic", DataType::Dictionary(..)) => {
-            Arc::new(["x", "x"].into_iter().collect::<DictionaryArray<Int8Type>>())
+        ("cluster_id" | "_cluster_id" | "topic" | "_topic", few_values @ DataType::Dictionary(..)) => {
+            cast(&StringArray::from(vec!["x", "x"]), few_values).unwrap()
         }
         (_, DataType::Int32) => Arc::new(Int32Array::from(vec![0, 0])),
         (_, DataType::Int64) => Arc::new(Int64Array::from(ids.to_vec())),

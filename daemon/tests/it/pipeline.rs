@@ -43,12 +43,60 @@ fn queries_return_rows(project: &Project, events: usize) {
     assert!(!project.folder.path().join("written.csv").exists());
     let overflow = project.silverd_fails(&["query", "SELECT 10000000000 * 10000000000"], 1);
     assert!(overflow.to_lowercase().contains("overflow"), "{overflow}");
+    let sum_does_not_fit = "`sum`: the result does not fit into ";
+    for (sql, expected) in [
+        (r#"SELECT -("offset" - 9223372036854775807 - 1) FROM bronze"#, "`-`: Arithmetic overflow"),
+        (r#"SELECT sum(9223372036854775807 - "offset") FROM bronze"#, sum_does_not_fit),
+        (r#"SELECT sum(DISTINCT 9223372036854775807 - "offset") FROM bronze"#, sum_does_not_fit),
+        (r#"SELECT "partition", sum(9223372036854775807 - "offset") FROM bronze GROUP BY 1"#, sum_does_not_fit),
+        ("SELECT sum(CAST('60000000000000000000000000000000000000' AS DECIMAL(38, 0))) FROM bronze", sum_does_not_fit),
+        ("SELECT 1 << 64", "`<<`: Arithmetic overflow"),
+    ] {
+        let overflow = project.silverd_fails(&["query", sql], 1);
+        assert!(overflow.contains(expected), "{sql}: {overflow}");
+    }
     let numbers = "SELECT 9007199254740993 AS n, CAST('123456789012345.67' AS DECIMAL(38, 2)) AS d";
     let text = project.silverd(&["query", "--json", numbers]);
     assert_eq!(text.trim(), "[{\"n\":9007199254740993,\"d\":123456789012345.67}]");
     let odd = "SELECT arrow_cast(9223372036854775807, 'Timestamp(Microsecond, None)') AS at";
     let rows = project.query(odd);
     assert_eq!(rows[0]["at"], "9223372036854775807 \u{b5}s");
+}
+
+/// Numbers in panels have all their digits. One that does not fit fails its panel or Gold table, and nothing else.
+#[test]
+fn numbers_are_exact_or_fail_in_panels_and_gold() {
+    let project = Project::new("numbers", "interval = \"50ms\"");
+    project.replace_in_pipeline("[http]\nlisten = \"off\"\n", "");
+    project.append_to_pipeline(
+        r#"
+[panel.exact]
+sql = """
+SELECT 9007199254740993 AS n, CAST('12345678901234567.89' AS DECIMAL(38, 2)) AS d,
+    CAST('18446744073709551615' AS BIGINT UNSIGNED) AS u"""
+refresh = "1s"
+
+[panel.large]
+sql = "SELECT sum(9223372036854775807) AS n FROM live.page_view"
+refresh = "1s"
+
+[gold.large]
+sql = "SELECT event_date, sum(9223372036854775807) AS n FROM page_view GROUP BY event_date"
+refresh = "1s"
+"#,
+    );
+    project.generate(&["--count", "400", "--seed", "9", "--dup-pct", "0"]);
+    let mut daemon = Daemon::start_with_dashboard(&project);
+    let exact = r#""rows":[[9007199254740993,12345678901234567.89,18446744073709551615]]"#;
+    daemon.until("all digits", |daemon| daemon.get("/api/panels/exact").body.contains(exact));
+    let does_not_fit = |result: &serde_json::Value| {
+        let reason = result["reason"].as_str().unwrap_or_default();
+        result["state"] == "failing" && reason.contains("`sum`: the result does not fit into Int64")
+    };
+    daemon.until("a failing panel", |daemon| does_not_fit(&daemon.json("/api/panels/large")));
+    daemon.until("a failing Gold table", |daemon| does_not_fit(&daemon.json("/api/status")["gold"][0]));
+    daemon.until("all events", |_| rows(&project.path("bronze")).len() == 400);
+    daemon.stop();
 }
 
 /// Events as other systems send them: each is routed, or counted with the reason why not.
@@ -236,7 +284,7 @@ fn recreated_topic_is_not_read_as_the_old_one() {
     project.broker.delete_topic(&project.topic);
     project.generate(&["--count", "40", "--seed", "6"]);
     let mut daemon = Daemon::start(&project);
-    daemon.until_logged("the log ends at", 1);
+    daemon.until_logged("the topic was deleted and created again", 1);
     drop(daemon);
     assert_eq!(rows(&project.path("bronze")).len(), 400);
 }

@@ -163,6 +163,35 @@ fn markers_of_transactions_count_as_read() {
     project.silverd(&["verify"]);
 }
 
+/// A drain ends behind the marker of the last transaction: Kafka may delete everything before the next one.
+#[test]
+fn a_drain_passes_the_marker_at_the_end() {
+    let project = Project::with_sections("drained-marker", "[commit]\ninterval = \"50ms\"\n");
+    if !project.broker.is_kafka() {
+        eprintln!("needs a real Kafka: the embedded broker has no transactions");
+        return;
+    }
+    project.broker.create_topic(&project.topic, 2);
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", project.broker.address())
+        .set("transactional.id", &project.topic)
+        .create()
+        .unwrap();
+    let timeout = Duration::from_secs(30);
+    producer.init_transactions(timeout).unwrap();
+    for round in 1..=2 {
+        producer.begin_transaction().unwrap();
+        send_by(&producer, &project, 0, 10);
+        producer.commit_transaction(timeout).unwrap();
+        project.silverd(&["run", "--drain"]);
+        assert_eq!(stored(&project), 10 * round);
+        // Ten records a round, and a marker.
+        project.broker.delete_records(&project.topic, 0, 11 * round as i64);
+        project.silverd(&["run", "--drain"]);
+    }
+    project.silverd(&["verify"]);
+}
+
 /// A consumer that gives out nothing although Kafka has more: silverd says so, and starts another one.
 #[test]
 fn a_consumer_that_stands_still_is_replaced() {
@@ -182,6 +211,11 @@ fn a_consumer_that_stands_still_is_replaced() {
     let log = daemon.log();
     assert!(log.contains("partition 0: next offset 0, end 10") && log.contains("fetch state active"), "{log}");
     daemon.until_logged("\"reading\"", 2);
+    daemon.until("a refusal", |daemon| {
+        let ready = daemon.get("/health/ready");
+        ready.status == 503 && ready.body.contains("the consumer stands still")
+    });
+    daemon.until("the metric", |daemon| daemon.get("/metrics").body.contains("silverd_source_up 0"));
 }
 
 /// A topic that is deleted while silverd runs: it is not ready until the topic exists again.

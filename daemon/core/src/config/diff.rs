@@ -144,6 +144,7 @@ fn keys_that_differ(old: &SilverTable, new: &SilverTable) -> Vec<&'static str> {
         ("path", old.path != new.path),
         ("match", old.matches != new.matches),
         ("event_time", old.event_time != new.event_time),
+        ("tombstones", old.tombstones != new.tombstones),
         ("settings", old.settings != new.settings),
         ("reference", old.reference != new.reference),
         ("compression", old.compression != new.compression),

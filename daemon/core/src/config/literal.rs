@@ -143,8 +143,8 @@ pub(super) fn topic(text: &str) -> Result<String, Fault> {
     let odd = text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')));
     if let Some(odd) = odd {
         let help = match odd {
-            ',' => "silverd reads one topic: run a second silverd for a second one".to_owned(),
-            _ => format!("remove the {odd:?}; silverd reads one topic, by its exact name"),
+            ',' => "for several topics, write topics = [\"a\", \"b\"]".to_owned(),
+            _ => format!("remove the {odd:?}; a regular expression is written as `topic_pattern`"),
         };
         return Err(Fault::new(what(), "expected letters, digits, `.`, `_` and `-`", help));
     }

@@ -10,6 +10,7 @@ mod gold;
 mod literal;
 mod maintenance;
 mod mask;
+mod matching;
 mod nearest;
 mod paths;
 mod pipeline;
@@ -18,17 +19,20 @@ mod renamed;
 mod section;
 mod silver;
 mod source;
+mod topics;
 mod value;
 mod walk;
 mod web;
 
 pub use error::{ConfigError, ConfigErrors};
+pub use matching::{Match, Test};
 pub use pipeline::{
-    Bronze, Chart, Commit, Compression, Dedup, Gold, Http, Late, Limits, Located, Maintenance, Match, OnDataLoss,
-    Panel, Pipeline, Quarantine, Reload, ReloadMode, Secret, SilverTable, Source, SqlLimits, Start, State, TableName,
+    Bronze, Chart, Commit, Compression, Dedup, Gold, Http, Late, Limits, Located, Maintenance, OnDataLoss, Panel,
+    Pipeline, Quarantine, Reload, ReloadMode, Secret, SilverTable, Source, SqlLimits, Start, State, TableName,
     Unrouted, WhenFull,
 };
 pub use renamed::{Fixed, Note, fix};
+pub use topics::{TopicPattern, Topics};
 
 use section::Root;
 use toml::de::DeTable;

@@ -5,6 +5,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::{Deref, Range};
 
+use super::matching::Match;
+use super::topics::Topics;
+
 /// The contents of `pipeline.toml`, with the defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pipeline {
@@ -27,12 +30,12 @@ pub struct Pipeline {
     pub http: Http,
 }
 
-/// `[source]`: the topic that is read.
+/// `[source]`: the topics that are read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
     /// A comma-separated list of `host:port`, as librdkafka takes it.
     pub brokers: String,
-    pub topic: String,
+    pub topics: Topics,
     pub group: String,
     pub start: Start,
     pub on_data_loss: OnDataLoss,
@@ -72,6 +75,8 @@ pub struct SilverTable {
     pub plugin: Located<String>,
     pub path: Located<String>,
     pub matches: Match,
+    /// Whether it takes records without a value, too.
+    pub tombstones: bool,
     /// The timestamp column with the event time of a row. Its day in UTC is the partition column `event_date`.
     pub event_time: Located<String>,
     /// Passed to the plugin when it is loaded.
@@ -110,13 +115,6 @@ pub enum WhenFull {
     Reload,
     /// Forget them: an event that arrives so late can be in the table twice.
     Forget,
-}
-
-/// The events that a table takes: those whose top-level `field` is the string `equals`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Match {
-    pub field: String,
-    pub equals: String,
 }
 
 /// `[quarantine]`: the table of rejected events.

@@ -148,27 +148,39 @@ pub(super) fn percent(walk: &mut Walk, value: Value) -> Option<f64> {
     literal::percent(text).map_err(|fault| report_fault(walk, value, fault)).ok()
 }
 
-/// At least one name, none twice.
+/// Names of columns: at least one, none twice.
 pub(super) fn names(walk: &mut Walk, value: Value) -> Option<Located<Vec<String>>> {
-    let help = "write a list of column names, such as [\"event_id\"]";
+    let names = list(walk, value, "a list of names", "write a list of column names, such as [\"event_id\"]", string)?;
+    Some(Located::new(names, value.span()))
+}
+
+/// At least one text, none twice.
+pub(super) fn list(
+    walk: &mut Walk,
+    value: Value,
+    wanted: &str,
+    help: &str,
+    read: impl Fn(&mut Walk, Value<'_>) -> Option<String>,
+) -> Option<Vec<String>> {
     let DeValue::Array(items) = value.get_ref() else {
-        walk.report(expected("a list of names", value).with_help(help));
+        walk.report(expected(wanted, value).with_help(help));
         return None;
     };
-    let mut names = Vec::new();
+    let mut texts = Vec::new();
     for item in items.iter() {
-        let name = string(walk, item)?;
-        if names.contains(&name) {
-            walk.report(ConfigError::new(item.span(), format!("`{name}` is listed twice"), "the second time", None));
+        let text = read(walk, item)?;
+        if texts.contains(&text) {
+            walk.report(ConfigError::new(item.span(), format!("`{text}` is listed twice"), "the second time", None));
             return None;
         }
-        names.push(name);
+        texts.push(text);
     }
-    if names.is_empty() {
-        walk.report(ConfigError::new(value.span(), "this list is empty", "expected a name", Some(help.to_owned())));
+    if texts.is_empty() {
+        let label = if wanted == "a list of names" { "expected a name" } else { "expected at least one" };
+        walk.report(ConfigError::new(value.span(), "this list is empty", label, Some(help.to_owned())));
         return None;
     }
-    Some(Located::new(names, value.span()))
+    Some(texts)
 }
 
 /// Strings by name; numbers and booleans become strings as they are written.

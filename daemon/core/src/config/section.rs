@@ -9,13 +9,14 @@ use super::pipeline::Located;
 use super::read;
 use super::value::{Key, Value, in_file_order, kind, wrong_type};
 use super::walk::Walk;
-use super::{nearest, renamed};
+use super::{matching, nearest, renamed};
 
 pub(super) const SILVER_TABLE: &[&str] = &[
     "plugin",
     "path",
     "match",
     "event_time",
+    "tombstones",
     "settings",
     "reference",
     "compression",
@@ -23,14 +24,14 @@ pub(super) const SILVER_TABLE: &[&str] = &[
     "late_after",
     "max_new_rejects",
 ];
-pub(super) const MATCH: &[&str] = &["field", "equals"];
+pub(super) const MATCH: &[&str] = &["field", "header", "equals", "in", "exists", "topic", "key", "and", "or", "not"];
 pub(super) const DEDUP: &[&str] = &["by", "within", "memory_bytes_max", "when_full"];
 
 pub(super) const GOLD: &[&str] = &["sql", "path", "refresh", "lookback_days"];
 pub(super) const PANEL: &[&str] = &["title", "sql", "chart", "refresh", "unit", "width"];
 
 const SECTIONS: [(&str, &[&str]); 13] = [
-    ("source", &["brokers", "topic", "group", "start", "on_data_loss", "kafka"]),
+    ("source", &["brokers", "topic", "topics", "topic_pattern", "group", "start", "on_data_loss", "kafka"]),
     ("bronze", &["path", "compression"]),
     ("silver", SILVER_TABLE),
     ("quarantine", &["path", "unrouted"]),
@@ -140,7 +141,7 @@ impl<'t> Section<'t> {
         let DeValue::Table(table) = value.get_ref() else {
             let help = match value.get_ref() {
                 DeValue::Array(_) => format!("write [{title}] once, with one pair of brackets"),
-                _ if keys == MATCH => "write match = { field = \"event_type\", equals = \"page_view\" }".to_owned(),
+                _ if keys == MATCH => format!("write {}", matching::EXAMPLE),
                 _ if keys == DEDUP => "write dedup = { by = [\"event_id\"], within = \"10m\" }".to_owned(),
                 _ => format!("write [{title}] on a line of its own, and its keys below it"),
             };

@@ -1,6 +1,7 @@
 //! `[silver.<name>]`: the Silver tables, and how each gets its rows from its events.
 
-use super::pipeline::{Dedup, Located, Match, SilverTable, TableName, WhenFull};
+use super::matching;
+use super::pipeline::{Dedup, Located, SilverTable, TableName, WhenFull};
 use super::read;
 use super::section::{self, Root, Section};
 use super::value::Value;
@@ -34,8 +35,9 @@ pub(super) fn silver(walk: &mut Walk, root: &Root) -> Vec<SilverSection> {
 fn silver_table(walk: &mut Walk, name: Option<TableName>, key: &str, section: &Section) -> SilverSection {
     let plugin = section.required(walk, "plugin", "plugin = \"plugins/page_view\"", read::path);
     let path = section.path_or(walk, "path", &format!("data/silver/{key}"));
-    let example = "match = { field = \"event_type\", equals = \"page_view\" }";
-    let matches = section.required(walk, "match", example, |walk, value| matches(walk, section, value));
+    let matches =
+        section.required(walk, "match", matching::EXAMPLE, |walk, value| matching::matches(walk, section, value));
+    let tombstones = section.optional(walk, "tombstones", read::boolean).unwrap_or_default();
     let event_time = section.required(walk, "event_time", "event_time = \"ts\"", read::located);
     let settings = section.optional(walk, "settings", read::settings).unwrap_or_default();
     let reference = section.optional(walk, "reference", read::references).unwrap_or_default();
@@ -50,6 +52,7 @@ fn silver_table(walk: &mut Walk, name: Option<TableName>, key: &str, section: &S
             plugin: plugin?,
             path,
             matches: matches?,
+            tombstones,
             event_time: event_time?,
             settings,
             reference,
@@ -60,13 +63,6 @@ fn silver_table(walk: &mut Walk, name: Option<TableName>, key: &str, section: &S
         })
     };
     SilverSection { title: section.title().to_owned(), path: located, late, checked: checked() }
-}
-
-fn matches(walk: &mut Walk, parent: &Section, value: Value) -> Option<Match> {
-    let section = Section::open(walk, &format!("{}.match", parent.title()), section::MATCH, value)?;
-    let field = section.required(walk, "field", "field = \"event_type\"", read::string);
-    let equals = section.required(walk, "equals", "equals = \"page_view\"", read::string);
-    Some(Match { field: field?, equals: equals? })
 }
 
 fn dedup(walk: &mut Walk, parent: &Section, value: Value) -> Option<Dedup> {

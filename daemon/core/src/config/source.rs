@@ -9,6 +9,7 @@ use super::literal;
 use super::pipeline::{OnDataLoss, Secret, Source, Start};
 use super::read;
 use super::section::Root;
+use super::topics;
 use super::value::{Key, Value, in_file_order, wrong_type};
 use super::walk::Walk;
 
@@ -38,7 +39,7 @@ pub(super) fn source(walk: &mut Walk, root: &Root) -> Option<Source> {
     let section = root.source(walk)?;
     let example = "brokers = \"localhost:9092\"";
     let brokers = section.required(walk, "brokers", example, read::parsed(literal::brokers));
-    let topic = section.required(walk, "topic", "topic = \"events.raw\"", read::parsed(literal::topic));
+    let topics = topics::topics(walk, &section);
     let group = section.optional(walk, "group", read::expanded);
     let start = section.optional(
         walk,
@@ -50,7 +51,7 @@ pub(super) fn source(walk: &mut Walk, root: &Root) -> Option<Source> {
     let kafka = section.optional(walk, "kafka", kafka);
     Some(Source {
         brokers: brokers?,
-        topic: topic?,
+        topics: topics?,
         group: group.unwrap_or_else(|| "silverd".to_owned()),
         start: start.unwrap_or_default(),
         on_data_loss: on_data_loss.unwrap_or_default(),

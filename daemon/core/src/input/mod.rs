@@ -26,6 +26,16 @@ pub enum Input {
     Typed(EventType),
 }
 
+impl Input {
+    /// Whether it distinguishes a record without a value from others.
+    pub fn takes_tombstones(&self) -> bool {
+        match self {
+            Self::Raw(version) => *version == ContractVersion::V0_2,
+            Self::Typed(ty) => ty.input.optional.is_some(),
+        }
+    }
+}
+
 /// The versions of the contract (`wit/types.wit`) that silverd fulfils.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContractVersion {

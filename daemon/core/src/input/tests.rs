@@ -7,6 +7,7 @@ use wit_parser::Resolve;
 
 use super::*;
 use crate::chunk::{Chunk, ChunkBuilder, Record};
+use crate::offsets::LogPartition;
 use crate::outcome::Code;
 use crate::schema::ContractError;
 
@@ -44,10 +45,10 @@ fn typed(types: &str, events: &str) -> EventType {
 }
 
 fn chunk<'a>(values: impl IntoIterator<Item = Option<&'a [u8]>>) -> Chunk {
-    let mut builder = ChunkBuilder::new("c".into(), "t".into());
+    let (mut builder, log) = ChunkBuilder::of(&LogPartition::new("c", "t", 0));
     for (offset, value) in (0..).zip(values) {
         let headers = std::iter::empty::<(Cow<'_, str>, Option<&[u8]>)>();
-        builder.push(offset, Record { partition: 0, offset, timestamp: None, key: None, value, headers });
+        builder.push(log, offset, Record { offset, timestamp: None, key: None, value, headers });
     }
     builder.finish(0)
 }

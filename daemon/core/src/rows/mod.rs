@@ -14,7 +14,7 @@ use arrow_array::{
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use arrow_select::take::take;
 
-use crate::chunk::Chunk;
+use crate::chunk::{self, Chunk, column};
 use crate::schema::{COMMENT, Column, Kind, MONEY_PRECISION, MONEY_SCALE, TableSchema, added};
 
 /// The largest amount of `decimal(18,2)`, in hundredths.
@@ -43,9 +43,9 @@ pub fn file_schema(table: &TableSchema) -> SchemaRef {
         let field = Field::new(name, ty, false).with_metadata([(COMMENT.to_owned(), doc.to_owned())].into());
         fields.push(Arc::new(field));
     };
-    let few_values = DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8));
-    add(added::CLUSTER_ID, few_values.clone(), "Id of the Kafka cluster of the event that gave this row.");
-    add(added::TOPIC, few_values, "Kafka topic of the event that gave this row.");
+    let of_chunk = |name| chunk::schema().field_with_name(name).expect("a chunk has it").data_type().clone();
+    add(added::CLUSTER_ID, of_chunk(column::CLUSTER_ID), "Id of the Kafka cluster of the event that gave this row.");
+    add(added::TOPIC, of_chunk(column::TOPIC), "Kafka topic of the event that gave this row.");
     add(added::PARTITION, DataType::Int32, "Kafka partition of the event that gave this row.");
     add(added::OFFSET, DataType::Int64, "Offset of the event that gave this row.");
     add(added::INGESTED_AT, timestamp, "When silverd took the event from Kafka; the same as in Bronze.");

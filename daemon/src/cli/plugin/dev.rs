@@ -16,6 +16,7 @@ use super::test::test_one;
 use super::try_plugin::{newest_events_of, transform};
 use super::{counted, size};
 use crate::cases::CaseFile;
+use crate::cli::inert_text::{inert, inert_lines};
 use crate::delta::last_plugin;
 use crate::plugin::build::{PluginLocation, files_under};
 use crate::plugin::{Plugin, load_kept};
@@ -70,7 +71,7 @@ pub(super) async fn dev(config: &Path, args: &DevArgs, stop: CancellationToken) 
         match result {
             Ok(()) => {}
             Err(failure) if args.once => return Err(failure),
-            Err(failure) => println!("{failure:#}"),
+            Err(failure) => println!("{}", inert_lines(&format!("{failure:#}"))),
         }
         if args.once {
             return Ok(());
@@ -143,7 +144,7 @@ async fn compare(
     })?;
     match kept.filter(|kept| kept.digest != plugin.digest) {
         Some(kept) => match tokio::task::block_in_place(|| shadow_run(&Arc::new(kept), plugin, &events))? {
-            Some(shadow) => println!("  compared with the current version: {shadow}"),
+            Some(shadow) => println!("  compared with the current version: {}", inert(&shadow.to_string())),
             None => println!("  the current version fails on every event, so there is nothing to compare with"),
         },
         None => {

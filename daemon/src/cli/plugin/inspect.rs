@@ -1,4 +1,4 @@
-//! `silverd plugin inspect`: what a plugin declares, and whether it fits the existing table.
+//! `silverd plugin inspect`: what a plugin reads and declares, and whether it fits the existing table.
 
 use std::path::Path;
 
@@ -6,6 +6,7 @@ use anyhow::Context;
 use silverd_core::schema::evolve::DeltaType;
 use silverd_core::schema::{Column, Kind, TableSchema};
 
+use super::input_text::input_text;
 use super::selected::SelectedPlugin;
 use super::{counted, size, text_table};
 use crate::plugin::{About, Digest};
@@ -36,6 +37,7 @@ pub(super) async fn inspect(config: &Path, args: &InspectArgs) -> anyhow::Result
     println!("exports  {}", list(&about.exports));
     println!("imports  {}", list(&about.imports));
     let plugin = tokio::task::block_in_place(|| selected.load())?;
+    println!("{}", input_text(&plugin.input)?);
     println!("{}", schema_text(&plugin.schema)?);
     let (Some((_, table)), Some(setup)) = (&selected.table, &selected.setup) else {
         println!("No table of pipeline.toml uses this plugin.");

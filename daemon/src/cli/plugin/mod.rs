@@ -3,6 +3,7 @@
 mod deploy;
 mod dev;
 mod history;
+mod input_text;
 mod inspect;
 mod measure;
 mod new;
@@ -15,6 +16,8 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 use tokio_util::sync::CancellationToken;
+
+use super::inert_text;
 
 #[derive(Args, Debug)]
 pub(super) struct PluginArgs {
@@ -60,11 +63,10 @@ fn text_table(header: &[&str], rows: &[Vec<String>]) -> anyhow::Result<String> {
     use std::sync::Arc;
 
     use arrow::array::{ArrayRef, RecordBatch, StringArray};
-    use arrow::util::pretty::pretty_format_batches;
 
     let column = |at: usize| -> ArrayRef { Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row[at]))) };
     let batch = RecordBatch::try_from_iter(header.iter().enumerate().map(|(at, name)| (*name, column(at))))?;
-    Ok(pretty_format_batches(&[batch])?.to_string())
+    Ok(inert_text::text_table(&[batch])?)
 }
 
 /// `1 event`, `2 events`.

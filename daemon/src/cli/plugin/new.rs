@@ -34,7 +34,10 @@ pub(super) fn new(config: &Path, args: &NewArgs) -> anyhow::Result<()> {
     let text = if config.exists() { Some(std::fs::read_to_string(config)?) } else { None };
     let env = |name: &str| std::env::var(name).ok();
     let pipeline = text.as_deref().and_then(|text| config::check(text, &env).ok());
-    let field = pipeline.iter().flat_map(|pipeline| &pipeline.silver).map(|table| table.matches.field.clone()).next();
+    let field = pipeline
+        .iter()
+        .flat_map(|pipeline| &pipeline.silver)
+        .find_map(|table| table.matches.first_field().map(str::to_owned));
     let names = Names {
         table: &name,
         field: field.as_deref().unwrap_or("event_type"),

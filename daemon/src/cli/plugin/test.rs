@@ -12,6 +12,7 @@ use super::measure::cost;
 use super::selected::SelectedPlugin;
 use crate::app::setup::Setup;
 use crate::cases::{Case, CaseFile, differences, outcome_of};
+use crate::cli::inert_text::inert;
 use crate::plugin::Transformer;
 
 #[derive(clap::Args, Debug)]
@@ -118,8 +119,8 @@ fn print_differences(case: &Case, differences: &[String]) {
     let event = case.value.as_deref().map_or("none".into(), String::from_utf8_lossy);
     let event = event.split_whitespace().collect::<Vec<_>>().join(" ");
     let cut = event.floor_char_boundary(EVENT_BYTES_MAX);
-    println!("         event {}{}", &event[..cut], if cut < event.len() { " …" } else { "" });
+    println!("         event {}{}", inert(&event[..cut]), if cut < event.len() { " …" } else { "" });
     for line in differences {
-        println!("         {line}");
+        println!("         {}", inert(line));
     }
 }

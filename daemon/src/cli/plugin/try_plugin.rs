@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use arrow::compute::concat_batches;
-use arrow::util::pretty::pretty_format_batches;
 use deltalake_core::DeltaTableBuilder;
 use serde_json::json;
 use silverd_core::chunk::Chunk;
@@ -17,6 +16,7 @@ use super::selected::SelectedPlugin;
 use super::{counted, text_table};
 use crate::bronze::newest_events;
 use crate::cases::json_rows;
+use crate::cli::inert_text;
 use crate::delta::{is_table, table_url};
 use crate::plugin::{Plugin, TransformOutput, Transformer};
 
@@ -66,7 +66,7 @@ pub(super) async fn try_plugin(config: &Path, args: &TryArgs) -> anyhow::Result<
         return Ok(());
     }
     if rows.num_rows() > 0 {
-        println!("{}", pretty_format_batches(&[rows])?);
+        println!("{}", inert_text::text_table(&[rows])?);
     }
     if !rejects.is_empty() {
         let cells = |reject: Reject| {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::{Offset, TopicPartitionList};
 use silverd::source::EmbeddedBroker;
 
 use super::{block_on, until};
@@ -54,6 +55,13 @@ impl Broker {
         let grown = NewPartitions::new(topic, partitions);
         let grown = block_on(self.admin().create_partitions([&grown], &AdminOptions::new())).unwrap();
         assert!(grown.iter().all(Result::is_ok), "{grown:?}");
+    }
+
+    /// Deletes the records of a partition before an offset.
+    pub fn delete_records(&self, topic: &str, partition: i32, before: i64) {
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(topic, partition, Offset::Offset(before)).unwrap();
+        block_on(self.admin().delete_records(&offsets, &AdminOptions::new())).unwrap();
     }
 
     fn admin(&self) -> AdminClient<DefaultClientContext> {

@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use silverd::plugin::{Config, Host, Limits, Plugin, TransformOutput, Transformer};
 use silverd_core::chunk::{Chunk, ChunkBuilder, Record};
+use silverd_core::offsets::LogPartition;
 use wit_component::StringEncoding;
 
 use super::guest::{self, ALLOCATOR, REALLOC};
@@ -48,11 +49,11 @@ pub fn transformer(plugin: &[u8], limits: Limits) -> Transformer {
 
 /// A chunk of one partition with these values.
 pub fn chunk(values: impl IntoIterator<Item = String>) -> Chunk {
-    let mut builder = ChunkBuilder::new("cluster".into(), "topic".into());
+    let (mut builder, log) = ChunkBuilder::of(&LogPartition::new("cluster", "topic", 0));
     for (offset, value) in values.into_iter().enumerate() {
         let headers: Empty<(Cow<str>, Option<&[u8]>)> = std::iter::empty();
-        let (partition, offset, value) = (0, offset as i64, Some(value.as_bytes()));
-        builder.push(offset, Record { partition, offset, timestamp: None, key: None, value, headers });
+        let (offset, value) = (offset as i64, Some(value.as_bytes()));
+        builder.push(log, offset, Record { offset, timestamp: None, key: None, value, headers });
     }
     builder.finish(0)
 }

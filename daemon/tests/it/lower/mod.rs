@@ -12,6 +12,7 @@ use proptest::test_runner::{Config, TestRunner};
 use silverd::plugin::{Rooms, TypedEvents};
 use silverd_core::chunk::{Chunk, ChunkBuilder, Record, TimestampType};
 use silverd_core::input::{Decoder, EventType, Image, Input as InputType, Records};
+use silverd_core::offsets::LogPartition;
 use wasmtime::component::{Component, Linker, TypedFunc};
 use wasmtime::{Engine, Store};
 use wit_component::StringEncoding;
@@ -111,14 +112,15 @@ fn event_type() -> EventType {
 
 /// A chunk of these events, each with its own JSON.
 fn chunk(events: &[Event]) -> Chunk {
-    let mut builder = ChunkBuilder::new("cluster".into(), "the topic".into());
+    let mut builder = ChunkBuilder::default();
     for Event { input, meta } in events {
         let value = as_json::input(input).to_string();
         let headers = meta.headers.iter().map(|header| (Cow::Borrowed(&*header.name), header.value.as_deref()));
+        let log = builder.log(&LogPartition::new("cluster", "the topic", meta.partition));
         builder.push(
+            log,
             meta.offset,
             Record {
-                partition: meta.partition,
                 offset: meta.offset,
                 timestamp: Some((meta.timestamp / 1000, TimestampType::CreateTime)),
                 key: meta.key.as_deref(),

@@ -1,21 +1,21 @@
-//! Replays ranges of any number of topics and clusters, one topic after the other.
+//! Replays ranges of any number of clusters, one after the other.
 
 use deltalake_core::logstore::LogStoreRef;
 use silverd_core::chunk::Chunk;
 use silverd_core::offsets::Ranges;
 
-use super::replay::Replay;
+use super::replay::{Replay, first_cluster};
 
-pub(crate) struct ReplayTopics {
+pub(crate) struct ReplayClusters {
     log: LogStoreRef,
     current: Option<Replay>,
-    /// The ranges of the topics after the current one.
+    /// The ranges of the clusters after the current one.
     remaining: Ranges,
     rows_max: usize,
     bytes_max: usize,
 }
 
-impl ReplayTopics {
+impl ReplayClusters {
     /// A chunk has about `rows_max` records and `bytes_max` bytes at most, as in [`Replay::plan`].
     pub(crate) fn new(log: LogStoreRef, ranges: Ranges, rows_max: usize, bytes_max: usize) -> Self {
         Self { log, current: None, remaining: ranges, rows_max, bytes_max }
@@ -30,9 +30,11 @@ impl ReplayTopics {
                 }
                 self.current = None;
             }
-            let Some((first, _)) = self.remaining.iter().next() else { return Ok(None) };
-            let (topic, others) = self.remaining.split_topic(first);
-            self.current = Some(Replay::plan(self.log.clone(), &topic, self.rows_max, self.bytes_max).await?);
+            if self.remaining.is_empty() {
+                return Ok(None);
+            }
+            let (cluster, others) = first_cluster(&self.remaining);
+            self.current = Some(Replay::plan(self.log.clone(), &cluster, self.rows_max, self.bytes_max).await?);
             self.remaining = others;
         }
     }
