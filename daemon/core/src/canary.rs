@@ -18,6 +18,9 @@
 //! | no time | 10,000 |
 //! | 10 minutes | 100 |
 //! | 1 hour | 1 |
+//!
+//! A restart does not end the period: the table's log says how many events the version has processed, and for how long. It
+//! does not say what the shadow run predicted, so the baseline processes every chunk with rejects then.
 
 use std::time::Duration;
 
@@ -68,6 +71,14 @@ impl CanaryPeriod {
         }
     }
 
+    /// The period of a version that has processed events before a restart, with these outcomes; `before` are the outcomes of
+    /// the version before it, on earlier events. What it rejected more than that is taken for intended, up to the share that
+    /// the shadow run lets pass.
+    pub fn resumed(so_far: &Counts, before: &Counts, max_new_rejects: f64) -> Self {
+        let added_share = (rejected_share(so_far) - rejected_share(before)).clamp(0.0, max_new_rejects.max(0.0));
+        Self { events: so_far.events, ..Self::new(0.0, added_share, max_new_rejects) }
+    }
+
     /// Whether the baseline must process the same events for comparison.
     pub fn needs_baseline(&self, new: Tally) -> bool {
         new.faults > 0 || new.rejected as f64 > self.predicted_share * new.events as f64
@@ -101,8 +112,17 @@ impl CanaryPeriod {
     /// trusted.
     pub fn record_passed(&mut self, events: u64, served: Duration) -> bool {
         self.events += events;
-        TRUSTED_AFTER.iter().any(|(time, events)| served >= *time && self.events >= *events)
+        is_trusted(self.events, served)
     }
+}
+
+/// Whether a version is trusted that serves for this long and has processed this many events.
+pub fn is_trusted(events: u64, served: Duration) -> bool {
+    TRUSTED_AFTER.iter().any(|(time, events_min)| served >= *time && events >= *events_min)
+}
+
+fn rejected_share(counts: &Counts) -> f64 {
+    if counts.events == 0 { 0.0 } else { counts.rejected as f64 / counts.events as f64 }
 }
 
 #[cfg(test)]
@@ -174,5 +194,25 @@ mod tests {
         }
         let mut period = CanaryPeriod::new(0.0, 0.0, 0.1);
         assert!(!period.record_passed(6_000, Duration::ZERO) && period.record_passed(4_000, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_resumed_period_counts_the_events_before_the_restart() {
+        let counts = |events, rejected| Counts { events, rejected, with_rows: events - rejected, ..Counts::default() };
+        let mut period = CanaryPeriod::resumed(&counts(6_000, 0), &counts(100, 0), 0.1);
+        assert!(period.needs_baseline(tally(100, 1, 0)), "what the shadow run predicted is not known");
+        assert!(!period.record_passed(3_999, Duration::ZERO) && period.record_passed(1, Duration::ZERO));
+        // So many rejects more are allowed on 100 events.
+        for (so_far, before, allowed) in [
+            (counts(0, 0), counts(100, 50), 10),
+            (counts(50, 0), counts(0, 0), 10),
+            (counts(50, 2), counts(100, 1), 13),
+            // More than the shadow run lets pass.
+            (counts(50, 50), counts(100, 0), 20),
+        ] {
+            let resumed = || CanaryPeriod { events: 0, ..CanaryPeriod::resumed(&so_far, &before, 0.1) };
+            assert_eq!(resumed().compare(tally(100, allowed, 0), tally(100, 0, 0)), Ok(()), "{so_far:?}");
+            assert!(resumed().compare(tally(100, allowed + 1, 0), tally(100, 0, 0)).is_err(), "{so_far:?}");
+        }
     }
 }

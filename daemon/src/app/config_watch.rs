@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use silverd_core::config::Pipeline;
 use silverd_core::config::diff::{Changes, TableChange};
+use silverd_core::config::{Pipeline, SilverTable};
 use tokio::sync::watch;
 use tracing::{error, info};
 
@@ -63,9 +63,13 @@ impl ConfigWatch {
         let concerned = changes.clone();
         let setup = tokio::task::spawn_blocking(move || {
             // A new plugin version of a running table is validated by the table's reloader.
-            setup.load_plugins_of(&host, |table| {
+            let loaded = setup.load_plugins_of(&host, |table| {
                 let starts = [Some(TableChange::Added), Some(TableChange::Restarted)];
                 concerned.all || starts.contains(&concerned.of(&table.name))
+            })?;
+            setup.check_cases(&loaded, |table| {
+                let same = |was: &SilverTable| was.name == table.name && was.plugin == table.plugin;
+                !running.silver.iter().any(same)
             })?;
             setup.check_sql()?;
             anyhow::Ok(setup)

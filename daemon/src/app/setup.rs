@@ -5,10 +5,12 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use silverd_core::config::{self, ConfigError, ConfigErrors, Pipeline, SilverTable};
+use anyhow::anyhow;
+use silverd_core::config::{self, ConfigError, ConfigErrors, Limits, Pipeline, SilverTable};
 
 use super::WrongUse;
-use crate::plugin::{FaultyKey, Host, LoadError, Loaded, load_plugin, this_program};
+use crate::cases::failed_cases;
+use crate::plugin::{FaultyKey, Host, LoadError, Loaded, Plugin, load_plugin, load_unreleased, this_program};
 use crate::runtime::file_watch::FileStamp;
 use crate::sql::{self, Tables};
 use crate::tables::silver::check_fit;
@@ -96,10 +98,18 @@ impl Setup {
     /// What plugins run in, with the folder of `[state]`.
     pub fn host(&self) -> anyhow::Result<Arc<Host>> {
         let state = self.base_dir.join(&*self.pipeline.state.path);
-        Host::with_state(&state, &this_program(), self.pipeline.reload.mode)
+        let host = Host::with_state(&state, &this_program(), self.pipeline.reload.mode)?;
+        self.name_tables(&host);
+        Ok(host)
     }
 
-    /// Loads every plugin, and builds those that are out of date; reports all that cannot fill their tables at once.
+    /// Names the tables whose versions are kept.
+    fn name_tables(&self, host: &Host) {
+        host.add_tables(self.pipeline.silver.iter().map(|table| self.base_dir.join(&*table.path)));
+    }
+
+    /// Loads every plugin, and builds and releases those that are out of date; reports all that cannot fill their tables at
+    /// once.
     ///
     /// Works for as long as it takes, on the thread that it is called on.
     pub fn load_plugins(&self, host: &Arc<Host>) -> anyhow::Result<Loaded> {
@@ -108,11 +118,26 @@ impl Setup {
 
     /// The same for some tables.
     pub fn load_plugins_of(&self, host: &Arc<Host>, of: impl Fn(&SilverTable) -> bool) -> anyhow::Result<Loaded> {
+        self.name_tables(host);
+        self.load_with(host, load_plugin, of)
+    }
+
+    /// Loads every plugin to look at it, and releases none: newer sources are built where no daemon looks.
+    pub(crate) fn try_plugins(&self, host: &Arc<Host>) -> anyhow::Result<Loaded> {
+        self.load_with(host, load_unreleased, |_| true)
+    }
+
+    fn load_with(
+        &self,
+        host: &Arc<Host>,
+        load: fn(&SilverTable, &Path, Arc<Host>, Limits) -> Result<Plugin, LoadError>,
+        of: impl Fn(&SilverTable) -> bool,
+    ) -> anyhow::Result<Loaded> {
         let runtime = tokio::runtime::Handle::current();
         let limits = self.pipeline.limits.clone();
         let (mut errors, mut loaded) = (Vec::new(), Loaded::new());
         for table in self.pipeline.silver.iter().filter(|table| of(table)) {
-            let loaded_plugin = load_plugin(table, &self.base_dir, host.clone(), limits.clone()).and_then(|plugin| {
+            let loaded_plugin = load(table, &self.base_dir, host.clone(), limits.clone()).and_then(|plugin| {
                 runtime.block_on(check_fit(table, &plugin, &self.base_dir))?;
                 Ok(plugin)
             });
@@ -132,6 +157,24 @@ impl Setup {
 }
 
 impl Setup {
+    /// Reports the plugins of some tables that do not pass their cases: no daemon takes them up.
+    pub(crate) fn check_cases(&self, loaded: &Loaded, of: impl Fn(&SilverTable) -> bool) -> anyhow::Result<()> {
+        let mut errors = Vec::new();
+        for table in self.pipeline.silver.iter().filter(|table| of(table)) {
+            let Some(plugin) = loaded.get(&table.name) else { continue };
+            let failure = match failed_cases(&self.base_dir.join(&*table.plugin), plugin) {
+                Ok(None) => continue,
+                Ok(Some(failed)) => anyhow!("{failed}. `silverd plugin test {}` shows all", table.name),
+                Err(failure) => failure.context("run its cases"),
+            };
+            errors.push(config_error(table, &failure.into()));
+        }
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(invalid_config(&ConfigErrors::from(errors), &self.file, &self.text).into())
+    }
+
     /// Reports SQL that is not valid or queries tables that do not exist. A running silverd works without it.
     pub fn check_sql(&self) -> anyhow::Result<()> {
         let tables = Tables::new(&self.pipeline, &self.base_dir);

@@ -24,7 +24,7 @@ use parquet::schema::types::ColumnPath;
 use serde_json::json;
 use silverd_core::chunk::{self, Chunk, column};
 use silverd_core::config::{self, Compression};
-use silverd_core::offsets::{Offsets, Ranges, TopicIds, TopicName};
+use silverd_core::offsets::{OffsetRange, Offsets, Ranges, TopicIds, TopicName};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, warn};
@@ -282,6 +282,15 @@ pub(crate) fn table_spec(path: PathBuf) -> TableSpec {
 /// Ranges as the commit info has them: `{"cluster:topic:0": [0, 10]}`.
 pub fn ranges_json(ranges: &Ranges) -> serde_json::Value {
     ranges.iter().map(|(log, range)| (log.to_string(), json!([range.start, range.end]))).collect()
+}
+
+/// The reverse of [`ranges_json`]. What is no range is left out.
+pub(crate) fn read_ranges(json: &serde_json::Value) -> Ranges {
+    let parse = |(log, range): (&String, &serde_json::Value)| {
+        let (start, end) = (range[0].as_i64()?, range[1].as_i64()?);
+        Some((log.parse().ok()?, OffsetRange::new(start, end)))
+    };
+    json.as_object().into_iter().flatten().filter_map(parse).collect()
 }
 
 /// Dictionaries for columns whose values repeat, statistics for columns that prune files. For keys and values both

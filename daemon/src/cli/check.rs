@@ -1,4 +1,5 @@
-//! `silverd check`: checks pipeline.toml, its plugins and its SQL, and with `--fix` replaces renamed keys first.
+//! `silverd check`: checks pipeline.toml, its plugins and its SQL, and with `--fix` replaces renamed keys first. It releases
+//! nothing.
 
 use std::path::Path;
 
@@ -20,7 +21,7 @@ pub(super) async fn check(file: &Path, args: CheckArgs) -> anyhow::Result<()> {
         fix(file)?;
     }
     let setup = Setup::read(file)?;
-    let load = move || setup.host().and_then(|host| Ok((setup.load_plugins(&host)?, setup)));
+    let load = move || setup.host().and_then(|host| Ok((setup.try_plugins(&host)?, setup)));
     let (loaded, setup) = tokio::task::spawn_blocking(load).await??;
     for table in &setup.pipeline.silver {
         let Some(plugin) = loaded.get(&table.name) else { continue };

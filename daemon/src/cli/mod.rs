@@ -5,6 +5,7 @@ mod demo;
 mod inert_text;
 mod maintain;
 mod plugin;
+mod plugin_version;
 pub mod process;
 mod progress;
 mod quarantine;
@@ -70,7 +71,8 @@ enum Command {
         #[arg(value_enum)]
         work: SqlWork,
     },
-    /// Rebuild a Silver table from Bronze with the current plugin: all of it, some days, or what one version wrote
+    /// Rebuild a Silver table from Bronze with the current plugin, or with the one that served at an earlier time: all of it,
+    /// some days, or what one version wrote
     Rebuild(rebuild::RebuildArgs),
     /// The same as `rebuild --written-by`
     #[command(hide = true)]

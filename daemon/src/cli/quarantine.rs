@@ -16,9 +16,9 @@ use silverd_core::unrouted::{NO_TABLE, UnroutedReason};
 use tokio_util::sync::CancellationToken;
 
 use super::inert_text::{inert, inert_lines};
+use super::plugin_version::load_serving;
 use super::progress::Progress;
 use super::query;
-use super::rebuild::load;
 use crate::app::setup::Setup;
 use crate::app::wrong_use;
 use crate::corrections::{Correction, QuarantinedEvents, Resolved, retry_on_conflict};
@@ -276,7 +276,7 @@ async fn replay_table(setup: &Setup, index: usize, code: Option<&str>) -> anyhow
         println!("{name}: no unresolved events");
         return Ok(());
     }
-    let plugin = load(setup, index).await?;
+    let plugin = load_serving(setup, index).await?;
     let progress = Progress::new(name);
     let (mut done, mut resolved, mut counts) = (EventSet::default(), 0, Counts::default());
     loop {
@@ -333,7 +333,7 @@ async fn replay_unrouted(setup: &Setup, code: Option<&str>, is_asked_for: bool) 
             }
             let plugin = match plugins.get(&index) {
                 Some(plugin) => Arc::clone(plugin),
-                None => plugins.entry(index).or_insert(load(setup, index).await?).clone(),
+                None => plugins.entry(index).or_insert(load_serving(setup, index).await?).clone(),
             };
             let replayed = retry_on_conflict(&table.name, async || {
                 let correction = Correction::open(&setup.pipeline, &setup.base_dir, index, plugin.clone()).await?;

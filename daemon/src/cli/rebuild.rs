@@ -1,18 +1,24 @@
-//! `silverd rebuild`, and its alias `silverd undo`: replaces rows of a Silver table by what the current plugin returns.
+//! `silverd rebuild`, and its alias `silverd undo`: replaces rows of a Silver table by what the current plugin returns, or the
+//! one that served at an earlier time.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow, bail};
-use chrono::NaiveDate;
+use anyhow::{anyhow, bail};
+use chrono::{DateTime, NaiveDate, Utc};
 use silverd_core::chunk::day_of;
+use silverd_core::config::SilverTable;
 use tokio_util::sync::CancellationToken;
 
+use super::plugin_version::{load_as_of, load_serving, parse_time, short};
 use super::progress::Progress;
 use crate::app::setup::Setup;
 use crate::app::wrong_use;
-use crate::corrections::{Correction, CorrectionSummary, Kind, Scope, events_written_by, retry_on_conflict};
-use crate::plugin::{Plugin, load_plugin};
+use crate::corrections::{
+    Correction, CorrectionSummary, Kind, Scope, VersionPrefix, events_written_by, retry_on_conflict,
+};
+use crate::delta::PluginVersion;
+use crate::plugin::Plugin;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct RebuildArgs {
@@ -25,9 +31,13 @@ pub(super) struct RebuildArgs {
     /// The last day whose rows are replaced
     #[arg(long, value_name = "YYYY-MM-DD")]
     to: Option<NaiveDate>,
-    /// Replace only the rows that this plugin version wrote: its digest, or the first characters of it
-    #[arg(long, value_name = "DIGEST", conflicts_with_all = ["from", "to"])]
-    written_by: Option<String>,
+    /// Replace only the rows that this plugin version wrote: its digest, or the first characters of it; with +GIVEN, only those
+    /// that it wrote with these settings and reference files
+    #[arg(long, value_name = "DIGEST[+GIVEN]", value_parser = VersionPrefix::parse, conflicts_with_all = ["from", "to"])]
+    written_by: Option<VersionPrefix>,
+    /// Use the plugin version, settings and reference files that served at this time: RFC 3339, or a day (its midnight in UTC)
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    as_of: Option<DateTime<Utc>>,
     /// Show what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -35,14 +45,26 @@ pub(super) struct RebuildArgs {
 
 #[derive(clap::Args, Debug)]
 pub(super) struct UndoArgs {
-    /// The plugin version whose rows are replaced: its digest, or the first characters of it
-    #[arg(long, value_name = "DIGEST")]
-    plugin: String,
+    /// The plugin version whose rows are replaced: its digest, or the first characters of it; with +GIVEN, only those that it
+    /// wrote with these settings and reference files
+    #[arg(long, value_name = "DIGEST[+GIVEN]", value_parser = VersionPrefix::parse)]
+    plugin: VersionPrefix,
     /// Only this Silver table
     table: Option<String>,
+    /// Use the plugin version, settings and reference files that served at this time: RFC 3339, or a day (its midnight in UTC)
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    as_of: Option<DateTime<Utc>>,
     /// Show what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
+}
+
+/// What the command line asks of a correction.
+struct Asked<'a> {
+    /// When the version to use served; `None` for the current one.
+    as_of: Option<DateTime<Utc>>,
+    dry_run: bool,
+    stop: &'a CancellationToken,
 }
 
 /// The error of a correction that was interrupted. Each table is reported when its commit is done.
@@ -50,9 +72,10 @@ pub(super) const INTERRUPTED: &str = "interrupted; tables not listed above are u
 
 pub(super) async fn rebuild(config: &Path, args: RebuildArgs, stop: CancellationToken) -> anyhow::Result<()> {
     let setup = Setup::read(config)?;
-    if let Some(digest) = &args.written_by {
+    let asked = Asked { as_of: args.as_of, dry_run: args.dry_run, stop: &stop };
+    if let Some(written_by) = &args.written_by {
         let tables = setup.tables(args.table.as_deref())?;
-        return rebuild_written_by(&setup, tables, digest, args.dry_run, &stop).await;
+        return rebuild_written_by(&setup, tables, written_by, &asked).await;
     }
     let Some(table) = args.table else {
         wrong_use!("name the table to rebuild, or a plugin version with --written-by")
@@ -65,55 +88,87 @@ pub(super) async fn rebuild(config: &Path, args: RebuildArgs, stop: Cancellation
     }
     let day = |date: NaiveDate| date.and_hms_opt(0, 0, 0).map(|time| day_of(time.and_utc().timestamp_micros()));
     let (from, to) = (args.from.and_then(day), args.to.and_then(day));
-    let plugin = load(&setup, index).await?;
+    let plugin = load(&setup, index, &asked).await?;
     let scope = || match (from, to) {
         (None, None) => Scope::Everything,
         (from, to) => Scope::Days(from.unwrap_or(i32::MIN)..=to.unwrap_or(i32::MAX)),
     };
-    let summary = correct(&setup, index, &plugin, Kind::Rebuild, scope, args.dry_run, &stop).await?;
-    report(&table, &summary, args.dry_run);
+    let summary = correct(&setup, index, &plugin, Kind::Rebuild, scope, &asked).await?;
+    report(&table, &summary, asked.dry_run);
     Ok(())
 }
 
 pub(super) async fn undo(config: &Path, args: UndoArgs, stop: CancellationToken) -> anyhow::Result<()> {
     let setup = Setup::read(config)?;
     let tables = setup.tables(args.table.as_deref())?;
-    rebuild_written_by(&setup, tables, &args.plugin, args.dry_run, &stop).await
+    let asked = Asked { as_of: args.as_of, dry_run: args.dry_run, stop: &stop };
+    rebuild_written_by(&setup, tables, &args.plugin, &asked).await
 }
 
-/// Replaces the rows of some tables that the plugin version wrote whose digest starts with `digest`.
+/// Replaces the rows of some tables that a plugin version wrote.
 async fn rebuild_written_by(
     setup: &Setup,
     tables: Vec<usize>,
-    digest: &str,
-    dry_run: bool,
-    stop: &CancellationToken,
+    written_by: &VersionPrefix,
+    asked: &Asked<'_>,
 ) -> anyhow::Result<()> {
     let mut found = false;
     for index in tables {
         let config = &setup.pipeline.silver[index];
-        let Some((writer, events)) = events_written_by(config, &setup.base_dir, digest).await? else { continue };
+        let Some((writers, events)) = events_written_by(config, &setup.base_dir, written_by).await? else { continue };
         found = true;
-        let plugin = load(setup, index).await?;
-        if plugin.digest.as_str() == writer {
-            bail!(
-                "table {} still runs version {}: build a good version in {} first, then run the command again",
-                config.name,
-                plugin.digest,
-                config.plugin.value
-            );
-        }
+        let plugin = load(setup, index, asked).await?;
+        check_is_another(config, &plugin.version(), &writers, asked)?;
         let scope = || Scope::Events(events.clone());
-        let summary = correct(setup, index, &plugin, Kind::Undo, scope, dry_run, stop).await?;
-        report(&config.name, &summary, dry_run);
+        let summary = correct(setup, index, &plugin, Kind::Undo, scope, asked).await?;
+        report(&config.name, &summary, asked.dry_run);
     }
     if !found {
         wrong_use!(
-            "no commit of these tables is by a plugin version whose digest starts with {digest}; `silverd plugin history \
+            "no commit of these tables is by a plugin version whose digest starts with {written_by}; `silverd plugin history \
              TABLE` lists the versions"
         );
     }
     Ok(())
+}
+
+/// Fails if the version that would replace the rows is one of those that wrote them. The same plugin with other settings or
+/// reference files is another version.
+fn check_is_another(
+    config: &SilverTable,
+    replacing: &PluginVersion,
+    writers: &[PluginVersion],
+    asked: &Asked<'_>,
+) -> anyhow::Result<()> {
+    // Commits of older versions of silverd do not say what the plugin was given.
+    let is_same = |writer: &PluginVersion| {
+        writer.digest == replacing.digest && (writer.given.is_none() || writer.given == replacing.given)
+    };
+    if !writers.iter().any(is_same) {
+        return Ok(());
+    }
+    let (name, version) = (&config.name, short(replacing));
+    let others = writers.iter().filter(|writer| !is_same(writer));
+    let others: Vec<_> = others.map(|writer| format!("--written-by {}", short(writer))).collect();
+    let only = match others.is_empty() {
+        true => String::new(),
+        false => format!(". For what it wrote with other settings or reference files: {}", others.join(" or ")),
+    };
+    if asked.as_of.is_some() {
+        bail!("version {version} served table {name} at the time of --as-of, too: name another time{only}");
+    }
+    bail!(
+        "table {name} still runs version {version}: build a good version in {} first, or give it good settings and reference \
+         files, or use an earlier version with --as-of; then run the command again{only}",
+        config.plugin.value
+    )
+}
+
+async fn load(setup: &Setup, index: usize, asked: &Asked<'_>) -> anyhow::Result<Arc<Plugin>> {
+    match asked.as_of {
+        Some(time) => load_as_of(setup, index, time).await,
+        None => load_serving(setup, index).await,
+    }
 }
 
 async fn correct(
@@ -122,29 +177,22 @@ async fn correct(
     plugin: &Arc<Plugin>,
     kind: Kind,
     scope: impl Fn() -> Scope,
-    dry_run: bool,
-    stop: &CancellationToken,
+    asked: &Asked<'_>,
 ) -> anyhow::Result<CorrectionSummary> {
     let name = &setup.pipeline.silver[index].name;
+    let as_of_ms = asked.as_of.map(|time| time.timestamp_millis());
     let progress = Progress::new(name);
     let correction = retry_on_conflict(name, async || {
         let correction = Correction::open(&setup.pipeline, &setup.base_dir, index, plugin.clone()).await?;
-        correction.rebuild(kind, scope(), dry_run, &mut |done, total| progress.show(done, total)).await
+        let correction = correction.made_as_of(as_of_ms);
+        correction.rebuild(kind, scope(), asked.dry_run, &mut |done, total| progress.show(done, total)).await
     });
     let result = tokio::select! {
         result = correction => result,
-        () = stop.cancelled() => Err(anyhow!(INTERRUPTED)),
+        () = asked.stop.cancelled() => Err(anyhow!(INTERRUPTED)),
     };
     progress.clear();
     result
-}
-
-/// The current plugin of a table.
-pub(super) async fn load(setup: &Setup, index: usize) -> anyhow::Result<Arc<Plugin>> {
-    let (config, base_dir) = (setup.pipeline.silver[index].clone(), setup.base_dir.clone());
-    let (host, limits) = (setup.host()?, setup.pipeline.limits.clone());
-    let load = move || load_plugin(&config, &base_dir, host, limits).map(Arc::new);
-    tokio::task::spawn_blocking(load).await?.context("load the table's plugin")
 }
 
 fn report(table: &str, summary: &CorrectionSummary, dry_run: bool) {

@@ -1,5 +1,6 @@
 //! Finds the events that a plugin version wrote, from the table's log.
 
+use std::fmt;
 use std::path::Path;
 
 use anyhow::bail;
@@ -7,26 +8,81 @@ use deltalake_core::logstore::{LogStoreRef, get_actions};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 use silverd_core::config::SilverTable;
-use silverd_core::offsets::{LogPartition, OffsetRange, Ranges};
+
 use tracing::warn;
 
-use crate::delta::{TableReader, list_log, silverd_info};
+use crate::bronze::read_ranges;
+use crate::delta::{PluginVersion, TableReader, list_log, silverd_info};
 use crate::tables::event_set::EventSet;
 
 /// How many entries of the log are read at the same time.
 const CONCURRENT_READS: usize = 8;
 
-/// The full digest of the plugin version whose digest starts with `digest`, and the events that it wrote; `None` if it
-/// wrote none.
+/// Plugin versions as people name them: `DIGEST` for all settings and reference files that this plugin had, or
+/// `DIGEST+GIVEN` for those with this digest. Each is a digest, or the first characters of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VersionPrefix {
+    digest: String,
+    given: Option<String>,
+}
+
+impl VersionPrefix {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let (digest, given) = match text.split_once('+') {
+            Some((digest, given)) => (digest, Some(given)),
+            None => (text, None),
+        };
+        if digest.is_empty() || given.is_some_and(str::is_empty) {
+            return Err("expected DIGEST or DIGEST+GIVEN, as `silverd plugin history` prints them".to_owned());
+        }
+        Ok(Self { digest: digest.to_owned(), given: given.map(str::to_owned) })
+    }
+
+    /// The version that this names, as a commit's info has it; `None` if it names another.
+    fn find(&self, info: &Value) -> Option<PluginVersion> {
+        let digest = info["plugin"]["digest"].as_str()?;
+        let given = info["plugin"]["given"].as_str();
+        let has_given = match &self.given {
+            Some(wanted) => given.is_some_and(|given| given.starts_with(wanted)),
+            None => true,
+        };
+        let version = || PluginVersion { digest: digest.to_owned(), given: given.map(str::to_owned) };
+        (digest.starts_with(&self.digest) && has_given).then(version)
+    }
+
+    /// Fails if these are versions of several plugins, or if it names settings and there are several.
+    fn check_unique(&self, found: &[PluginVersion]) -> anyhow::Result<()> {
+        if found.iter().any(|version| version.digest != found[0].digest) {
+            bail!("several plugin versions start with {}: give more of the digest", self.digest);
+        }
+        if let Some(given) = &self.given
+            && found.len() > 1
+        {
+            bail!("this plugin had several settings whose digests start with {given}: give more of the digest");
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for VersionPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.given {
+            Some(given) => write!(f, "{}+{given}", self.digest),
+            None => f.write_str(&self.digest),
+        }
+    }
+}
+
+/// The versions of a plugin that are meant, and the events that they wrote; `None` if they wrote none.
 ///
 /// # Errors
 ///
-/// If several versions start with `digest`.
+/// If versions of several plugins are meant.
 pub(crate) async fn events_written_by(
     config: &SilverTable,
     base_dir: &Path,
-    digest: &str,
-) -> anyhow::Result<Option<(String, EventSet)>> {
+    written_by: &VersionPrefix,
+) -> anyhow::Result<Option<(Vec<PluginVersion>, EventSet)>> {
     let Some(reader) = TableReader::open(&base_dir.join(&*config.path))? else { return Ok(None) };
     let log = list_log(reader.log().object_store(None).as_ref()).await?;
     let Some((first, newest)) = log.commits.keys().next().zip(log.commits.keys().next_back()) else { return Ok(None) };
@@ -38,20 +94,18 @@ pub(crate) async fn events_written_by(
              `silverd rebuild {table} --from DATE --to DATE`"
         );
     }
-    let (mut full, mut all) = (None::<String>, Vec::new());
+    let (mut writers, mut all) = (Vec::new(), Vec::new());
     let entries = stream::iter(*first..=*newest).map(|version| read_info(reader.log(), version));
     let mut entries = std::pin::pin!(entries.buffered(CONCURRENT_READS));
     while let Some(info) = entries.try_next().await? {
-        let Some(writer) = info["plugin"]["digest"].as_str().filter(|writer| writer.starts_with(digest)) else {
-            continue;
-        };
-        if full.as_deref().is_some_and(|full| full != writer) {
-            bail!("several plugin versions start with {digest}: give more of the digest");
+        let Some(writer) = written_by.find(&info) else { continue };
+        if !writers.contains(&writer) {
+            writers.push(writer);
+            written_by.check_unique(&writers)?;
         }
-        full = Some(writer.to_owned());
-        all.extend([&info["ranges"], &info["correction"]["ranges"]].map(parse_ranges));
+        all.extend([&info["ranges"], &info["correction"]["ranges"]].map(read_ranges));
     }
-    Ok(full.map(|digest| (digest, EventSet::of_ranges(&all))))
+    Ok((!writers.is_empty()).then(|| (writers, EventSet::of_ranges(&all))))
 }
 
 /// What silverd wrote into the info of a commit; null if the commit was cleaned up, or is by another writer.
@@ -60,11 +114,52 @@ async fn read_info(log: &LogStoreRef, version: u64) -> anyhow::Result<Value> {
     Ok(silverd_info(get_actions(version, &bytes)?).unwrap_or_default())
 }
 
-/// The inverse of `ranges_json`.
-fn parse_ranges(json: &Value) -> Ranges {
-    let parse = |(log, range): (&String, &Value)| {
-        let (start, end) = (range[0].as_i64()?, range[1].as_i64()?);
-        Some((log.parse::<LogPartition>().ok()?, OffsetRange::new(start, end)))
-    };
-    json.as_object().into_iter().flatten().filter_map(parse).collect()
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn versions_are_named_by_the_beginnings_of_their_digests() {
+        let info = |digest: &str, given: Option<&str>| json!({ "plugin": { "digest": digest, "given": given } });
+        let check = |text: &str, info: &Value, is_meant: bool| {
+            let prefix = VersionPrefix::parse(text).unwrap();
+            assert_eq!((prefix.find(info).is_some(), prefix.to_string()), (is_meant, text.to_owned()), "{info}");
+        };
+        check("ab", &info("abc", Some("123")), true);
+        check("ab", &info("abc", None), true);
+        check("ab+12", &info("abc", Some("123")), true);
+        check("ab+12", &info("abc", Some("99")), false);
+        check("ab+12", &info("abc", None), false);
+        check("x", &info("abc", Some("123")), false);
+        check("ab", &json!({ "maintenance": {} }), false);
+        for text in ["", "+", "+12", "ab+"] {
+            assert!(VersionPrefix::parse(text).unwrap_err().contains("DIGEST+GIVEN"), "{text}");
+        }
+    }
+
+    #[test]
+    fn versions_of_several_plugins_are_refused() {
+        let version =
+            |digest: &str, given: &str| PluginVersion { digest: digest.to_owned(), given: Some(given.to_owned()) };
+        let check = |text: &str, found: &[PluginVersion], error: Option<&str>| {
+            let result = VersionPrefix::parse(text).unwrap().check_unique(found).map_err(|error| error.to_string());
+            assert_eq!(result.err().as_deref(), error, "{text}");
+        };
+        let found = [version("abc", "123"), version("abc", "124")];
+        check("ab", &found, None);
+        check("ab+123", &found[..1], None);
+        check(
+            "ab+12",
+            &found,
+            Some("this plugin had several settings whose digests start with 12: give more of the digest"),
+        );
+        check(
+            "ab",
+            &[version("abc", "123"), version("abd", "123")],
+            Some("several plugin versions start with ab: give more of the digest"),
+        );
+    }
 }

@@ -1,4 +1,5 @@
-//! Corrections: replace rows of a Silver table by what the current plugin returns for the same events, in one commit.
+//! Corrections: replace rows of a Silver table by what a plugin version returns for the same events, in one commit. That is
+//! the current version, or the one that served at an earlier time.
 //!
 //! ```text
 //!   the table at version v ─▶ Scope::plan: which rows are removed and kept
@@ -43,7 +44,7 @@ use crate::tables::silver::{properties, table_spec};
 use crate::tables::{late, quarantine};
 
 pub(crate) use error::{CorrectionError, retry_on_conflict};
-pub(crate) use history::events_written_by;
+pub(crate) use history::{VersionPrefix, events_written_by};
 pub(crate) use quarantined::{QuarantinedEvents, Resolved};
 use scope::Plan;
 pub(crate) use scope::Scope;
@@ -79,6 +80,8 @@ pub(crate) struct Correction {
     late: Option<Arc<SideOutput>>,
     /// The folders of both side outputs, whether the table has late events or not.
     side_outputs: [(&'static SideOutputKind, PathBuf); 2],
+    /// The plugin is the one that served at this time, in milliseconds.
+    as_of_ms: Option<i64>,
     /// The application ids that the commit sets again, if the table's log has lost some.
     restored: Option<Vec<(String, i64)>>,
     /// Late events that are listed already.
@@ -164,11 +167,17 @@ impl Correction {
             quarantine: Arc::new(quarantine),
             late,
             side_outputs: [(&quarantine::KIND, quarantine_path), (&late::KIND, late_path)],
+            as_of_ms: None,
             restored: None,
             listed_late: EventSet::default(),
             config,
             _lock: lock,
         })
+    }
+
+    /// Lets the commit say that the plugin is the one that served at this time.
+    pub(crate) fn made_as_of(self, as_of_ms: Option<i64>) -> Self {
+        Self { as_of_ms, ..self }
     }
 
     /// Transforms the events of a scope again, read from Bronze, and replaces their rows.
@@ -296,6 +305,9 @@ impl Correction {
         });
         if let Some(Scope::Days(days)) = scope {
             info["correction"]["days"] = json!([days.start(), days.end()]);
+        }
+        if let Some(as_of_ms) = self.as_of_ms {
+            info["correction"]["as_of"] = json!(as_of_ms);
         }
         if summary.restores_progress {
             info["correction"]["progress"] = json!(true);

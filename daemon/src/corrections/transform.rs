@@ -1,4 +1,4 @@
-//! Transforms the events of a correction with the current plugin: rows go to files, rejects and counts to the commit.
+//! Transforms the events of a correction with its plugin: rows go to files, rejects and counts to the commit.
 
 use std::ops::RangeInclusive;
 

@@ -1,26 +1,30 @@
-//! Which plugin wrote which offsets of a table, from the commit info in the table's log.
+//! Which plugin wrote which offsets of a table, and which served at a time, from the commit info in the table's log.
 
 use std::collections::BTreeMap;
 use std::path::Path as FilePath;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use chrono::{DateTime, SecondsFormat};
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 use silverd_core::counts::Counts;
+pub(crate) use silverd_core::verify::PluginVersion;
 
 use super::location::open_log;
-use super::log::{LOG_FOLDER, newest_version, version_of_commit};
+use super::log::{LOG_FOLDER, list_log, newest_version, version_of_commit};
 
 /// Commits that are searched for the last plugin.
 const COMMITS_MAX: u64 = 1_000;
 
-/// Consecutive commits of the same plugin.
+/// Consecutive commits of the same plugin version with the same settings and reference files.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct PluginSpan {
     /// SHA-256 of the plugin's file.
     pub digest: String,
+    /// SHA-256 of its settings and reference files; `None` in commits of older versions of silverd.
+    pub given: Option<String>,
     pub interface: String,
     pub first_version: u64,
     pub last_version: u64,
@@ -31,6 +35,17 @@ pub(crate) struct PluginSpan {
     /// The first and the last offset of each log partition `cluster:topic:partition`, end exclusive.
     pub ranges: BTreeMap<String, [i64; 2]>,
     pub counts: Counts,
+}
+
+/// The version of a plugin that served a table at a time, as the log shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServedVersion {
+    pub(crate) plugin: PluginVersion,
+    /// The version of the decoder, if the commit names one.
+    pub(crate) decoder: Option<u32>,
+    /// The version of the table whose commit names it, and the time of that commit.
+    pub(crate) commit: u64,
+    pub(crate) committed_at_ms: i64,
 }
 
 /// The spans of a table, oldest first, as far back as its log reaches.
@@ -46,9 +61,9 @@ pub(crate) async fn plugin_history(store: &dyn ObjectStore) -> anyhow::Result<Ve
     Ok(spans)
 }
 
-/// The digest of the plugin that made the newest progress of the table in a folder; `None` if there is no table, or if its
-/// log does not say, or no longer does.
-pub(crate) async fn last_plugin(table: &FilePath) -> anyhow::Result<Option<String>> {
+/// The plugin version that made the newest progress of the table in a folder; `None` if there is no table, or if its log
+/// does not say, or no longer does.
+pub(crate) async fn last_plugin(table: &FilePath) -> anyhow::Result<Option<PluginVersion>> {
     let Some(log) = open_log(table)? else { return Ok(None) };
     let newest = newest_version(log.object_store(None).as_ref()).await?.unwrap_or(0);
     for version in (newest.saturating_sub(COMMITS_MAX)..=newest).rev() {
@@ -57,10 +72,88 @@ pub(crate) async fn last_plugin(table: &FilePath) -> anyhow::Result<Option<Strin
         add_commit(&mut spans, version, &bytes).with_context(|| format!("read commit {version}"))?;
         // A correction makes no progress, and its plugin need not be the active one.
         if let Some(span) = spans.pop().filter(|span| !span.ranges.is_empty()) {
-            return Ok(Some(span.digest));
+            return Ok(Some(PluginVersion { digest: span.digest, given: span.given }));
         }
     }
     Ok(None)
+}
+
+/// The version of its plugin that served the table in a folder at a time: the one that the last commit with progress until
+/// then names. If the clock was set back, the order of the commits counts.
+///
+/// # Errors
+///
+/// If there is no table, or if its log names no version that early. The error says from when on it does.
+pub(crate) async fn serving_at(table: &FilePath, at_ms: i64) -> anyhow::Result<ServedVersion> {
+    let Some(log) = open_log(table)? else { bail!("there is no table in {} yet", table.display()) };
+    served_at(log.object_store(None).as_ref(), at_ms).await
+}
+
+async fn served_at(store: &dyn ObjectStore, at_ms: i64) -> anyhow::Result<ServedVersion> {
+    let commits: Vec<(u64, Path)> = list_log(store).await?.commits.into_iter().collect();
+    // The log of a week may have several hundred thousand commits. Those before `later` were made until then.
+    let (mut low, mut later) = (0, commits.len());
+    while low < later {
+        let middle = low + (later - low) / 2;
+        match committed_at(store, &commits[..=middle]).await? {
+            time if time <= at_ms => low = middle + 1,
+            _ => later = middle,
+        }
+    }
+    let (until_then, after) = commits.split_at(later);
+    if let Some(served) = first_served(store, until_then.iter().rev()).await? {
+        return Ok(served);
+    }
+    let since = match first_served(store, after.iter()).await? {
+        Some(first) => format!("the first version that it names served from {} on", time_text(first.committed_at_ms)),
+        None => "it names none later, either".to_owned(),
+    };
+    let is_cleaned_up = commits.first().is_some_and(|(version, _)| *version > 0);
+    let reach = if is_cleaned_up { "earlier entries were cleaned up" } else { "no entry was cleaned up" };
+    bail!("the log names no version that served at {}: {since} ({reach})", time_text(at_ms))
+}
+
+/// When the last of these commits was made. One of another writer may lack the time: then that of the one before it counts.
+async fn committed_at(store: &dyn ObjectStore, commits: &[(u64, Path)]) -> anyhow::Result<i64> {
+    for (_, path) in commits.iter().rev() {
+        if let Some(time) = read_info(store, path).await?.and_then(|info| info.timestamp) {
+            return Ok(time);
+        }
+    }
+    Ok(i64::MIN)
+}
+
+/// The version that the first of these commits with progress names.
+async fn first_served<'c>(
+    store: &dyn ObjectStore,
+    commits: impl Iterator<Item = &'c (u64, Path)>,
+) -> anyhow::Result<Option<ServedVersion>> {
+    for (version, path) in commits {
+        // A correction makes no progress, and its plugin need not be the active one.
+        if let Some(CommitInfo { timestamp, silverd: Some(SilverdInfo { ranges, plugin: Some(plugin), .. }) }) =
+            read_info(store, path).await?
+            && !ranges.is_empty()
+        {
+            return Ok(Some(ServedVersion {
+                plugin: PluginVersion { digest: plugin.digest, given: plugin.given },
+                decoder: plugin.decoder,
+                commit: *version,
+                committed_at_ms: timestamp.unwrap_or_default(),
+            }));
+        }
+    }
+    Ok(None)
+}
+
+async fn read_info(store: &dyn ObjectStore, commit: &Path) -> anyhow::Result<Option<CommitInfo>> {
+    let read = async { commit_info(&store.get(commit).await?.bytes().await?) };
+    read.await.with_context(|| format!("read commit {commit}"))
+}
+
+/// A time as `--as-of` takes it.
+fn time_text(ms: i64) -> String {
+    let time = DateTime::from_timestamp_millis(ms).unwrap_or_default();
+    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
 #[derive(Deserialize)]
@@ -71,8 +164,7 @@ struct Line {
 
 #[derive(Deserialize)]
 struct CommitInfo {
-    #[serde(default)]
-    timestamp: i64,
+    timestamp: Option<i64>,
     silverd: Option<SilverdInfo>,
 }
 
@@ -90,44 +182,61 @@ struct SilverdInfo {
 struct PluginInfo {
     digest: String,
     #[serde(default)]
+    given: Option<String>,
+    #[serde(default)]
+    decoder: Option<u32>,
+    #[serde(default)]
     interface: String,
 }
 
-fn add_commit(spans: &mut Vec<PluginSpan>, version: u64, commit: &[u8]) -> anyhow::Result<()> {
+/// The commit info of an entry; `None` if it has none.
+fn commit_info(commit: &[u8]) -> anyhow::Result<Option<CommitInfo>> {
     let needle = memchr::memmem::Finder::new(b"\"commitInfo\"");
     for line in commit.split(|byte| *byte == b'\n').filter(|line| needle.find(line).is_some()) {
-        let Some(CommitInfo { timestamp, silverd: Some(SilverdInfo { ranges, counts, plugin: Some(plugin) }) }) =
-            serde_json::from_slice::<Line>(line)?.commit_info
-        else {
-            continue;
-        };
-        let same = spans.last_mut().filter(|span| span.digest == plugin.digest && span.interface == plugin.interface);
-        let span = match same {
-            Some(span) => span,
-            None => {
-                spans.push(PluginSpan {
-                    digest: plugin.digest,
-                    interface: plugin.interface,
-                    first_version: version,
-                    last_version: version,
-                    commits: 0,
-                    first_at_ms: timestamp,
-                    last_at_ms: timestamp,
-                    ranges: BTreeMap::new(),
-                    counts: Counts::default(),
-                });
-                let last = spans.len() - 1;
-                &mut spans[last]
-            }
-        };
-        span.commits += 1;
-        span.last_version = version;
-        span.last_at_ms = timestamp;
-        span.counts += counts;
-        for (log, [start, end]) in ranges {
-            let range = span.ranges.entry(log).or_insert([start, end]);
-            *range = [range[0].min(start), range[1].max(end)];
+        if let Some(info) = serde_json::from_slice::<Line>(line)?.commit_info {
+            return Ok(Some(info));
         }
+    }
+    Ok(None)
+}
+
+fn add_commit(spans: &mut Vec<PluginSpan>, version: u64, commit: &[u8]) -> anyhow::Result<()> {
+    let Some(CommitInfo { timestamp, silverd: Some(SilverdInfo { ranges, counts, plugin: Some(plugin) }) }) =
+        commit_info(commit)?
+    else {
+        return Ok(());
+    };
+    let timestamp = timestamp.unwrap_or_default();
+    let is_same = |span: &&mut PluginSpan| {
+        (&span.digest, &span.given, &span.interface) == (&plugin.digest, &plugin.given, &plugin.interface)
+    };
+    let same = spans.last_mut().filter(is_same);
+    let span = match same {
+        Some(span) => span,
+        None => {
+            spans.push(PluginSpan {
+                digest: plugin.digest,
+                given: plugin.given,
+                interface: plugin.interface,
+                first_version: version,
+                last_version: version,
+                commits: 0,
+                first_at_ms: timestamp,
+                last_at_ms: timestamp,
+                ranges: BTreeMap::new(),
+                counts: Counts::default(),
+            });
+            let last = spans.len() - 1;
+            &mut spans[last]
+        }
+    };
+    span.commits += 1;
+    span.last_version = version;
+    span.last_at_ms = timestamp;
+    span.counts += counts;
+    for (log, [start, end]) in ranges {
+        let range = span.ranges.entry(log).or_insert([start, end]);
+        *range = [range[0].min(start), range[1].max(end)];
     }
     Ok(())
 }
@@ -138,10 +247,15 @@ mod tests {
     use super::*;
 
     fn commit(digest: &str, start: i64, end: i64, rows: u64) -> String {
+        commit_given(digest, None, start, end, rows)
+    }
+
+    /// A commit whose time is its first offset.
+    fn commit_given(digest: &str, given: Option<&str>, start: i64, end: i64, rows: u64) -> String {
         let counts = serde_json::to_value(Counts { events: rows, with_rows: rows, rows, ..Counts::default() }).unwrap();
         let info = serde_json::json!({ "commitInfo": { "timestamp": start, "silverd": {
             "ranges": { "c:t:0": [start, end] }, "counts": counts, "rejects": null,
-            "plugin": { "interface": "shop:silver/a@0.1.0", "digest": digest } } } });
+            "plugin": { "interface": "shop:silver/a@0.1.0", "digest": digest, "given": given } } } });
         format!("{info}\n{{\"txn\":{{\"appId\":\"x\",\"version\":1}}}}\n")
     }
 
@@ -160,5 +274,74 @@ mod tests {
             .collect();
         assert_eq!(shown, [("a", 0, 1, [0, 20], 10), ("b", 3, 3, [20, 25], 5), ("a", 4, 4, [25, 30], 5)]);
         assert_eq!((spans[0].commits, spans[0].first_at_ms, spans[0].last_at_ms), (2, 0, 10));
+    }
+
+    #[test]
+    fn other_settings_begin_a_span() {
+        let mut spans = Vec::new();
+        for (version, given) in ["one", "one", "two", "one"].into_iter().enumerate() {
+            let (start, end) = (version as i64 * 10, version as i64 * 10 + 10);
+            let text = commit_given("a", Some(given), start, end, 1);
+            add_commit(&mut spans, version as u64, text.as_bytes()).unwrap();
+        }
+        let shown: Vec<_> = spans.iter().map(|span| (span.given.as_deref(), span.first_version)).collect();
+        assert_eq!(shown, [(Some("one"), 0), (Some("two"), 2), (Some("one"), 3)]);
+    }
+
+    /// A log that begins with this version.
+    async fn log(first: u64, commits: &[String]) -> object_store::memory::InMemory {
+        let store = object_store::memory::InMemory::new();
+        for (version, text) in (first..).zip(commits) {
+            store.put(&crate::delta::entry_path(version), text.clone().into_bytes().into()).await.unwrap();
+        }
+        store
+    }
+
+    /// The digest, the settings and the commit of the version that served, or the error.
+    async fn served(store: &dyn ObjectStore, at_ms: i64) -> String {
+        match served_at(store, at_ms).await {
+            Ok(ServedVersion { plugin: PluginVersion { digest, given }, commit, .. }) => {
+                format!("{digest} {} {commit}", given.unwrap_or_default())
+            }
+            Err(error) => format!("{error:#}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_version_that_served_is_found_by_time() {
+        let create = "{\"commitInfo\":{\"timestamp\":5,\"operation\":\"CREATE TABLE\"}}\n".to_owned();
+        let of_others = |time: &str| format!("{{\"commitInfo\":{{{time}\"operation\":\"OPTIMIZE\"}}}}\n");
+        let correction =
+            "{\"commitInfo\":{\"timestamp\":45,\"silverd\":{\"correction\":{},\"plugin\":{\"digest\":\"z\"}}}}\n";
+        let commits = [
+            create,
+            commit_given("a", Some("one"), 10, 20, 1),
+            of_others("\"timestamp\":15,"),
+            commit_given("a", Some("two"), 20, 30, 1),
+            of_others(""),
+            commit("b", 30, 40, 1),
+            correction.to_owned(),
+        ];
+        let store = log(0, &commits).await;
+        for (at_ms, expected) in
+            [(10, "a one 1"), (19, "a one 1"), (20, "a two 3"), (29, "a two 3"), (30, "b  5"), (1_000, "b  5")]
+        {
+            assert_eq!(served(&store, at_ms).await, expected, "{at_ms}");
+        }
+        assert_eq!(
+            served(&store, 9).await,
+            "the log names no version that served at 1970-01-01T00:00:00.009Z: the first version that it names served from \
+             1970-01-01T00:00:00.010Z on (no entry was cleaned up)"
+        );
+        let cleaned_up = log(4, &commits[4..]).await;
+        assert_eq!(
+            served(&cleaned_up, 29).await,
+            "the log names no version that served at 1970-01-01T00:00:00.029Z: the first version that it names served from \
+             1970-01-01T00:00:00.030Z on (earlier entries were cleaned up)"
+        );
+        // The clock was set back after the second commit: one of the times at which it showed 22 counts.
+        let set_back = [commit("a", 10, 20, 1), commit("b", 40, 50, 1), commit("c", 20, 30, 1), commit("d", 30, 40, 1)];
+        assert!(["a  0", "c  2"].contains(&&*served(&log(0, &set_back).await, 22).await));
+        assert_eq!(served(&log(0, &set_back).await, 50).await, "d  3");
     }
 }

@@ -17,12 +17,10 @@ use crate::runtime::clock;
 /// The folder within cargo's target folder for builds that are not released.
 const TRIAL: &str = "trial";
 
-/// The wasm of a plugin, which is a file or a source folder. Builds a source folder if necessary.
+/// The wasm of a plugin, which is a file or a source folder. Builds a source folder if necessary, which releases it: a
+/// daemon that watches the folder takes the build up.
 pub fn wasm_of(plugin: &Path) -> anyhow::Result<PathBuf> {
-    if !plugin.exists() {
-        bail!("plugin {} does not exist: expected a cargo package's folder, or a .wasm file", plugin.display());
-    }
-    match PluginLocation::of(plugin)? {
+    match PluginLocation::of_existing(plugin)? {
         PluginLocation::Package(package) => package.wasm(),
         location => location.wasm().with_context(|| format!("{} was removed", plugin.display())),
     }
@@ -31,17 +29,42 @@ pub fn wasm_of(plugin: &Path) -> anyhow::Result<PathBuf> {
 /// The wasm of a plugin's sources as they are now, built if necessary in a folder that no daemon watches: to try a version
 /// is not to release it.
 pub(crate) fn trial_wasm_of(plugin: &Path) -> anyhow::Result<PathBuf> {
-    match PluginLocation::of(plugin)? {
+    match PluginLocation::of_existing(plugin)? {
         PluginLocation::Package(package) => package.trial_wasm(),
         location => location.wasm().with_context(|| format!("{} was removed", plugin.display())),
     }
 }
 
+/// The newest build of a plugin, as a daemon finds it.
+pub(crate) struct NewestBuild {
+    pub(crate) wasm: PathBuf,
+    pub(crate) digest: Digest,
+    /// The plugin's sources were changed since.
+    pub(crate) sources_are_newer: bool,
+}
+
+/// The newest build of a plugin; `None` if there is none. Builds nothing.
+pub(crate) fn newest_build(plugin: &Path) -> anyhow::Result<Option<NewestBuild>> {
+    if !plugin.exists() {
+        return Ok(None);
+    }
+    let location = PluginLocation::of(plugin)?;
+    let Some(wasm) = location.wasm() else { return Ok(None) };
+    let sources_are_newer = match &location {
+        PluginLocation::Package(package) => !package.is_up_to_date(&wasm)?,
+        PluginLocation::File(_) | PluginLocation::Prebuilt(_) => false,
+    };
+    Ok(Some(NewestBuild { digest: digest_of(&wasm)?, wasm, sources_are_newer }))
+}
+
 /// The digest of a plugin's newest wasm, without building it; `None` if it is not built.
 pub(crate) fn newest_digest(plugin: &Path) -> anyhow::Result<Option<Digest>> {
-    let Some(wasm) = PluginLocation::of(plugin)?.wasm() else { return Ok(None) };
-    let bytes = std::fs::read(&wasm).with_context(|| format!("read plugin {}", wasm.display()))?;
-    Ok(Some(Digest::of(&bytes)))
+    PluginLocation::of(plugin)?.wasm().map(|wasm| digest_of(&wasm)).transpose()
+}
+
+fn digest_of(wasm: &Path) -> anyhow::Result<Digest> {
+    let bytes = std::fs::read(wasm).with_context(|| format!("read plugin {}", wasm.display()))?;
+    Ok(Digest::of(&bytes))
 }
 
 /// Where a plugin's wasm is found, for those who look at it repeatedly. Nothing is built.
@@ -53,6 +76,13 @@ pub(crate) enum PluginLocation {
 }
 
 impl PluginLocation {
+    fn of_existing(plugin: &Path) -> anyhow::Result<Self> {
+        if !plugin.exists() {
+            bail!("plugin {} does not exist: expected a cargo package's folder, or a .wasm file", plugin.display());
+        }
+        Self::of(plugin)
+    }
+
     /// Runs `cargo metadata` if the plugin is a package.
     pub(crate) fn of(plugin: &Path) -> anyhow::Result<Self> {
         let named_as_file = plugin.extension().is_some_and(|extension| extension == "wasm");
@@ -245,15 +275,24 @@ fn set_built_at(wasm: &Path, began: SystemTime) -> anyhow::Result<()> {
     }
 }
 
-/// A cargo command that sees nothing of the daemon's environment but what cargo, rustup and the linker need: a build
-/// runs the code of all dependencies, and needs no passwords.
 fn cargo(folder: &Path) -> Command {
-    let mut command = Command::new("cargo");
-    command.current_dir(folder).env_clear().envs(std::env::vars_os().filter(|(name, _)| {
-        let name = name.to_string_lossy().to_uppercase();
-        PASSED_ON.contains(&&*name) || PASSED_ON_FAMILIES.iter().any(|family| name.starts_with(family))
-    }));
+    command("cargo", folder)
+}
+
+/// A command that sees nothing of the daemon's environment but what cargo, rustup and the linker need: a build runs the
+/// code of all dependencies, and needs no passwords.
+fn command(program: &str, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    let passed_on = std::env::vars_os().filter(|(name, _)| is_passed_on(&name.to_string_lossy()));
+    command.current_dir(folder).env_clear().envs(passed_on);
     command
+}
+
+/// Whether a build gets this variable of the environment.
+fn is_passed_on(name: &str) -> bool {
+    let name = name.to_uppercase();
+    let is_secret = SECRETS.iter().any(|end| name.ends_with(end));
+    !is_secret && (PASSED_ON.contains(&&*name) || PASSED_ON_FAMILIES.iter().any(|family| name.starts_with(family)))
 }
 
 /// What a build gets of the environment. Not the target folder, the flags and the toolchain of a cargo that runs silverd.
@@ -278,6 +317,9 @@ const PASSED_ON: [&str; 18] = [
     "NO_PROXY",
 ];
 const PASSED_ON_FAMILIES: [&str; 5] = ["LC_", "SSL_CERT_", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTRIES_"];
+/// How the names of the passwords in these families end. cargo needs them to publish, or to read a private registry: for
+/// that it has its own file, `credentials.toml`.
+const SECRETS: [&str; 2] = ["_TOKEN", "_SECRET_KEY"];
 
 fn lacks_target(stderr: &[u8]) -> bool {
     let text = String::from_utf8_lossy(stderr);
@@ -289,7 +331,7 @@ fn lacks_target(stderr: &[u8]) -> bool {
 /// Adds the wasm target, if rustup is installed.
 fn add_target(folder: &Path) -> anyhow::Result<()> {
     info!("the wasm target is missing: running `rustup target add {TARGET}`");
-    let added = Command::new("rustup").args(["target", "add", TARGET]).current_dir(folder).output();
+    let added = command("rustup", folder).args(["target", "add", TARGET]).output();
     match added {
         Ok(output) if output.status.success() => Ok(()),
         _ => bail!("the wasm target is missing: run `rustup target add {TARGET}`"),
@@ -318,5 +360,31 @@ pub(crate) fn files_under(path: &Path, files: &mut Vec<PathBuf>, folders: &mut V
             continue;
         }
         files_under(&entry.path(), files, folders);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn builds_see_no_secrets() {
+        for name in ["PATH", "https_proxy", "CARGO_HOME", "CARGO_HTTP_CAINFO", "CARGO_REGISTRIES_OURS_INDEX", "LC_ALL"]
+        {
+            assert!(is_passed_on(name), "{name}");
+        }
+        for name in [
+            "KAFKA_PASSWORD",
+            "SILVERD_TOKEN",
+            "CARGO_REGISTRY_TOKEN",
+            "CARGO_REGISTRIES_OURS_TOKEN",
+            "CARGO_REGISTRIES_OURS_SECRET_KEY",
+            "cargo_registries_ours_token",
+            "AWS_SECRET_ACCESS_KEY",
+            "CARGO_TARGET_DIR",
+            "RUSTFLAGS",
+        ] {
+            assert!(!is_passed_on(name), "{name}");
+        }
     }
 }

@@ -11,6 +11,7 @@
 //! Machine code runs unchecked, so only the daemon's user may write to the folder ([`StateDir`]). A keyed hash would
 //! add nothing: whoever can write there can also read the key.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{Read, Seek, Write};
@@ -106,7 +107,7 @@ impl Cache {
             return Err(CacheError::Component(anyhow!(reason)));
         }
         let name = put.map_err(CacheError::Cache)?;
-        self.folder.evict(FILES_MAX, BYTES_MAX).map_err(|error| CacheError::Cache(error.into()))?;
+        self.folder.evict(FILES_MAX, BYTES_MAX, || Ok(BTreeSet::new())).map_err(CacheError::Cache)?;
         self.load(engine, &name).map_err(CacheError::Cache)
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, bail};
 use serde_json::json;
 use silverd_core::config::Limits;
-use silverd_core::input::{ContractVersion, Input};
+use silverd_core::input::{ContractVersion, DECODER_VERSION, Input};
 use silverd_core::schema::{TRANSFORM, TableSchema};
 use wasmtime::component::{ComponentExportIndex, InstancePre, TypedFunc};
 use wasmtime::{Store, Trap};
@@ -23,10 +23,14 @@ use super::host::Host;
 use super::logs::Logs;
 use super::native::{MakeNative, Native};
 use super::output::Output;
+use crate::delta::PluginVersion;
 
 /// The interface, in both versions of the contract, and the function that give a plugin its settings.
 const PLUGIN: [&str; 2] = ["silverd:pipeline/plugin@0.2.0", "silverd:pipeline/plugin@0.1.0"];
 const CONFIGURE: &str = "configure";
+
+/// The decoder of commits with typed input that name none: they are from before it was counted.
+const UNNAMED_DECODER: u32 = 1;
 
 /// A component that fulfils the contract, ready to be instantiated.
 pub struct Plugin {
@@ -47,18 +51,16 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// Loads the plugin of a table from a file, and keeps the file. See [`Plugin::compile`].
+    /// Loads the plugin of a table from a file. See [`Plugin::compile`].
     pub fn load(host: Arc<Host>, table: &str, file: &Path, config: Config, limits: Limits) -> anyhow::Result<Self> {
         let bytes = std::fs::read(file).with_context(|| format!("read plugin {}", file.display()))?;
         let plugin = Self::compile(host, table, &bytes, config, limits);
-        let plugin = plugin.with_context(|| format!("load plugin {}", file.display()))?;
-        if let Some(kept_plugins) = &plugin.host.kept_plugins {
-            kept_plugins.keep(&plugin.digest, &bytes);
-        }
-        if let Some(kept_configs) = &plugin.host.kept_configs {
-            kept_configs.keep(&plugin.config);
-        }
-        Ok(plugin)
+        plugin.with_context(|| format!("load plugin {}", file.display()))
+    }
+
+    /// Keeps the version in the folder of `[state]`, because rows may be made with it. `bytes` is its file.
+    pub(super) fn keep(&self, bytes: &[u8]) {
+        self.host.keep(&self.digest, bytes, &self.config);
     }
 
     /// Compiles and checks the plugin of a table, and instantiates it once with its configuration.
@@ -158,13 +160,33 @@ impl Plugin {
         self.digest == other.digest && self.config_digest == other.config_digest
     }
 
+    /// The digests of its file, and of its settings and reference files.
+    pub(crate) fn version(&self) -> PluginVersion {
+        let given = Some(self.config_digest.as_str().to_owned());
+        PluginVersion { digest: self.digest.as_str().to_owned(), given }
+    }
+
     /// What a commit says about the version that made its rows.
     pub(crate) fn commit_info(&self) -> serde_json::Value {
-        json!({
+        let mut info = json!({
             "interface": self.schema.interface,
             "digest": self.digest.as_str(),
             "given": self.config_digest.as_str(),
-        })
+        });
+        if let Some(decoder) = self.decoder() {
+            info["decoder"] = json!(decoder);
+        }
+        info
+    }
+
+    /// The version of the decoder that reads its events; `None` if it reads them itself.
+    fn decoder(&self) -> Option<u32> {
+        matches!(self.input, Input::Typed(_)).then_some(DECODER_VERSION)
+    }
+
+    /// Whether its events are read as they were for a commit that names this version of the decoder.
+    pub(crate) fn has_decoder(&self, of_commit: Option<u32>) -> bool {
+        self.decoder().is_none_or(|decoder| decoder == of_commit.unwrap_or(UNNAMED_DECODER))
     }
 
     /// The log of its instances.

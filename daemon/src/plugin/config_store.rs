@@ -6,7 +6,7 @@
 //!   <digest>.file           the contents of a reference file: once, however many versions had it
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Write};
 
 use anyhow::{Context, bail};
@@ -15,9 +15,10 @@ use tracing::warn;
 
 use super::config::{Config, ReferenceFile};
 use super::digest::Digest;
+use super::host::VersionsInUse;
 use crate::runtime::state_dir::StateDir;
 
-/// Limits of the folder. The least recently given files are removed first.
+/// Limits of the folder. The least recently given files are removed first, but none that is in use.
 const FILES_MAX: usize = 1_000;
 const BYTES_MAX: u64 = 1 << 30;
 
@@ -39,13 +40,13 @@ impl ConfigStore {
     }
 
     /// Keeps a configuration. A failure is only logged: the plugin works without it.
-    pub(super) fn keep(&self, config: &Config) {
-        if let Err(error) = self.try_keep(config) {
+    pub(super) fn keep(&self, config: &Config, in_use: VersionsInUse<'_>) {
+        if let Err(error) = self.try_keep(config, in_use) {
             warn!("keep the settings and reference files of a plugin: {error:#}");
         }
     }
 
-    fn try_keep(&self, config: &Config) -> anyhow::Result<()> {
+    fn try_keep(&self, config: &Config, in_use: VersionsInUse<'_>) -> anyhow::Result<()> {
         let mut kept = Kept { settings: config.settings.clone(), reference: BTreeMap::new() };
         for file in &config.reference {
             let digest = Digest::of(&file.contents);
@@ -53,7 +54,20 @@ impl ConfigStore {
             kept.reference.insert(file.name.clone(), digest.as_str().to_owned());
         }
         self.put(&config_name(&config.digest()), &serde_json::to_vec(&kept)?)?;
-        Ok(self.folder.evict(FILES_MAX, BYTES_MAX)?)
+        self.folder.evict(FILES_MAX, BYTES_MAX, || self.files_of(in_use))
+    }
+
+    /// The files of the versions that are in use.
+    fn files_of(&self, in_use: VersionsInUse<'_>) -> anyhow::Result<BTreeSet<String>> {
+        let mut names = BTreeSet::new();
+        for digest in in_use()?.iter().filter_map(|version| Digest::parse(version.given.as_deref()?)) {
+            let name = config_name(&digest);
+            if let Some(kept) = self.read(&name)?.and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok()) {
+                names.extend(kept.reference.values().filter_map(|digest| Some(file_name(&Digest::parse(digest)?))));
+            }
+            names.insert(name);
+        }
+        Ok(names)
     }
 
     fn put(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
@@ -107,6 +121,7 @@ fn file_name(digest: &Digest) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
     use super::*;
+    use crate::delta::PluginVersion;
 
     fn config(setting: &str, contents: &[u8]) -> Config {
         let reference = vec![ReferenceFile { name: "prices".to_owned(), contents: contents.to_vec() }];
@@ -118,8 +133,9 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let store = ConfigStore::new(StateDir::open(base.path()).unwrap());
         let (one, two) = (config("EUR", b"a,1"), config("USD", b"a,1"));
-        store.keep(&one);
-        store.keep(&two);
+        let keep = |config: &Config| store.keep(config, &|| Ok(Vec::new()));
+        keep(&one);
+        keep(&two);
         assert_eq!(store.folder.files().unwrap().len(), 3);
         let found = store.get(&two.digest()).unwrap().unwrap();
         assert_eq!((found.settings, &found.reference[0].contents[..]), (two.settings.clone(), &b"a,1"[..]));
@@ -129,5 +145,23 @@ mod tests {
         store.get(&one.digest()).unwrap_err();
         store.folder.remove(&file_name(&Digest::of(b"a,1")));
         assert!(store.get(&one.digest()).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_files_of_the_versions_in_use_are_found() {
+        let base = tempfile::tempdir().unwrap();
+        let store = ConfigStore::new(StateDir::open(base.path()).unwrap());
+        let (in_use, other) = (config("EUR", b"in use"), config("EUR", b"no longer"));
+        store.keep(&in_use, &|| Ok(Vec::new()));
+        store.keep(&other, &|| Ok(Vec::new()));
+        let version = |config: &Config| {
+            let given = Some(config.digest().as_str().to_owned());
+            PluginVersion { digest: String::new(), given }
+        };
+        let never_kept = config("EUR", b"never kept");
+        let names = store.files_of(&|| Ok(vec![version(&in_use), version(&never_kept), PluginVersion::default()]));
+        let kept = [config_name(&in_use.digest()), file_name(&Digest::of(b"in use"))];
+        let expected: BTreeSet<String> = kept.into_iter().chain([config_name(&never_kept.digest())]).collect();
+        assert_eq!(names.unwrap(), expected);
     }
 }

@@ -1,5 +1,11 @@
 //! Which version of a plugin serves a table, where that is not simply its newest build: somebody deployed it, or silverd
-//! rolled back to it. Stored on disk, so that it holds after a restart.
+//! rolled back to it. Also which versions failed, and what is left of a rollback. Stored on disk, so that it holds after a
+//! restart.
+//!
+//! ```text
+//!   held/<table>.json           the deployment, and the versions that failed
+//!   held/<table>.rebuild.json   the rows of failed versions that the version before has still to make again
+//! ```
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,8 +15,15 @@ use serde::{Deserialize, Serialize};
 use silverd_core::config::ReloadMode;
 
 use super::digest::Digest;
+use super::unfinished_rebuild::UnfinishedRebuild;
+use crate::delta::PluginVersion;
 use crate::runtime::clock;
 use crate::runtime::state_dir::StateDir;
+
+/// Versions of a table that are remembered after they failed.
+const FAILED_MAX: usize = 32;
+/// Rollbacks of a table whose rebuild is remembered until it is done.
+const REBUILDS_MAX: usize = 32;
 
 /// The version that serves one table, and the one that it serves instead of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,8 +31,14 @@ pub(crate) struct Deployment {
     /// The digest of the version that serves.
     #[serde(rename = "use")]
     pub(crate) version: String,
+    /// The digest of its settings and reference files; `None`: the current ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) given: Option<String>,
     /// The digest of the version that does not.
     pub(crate) instead_of: String,
+    /// The digest of what that one was given; `None`: whatever it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) instead_of_given: Option<String>,
     #[serde(rename = "why")]
     pub(crate) reason: String,
     at_ms: i64,
@@ -28,69 +47,165 @@ pub(crate) struct Deployment {
     pub(crate) rolled_back: bool,
 }
 
+/// A version that failed on live events. It serves again only if somebody deploys it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FailedVersion {
+    pub(crate) digest: String,
+    /// The digest of its settings and reference files; `None`: whatever they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) given: Option<String>,
+    #[serde(rename = "why")]
+    pub(crate) reason: String,
+    at_ms: i64,
+}
+
+/// What silverd remembers of the versions of a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Held {
+    #[serde(flatten)]
+    pub(crate) deployment: Option<Deployment>,
+    /// The last ones, in the order in which they failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) failed: Vec<FailedVersion>,
+}
+
 /// The version that should serve a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Choice {
-    /// The newest build.
+    /// The newest build, with the current settings and reference files.
     Newest,
     /// The version that serves now.
     Stays,
+    /// The build that serves now, with the current settings and reference files, which are others.
+    OtherSettings,
     /// The version of a deployment.
-    Deployed(Digest),
+    Deployed(PluginVersion),
 }
 
 impl Deployment {
     /// Somebody deploys a version.
     pub(crate) fn new(version: &Digest, instead_of: &Digest, reason: String) -> Self {
         let (version, instead_of) = (version.as_str().to_owned(), instead_of.as_str().to_owned());
-        Self { version, instead_of, reason, at_ms: clock::now_ms(), rolled_back: false }
+        let (given, instead_of_given) = (None, None);
+        Self { version, given, instead_of, instead_of_given, reason, at_ms: clock::now_ms(), rolled_back: false }
     }
 
     /// A version failed, and the one before it serves again.
-    pub(crate) fn rollback(version: &Digest, failed: &Digest, reason: String) -> Self {
-        Self { rolled_back: true, ..Self::new(version, failed, reason) }
+    pub(crate) fn rollback(version: &PluginVersion, failed: &PluginVersion, reason: String) -> Self {
+        Self {
+            version: version.digest.clone(),
+            given: version.given.clone(),
+            instead_of: failed.digest.clone(),
+            instead_of_given: failed.given.clone(),
+            reason,
+            at_ms: clock::now_ms(),
+            rolled_back: true,
+        }
     }
 
     /// Whether it holds while this is the newest build: another build ends it.
     pub(crate) fn holds_against(&self, newest: &Digest) -> bool {
         self.instead_of == newest.as_str()
     }
-}
 
-/// The version that should serve a table while `serving` does.
-///
-/// | mode   | deployment                                     | the version |
-/// |--------|------------------------------------------------|-------------|
-/// | watch  | none, or instead of another than the newest build | the newest build |
-/// | watch  | somebody's, instead of the newest build        | the deployed one |
-/// | watch  | a rollback from the newest build, which serves | the deployed one |
-/// | watch  | a rollback from the newest build; another version serves | stays |
-/// | manual | none                                           | stays |
-/// | manual | any                                            | the deployed one |
-pub(crate) fn choose(
-    mode: ReloadMode,
-    deployment: Option<&Deployment>,
-    newest: Option<&Digest>,
-    serving: &Digest,
-) -> Choice {
-    let deployed = |deployment: &Deployment| match Digest::parse(&deployment.version) {
-        Some(version) if version != *serving => Choice::Deployed(version),
-        _ => Choice::Stays,
-    };
-    match (mode, deployment) {
-        (ReloadMode::Manual, None) => Choice::Stays,
-        (ReloadMode::Manual, Some(deployment)) => deployed(deployment),
-        (ReloadMode::Watch, Some(deployment)) if newest.is_some_and(|newest| deployment.holds_against(newest)) => {
-            match deployment.rolled_back && !deployment.holds_against(serving) {
-                true => Choice::Stays,
-                false => deployed(deployment),
-            }
-        }
-        (ReloadMode::Watch, _) => Choice::Newest,
+    /// The version that serves.
+    pub(crate) fn plugin(&self) -> PluginVersion {
+        PluginVersion { digest: self.version.clone(), given: self.given.clone() }
+    }
+
+    fn failed(&self) -> FailedVersion {
+        let (digest, given) = (self.instead_of.clone(), self.instead_of_given.clone());
+        FailedVersion { digest, given, reason: self.reason.clone(), at_ms: self.at_ms }
     }
 }
 
-/// The folder of the deployments: one file for each table.
+/// Whether both are the same version, as far as both say what they were given.
+pub(crate) fn is_same_version(a: &PluginVersion, b: &PluginVersion) -> bool {
+    a.digest == b.digest && (a.given == b.given || a.given.is_none() || b.given.is_none())
+}
+
+impl FailedVersion {
+    fn plugin(&self) -> PluginVersion {
+        PluginVersion { digest: self.digest.clone(), given: self.given.clone() }
+    }
+}
+
+impl Held {
+    /// Why a version must not serve; `None` if it may.
+    pub(crate) fn failed(&self, version: &PluginVersion) -> Option<&FailedVersion> {
+        self.failed.iter().rev().find(|failed| is_same_version(&failed.plugin(), version))
+    }
+
+    /// What somebody deployed, if it holds while this is the newest build.
+    pub(crate) fn by_hand(&self, mode: ReloadMode, newest: Option<&Digest>) -> Option<&Deployment> {
+        self.deployment.as_ref().filter(|deployment| !deployment.rolled_back).filter(|deployment| match mode {
+            ReloadMode::Manual => true,
+            ReloadMode::Watch => newest.is_some_and(|newest| deployment.holds_against(newest)),
+        })
+    }
+
+    /// The version that should serve the table while `serving` does. `given` is the digest of the current settings and
+    /// reference files. First, what is asked for:
+    ///
+    /// | mode   | deployment                                       | asked for |
+    /// |--------|--------------------------------------------------|-----------|
+    /// | watch  | somebody's, instead of the newest build          | the deployed version |
+    /// | watch  | none, a rollback, or instead of another build    | the newest build; where there is none, the build that serves |
+    /// | manual | any                                              | the deployed version |
+    /// | manual | none                                             | the build that serves |
+    ///
+    /// Each with the current settings, unless somebody deployed it with others. Then, whether it may serve:
+    ///
+    /// | it has failed | the version that serves has failed | the version |
+    /// |---------------|------------------------------------|-------------|
+    /// | no            |                                    | what is asked for |
+    /// | yes           | no                                 | stays |
+    /// | yes           | yes                                | the one that silverd rolled back to; without one, stays |
+    pub(crate) fn choose(
+        &self,
+        mode: ReloadMode,
+        newest: Option<&Digest>,
+        given: &Digest,
+        serving: &PluginVersion,
+    ) -> Choice {
+        let with_current =
+            |digest: &str| PluginVersion { digest: digest.to_owned(), given: Some(given.as_str().to_owned()) };
+        let (asked, choice) = match (self.by_hand(mode, newest), mode, newest, &self.deployment) {
+            (Some(deployment), ..) => {
+                let mut version = with_current(&deployment.version);
+                version.given = deployment.given.clone().or(version.given);
+                (version.clone(), Choice::Deployed(version))
+            }
+            (None, ReloadMode::Watch, Some(newest), _) => (with_current(newest.as_str()), Choice::Newest),
+            (None, ReloadMode::Manual, _, Some(rollback)) => {
+                let version = with_current(&rollback.version);
+                (version.clone(), Choice::Deployed(version))
+            }
+            (None, ..) => (with_current(&serving.digest), Choice::OtherSettings),
+        };
+        match &self.deployment {
+            _ if self.failed(&asked).is_none() && is_same_version(&asked, serving) => Choice::Stays,
+            _ if self.failed(&asked).is_none() => choice,
+            Some(deployment) if deployment.rolled_back && self.failed(serving).is_some() => {
+                Choice::Deployed(deployment.plugin())
+            }
+            _ => Choice::Stays,
+        }
+    }
+
+    fn add_failed(&mut self, failed: FailedVersion) {
+        self.failed.retain(|known| (&known.digest, &known.given) != (&failed.digest, &failed.given));
+        self.failed.push(failed);
+        self.failed.drain(..self.failed.len().saturating_sub(FAILED_MAX));
+    }
+
+    /// Somebody deploys a build: whatever became of it before.
+    fn allow(&mut self, digest: &str) {
+        self.failed.retain(|failed| failed.digest != digest);
+    }
+}
+
+/// The folder of the deployments.
 pub(crate) struct Deployments(StateDir);
 
 impl Deployments {
@@ -98,7 +213,7 @@ impl Deployments {
         Self(folder)
     }
 
-    /// The path of a table's file, whether it exists or not.
+    /// The path of a table's deployment, whether the file exists or not.
     pub(crate) fn path(&self, table: &str) -> PathBuf {
         self.0.path(&file_name(table))
     }
@@ -109,17 +224,116 @@ impl Deployments {
 
     /// The deployment of a table; `None` if there is none, or if its file cannot be read.
     pub(crate) fn get(&self, table: &str) -> Option<Deployment> {
-        serde_json::from_slice(&std::fs::read(self.path(table)).ok()?).ok()
+        self.held(table).deployment
     }
 
+    /// What is remembered of a table's versions; nothing if its file cannot be read.
+    pub(crate) fn held(&self, table: &str) -> Held {
+        let text = std::fs::read(self.path(table)).unwrap_or_default();
+        let mut held = serde_json::from_slice::<Held>(&text).unwrap_or_default();
+        // Earlier versions of silverd remembered only the last version that failed.
+        let last = held.deployment.as_ref().filter(|deployment| deployment.rolled_back).map(Deployment::failed);
+        if let Some(last) = last.filter(|last| held.failed(&last.plugin()).is_none()) {
+            held.add_failed(last);
+        }
+        held
+    }
+
+    /// Stores a deployment. A rollback adds the version that failed to those that do not serve again; what somebody deploys
+    /// may serve again.
     pub(crate) fn put(&self, table: &str, deployment: &Deployment) -> anyhow::Result<()> {
-        let text = serde_json::to_vec_pretty(deployment).map_err(|error| anyhow!(error))?;
-        let put = self.0.put(|file| Ok(file.write_all(&text).map(|()| file_name(table))?));
-        put.map(drop).context("store which version serves")
+        let mut held = self.held(table);
+        match deployment.rolled_back {
+            true => held.add_failed(deployment.failed()),
+            false => {
+                held.allow(&deployment.version);
+                self.forget_rebuilds(table, &deployment.version)?;
+            }
+        }
+        held.deployment = Some(deployment.clone());
+        self.store(table, &held)
     }
 
-    pub(crate) fn remove(&self, table: &str) {
-        self.0.remove(&file_name(table));
+    /// Ends the deployment: the newest build serves, even if it failed before. Other versions that failed still do not serve.
+    pub(crate) fn remove(&self, table: &str, newest: &Digest) -> anyhow::Result<()> {
+        let mut held = self.held(table);
+        held.allow(newest.as_str());
+        held.deployment = None;
+        self.forget_rebuilds(table, newest.as_str())?;
+        self.store(table, &held)
+    }
+
+    /// Says more about a version that failed than when it was rolled back.
+    pub(crate) fn set_reason(&self, table: &str, failed: &PluginVersion, reason: &str) -> anyhow::Result<()> {
+        let mut held = self.held(table);
+        for known in held.failed.iter_mut().filter(|known| is_same_version(&known.plugin(), failed)) {
+            reason.clone_into(&mut known.reason);
+        }
+        let of_failed = |deployment: &&mut Deployment| {
+            deployment.rolled_back && is_same_version(&deployment.failed().plugin(), failed)
+        };
+        if let Some(deployment) = held.deployment.as_mut().filter(of_failed) {
+            reason.clone_into(&mut deployment.reason);
+        }
+        self.store(table, &held)
+    }
+
+    /// The rebuilds of a table that are not done.
+    pub(crate) fn rebuilds(&self, table: &str) -> Vec<UnfinishedRebuild> {
+        let text = std::fs::read(self.0.path(&rebuild_name(table))).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// Remembers a rebuild until it is done.
+    pub(crate) fn add_rebuild(&self, table: &str, rebuild: &UnfinishedRebuild) -> anyhow::Result<()> {
+        let mut rebuilds = self.rebuilds(table);
+        rebuilds.push(rebuild.clone());
+        rebuilds.drain(..rebuilds.len().saturating_sub(REBUILDS_MAX));
+        self.store_rebuilds(table, &rebuilds)
+    }
+
+    /// A rebuild is done.
+    pub(crate) fn remove_rebuild(&self, table: &str, done: &UnfinishedRebuild) -> anyhow::Result<()> {
+        let mut rebuilds = self.rebuilds(table);
+        rebuilds.retain(|rebuild| rebuild != done);
+        self.store_rebuilds(table, &rebuilds)
+    }
+
+    /// Completes the rollbacks that a kill interrupted after the rebuild was remembered, and before the version that failed
+    /// was.
+    pub(crate) fn complete_rollbacks(&self, table: &str) -> anyhow::Result<()> {
+        for rebuild in self.rebuilds(table) {
+            if self.held(table).failed(&rebuild.failed()).is_none() {
+                self.put(table, &Deployment::rollback(&rebuild.by(), &rebuild.failed(), rebuild.reason))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody deploys a build on purpose: its rows stay.
+    fn forget_rebuilds(&self, table: &str, digest: &str) -> anyhow::Result<()> {
+        let mut rebuilds = self.rebuilds(table);
+        let before = rebuilds.len();
+        rebuilds.retain(|rebuild| rebuild.failed().digest != digest);
+        if rebuilds.len() == before { Ok(()) } else { self.store_rebuilds(table, &rebuilds) }
+    }
+
+    fn store(&self, table: &str, held: &Held) -> anyhow::Result<()> {
+        let is_empty = *held == Held::default();
+        self.write(file_name(table), is_empty, held).context("store which version serves")
+    }
+
+    fn store_rebuilds(&self, table: &str, rebuilds: &[UnfinishedRebuild]) -> anyhow::Result<()> {
+        self.write(rebuild_name(table), rebuilds.is_empty(), &rebuilds).context("store which rows are to be rebuilt")
+    }
+
+    fn write(&self, name: String, is_empty: bool, content: &impl Serialize) -> anyhow::Result<()> {
+        if is_empty {
+            self.0.remove(&name);
+            return Ok(());
+        }
+        let text = serde_json::to_vec_pretty(content).map_err(|error| anyhow!(error))?;
+        self.0.put(|file| Ok(file.write_all(&text).map(|()| name)?)).map(drop)
     }
 }
 
@@ -127,55 +341,153 @@ fn file_name(table: &str) -> String {
     format!("{table}.json")
 }
 
+fn rebuild_name(table: &str) -> String {
+    format!("{table}.rebuild.json")
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
     use super::*;
 
+    /// The build `b`, which was given `g`.
+    fn version(b: &str, g: &str) -> PluginVersion {
+        let digest = |text: &str| Digest::of(text.as_bytes()).as_str().to_owned();
+        PluginVersion { digest: digest(b), given: Some(digest(g)) }
+    }
+
+    fn rolled_back(version: &PluginVersion, failed: &PluginVersion) -> Held {
+        let mut held = Held::default();
+        let rollback = Deployment::rollback(version, failed, String::new());
+        held.add_failed(rollback.failed());
+        held.deployment = Some(rollback);
+        held
+    }
+
+    fn by_hand(version: &str, instead_of: &str) -> Held {
+        let [version, instead_of] = [version, instead_of].map(|build| Digest::of(build.as_bytes()));
+        let deployment = Some(Deployment::new(&version, &instead_of, String::new()));
+        Held { deployment, failed: Vec::new() }
+    }
+
     #[test]
     fn the_version_that_should_serve() {
+        use Choice::{Newest, OtherSettings, Stays};
         use ReloadMode::{Manual, Watch};
-        let [v1, v2, v3] = [b"1", b"2", b"3"].map(|bytes| Digest::of(bytes));
-        let deployed = Deployment::new(&v1, &v3, String::new());
-        let rolled_back = Deployment::rollback(&v1, &v3, String::new());
-        let to_v1 = || Choice::Deployed(v1.clone());
-        for (mode, deployment, newest, serving, choice) in [
-            (Watch, None, Some(&v3), &v1, Choice::Newest),
-            (Watch, Some(&deployed), Some(&v2), &v1, Choice::Newest),
-            (Watch, Some(&deployed), None, &v1, Choice::Newest),
-            (Watch, Some(&deployed), Some(&v3), &v3, to_v1()),
-            (Watch, Some(&deployed), Some(&v3), &v2, to_v1()),
-            (Watch, Some(&deployed), Some(&v3), &v1, Choice::Stays),
-            (Watch, Some(&rolled_back), Some(&v3), &v3, to_v1()),
+        let none = Held::default();
+        let deployed = by_hand("1", "3");
+        let rollback = rolled_back(&version("1", "g"), &version("3", "g"));
+        let other_settings = rolled_back(&version("1", "g"), &version("1", "h"));
+        let both = rolled_back(&version("1", "g"), &version("3", "h"));
+        // Rolled back twice, and deployed in between.
+        let mut twice = rolled_back(&version("1", "g"), &version("2", "g"));
+        twice.add_failed(FailedVersion { reason: String::new(), at_ms: 0, ..rollback.failed[0].clone() });
+        let to = |build: &str, given: &str| Choice::Deployed(version(build, given));
+        for (mode, held, newest, given, serving, choice) in [
+            (Watch, &none, Some("3"), "g", ("1", "g"), Newest),
+            (Watch, &none, Some("3"), "g", ("3", "g"), Stays),
+            (Watch, &none, Some("3"), "h", ("3", "g"), Newest),
+            (Watch, &none, None, "h", ("1", "g"), OtherSettings),
+            (Watch, &deployed, Some("2"), "g", ("1", "g"), Newest),
+            (Watch, &deployed, None, "g", ("1", "g"), Stays),
+            (Watch, &deployed, Some("3"), "g", ("3", "g"), to("1", "g")),
+            (Watch, &deployed, Some("3"), "g", ("1", "g"), Stays),
+            (Watch, &deployed, Some("3"), "h", ("1", "g"), to("1", "h")),
+            (Watch, &rollback, Some("3"), "g", ("3", "g"), to("1", "g")),
+            (Watch, &rollback, Some("3"), "g", ("1", "g"), Stays),
             // A good version served in between, and the failed one was built again.
-            (Watch, Some(&rolled_back), Some(&v3), &v2, Choice::Stays),
-            (Watch, Some(&rolled_back), Some(&v2), &v1, Choice::Newest),
-            (Manual, None, Some(&v3), &v1, Choice::Stays),
-            (Manual, Some(&deployed), Some(&v2), &v2, to_v1()),
-            (Manual, Some(&deployed), None, &v1, Choice::Stays),
-            (Manual, Some(&rolled_back), Some(&v3), &v3, to_v1()),
+            (Watch, &rollback, Some("3"), "g", ("2", "g"), Stays),
+            (Watch, &rollback, Some("2"), "g", ("1", "g"), Newest),
+            // The failed one has other settings now.
+            (Watch, &rollback, Some("3"), "h", ("1", "g"), Newest),
+            (Watch, &twice, Some("3"), "g", ("1", "g"), Stays),
+            (Watch, &twice, Some("2"), "g", ("1", "g"), Stays),
+            (Watch, &other_settings, Some("1"), "h", ("1", "g"), Stays),
+            (Watch, &other_settings, Some("1"), "h", ("1", "h"), to("1", "g")),
+            (Watch, &other_settings, Some("1"), "i", ("1", "g"), Newest),
+            (Watch, &both, Some("3"), "h", ("1", "g"), Stays),
+            (Manual, &none, Some("3"), "g", ("1", "g"), Stays),
+            (Manual, &none, Some("3"), "h", ("1", "g"), OtherSettings),
+            (Manual, &deployed, Some("2"), "g", ("2", "g"), to("1", "g")),
+            (Manual, &deployed, None, "g", ("1", "g"), Stays),
+            (Manual, &rollback, Some("3"), "g", ("3", "g"), to("1", "g")),
+            (Manual, &other_settings, Some("1"), "h", ("1", "g"), Stays),
+            (Manual, &other_settings, Some("1"), "h", ("1", "h"), to("1", "g")),
         ] {
-            assert_eq!(
-                choose(mode, deployment, newest, serving),
-                choice,
-                "{mode:?} {deployment:?} {newest:?} {serving}"
-            );
+            let newest = newest.map(|build: &str| Digest::of(build.as_bytes()));
+            let chosen =
+                held.choose(mode, newest.as_ref(), &Digest::of(given.as_bytes()), &version(serving.0, serving.1));
+            assert_eq!(chosen, choice, "{mode:?} {held:?} {newest:?} {given} {serving:?}");
         }
+    }
+
+    fn deployments(folder: &tempfile::TempDir) -> Deployments {
+        Deployments::new(StateDir::open(folder.path()).unwrap())
     }
 
     #[test]
     fn deployments_are_stored() {
         let folder = tempfile::tempdir().unwrap();
-        let deployments = Deployments::new(StateDir::open(folder.path()).unwrap());
+        let deployments = deployments(&folder);
         assert_eq!(deployments.get("hits"), None);
-        let deployment = Deployment::rollback(&Digest::of(b"good"), &Digest::of(b"bad"), "it traps".to_owned());
+        let bad = version("bad", "g");
+        let deployment = Deployment::rollback(&version("good", "g"), &bad, "it traps".to_owned());
         deployments.put("hits", &deployment).unwrap();
         assert_eq!(deployments.get("hits"), Some(deployment));
         assert_eq!(deployments.get("carts"), None);
+        deployments.set_reason("hits", &bad, "it traps. Its rows are rebuilt").unwrap();
+        let held = deployments.held("hits");
+        assert_eq!(held.failed(&bad).unwrap().reason, "it traps. Its rows are rebuilt");
+        assert_eq!(held.deployment.unwrap().reason, "it traps. Its rows are rebuilt");
         std::fs::write(deployments.path("hits"), "{ no JSON").unwrap();
+        assert_eq!(deployments.held("hits"), Held::default());
+    }
+
+    #[test]
+    fn versions_that_failed_are_remembered_until_they_are_deployed() {
+        let folder = tempfile::tempdir().unwrap();
+        let deployments = deployments(&folder);
+        let failed = |build: &str| deployments.held("hits").failed(&version(build, "g")).is_some();
+        let digest = |build: &str| Digest::of(build.as_bytes());
+        for build in ["2", "3", "4"] {
+            let rollback = Deployment::rollback(&version("1", "g"), &version(build, "g"), build.to_owned());
+            deployments.put("hits", &rollback).unwrap();
+        }
+        let by_hand = Deployment::new(&digest("1"), &digest("4"), "by hand".to_owned());
+        deployments.put("hits", &by_hand).unwrap();
+        assert_eq!(["1", "2", "3", "4"].map(failed), [false, true, true, true]);
+        deployments.put("hits", &Deployment::new(&digest("2"), &digest("4"), "by hand".to_owned())).unwrap();
+        deployments.remove("hits", &digest("4")).unwrap();
         assert_eq!(deployments.get("hits"), None);
-        deployments.remove("hits");
+        assert_eq!(["2", "3", "4"].map(failed), [false, true, false]);
+        deployments.remove("hits", &digest("3")).unwrap();
         assert!(!deployments.path("hits").exists());
+        for build in 0..100 {
+            let rollback = Deployment::rollback(&version("1", "g"), &version(&format!("b{build}"), "g"), String::new());
+            deployments.put("hits", &rollback).unwrap();
+        }
+        assert_eq!(deployments.held("hits").failed.len(), FAILED_MAX);
+        assert!(failed("b99") && !failed("b0"));
+    }
+
+    #[test]
+    fn rebuilds_are_remembered_until_they_are_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let deployments = deployments(&folder);
+        let (good, bad) = (version("good", "g"), version("bad", "g"));
+        let rebuild = UnfinishedRebuild::new(&bad, &good, "it traps".to_owned(), &[], 7);
+        deployments.add_rebuild("hits", &rebuild).unwrap();
+        assert_eq!(deployments.rebuilds("hits"), std::slice::from_ref(&rebuild));
+        // A kill came before the version was blocked.
+        deployments.complete_rollbacks("hits").unwrap();
+        let held = deployments.held("hits");
+        assert_eq!((held.deployment.unwrap().plugin(), held.failed[0].plugin()), (good.clone(), bad.clone()));
+        deployments.remove_rebuild("hits", &rebuild).unwrap();
+        assert!(deployments.rebuilds("hits").is_empty());
+        deployments.add_rebuild("hits", &rebuild).unwrap();
+        deployments.remove("hits", &Digest::parse(&bad.digest).unwrap()).unwrap();
+        assert!(deployments.rebuilds("hits").is_empty(), "somebody deployed the version on purpose");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]
@@ -186,5 +498,16 @@ mod tests {
         assert_eq!(serde_json::to_string(&deployment).unwrap(), text);
         let before = r#"{"use":"a","instead_of":"b","why":"it traps","at_ms":7}"#;
         assert!(!serde_json::from_str::<Deployment>(before).unwrap().rolled_back);
+        // The file of an earlier silverd: the version failed with any settings.
+        let folder = tempfile::tempdir().unwrap();
+        let deployments = deployments(&folder);
+        std::fs::write(deployments.path("hits"), text).unwrap();
+        let held = deployments.held("hits");
+        assert_eq!(held.deployment, Some(deployment));
+        let bad = PluginVersion { digest: "b".to_owned(), given: Some("g".to_owned()) };
+        assert_eq!(held.failed(&bad).map(|failed| &*failed.reason), Some("it traps"));
+        // With more than that, an earlier silverd still reads the deployment.
+        let text = serde_json::to_string(&held).unwrap();
+        assert_eq!(serde_json::from_str::<Deployment>(&text).unwrap(), held.deployment.unwrap());
     }
 }

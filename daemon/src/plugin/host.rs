@@ -1,19 +1,25 @@
 //! What all plugins of a process share: the engine, the linker, the compiler and the files in the state folder.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context;
+use parking_lot::Mutex;
 use silverd_core::config::ReloadMode;
 use tracing::warn;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
 use super::cache::Compiler;
+use super::config::Config;
 use super::config_store::ConfigStore;
 use super::deployments::Deployments;
+use super::digest::Digest;
 use super::engine::{engine, start_epoch_ticker};
 use super::guest_state::{GuestState, linker};
 use super::store::PluginStore;
+use crate::delta::{PluginVersion, last_plugin};
 use crate::runtime::state_dir::StateDir;
 
 /// What all plugins of a process share.
@@ -29,7 +35,12 @@ pub struct Host {
     pub(crate) deployments: Option<Deployments>,
     /// Whether a build is a release.
     pub(crate) reload_mode: ReloadMode,
+    /// The folders of the tables that the plugins fill.
+    tables: Mutex<BTreeSet<PathBuf>>,
 }
+
+/// Asks for the versions that must stay, however many others are loaded.
+pub(super) type VersionsInUse<'v> = &'v dyn Fn() -> anyhow::Result<Vec<PluginVersion>>;
 
 impl Host {
     /// Starts an engine that keeps nothing on disk.
@@ -74,7 +85,44 @@ impl Host {
             Some(Kept { plugins, configs, deployments }) => (Some(plugins), Some(configs), Some(deployments)),
             None => (None, None, None),
         };
-        Ok(Arc::new(Self { engine, linker, compiler, kept_plugins, kept_configs, deployments, reload_mode }))
+        let tables = Mutex::default();
+        Ok(Arc::new(Self { engine, linker, compiler, kept_plugins, kept_configs, deployments, reload_mode, tables }))
+    }
+
+    /// Names tables that plugins fill: the versions that made their last rows stay in the folder of `[state]`.
+    pub(crate) fn add_tables(&self, folders: impl IntoIterator<Item = PathBuf>) {
+        self.tables.lock().extend(folders);
+    }
+
+    /// Keeps a version from which rows may be made: the plugin's file, its settings and its reference files.
+    pub(super) fn keep(&self, digest: &Digest, bytes: &[u8], config: &Config) {
+        let in_use = || self.versions_in_use();
+        if let Some(kept_plugins) = &self.kept_plugins {
+            kept_plugins.keep(digest, bytes, &in_use);
+        }
+        if let Some(kept_configs) = &self.kept_configs {
+            kept_configs.keep(config, &in_use);
+        }
+    }
+
+    /// The versions that made the last rows of the tables, those that are deployed, and those that have rows to make again.
+    fn versions_in_use(&self) -> anyhow::Result<Vec<PluginVersion>> {
+        let mut versions = Vec::new();
+        let tables = self.tables.lock().clone();
+        for table in tables {
+            // The log is read on this thread, which loads a plugin and may wait.
+            let last = futures::executor::block_on(last_plugin(&table));
+            versions.extend(last.with_context(|| format!("read which version wrote {}", table.display()))?);
+        }
+        if let Some(deployments) = &self.deployments {
+            let files = std::fs::read_dir(deployments.folder())?.collect::<Result<Vec<_>, _>>()?;
+            let names = files.iter().filter_map(|file| Some(file.file_name().to_str()?.split('.').next()?.to_owned()));
+            for table in names.collect::<BTreeSet<_>>() {
+                versions.extend(deployments.get(&table).map(|deployment| deployment.plugin()));
+                versions.extend(deployments.rebuilds(&table).iter().map(|rebuild| rebuild.by()));
+            }
+        }
+        Ok(versions)
     }
 }
 

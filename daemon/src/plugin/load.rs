@@ -15,6 +15,7 @@ use super::component::Plugin;
 use super::config::{Config, ReferenceFile};
 use super::digest::Digest;
 use super::host::Host;
+use crate::delta::PluginVersion;
 
 /// Loaded plugins by table.
 pub type Loaded = BTreeMap<TableName, Arc<Plugin>>;
@@ -37,6 +38,20 @@ pub(crate) enum FaultyKey {
     Reference(String),
 }
 
+/// An earlier version of a table's plugin, or which part of it is no longer kept.
+pub(crate) enum KeptVersion {
+    Loaded(Box<Plugin>),
+    /// The plugin's file is gone.
+    NoPlugin,
+    /// The settings and reference files that it had are gone.
+    NoGiven,
+}
+
+/// Builds a plugin's newer sources, and returns its newest wasm.
+type WasmOf = fn(&Path) -> anyhow::Result<PathBuf>;
+/// Loads a table's plugin from a file.
+type LoadFile = fn(&SilverTable, &Path, Arc<Host>, Limits, &Path) -> Result<Plugin, LoadError>;
+
 /// Loads the version of a plugin that should serve its table: the newest build, for which it builds newer sources first;
 /// or the one that was deployed instead.
 pub(crate) fn load_plugin(
@@ -45,6 +60,26 @@ pub(crate) fn load_plugin(
     host: Arc<Host>,
     limits: Limits,
 ) -> Result<Plugin, LoadError> {
+    load_newest(config, base_dir, host, limits, (build::wasm_of, load_file))
+}
+
+/// The same to look at, and not to serve: newer sources are built where no daemon looks, and nothing is kept.
+pub(crate) fn load_unreleased(
+    config: &SilverTable,
+    base_dir: &Path,
+    host: Arc<Host>,
+    limits: Limits,
+) -> Result<Plugin, LoadError> {
+    load_newest(config, base_dir, host, limits, (build::trial_wasm_of, load_trial))
+}
+
+fn load_newest(
+    config: &SilverTable,
+    base_dir: &Path,
+    host: Arc<Host>,
+    limits: Limits,
+    (wasm_of, load): (WasmOf, LoadFile),
+) -> Result<Plugin, LoadError> {
     let kept = |digest: &str| load_kept(config, base_dir, host.clone(), limits.clone(), digest);
     let deployment = host.deployments.as_ref().and_then(|deployments| deployments.get(&config.name));
     if let (ReloadMode::Manual, Some(deployment)) = (host.reload_mode, &deployment)
@@ -52,7 +87,7 @@ pub(crate) fn load_plugin(
     {
         return Ok(plugin);
     }
-    let file = build::wasm_of(&base_dir.join(&*config.plugin))?;
+    let file = wasm_of(&base_dir.join(&*config.plugin))?;
     if let Some(deployment) = deployment {
         let bytes = std::fs::read(&file).with_context(|| format!("read plugin {}", file.display()))?;
         if deployment.holds_against(&Digest::of(&bytes))
@@ -61,11 +96,27 @@ pub(crate) fn load_plugin(
             return Ok(plugin);
         }
     }
-    load_file(config, base_dir, host.clone(), limits.clone(), &file)
+    load(config, base_dir, host.clone(), limits.clone(), &file)
 }
 
-/// Loads a table's plugin from this file.
+/// Loads a table's plugin from this file, and keeps it: rows may be made with it.
 pub(crate) fn load_file(
+    config: &SilverTable,
+    base_dir: &Path,
+    host: Arc<Host>,
+    limits: Limits,
+    file: &Path,
+) -> Result<Plugin, LoadError> {
+    let bytes = std::fs::read(file).with_context(|| format!("read plugin {}", file.display()))?;
+    let plugin = Plugin::compile(host, &config.name, &bytes, plugin_config(config, base_dir)?, limits);
+    let plugin = plugin.with_context(|| format!("load plugin {}", file.display()))?;
+    check_keys(config, &plugin)?;
+    plugin.keep(&bytes);
+    Ok(plugin)
+}
+
+/// Loads a table's plugin from this file to try it: it takes no other version's place among those that are kept.
+pub(crate) fn load_trial(
     config: &SilverTable,
     base_dir: &Path,
     host: Arc<Host>,
@@ -89,7 +140,7 @@ pub(crate) fn load_kept(
 }
 
 /// The version of a table's plugin that wrote some commits, with the settings and reference files that it had then;
-/// `None` if these were not kept. Commits of older versions of silverd do not say what it had: the current ones count.
+/// `None` if either was not kept. See [`kept_version`].
 pub(crate) fn load_version(
     config: &SilverTable,
     base_dir: &Path,
@@ -98,23 +149,43 @@ pub(crate) fn load_version(
     digest: &str,
     given: Option<&str>,
 ) -> Result<Option<Plugin>, LoadError> {
-    let (Some(kept_plugins), Some(digest)) = (&host.kept_plugins, Digest::parse(digest)) else { return Ok(None) };
-    let Some(bytes) = kept_plugins.get(&digest)? else { return Ok(None) };
+    let version = PluginVersion { digest: digest.to_owned(), given: given.map(str::to_owned) };
+    Ok(match kept_version(config, base_dir, host, limits, &version)? {
+        KeptVersion::Loaded(plugin) => Some(*plugin),
+        KeptVersion::NoPlugin | KeptVersion::NoGiven => None,
+    })
+}
+
+/// The version of a table's plugin that wrote some commits, with the settings and reference files that it had then.
+/// Commits of older versions of silverd do not say what it had: the current ones count.
+pub(crate) fn kept_version(
+    config: &SilverTable,
+    base_dir: &Path,
+    host: Arc<Host>,
+    limits: Limits,
+    version: &PluginVersion,
+) -> Result<KeptVersion, LoadError> {
+    let (Some(kept_plugins), Some(digest)) = (&host.kept_plugins, Digest::parse(&version.digest)) else {
+        return Ok(KeptVersion::NoPlugin);
+    };
+    let Some(bytes) = kept_plugins.get(&digest)? else { return Ok(KeptVersion::NoPlugin) };
     let current = plugin_config(config, base_dir);
-    let given = match given.and_then(Digest::parse) {
+    let given = match version.given.as_deref().and_then(Digest::parse) {
         None => current?,
         Some(given) => match current {
             Ok(current) if current.digest() == given => current,
             _ => match host.kept_configs.as_ref().map(|kept_configs| kept_configs.get(&given)).transpose()?.flatten() {
                 Some(kept) => kept,
-                None => return Ok(None),
+                None => return Ok(KeptVersion::NoGiven),
             },
         },
     };
     let plugin = Plugin::compile(host.clone(), &config.name, &bytes, given, limits);
     let plugin = plugin.with_context(|| format!("load the kept plugin {digest}"))?;
     check_keys(config, &plugin)?;
-    Ok(Some(plugin))
+    // It was used, and it may have been given something else than before.
+    plugin.keep(&bytes);
+    Ok(KeptVersion::Loaded(Box::new(plugin)))
 }
 
 /// The kept file of a version; `None` if it was not kept.

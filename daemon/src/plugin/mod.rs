@@ -9,6 +9,7 @@ pub mod cache;
 mod component;
 mod config;
 mod config_store;
+mod current;
 mod deployments;
 mod digest;
 mod engine;
@@ -26,13 +27,15 @@ mod prebuilt;
 mod stopped_wasi;
 mod store;
 mod transformer;
+mod unfinished_rebuild;
 
 pub use silverd_core::config::Limits;
 
 pub(crate) use about::About;
 pub use component::{Instance, Plugin};
 pub use config::{Config, ReferenceFile};
-pub(crate) use deployments::{Choice, Deployment, choose};
+pub(crate) use current::{Current, load_current};
+pub(crate) use deployments::{Choice, Deployment, Held, is_same_version};
 pub use digest::Digest;
 pub use events::{Rooms, TypedEvents};
 pub use fault::Fault;
@@ -40,7 +43,9 @@ pub use host::{Host, this_program};
 pub use lift::Rows;
 pub use load::Loaded;
 pub(crate) use load::{
-    FaultyKey, LoadError, config_digest, kept_file, load_file, load_kept, load_plugin, load_version,
+    FaultyKey, KeptVersion, LoadError, config_digest, kept_file, kept_version, load_file, load_kept, load_plugin,
+    load_trial, load_unreleased, load_version,
 };
 pub use outcomes::{Rejected, TransformError, TransformOutput, Tripped};
 pub use transformer::Transformer;
+pub(crate) use unfinished_rebuild::UnfinishedRebuild;

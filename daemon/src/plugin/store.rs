@@ -1,6 +1,7 @@
 //! The files of the plugins that were loaded, by digest: a version that filled a table can be loaded again after its
 //! file in the plugin's folder was replaced.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -8,9 +9,10 @@ use anyhow::{Context, bail};
 use tracing::warn;
 
 use super::digest::Digest;
+use super::host::VersionsInUse;
 use crate::runtime::state_dir::StateDir;
 
-/// Limits of the folder. The least recently loaded files are removed first.
+/// Limits of the folder. The least recently loaded files are removed first, but no version that is in use.
 const FILES_MAX: usize = 200;
 const BYTES_MAX: u64 = 1 << 30;
 const EXTENSION: &str = ".wasm";
@@ -26,8 +28,8 @@ impl PluginStore {
     }
 
     /// Keeps the file of a plugin that was loaded. A failure is only logged: the plugin works without it.
-    pub(super) fn keep(&self, digest: &Digest, bytes: &[u8]) {
-        if let Err(error) = self.try_keep(digest, bytes) {
+    pub(super) fn keep(&self, digest: &Digest, bytes: &[u8], in_use: VersionsInUse<'_>) {
+        if let Err(error) = self.try_keep(digest, bytes, in_use) {
             warn!(%digest, "keep the plugin's file: {error:#}");
         }
     }
@@ -37,14 +39,17 @@ impl PluginStore {
         self.folder.path(&file_name(digest))
     }
 
-    fn try_keep(&self, digest: &Digest, bytes: &[u8]) -> anyhow::Result<()> {
+    fn try_keep(&self, digest: &Digest, bytes: &[u8], in_use: VersionsInUse<'_>) -> anyhow::Result<()> {
         let name = file_name(digest);
         if self.folder.path(&name).metadata().is_ok_and(|found| found.len() == bytes.len() as u64) {
             self.folder.touch(&name);
             return Ok(());
         }
         self.folder.put(|file| Ok(file.write_all(bytes).map(|()| name)?))?;
-        Ok(self.folder.evict(FILES_MAX, BYTES_MAX)?)
+        let in_use = || -> anyhow::Result<BTreeSet<String>> {
+            Ok(in_use()?.into_iter().filter_map(|version| Some(file_name(&Digest::parse(&version.digest)?))).collect())
+        };
+        self.folder.evict(FILES_MAX, BYTES_MAX, in_use)
     }
 
     /// The file of a plugin; `None` if it is not kept.
@@ -74,15 +79,17 @@ fn file_name(digest: &Digest) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
     use super::*;
+    use crate::delta::PluginVersion;
 
     #[test]
     fn kept_files_are_found_by_digest_and_altered_ones_are_rejected() {
         let base = tempfile::tempdir().unwrap();
         let store = PluginStore::new(StateDir::open(base.path()).unwrap());
         let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
-        store.keep(&one, b"one");
-        store.keep(&two, b"two");
-        store.keep(&one, b"one");
+        let keep = |digest: &Digest, bytes: &[u8]| store.keep(digest, bytes, &|| Ok(Vec::new()));
+        keep(&one, b"one");
+        keep(&two, b"two");
+        keep(&one, b"one");
         assert_eq!(store.get(&one).unwrap().as_deref(), Some(&b"one"[..]));
         assert_eq!(store.get(&Digest::of(b"three")).unwrap(), None);
         let names: Vec<_> = store.folder.files().unwrap().into_iter().map(|file| file.name).collect();
@@ -93,7 +100,21 @@ mod tests {
         let error = format!("{:#}", store.get(&two).unwrap_err());
         assert_eq!(error, format!("{} was altered: remove it, and build the plugin again", path.display()));
         std::fs::write(&path, b"t").unwrap();
-        store.keep(&two, b"two");
+        keep(&two, b"two");
         assert_eq!(store.get(&two).unwrap().as_deref(), Some(&b"two"[..]), "a truncated file is written again");
+    }
+
+    #[test]
+    fn the_versions_in_use_stay_however_many_are_loaded() {
+        let base = tempfile::tempdir().unwrap();
+        let store = PluginStore::new(StateDir::open(base.path()).unwrap());
+        let in_use = Digest::of(b"in use");
+        let version = PluginVersion { digest: in_use.as_str().to_owned(), given: None };
+        let keep = |bytes: &[u8]| store.keep(&Digest::of(bytes), bytes, &|| Ok(vec![version.clone()]));
+        keep(b"in use");
+        (0..FILES_MAX + 10).for_each(|number| keep(number.to_string().as_bytes()));
+        assert_eq!(store.folder.files().unwrap().len(), FILES_MAX);
+        assert_eq!(store.get(&in_use).unwrap().as_deref(), Some(&b"in use"[..]));
+        assert_eq!(store.get(&Digest::of(b"0")).unwrap(), None);
     }
 }

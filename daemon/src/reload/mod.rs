@@ -13,11 +13,15 @@
 //!   the worker switches to it; canary period ──▶ trusted after its first events     (silver/plugin_swap.rs)
 //!        │ it fails where the previous version does not
 //!        ▼
-//!   the previous version is active again; the rows of the failed version are rebuilt, and it is blocked until its file
-//!   changes                                                                              (plugin/blocked.rs)
+//!   the previous version is active again; the rows of the failed version are rebuilt (silver/rollback.rs), and it is
+//!   blocked until somebody deploys it                                                    (plugin/deployments.rs)
 //! ```
+//!
+//! After a restart, the log of the table says which version served last, and whether its canary period was over
+//! (`recent_versions.rs`, `startup_version.rs`).
 
 mod pending;
+mod recent_versions;
 mod reloader;
 mod shadow;
 mod startup_version;
@@ -26,5 +30,5 @@ mod validate;
 pub(crate) use pending::{Candidate, PendingVersion};
 pub(crate) use reloader::{DesiredVersion, PluginReloader};
 pub(crate) use shadow::shadow_run;
-pub(crate) use startup_version::startup_version;
+pub(crate) use startup_version::{Preferred, StartupVersion, UnfinishedCanary, startup_version};
 pub(crate) use validate::PluginLoader;

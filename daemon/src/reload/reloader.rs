@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use silverd_core::config::{Reload, ReloadMode, SilverTable};
 use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::pending::{Candidate, PendingVersion};
-use super::validate::{PluginLoader, start, validate};
-use crate::delta::{open_log, plugin_history};
+use super::validate::{Build, PluginLoader, start, validate};
+use crate::delta::{PluginVersion, open_log, plugin_history};
 use crate::plugin::build::{PluginLocation, wasm_of};
-use crate::plugin::{Choice, Deployment, Digest, Plugin, choose, kept_file, load_kept};
+use crate::plugin::{Choice, Digest, Held, Plugin, config_digest, is_same_version, kept_file, load_version};
 use crate::runtime::file_watch::{FileStamp, FileWatch};
 use crate::telemetry::{TableStats, spans};
 
@@ -63,9 +63,8 @@ impl PluginReloader {
         let read_stamp = || self.stamp(&desired.table, location);
         let (mut seen, _) = read_stamp();
         let wasm = match (desired.reload.mode, at_startup) {
-            (ReloadMode::Manual, _) => Ok(None),
             (ReloadMode::Watch, true) => build(self.loader.base_dir.join(&*desired.table.plugin)).await.map(Some),
-            (ReloadMode::Watch, false) => newest_wasm(location).map(Some),
+            (mode, _) => newest_wasm(mode, location),
         };
         self.consider(desired, wasm).await;
         let (mut watch, mut desired_changes) = (self.watch.clone(), self.desired.clone());
@@ -80,11 +79,7 @@ impl PluginReloader {
                     return;
                 }
             }
-            let wasm = match desired.reload.mode {
-                ReloadMode::Manual => Ok(None),
-                ReloadMode::Watch => newest_wasm(location).map(Some),
-            };
-            self.consider(desired, wasm).await;
+            self.consider(desired, newest_wasm(desired.reload.mode, location)).await;
         }
     }
 
@@ -101,8 +96,7 @@ impl PluginReloader {
         (FileStamp::of(files), folders)
     }
 
-    /// Validates the version that should serve, if it is another one than the active one. `wasm` is the newest build;
-    /// `None` if builds do not count.
+    /// Validates the version that should serve, if it is another one than the active one. `wasm` is the newest build.
     async fn consider(&self, desired: &DesiredVersion, wasm: anyhow::Result<Option<PathBuf>>) {
         let wasm = match wasm {
             Ok(wasm) => wasm,
@@ -135,68 +129,106 @@ impl PluginReloader {
             Some(wasm) => Some(digest_of(wasm.to_path_buf()).await?),
             None => None,
         };
+        let given = self.current_given(table).await?;
         let deployments = self.loader.host.deployments.as_ref();
-        let deployment = deployments.and_then(|deployments| deployments.get(&table.name));
-        let choice = choose(reload.mode, deployment.as_ref(), newest.as_ref(), &active.digest);
-        self.report_deployment(desired, deployment.as_ref(), newest.as_ref());
-        let (file, digest) = match (&choice, wasm, newest) {
-            (Choice::Newest, Some(wasm), Some(newest)) => (wasm.to_path_buf(), newest),
-            (Choice::Deployed(version), ..) => {
-                if self.has_written(table, version).await? {
+        let held = deployments.map(|deployments| deployments.held(&table.name)).unwrap_or_default();
+        let choice = held.choose(reload.mode, newest.as_ref(), &given, &active.version());
+        self.report_held(desired, &held, newest.as_ref(), &given);
+        let build = match (&choice, wasm, newest) {
+            (Choice::Stays, ..) => return Ok(None),
+            (Choice::Newest, Some(wasm), Some(digest)) => Build { file: wasm.to_path_buf(), digest, has_cases: true },
+            (Choice::Deployed(version), _, newest) => {
+                let written = self.written_by(table).await?;
+                if written.iter().any(|known| is_same_version(known, version)) {
                     return self.earlier(table, version).await.map(Some);
                 }
-                (self.kept(version)?, version.clone())
+                let digest = Digest::parse(&version.digest).context("the deployment names no digest")?;
+                let is_new = written.iter().all(|known| known.digest != version.digest);
+                let has_cases = is_new || newest.is_some_and(|newest| newest == digest);
+                Build { file: self.kept(&digest)?, digest, has_cases }
             }
-            // The same version, whose settings or reference files may have changed.
-            _ => match kept_file(&self.loader.host, &active.digest)? {
-                Some(file) => (file, active.digest.clone()),
-                None => return Ok(None),
-            },
+            (Choice::OtherSettings | Choice::Newest, _, newest) => {
+                match kept_file(&self.loader.host, &active.digest)? {
+                    Some(file) => {
+                        let has_cases = newest.is_none_or(|newest| newest == active.digest);
+                        Build { file, digest: active.digest.clone(), has_cases }
+                    }
+                    None => return Ok(None),
+                }
+            }
         };
-        let validation = validate(&self.loader, table, reload, (&file, &digest), active);
+        let validation = validate(&self.loader, table, reload, build, active);
         spans::record(spans::plugin_validation(&table.name), validation).await
     }
 
+    /// The digest of the table's current settings and reference files.
+    async fn current_given(&self, table: &SilverTable) -> anyhow::Result<Digest> {
+        let (table, base_dir) = (table.clone(), self.loader.base_dir.clone());
+        Ok(tokio::task::spawn_blocking(move || config_digest(&table, &base_dir)).await??)
+    }
+
     /// Says which version serves instead of the newest build.
-    fn report_deployment(&self, desired: &DesiredVersion, deployment: Option<&Deployment>, newest: Option<&Digest>) {
-        let table = &desired.table.name;
-        let held = deployment.filter(|deployment| newest.is_some_and(|newest| deployment.holds_against(newest)));
-        let message = held.map(|Deployment { version, instead_of, reason, rolled_back, .. }| {
-            let (instead_of, version) = (Digest::short(instead_of), Digest::short(version));
-            match rolled_back {
-                true => format!(
-                    "version {instead_of} is blocked: {reason}. Build another version to end this, or run `silverd plugin \
-                     deploy {table}`"
-                ),
-                false => format!(
-                    "version {version} serves instead of the newest build, {instead_of}: {reason}. Build another version \
-                     to end this, or run `silverd plugin deploy {table}`"
-                ),
+    fn report_held(&self, desired: &DesiredVersion, held: &Held, newest: Option<&Digest>, given: &Digest) {
+        let (table, mode) = (&desired.table.name, desired.reload.mode);
+        let version = |digest: &Digest| PluginVersion {
+            digest: digest.as_str().to_owned(),
+            given: Some(given.as_str().to_owned()),
+        };
+        let rollback = held.deployment.as_ref().filter(|deployment| deployment.rolled_back);
+        let failed = newest.and_then(|newest| held.failed(&version(newest)));
+        let message = match (mode, held.by_hand(mode, newest), failed, rollback) {
+            (ReloadMode::Manual, _, _, Some(rollback)) => Some(format!(
+                "version {} is blocked: {}. `silverd plugin deploy {table}` deploys another build",
+                Digest::short(&rollback.instead_of),
+                rollback.reason
+            )),
+            (ReloadMode::Manual, ..) => None,
+            (ReloadMode::Watch, Some(by_hand), ..) => Some(format!(
+                "version {} serves instead of the newest build, {}: {}. Build another version to end this, or run `silverd \
+                 plugin deploy {table}`",
+                Digest::short(&by_hand.version),
+                Digest::short(&by_hand.instead_of),
+                by_hand.reason
+            )),
+            (ReloadMode::Watch, None, Some(failed), rollback) => {
+                let is_same_build = rollback.is_some_and(|rollback| rollback.version == failed.digest);
+                let (settings, edit) = match is_same_build {
+                    true => (" with its present settings", "Change the settings or the reference files"),
+                    false => ("", "Build another version"),
+                };
+                let (failed, reason) = (Digest::short(&failed.digest), &failed.reason);
+                Some(format!(
+                    "version {failed}{settings} is blocked: {reason}. {edit} to end this, or run `silverd plugin deploy \
+                     {table}`"
+                ))
             }
-        });
+            (ReloadMode::Watch, None, None, _) => None,
+        };
         if let Some(message) = &message {
             info!(%table, "{message}");
         }
         self.stats.plugin_update_rejected(message);
     }
 
-    /// Whether a version has written the table.
-    async fn has_written(&self, table: &SilverTable, version: &Digest) -> anyhow::Result<bool> {
-        let Some(log) = open_log(&self.loader.base_dir.join(&*table.path))? else { return Ok(false) };
+    /// The versions that have written a table.
+    async fn written_by(&self, table: &SilverTable) -> anyhow::Result<Vec<PluginVersion>> {
+        let Some(log) = open_log(&self.loader.base_dir.join(&*table.path))? else { return Ok(Vec::new()) };
         let spans = plugin_history(log.object_store(None).as_ref()).await?;
-        Ok(spans.iter().any(|span| span.digest == version.as_str()))
+        Ok(spans.into_iter().map(|span| PluginVersion { digest: span.digest, given: span.given }).collect())
     }
 
     fn kept(&self, version: &Digest) -> anyhow::Result<PathBuf> {
         kept_file(&self.loader.host, version)?.with_context(|| format!("the file of version {version} was not kept"))
     }
 
-    /// A version that has served before. It is not compared with the active one.
-    async fn earlier(&self, table: &SilverTable, version: &Digest) -> anyhow::Result<Candidate> {
-        let (loader, config, digest) = (self.loader.clone(), table.clone(), version.clone());
+    /// A version that has served before, with what it was given then. It is not compared with the active one.
+    async fn earlier(&self, table: &SilverTable, version: &PluginVersion) -> anyhow::Result<Candidate> {
+        let (loader, config, version) = (self.loader.clone(), table.clone(), version.clone());
         let load = move || {
-            let plugin = load_kept(&config, &loader.base_dir, loader.host, loader.limits, digest.as_str())?;
-            start(Arc::new(plugin.with_context(|| format!("the file of version {digest} was not kept"))?))
+            let PluginVersion { digest, given } = &version;
+            let plugin = load_version(&config, &loader.base_dir, loader.host, loader.limits, digest, given.as_deref())?;
+            let missing = || format!("version {}, or what it was given, was not kept", Digest::short(digest));
+            start(Arc::new(plugin.with_context(missing)?))
         };
         let transformer = tokio::task::spawn_blocking(load).await?.context("load the earlier version")?;
         Ok(Candidate {
@@ -231,8 +263,15 @@ impl PluginReloader {
     }
 }
 
-fn newest_wasm(location: &PluginLocation) -> anyhow::Result<PathBuf> {
-    location.wasm().context("the plugin is not built: run `cargo component build --release` in its folder")
+/// The newest build. In manual mode there need not be one.
+fn newest_wasm(mode: ReloadMode, location: &PluginLocation) -> anyhow::Result<Option<PathBuf>> {
+    let wasm = location.wasm().filter(|wasm| mode == ReloadMode::Watch || wasm.is_file());
+    match mode {
+        ReloadMode::Watch if wasm.is_none() => {
+            bail!("the plugin is not built: run `cargo component build --release` in its folder")
+        }
+        _ => Ok(wasm),
+    }
 }
 
 async fn digest_of(wasm: PathBuf) -> anyhow::Result<Digest> {

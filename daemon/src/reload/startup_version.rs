@@ -1,64 +1,286 @@
-//! Loads the plugin version that a table uses when silverd starts.
+//! Loads the plugin version that a table uses when its worker starts, and finds whether its canary period is over.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use silverd_core::config::{Limits, SilverTable};
+use anyhow::{Context, bail};
+use silverd_core::config::{Limits, ReloadMode, SilverTable};
+use silverd_core::counts::Counts;
+use silverd_core::offsets::Ranges;
 use tracing::{info, warn};
 
-use crate::delta::last_plugin;
-use crate::plugin::build::newest_digest;
-use crate::plugin::{Choice, Host, Plugin, choose, load_kept, load_plugin};
+use super::recent_versions::{RecentVersion, RecentVersions};
+use crate::cases::failed_cases;
+use crate::delta::PluginVersion;
+use crate::plugin::build::{newest_digest, wasm_of};
+use crate::plugin::{Deployment, Digest, Held, Host, Plugin, config_digest, is_same_version, load_file, load_version};
 
-/// Loads the version that a table uses at startup. "Its last version" is the one that wrote the table's last commit.
+/// What a worker starts with, unless somebody deployed a version or it failed.
+pub(crate) enum Preferred {
+    /// The version that made the last progress: a reloader takes up the newest build later.
+    LastWriter,
+    /// The newest build, which is built first if its sources are newer: nobody watches it. In manual mode the last writer.
+    NewestBuild,
+    /// The newest build, in manual mode, too: pipeline.toml names another plugin than before.
+    NamedPlugin,
+    /// The newest build, which is loaded already.
+    Loaded(Arc<Plugin>),
+}
+
+/// The version with which a worker starts.
+pub(crate) struct StartupVersion {
+    pub(crate) plugin: Arc<Plugin>,
+    /// `None` if the version is trusted, or has not served yet.
+    pub(crate) canary: Option<UnfinishedCanary>,
+}
+
+/// A canary period that was not over when the worker before this one ended.
+pub(crate) struct UnfinishedCanary {
+    /// The version before.
+    pub(crate) baseline: Arc<Plugin>,
+    /// How both did, each on its own events.
+    pub(crate) counts: Counts,
+    pub(crate) baseline_counts: Counts,
+    /// How long the version served.
+    pub(crate) served: Duration,
+    /// The offsets that it answers for.
+    pub(crate) committed: Ranges,
+    pub(crate) of_baseline: Option<Box<UnfinishedCanary>>,
+}
+
+/// Loads the version with which a table's worker starts. The last writer is the newest version in the log that did not fail.
 ///
-/// | pipeline.toml names            | last version kept       | the table uses                               |
-/// |--------------------------------|-------------------------|----------------------------------------------|
-/// | its last version               | yes                     | its last version                             |
-/// | one that another is deployed instead of | yes            | the deployed one, as [`choose`] says         |
-/// | another version                | yes                     | its last version, until the other is active  |
-/// | a broken plugin, or none built | yes                     | its last version                             |
-/// | anything                       | no, or the table is new | the deployed one, or what pipeline.toml names, built if necessary |
+/// | deployed by hand¹ | preferred                       | last writer             | the table uses |
+/// |-------------------|---------------------------------|-------------------------|----------------|
+/// | yes               |                                 |                         | the deployed version |
+/// | no                | the last writer                 | kept                    | the last writer, with what it was given |
+/// | no                | the last writer                 | not kept, mode `watch`  | the newest build |
+/// | no                | the last writer                 | not kept, mode `manual` | nothing, unless the newest build is the same file |
+/// | no                | the newest build, mode `watch`  |                         | the newest build |
+/// | no                | the newest build, mode `manual` | kept                    | the build of the last writer, with the current settings |
+/// | no                |                                 | none                    | the newest build |
+///
+/// ¹ And not ended by another build, in mode `watch`.
+///
+/// The newest build serves only if it has not failed, and has passed its cases. If it has failed, the last writer serves.
+///
+/// # Errors
+///
+/// If no version may serve: the table waits.
 pub(crate) async fn startup_version(
     config: &SilverTable,
     base_dir: &Path,
     host: &Arc<Host>,
     limits: &Limits,
-) -> anyhow::Result<Plugin> {
-    let last = last_plugin(&base_dir.join(&*config.path)).await?;
-    let (config, base_dir, host, limits) = (config.clone(), base_dir.to_path_buf(), host.clone(), limits.clone());
-    let load = move || -> anyhow::Result<Plugin> {
-        let kept = last.and_then(|digest| {
-            load_kept(&config, &base_dir, host.clone(), limits.clone(), &digest).unwrap_or_else(|error| {
-                info!(table = %config.name, "load the version that wrote the table last: {error:#}");
-                None
-            })
-        });
-        match kept {
-            Some(kept) => Ok(deployed_instead(&config, &base_dir, &host, &limits, &kept).unwrap_or(kept)),
-            None => Ok(load_plugin(&config, &base_dir, host, limits)?),
-        }
-    };
-    tokio::task::spawn_blocking(load).await?
+    preferred: Preferred,
+) -> anyhow::Result<StartupVersion> {
+    let mut held = Held::default();
+    if let Some(deployments) = &host.deployments {
+        deployments.complete_rollbacks(&config.name)?;
+        held = deployments.held(&config.name);
+    }
+    let recent = RecentVersions::read(&base_dir.join(&*config.path), &held).await?;
+    let (base_dir, limits) = (base_dir.to_path_buf(), limits.clone());
+    let starting = Starting { config: config.clone(), base_dir, host: host.clone(), limits, held, recent };
+    tokio::task::spawn_blocking(move || starting.version(preferred)).await?
 }
 
-/// The version that was deployed instead of this one.
-fn deployed_instead(
-    config: &SilverTable,
-    base_dir: &Path,
-    host: &Arc<Host>,
-    limits: &Limits,
-    kept: &Plugin,
-) -> Option<Plugin> {
-    let deployment = host.deployments.as_ref()?.get(&config.name)?;
-    let newest = newest_digest(&base_dir.join(&*config.plugin)).unwrap_or_else(|error| {
-        warn!(table = %config.name, "{error:#}; using version {}, which wrote the table last", kept.digest);
-        None
-    });
-    match choose(host.reload_mode, Some(&deployment), newest.as_ref(), &kept.digest) {
-        Choice::Deployed(version) => {
-            load_kept(config, base_dir, host.clone(), limits.clone(), version.as_str()).ok().flatten()
+/// A table whose worker starts.
+struct Starting {
+    config: SilverTable,
+    base_dir: PathBuf,
+    host: Arc<Host>,
+    limits: Limits,
+    held: Held,
+    recent: RecentVersions,
+}
+
+impl Starting {
+    fn version(&self, preferred: Preferred) -> anyhow::Result<StartupVersion> {
+        if let Some(plugin) = self.deployed(&preferred)? {
+            return Ok(StartupVersion { plugin, canary: None });
         }
-        Choice::Newest | Choice::Stays => None,
+        let is_manual = self.host.reload_mode == ReloadMode::Manual;
+        let has_writer = self.recent.last.is_some() || self.rollback().is_some();
+        let plugin = match preferred {
+            Preferred::Loaded(_) | Preferred::NewestBuild if is_manual && has_writer => self.last_build()?,
+            Preferred::LastWriter if has_writer => self.last_writer()?,
+            Preferred::Loaded(plugin) => match self.failed(&plugin.version()) {
+                Some(_) => self.last_writer()?,
+                None => self.with_cases(plugin)?,
+            },
+            Preferred::LastWriter | Preferred::NewestBuild | Preferred::NamedPlugin => self.newest_build()?,
+        };
+        let is_last = |last: &&RecentVersion| is_same_version(&last.version, &plugin.version());
+        let canary = match self.recent.good.first().filter(is_last) {
+            Some(_) => self.unfinished(&plugin, &self.recent.good),
+            None => None,
+        };
+        Ok(StartupVersion { plugin, canary })
     }
+
+    /// What somebody deployed.
+    fn deployed(&self, preferred: &Preferred) -> anyhow::Result<Option<Arc<Plugin>>> {
+        let mode = self.host.reload_mode;
+        if self.held.deployment.is_none() || self.rollback().is_some() {
+            return Ok(None);
+        }
+        let newest = match (mode, preferred) {
+            (ReloadMode::Manual, _) => None,
+            (ReloadMode::Watch, Preferred::LastWriter | Preferred::Loaded(_)) => newest_digest(&self.plugin_path())
+                .unwrap_or_else(|error| {
+                    warn!(table = %self.config.name, "{error:#}");
+                    None
+                }),
+            (ReloadMode::Watch, Preferred::NewestBuild | Preferred::NamedPlugin) => Some(digest_of(&self.built()?)?),
+        };
+        let Some(deployment) = self.held.by_hand(mode, newest.as_ref()) else { return Ok(None) };
+        let mut version = deployment.plugin();
+        // Other settings are validated first, where somebody watches them.
+        let last = self.recent.good.first().filter(|last| is_same_version(&last.version, &version));
+        if let (Preferred::LastWriter, Some(last)) = (preferred, last) {
+            version = last.version.clone();
+        }
+        let missing = match self.kept(&version) {
+            Ok(Some(plugin)) => return Ok(Some(plugin)),
+            Ok(None) => "its file, its settings or its reference files were not kept".to_owned(),
+            Err(error) => format!("{error:#}"),
+        };
+        warn!(table = %self.config.name, "load the deployed version, {}: {missing}", Digest::short(&version.digest));
+        Ok(None)
+    }
+
+    /// The build that made the last progress and did not fail, with the current settings: nobody watches these.
+    fn last_build(&self) -> anyhow::Result<Arc<Plugin>> {
+        let Some(last) = self.last() else { return self.newest_build() };
+        let given = config_digest(&self.config, &self.base_dir)?;
+        let current = PluginVersion { digest: last.digest.clone(), given: Some(given.as_str().to_owned()) };
+        if is_same_version(&last, &current) || self.failed(&current).is_some() {
+            return self.last_writer();
+        }
+        match self.kept(&current)? {
+            Some(plugin) => self.with_cases(plugin),
+            None => self.last_writer(),
+        }
+    }
+
+    /// The version that made the last progress and did not fail.
+    fn last_writer(&self) -> anyhow::Result<Arc<Plugin>> {
+        let Some(last) = self.last() else { return self.newest_build() };
+        let (table, digest) = (&self.config.name, Digest::short(&last.digest));
+        let missing = match self.kept(&last) {
+            Ok(Some(plugin)) => return Ok(plugin),
+            Ok(None) => "its file, its settings or its reference files were not kept".to_owned(),
+            Err(error) => format!("{error:#}"),
+        };
+        info!(%table, "load version {digest}, which wrote the table last: {missing}");
+        if self.host.reload_mode == ReloadMode::Watch {
+            return self.newest_build();
+        }
+        match newest_digest(&self.plugin_path())? {
+            Some(newest) if newest.as_str() == last.digest => self.newest_build(),
+            _ => bail!(
+                "version {digest}, which wrote the table last, cannot be loaded: {missing}. Run `silverd plugin deploy {table}`, \
+                 which deploys the newest build"
+            ),
+        }
+    }
+
+    /// The newest build, or the last writer if it failed.
+    fn newest_build(&self) -> anyhow::Result<Arc<Plugin>> {
+        let file = self.built()?;
+        let given = config_digest(&self.config, &self.base_dir)?.as_str().to_owned();
+        let digest = digest_of(&file)?;
+        let version = PluginVersion { digest: digest.as_str().to_owned(), given: Some(given) };
+        if let Some(reason) = self.failed(&version) {
+            return match self.recent.good.first().map(|last| self.kept(&last.version)).transpose()?.flatten() {
+                Some(plugin) => Ok(plugin),
+                None => bail!(
+                    "version {digest} is blocked: {reason}. Build another version, or run `silverd plugin deploy {}`",
+                    self.config.name
+                ),
+            };
+        }
+        let plugin = load_file(&self.config, &self.base_dir, self.host.clone(), self.limits.clone(), &file)?;
+        self.with_cases(Arc::new(plugin))
+    }
+
+    /// A version, once it has passed its cases. One that wrote the table before need not pass them again.
+    fn with_cases(&self, plugin: Arc<Plugin>) -> anyhow::Result<Arc<Plugin>> {
+        let version = plugin.version();
+        if self.recent.good.iter().any(|found| found.version == version) {
+            return Ok(plugin);
+        }
+        match failed_cases(&self.plugin_path(), &plugin).context("run its cases")? {
+            Some(failed) => bail!(
+                "version {} must pass its cases before it writes the table, and {failed}. `silverd plugin test {}` shows all",
+                plugin.digest,
+                self.config.name
+            ),
+            None => Ok(plugin),
+        }
+    }
+
+    /// The canary period of the first of these versions, newest first; `None` if it is trusted. `plugin` is that version.
+    fn unfinished(&self, plugin: &Plugin, versions: &[RecentVersion]) -> Option<UnfinishedCanary> {
+        let [served, before, ..] = versions else { return None };
+        let by_hand = self.held.deployment.as_ref().filter(|deployment| !deployment.rolled_back);
+        if served.is_trusted() || by_hand.is_some_and(|by_hand| is_same_version(&by_hand.plugin(), &served.version)) {
+            return None;
+        }
+        let baseline = self.kept(&before.version).unwrap_or_else(|error| {
+            warn!(table = %self.config.name, "load version {}: {error:#}", Digest::short(&before.version.digest));
+            None
+        });
+        let Some(baseline) = baseline else {
+            let (table, before) = (&self.config.name, Digest::short(&before.version.digest));
+            warn!(%table, "version {before} was not kept, so version {} has nothing to be compared with", plugin.digest);
+            return None;
+        };
+        let of_baseline = self.unfinished(&baseline, &versions[1..]).map(Box::new);
+        (!baseline.is_same_version(plugin)).then(|| UnfinishedCanary {
+            counts: served.counts,
+            baseline_counts: before.counts,
+            served: served.served(),
+            committed: served.ranges.clone(),
+            baseline,
+            of_baseline,
+        })
+    }
+
+    fn last(&self) -> Option<PluginVersion> {
+        let last = self.recent.good.first().map(|last| last.version.clone());
+        last.or(self.rollback().map(Deployment::plugin))
+    }
+
+    /// What silverd rolled back to, if that was the last change.
+    fn rollback(&self) -> Option<&Deployment> {
+        self.held.deployment.as_ref().filter(|deployment| deployment.rolled_back)
+    }
+
+    /// Why a version must not serve; `None` if it may.
+    fn failed(&self, version: &PluginVersion) -> Option<&str> {
+        self.held.failed(version).map(|failed| &*failed.reason)
+    }
+
+    /// A version with what it was given; `None` if either is not kept.
+    fn kept(&self, PluginVersion { digest, given }: &PluginVersion) -> anyhow::Result<Option<Arc<Plugin>>> {
+        let (host, limits) = (self.host.clone(), self.limits.clone());
+        Ok(load_version(&self.config, &self.base_dir, host, limits, digest, given.as_deref())?.map(Arc::new))
+    }
+
+    fn plugin_path(&self) -> PathBuf {
+        self.base_dir.join(&*self.config.plugin)
+    }
+
+    /// The newest build, built first if its sources are newer.
+    fn built(&self) -> anyhow::Result<PathBuf> {
+        wasm_of(&self.plugin_path())
+    }
+}
+
+fn digest_of(file: &Path) -> anyhow::Result<Digest> {
+    let bytes = std::fs::read(file).with_context(|| format!("read plugin {}", file.display()))?;
+    Ok(Digest::of(&bytes))
 }

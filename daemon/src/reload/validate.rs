@@ -1,6 +1,6 @@
 //! Validates a new plugin version before it may write a table.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
@@ -26,19 +26,27 @@ pub(crate) struct PluginLoader {
     pub(crate) base_dir: PathBuf,
 }
 
-/// Loads the version in `file`, which has this digest, and validates it: its world, its configuration, its schema, its
-/// cases, and a shadow run against the active version. `None` if it is the active version.
+/// A build that is to be validated, with the current settings and reference files.
+pub(super) struct Build {
+    pub(super) file: PathBuf,
+    pub(super) digest: Digest,
+    /// The cases in the plugin's folder are for this build, and not for a later one.
+    pub(super) has_cases: bool,
+}
+
+/// Loads a build, and validates it: its world, its configuration, its schema, its cases, and a shadow run against the active
+/// version. `None` if it is the active version.
 pub(super) async fn validate(
     loader: &PluginLoader,
     config: &SilverTable,
     reload: &Reload,
-    (file, candidate_digest): (&Path, &Digest),
+    Build { file, digest, has_cases }: Build,
     active: &Arc<Plugin>,
 ) -> anyhow::Result<Option<Candidate>> {
     let written_at = file.metadata().and_then(|metadata| metadata.modified()).ok();
-    let has_active_digest = *candidate_digest == active.digest;
+    let has_active_digest = digest == active.digest;
     let plugin = {
-        let (loader, config, file, active) = (loader.clone(), config.clone(), file.to_path_buf(), active.clone());
+        let (loader, config, active) = (loader.clone(), config.clone(), active.clone());
         let load = move || {
             if has_active_digest && config_digest(&config, &loader.base_dir)? == active.config_digest {
                 return Ok(None);
@@ -51,7 +59,9 @@ pub(super) async fn validate(
         }
     };
     check_fit(config, &plugin, &loader.base_dir).await.context("its rows do not fit the table")?;
-    check_cases(loader, config, &plugin).await?;
+    if has_cases {
+        check_cases(loader, config, &plugin).await?;
+    }
     let shadow = compare_with_active(loader, config, reload, active, &plugin).await?;
     let max_new_rejects = config.max_new_rejects.unwrap_or(reload.max_new_rejects);
     if let Some(shadow) = &shadow {

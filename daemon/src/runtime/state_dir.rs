@@ -5,10 +5,13 @@
 //!   data/.silverd/            0700
 //!     compiled/<key>.cwasm    machine code of plugins; see plugin/cache.rs
 //!     plugins/<digest>.wasm   the plugins that have filled tables; see plugin/store.rs
+//!     given/<digest>.json     the settings that they were given; see plugin/config_store.rs
+//!     held/<table>.json       which version serves instead of the newest build; see plugin/deployments.rs
 //! ```
 //!
 //! A file is written under a temporary name and then renamed, so that nobody ever reads half of it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -119,19 +122,33 @@ impl StateDir {
         let _ = fs::remove_file(self.path(name));
     }
 
-    /// Removes the least recently used files until at most so many files with so many bytes are left. Also removes
-    /// unfinished files that a crash left behind.
-    pub(crate) fn evict(&self, files_max: usize, bytes_max: u64) -> io::Result<()> {
+    /// Removes the least recently used files until at most so many files with so many bytes are left. The files that
+    /// `in_use` names stay; it is asked only if something must go. Also removes unfinished files that a crash left behind.
+    pub(crate) fn evict(
+        &self,
+        files_max: usize,
+        bytes_max: u64,
+        in_use: impl FnOnce() -> anyhow::Result<BTreeSet<String>>,
+    ) -> anyhow::Result<()> {
+        self.remove_unfinished()?;
         let files = self.files()?;
         let (mut count, mut bytes) = (files.len(), files.iter().map(|file| file.size).sum::<u64>());
-        for file in files {
-            if count <= files_max && bytes <= bytes_max {
-                break;
-            }
+        if count <= files_max && bytes <= bytes_max {
+            return Ok(());
+        }
+        let in_use = in_use().context("find out which files are in use; none is removed")?;
+        for file in files.into_iter().filter(|file| !in_use.contains(&file.name)) {
             self.remove(&file.name);
             count -= 1;
             bytes -= file.size;
+            if count <= files_max && bytes <= bytes_max {
+                break;
+            }
         }
+        Ok(())
+    }
+
+    fn remove_unfinished(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.0)?.flatten() {
             let unfinished = entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes());
             let old = |found: Metadata| {
@@ -197,16 +214,36 @@ mod tests {
         }
         folder.touch("a");
         assert_eq!(names(&folder), ["b", "c", "d", "a"]);
-        folder.evict(3, 1000).unwrap();
+        let evict = |files_max, bytes_max| folder.evict(files_max, bytes_max, || Ok(BTreeSet::new())).unwrap();
+        evict(3, 1000);
         assert_eq!(names(&folder), ["c", "d", "a"]);
-        folder.evict(3, 15).unwrap();
+        evict(3, 15);
         assert_eq!(names(&folder), ["a"]);
         let left_behind = folder.path(&format!("{UNFINISHED}x"));
         let file = File::create(&left_behind).unwrap();
-        folder.evict(3, 15).unwrap();
+        evict(3, 15);
         assert!(left_behind.exists());
         file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
-        folder.evict(3, 15).unwrap();
+        evict(3, 15);
         assert!(!left_behind.exists());
+    }
+
+    #[test]
+    fn files_in_use_stay() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = StateDir::open(base.path()).unwrap();
+        for (at, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
+            put(&folder, name, 10);
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(at as u64);
+            File::options().append(true).open(folder.path(name)).unwrap().set_modified(time).unwrap();
+        }
+        let in_use = || Ok(BTreeSet::from(["a".to_owned(), "c".to_owned()]));
+        folder.evict(3, 1000, in_use).unwrap();
+        assert_eq!(names(&folder), ["a", "c", "d"]);
+        folder.evict(1, 1000, in_use).unwrap();
+        assert_eq!(names(&folder), ["a", "c"], "more than the limit");
+        folder.evict(1, 1000, || bail!("the log cannot be read")).unwrap_err();
+        assert_eq!(names(&folder), ["a", "c"]);
+        folder.evict(2, 1000, || bail!("not asked")).unwrap();
     }
 }

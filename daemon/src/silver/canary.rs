@@ -1,7 +1,7 @@
 //! The canary period of a new plugin version: until it has shown itself on live events, the version before it stands by.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use silverd_core::canary::{CanaryPeriod, Tally};
 use silverd_core::chunk::Chunk;
@@ -11,6 +11,7 @@ use silverd_core::shadow::Shadow;
 
 use super::step_error::{RolledBack, StepError};
 use crate::plugin::{Plugin, TransformError, TransformOutput, Transformer};
+use crate::reload::UnfinishedCanary;
 
 /// The version before a new one, and how the new one has done so far.
 pub(super) struct Canary {
@@ -23,8 +24,9 @@ pub(super) struct Canary {
     pub(super) committed: Vec<Ranges>,
     /// The new version has passed its canary period; its next commit ends it.
     pub(super) passed: bool,
-    /// Since when the new version serves.
+    /// Since when the new version serves, and how long it served before the worker started.
     swapped_at: Instant,
+    served_before: Duration,
     /// The canary period of the baseline, if it was not over.
     pub(super) of_baseline: Option<Box<Canary>>,
 }
@@ -50,8 +52,27 @@ impl Canary {
             committed: Vec::new(),
             passed: false,
             swapped_at: Instant::now(),
+            served_before: Duration::ZERO,
             of_baseline: of_baseline.map(|canary| Box::new(canary.limited(DEPTH_MAX - 1))),
         }
+    }
+
+    /// The canary period that was not over when the worker before this one ended.
+    pub(super) fn resumed(unfinished: UnfinishedCanary, config: &SilverTable, max_new_rejects: f64) -> Self {
+        let UnfinishedCanary { baseline, counts, baseline_counts, served, committed, of_baseline } = unfinished;
+        Self {
+            baseline,
+            // The section that the baseline had is not known. The settings are part of the version.
+            baseline_config: config.clone(),
+            baseline_instance: None,
+            period: CanaryPeriod::resumed(&counts, &baseline_counts, max_new_rejects),
+            committed: vec![committed],
+            passed: false,
+            swapped_at: Instant::now(),
+            served_before: served,
+            of_baseline: of_baseline.map(|inner| Box::new(Self::resumed(*inner, config, max_new_rejects))),
+        }
+        .limited(DEPTH_MAX)
     }
 
     /// The same, with at most `depth` canary periods.
@@ -87,7 +108,8 @@ impl Canary {
             let baseline = self.run_baseline(chunk, records).unwrap_or(failed);
             self.period.compare(new, baseline).map_err(|reason| RolledBack { reason })?;
         }
-        self.passed = self.period.record_passed(new.events, self.swapped_at.elapsed());
+        let served = self.served_before + self.swapped_at.elapsed();
+        self.passed = self.period.record_passed(new.events, served);
         Ok(output)
     }
 

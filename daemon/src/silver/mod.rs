@@ -14,6 +14,7 @@ mod canary;
 mod open_table;
 mod plugin_slot;
 mod plugin_swap;
+mod rollback;
 mod step;
 mod step_error;
 mod worker_task;
@@ -131,10 +132,6 @@ impl Worker {
         let (stats, state) = (Arc::<TableStats>::default(), WriterStateCell::default());
         let (shutdown_now, is_live) = (CancellationToken::new(), Arc::<AtomicBool>::default());
         let pending = Arc::<PendingVersion>::default();
-        let plugin = context.loaded.get(&table.name).cloned();
-        if let Some(plugin) = &plugin {
-            open_table::report_loaded(&table.name, plugin);
-        }
         let desired = DesiredVersion { table: table.clone(), reload: context.pipeline.reload.clone() };
         let (desired, asked) = watch::channel(desired);
         let reloader = context.watch.clone().map(|watch| {
@@ -153,7 +150,7 @@ impl Worker {
             router: Router::new(std::slice::from_ref(table)),
             context,
             inbox: Inbox { chunks, is_live: is_live.clone(), shutdown_now: shutdown_now.clone() },
-            plugin: PluginSlot::new(plugin, pending),
+            plugin: PluginSlot::new(pending),
             report: WorkerReport { stats: stats.clone(), state: state.clone(), last_error: LogOnce::default() },
             table: None,
         };

@@ -14,8 +14,8 @@ use tracing::info;
 use super::WorkerContext;
 use crate::bronze::replay::Replay;
 use crate::delta::{Encoder, Table};
-use crate::plugin::{Plugin, Transformer, load_plugin};
-use crate::reload;
+use crate::plugin::{Plugin, Transformer};
+use crate::reload::{self, Preferred, StartupVersion};
 use crate::tables::dedup::Dedup;
 use crate::tables::silver::{properties, table_spec};
 
@@ -95,22 +95,21 @@ fn has_same_dedup_keys(config: &SilverTable, before: &SchemaRef, now: &SchemaRef
     names.all(|name| ty(before, name) == ty(now, name))
 }
 
-/// Loads the version that a table starts with.
-pub(super) async fn load_first_plugin(context: &WorkerContext, config: &SilverTable) -> anyhow::Result<Arc<Plugin>> {
+/// Loads the version that a table starts with. `loaded` is the newest build, if it was loaded before.
+pub(super) async fn load_first_plugin(
+    context: &WorkerContext,
+    config: &SilverTable,
+    loaded: Option<Arc<Plugin>>,
+) -> anyhow::Result<StartupVersion> {
     let WorkerContext { base_dir, host, limits, watch, ignore_kept_plugin, .. } = context;
-    let plugin = match watch {
-        Some(_) if !ignore_kept_plugin => reload::startup_version(config, base_dir, host, limits).await?,
-        // Nobody watches the file, or pipeline.toml asks for this version: it is what serves.
-        _ => {
-            let (config, base_dir, host) = (config.clone(), base_dir.clone(), host.clone());
-            let limits = limits.clone();
-            tokio::task::spawn_blocking(move || load_plugin(&config, &base_dir, host, limits)).await??
-        }
+    let preferred = match (loaded, watch) {
+        (Some(plugin), _) => Preferred::Loaded(plugin),
+        (None, Some(_)) if *ignore_kept_plugin => Preferred::NamedPlugin,
+        (None, Some(_)) => Preferred::LastWriter,
+        (None, None) => Preferred::NewestBuild,
     };
-    report_loaded(&config.name, &plugin);
-    Ok(Arc::new(plugin))
-}
-
-pub(super) fn report_loaded(table: &str, plugin: &Plugin) {
-    info!(table, digest = %plugin.digest, interface = %plugin.schema.interface, "plugin loaded");
+    let first = reload::startup_version(config, base_dir, host, limits, preferred).await?;
+    let (table, plugin) = (&config.name, &first.plugin);
+    info!(%table, digest = %plugin.digest, interface = %plugin.schema.interface, "plugin loaded");
+    Ok(first)
 }

@@ -24,10 +24,11 @@ pub(super) struct PluginSlot {
 
 /// ```text
 ///   Unloaded ─▶ Trusted ◀──────────── enough events ───────────┐
-///                  │                                           │
-///                  └─ swap ─▶ Arriving ─ its first rows ─▶ Canary
-///                     ▲          │                             │
-///                     └──────────┴── swap, or rolled back ─────┘
+///      │           │                                           │
+///      │           └─ swap ─▶ Arriving ─ its first rows ─▶ Canary
+///      │              ▲          │                             │
+///      │              └──────────┴── swap, or rolled back ─────┤
+///      └─ the log says that the canary period was not over ────┘
 /// ```
 #[derive(Default)]
 enum PluginStage {
@@ -53,9 +54,8 @@ pub(super) struct NewVersion {
 }
 
 impl PluginSlot {
-    pub(super) fn new(plugin: Option<Arc<Plugin>>, pending: Arc<PendingVersion>) -> Self {
-        let stage = plugin.map_or(PluginStage::Unloaded, PluginStage::Trusted);
-        Self { stage, breaker: Breaker::default(), pending }
+    pub(super) fn new(pending: Arc<PendingVersion>) -> Self {
+        Self { stage: PluginStage::Unloaded, breaker: Breaker::default(), pending }
     }
 
     /// The version that fills the table; `None` before it is loaded.
@@ -68,9 +68,12 @@ impl PluginSlot {
         }
     }
 
-    /// Serves a version that needs no canary period.
-    pub(super) fn set_trusted(&mut self, plugin: Arc<Plugin>) {
-        self.stage = PluginStage::Trusted(plugin);
+    /// The first version of the worker serves, with its canary period if that is not over.
+    pub(super) fn start(&mut self, plugin: Arc<Plugin>, canary: Option<Canary>) {
+        self.stage = match canary {
+            Some(canary) => PluginStage::Canary { plugin, canary },
+            None => PluginStage::Trusted(plugin),
+        };
     }
 
     pub(super) fn canary_mut(&mut self) -> Option<&mut Canary> {
@@ -136,12 +139,20 @@ impl PluginSlot {
         };
     }
 
-    /// Serves the baseline again. Gives the version that failed, and its canary period; `None` outside of one.
-    pub(super) fn roll_back(&mut self) -> Option<(Arc<Plugin>, Canary)> {
-        let (failed, mut canary) = match std::mem::take(&mut self.stage) {
+    /// The version in its canary period, and that period; `None` outside of one.
+    pub(super) fn in_canary(&self) -> Option<(&Arc<Plugin>, &Canary)> {
+        match &self.stage {
             PluginStage::Arriving { plugin, canary: Some(canary), .. } | PluginStage::Canary { plugin, canary } => {
-                (plugin, canary)
+                Some((plugin, canary))
             }
+            PluginStage::Unloaded | PluginStage::Trusted(_) | PluginStage::Arriving { .. } => None,
+        }
+    }
+
+    /// Serves the baseline again. Gives the canary period of the version that failed; `None` outside of one.
+    pub(super) fn roll_back(&mut self) -> Option<Canary> {
+        let mut canary = match std::mem::take(&mut self.stage) {
+            PluginStage::Arriving { canary: Some(canary), .. } | PluginStage::Canary { canary, .. } => canary,
             stage => {
                 self.stage = stage;
                 return None;
@@ -158,7 +169,7 @@ impl PluginSlot {
         };
         self.breaker = Breaker::default();
         self.pending.set_active(canary.baseline.clone());
-        Some((failed, canary))
+        Some(canary)
     }
 }
 

@@ -1,5 +1,6 @@
 //! One step of a worker: a chunk from Kafka, a window from Bronze, or a wait for either.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -8,12 +9,14 @@ use silverd_core::offsets::{Ranges, missing};
 use tokio::sync::{mpsc, watch};
 use tracing::{Instrument, info};
 
+use super::canary::Canary;
 use super::open_table::{OpenTable, load_first_plugin};
 use super::step_error::StepError;
 use super::worker_task::{Step, WorkerTask};
 use super::{BronzeCommit, ChunkForTable};
 use crate::bronze::replay::Replay;
-use crate::plugin::TransformOutput;
+use crate::plugin::{Plugin, TransformOutput};
+use crate::reload::StartupVersion;
 use crate::tables::writer_state::WriterState;
 use crate::telemetry::{Stage, spans};
 
@@ -56,11 +59,7 @@ impl WorkerTask {
         self.report.state.set(WriterState::Opening);
         let plugin = match self.plugin.plugin() {
             Some(plugin) => plugin.clone(),
-            None => {
-                let plugin = load_first_plugin(&self.context, &self.config).await?;
-                self.plugin.set_trusted(plugin.clone());
-                plugin
-            }
+            None => self.load_first_version().await?,
         };
         self.plugin.pending.set_active(plugin.clone());
         self.report.stats.plugin_loaded(&plugin.schema.interface.to_string(), plugin.digest.as_str());
@@ -70,6 +69,24 @@ impl WorkerTask {
             info!(table = %self.config.name, "the table can be written again");
         }
         Ok(table)
+    }
+
+    /// Loads the version that serves first, and continues what the worker before this one has not finished: the canary
+    /// period of that version, and the rebuild after a rollback.
+    async fn load_first_version(&mut self) -> anyhow::Result<Arc<Plugin>> {
+        let loaded = self.context.loaded.remove(&self.config.name);
+        let StartupVersion { plugin, canary } = load_first_plugin(&self.context, &self.config, loaded).await?;
+        let canary = canary.map(|unfinished| {
+            let (digest, baseline, events) =
+                (&plugin.digest, &unfinished.baseline.digest, unfinished.counts.events);
+            info!(table = %self.config.name, %digest, %baseline, events, "the canary period of the version is not over");
+            let max_new_rejects = self.context.pipeline.reload.max_new_rejects;
+            Canary::resumed(unfinished, &self.config, self.config.max_new_rejects.unwrap_or(max_new_rejects))
+        });
+        self.plugin.start(plugin.clone(), canary);
+        self.resume_rebuilds(&plugin).await;
+        self.report.state.set(WriterState::Opening);
+        Ok(plugin)
     }
 
     async fn wait(&mut self, table: &mut OpenTable) -> Result<(), StepError> {

@@ -29,8 +29,9 @@ pub enum WriterState {
     Retrying { reason: String },
     /// The plugin fails on every event: the circuit breaker is open.
     Paused { seconds: u64, reason: String },
-    /// A new plugin version failed in its canary period: its rows are rebuilt with the version before it.
-    RollingBack,
+    /// A new plugin version failed in its canary period: its rows are rebuilt with the version before it. So many of the
+    /// offsets are done; the total is 0 before it is known.
+    RollingBack { done: u64, total: u64 },
     /// The worker has ended.
     Stopped,
 }
@@ -45,7 +46,7 @@ impl WriterState {
             Self::Live => "live",
             Self::Retrying { .. } => "retrying",
             Self::Paused { .. } => "paused",
-            Self::RollingBack => "rolling_back",
+            Self::RollingBack { .. } => "rolling_back",
             Self::Stopped => "stopped",
         }
     }
@@ -66,7 +67,10 @@ impl fmt::Display for WriterState {
             Self::Live => f.write_str("live"),
             Self::Retrying { reason } => write!(f, "retrying: {}", first_line(reason)),
             Self::Paused { seconds, reason } => write!(f, "paused for {seconds} s: {}", first_line(reason)),
-            Self::RollingBack => f.write_str("rebuilding the rows of a plugin version that was rolled back"),
+            Self::RollingBack { done, total } => {
+                f.write_str("rebuilding the rows of a plugin version that was rolled back")?;
+                if *total > 0 { write!(f, ": {done} of {total} offsets") } else { Ok(()) }
+            }
             Self::Stopped => f.write_str("stopped"),
         }
     }
@@ -128,5 +132,9 @@ mod tests {
             "paused for 5 s: commit: disk full",
             false,
         );
+        let rebuilding = "rebuilding the rows of a plugin version that was rolled back";
+        check(WriterState::RollingBack { done: 0, total: 0 }, "rolling_back", rebuilding, true);
+        let text = format!("{rebuilding}: 40 of 100 offsets");
+        check(WriterState::RollingBack { done: 40, total: 100 }, "rolling_back", &text, true);
     }
 }

@@ -170,17 +170,23 @@ fn folder_of_another_user_is_not_trusted() {
     assert_eq!((state.compilations(), files(&state.path()).len()), (0, 0));
 }
 
+/// A version is kept once rows may be made with it: trials take no place.
 #[test]
-fn check_compiles_and_keeps_all_plugins() {
+fn check_compiles_all_plugins_and_keeps_none() {
     let project = Project::new("kept", "interval = \"100ms\"");
     let output = project.silverd(&["check"]);
     let state = project.folder.path().join("data/.silverd");
-    let (compiled, plugins) = (files(&state.join("compiled")), files(&state.join("plugins")));
-    assert_eq!((compiled.len(), plugins.len()), (3, 3));
+    let compiled = files(&state.join("compiled"));
+    project.silverd(&["plugin", "test"]);
+    assert_eq!(["compiled", "plugins", "given"].map(|folder| files(&state.join(folder)).len()), [3, 0, 0]);
+    assert_eq!(files(&state.join("compiled")), compiled, "the names contain the hash of the content");
+    project.generate(&["--count", "10", "--seed", "1"]);
+    project.silverd(&["run", "--drain"]);
+    let plugins = files(&state.join("plugins"));
+    // Two tables have the products as their only reference file, and one has none.
+    assert_eq!((plugins.len(), files(&state.join("given")).len()), (3, 3));
     for plugin in &plugins {
         let name = plugin.file_name().unwrap().to_str().unwrap();
         assert!(output.contains(&name[..12]), "{output} names {name}");
     }
-    project.silverd(&["check"]);
-    assert_eq!(files(&state.join("compiled")), compiled, "the names contain the hash of the content");
 }

@@ -1,9 +1,13 @@
-//! Corrections of history: rebuilds of days, of tables, and of the rows of a plugin version; replays of the quarantine,
-//! also when they are killed.
+//! Corrections of history: rebuilds of days, of tables, and of the rows of a plugin version, also with the version of an
+//! earlier time; replays of the quarantine, also when they are killed.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat};
+use serde_json::Value;
 
 use super::harness::{Project, entries, expected, root, rows};
 use super::reload;
@@ -24,10 +28,14 @@ fn carts() -> impl Iterator<Item = String> {
     })
 }
 
-/// Lets the plugins use a copy of the products, or one in which every category is `wrong`.
+/// Lets the plugins use a copy of the products, or one in which every category is `wrong`, except for the products of the
+/// plugins' own cases.
 fn set_products(project: &Project, right: bool) {
     let csv = std::fs::read_to_string(root().join("data/reference/products.csv")).unwrap();
-    let wrong = |line: &str| format!("{},wrong,x\n", line.split(',').next().unwrap());
+    let wrong = |line: &str| match line.split(',').next().unwrap() {
+        "SKU-00001" | "SKU-00412" => format!("{line}\n"),
+        sku => format!("{sku},wrong,x\n"),
+    };
     let mut lines = csv.lines();
     let header = lines.next().unwrap();
     let text = if right { csv.clone() } else { format!("{header}\n{}", lines.map(wrong).collect::<String>()) };
@@ -96,9 +104,9 @@ fn rebuild_replaces_the_rows_of_a_plugin_version() {
     let bad = install_version(&project, "add_to_cart", "bad");
     project.generate(&["--count", "4000", "--seed", "2"]);
     project.silverd(&["run", "--drain"]);
-    set_products(&project, true);
     let errors = project.silverd_fails(&["rebuild", "--written-by", &bad[..12]], 1);
     assert!(errors.contains("still runs version"), "{errors}");
+    set_products(&project, true);
     install_version(&project, "add_to_cart", "better");
     project.generate(&["--count", "4000", "--seed", "3"]);
     project.silverd(&["run", "--drain"]);
@@ -117,6 +125,114 @@ fn rebuild_replaces_the_rows_of_a_plugin_version() {
         let errors = project.silverd_fails(&args, 2);
         assert!(errors.contains("no commit of these tables"), "{errors}");
     }
+}
+
+/// A table `hits` whose rows hold the contents of the reference file given.txt.
+fn project_with_given(name: &str) -> Project {
+    let project = reload::project(name, "[commit]\ninterval = \"100ms\"\n");
+    let time = "event_time = \"ts\"\n";
+    project.replace_in_pipeline(time, &format!("{time}reference = {{ given = \"given.txt\" }}\n"));
+    project
+}
+
+/// Writes rows of these events with this reference file. Returns what `plugin history` says of the version.
+fn serve(project: &Project, given: &str, events: Range<u32>) -> Value {
+    std::fs::write(project.folder.path().join("given.txt"), given).unwrap();
+    reload::send(project, events.map(|number| format!("e{number}")));
+    project.silverd(&["run", "--drain"]);
+    project.plugin_history("hits").pop().unwrap()
+}
+
+/// The version of a span, as `--written-by` takes it, and a time at which it served.
+fn version_and_time(span: &Value) -> (String, String) {
+    let short = |digest: &Value| digest.as_str().unwrap()[..12].to_owned();
+    let time = DateTime::from_timestamp_millis(span["last_at_ms"].as_i64().unwrap()).unwrap();
+    let version = format!("{}+{}", short(&span["digest"]), short(&span["given"]));
+    (version, time.to_rfc3339_opts(SecondsFormat::Millis, true))
+}
+
+/// The number of rows by the reference file that they were made with.
+fn rows_by_given(project: &Project) -> Vec<String> {
+    let rows = project.query("select given, count(*) as n from hits group by given order by given");
+    rows.iter().map(|row| format!("{}={}", row["given"].as_str().unwrap(), row["n"])).collect()
+}
+
+/// Whatever the reference files are now.
+#[test]
+fn rebuild_uses_the_version_that_served_at_an_earlier_time() {
+    let project = project_with_given("as-of");
+    let first = serve(&project, "first", 0..10);
+    let second = serve(&project, "second", 10..20);
+    serve(&project, "third", 20..30);
+    let all = ["first=10", "second=10", "third=10"];
+    assert_eq!(rows_by_given(&project), all);
+
+    let (version, time) = version_and_time(&second);
+    let printed = project.silverd(&["rebuild", "hits", "--as-of", &time, "--dry-run"]);
+    let served = format!("hits: as of {time}, plugin {version} served: commit {} ", second["last_version"]);
+    assert!(printed.contains(&served) && printed.contains("would replace 30 rows by 30"), "{printed}");
+    assert_eq!(rows_by_given(&project), all);
+    let printed = project.silverd(&["rebuild", "hits", "--as-of", &time]);
+    assert!(printed.contains("replaces 30 rows by 30"), "{printed}");
+    assert_eq!(rows_by_given(&project), ["second=30"]);
+    project.silverd(&["verify", "--deep", "--strict"]);
+    let (_, commit) = entries(&project.path("hits")).pop_last().unwrap();
+    let info = std::fs::read_to_string(commit).unwrap();
+    assert!(info.contains(&format!("\"as_of\":{}", second["last_at_ms"])), "{info}");
+
+    // The daemon continues with the current ones, which also serve a rebuild without a time.
+    serve(&project, "third", 30..40);
+    assert_eq!(rows_by_given(&project), ["second=30", "third=10"]);
+    project.silverd(&["rebuild", "hits"]);
+    assert_eq!(rows_by_given(&project), ["third=40"]);
+    project.silverd(&["verify", "--deep", "--strict"]);
+
+    let errors = project.silverd_fails(&["rebuild", "hits", "--as-of", "2025-01-31"], 1);
+    let (_, first_time) = version_and_time(&project.plugin_history("hits")[0]);
+    let since = &first_time[..10];
+    assert!(errors.contains("no version that served at 2025-01-31T00:00:00Z") && errors.contains(since), "{errors}");
+    let errors = project.silverd_fails(&["rebuild", "hits", "--as-of", "yesterday"], 2);
+    assert!(errors.contains("a time such as 2026-11-23T17:30:00Z, or a day such as 2026-11-23"), "{errors}");
+
+    // What it had is gone, and then its file.
+    let (_, time) = version_and_time(&first);
+    for (folder, digest) in [("given", &first["given"]), ("plugins", &first["digest"])] {
+        std::fs::remove_dir_all(project.folder.path().join("data/.silverd").join(folder)).unwrap();
+        let errors = project.silverd_fails(&["rebuild", "hits", "--as-of", &time], 1);
+        let place = format!("data/.silverd/{folder}");
+        assert!(errors.contains(digest.as_str().unwrap()) && errors.contains(&place), "{errors}");
+    }
+    assert_eq!(rows_by_given(&project), ["third=40"]);
+}
+
+#[test]
+fn rebuild_replaces_the_rows_of_one_reference_file() {
+    let project = project_with_given("undo-given");
+    let good = serve(&project, "good", 0..10);
+    let bad = serve(&project, "bad", 10..20);
+    let (bad, bad_time) = version_and_time(&bad);
+    let (_, good_time) = version_and_time(&good);
+    // It still serves.
+    let errors = project.silverd_fails(&["rebuild", "--written-by", &bad], 1);
+    assert!(errors.contains(&format!("still runs version {bad}")), "{errors}");
+    let errors = project.silverd_fails(&["rebuild", "--written-by", &bad, "--as-of", &bad_time], 1);
+    assert!(errors.contains("name another time"), "{errors}");
+    let printed = project.silverd(&["rebuild", "--written-by", &bad, "--as-of", &good_time, "--dry-run"]);
+    assert!(printed.contains("would replace 10 rows by 10"), "{printed}");
+
+    serve(&project, "better", 20..30);
+    // All that the plugin wrote has the current settings, too.
+    let digest = &bad[..12];
+    let errors = project.silverd_fails(&["rebuild", "--written-by", digest], 1);
+    let other = format!("--written-by {bad}");
+    assert!(errors.contains("still runs version") && errors.contains(&other), "{errors}");
+    let printed = project.silverd(&["rebuild", "--written-by", &bad]);
+    assert!(printed.contains("replaces 10 rows by 10"), "{printed}");
+    assert_eq!(rows_by_given(&project), ["better=20", "good=10"]);
+    project.silverd(&["verify", "--deep", "--strict"]);
+    let printed = project.silverd(&["undo", "--plugin", &bad, "--as-of", &good_time]);
+    assert!(printed.contains("replaces 10 rows by 10"), "{printed}");
+    assert_eq!(rows_by_given(&project), ["better=10", "good=20"]);
 }
 
 /// A pipeline with one table, `hits`, whose plugin panics on the events that `fault` selects.
@@ -191,7 +307,7 @@ fn quarantined_events_become_rows_once_the_plugin_accepts_them() {
 /// 200 events on which the plugin panicked, and a malformed one.
 fn quarantine_is_listed(project: &Project) {
     let listed = project.silverd(&["quarantine", "list", "--json", "--limit", "500"]);
-    let listed: Vec<serde_json::Value> = serde_json::from_str(&listed).unwrap();
+    let listed: Vec<Value> = serde_json::from_str(&listed).unwrap();
     assert_eq!(listed.len(), 201);
     let panicked = listed.iter().find(|event| event["code"] == "trap").unwrap();
     let shown = project.silverd(&["quarantine", "show", panicked["id"].as_str().unwrap()]);

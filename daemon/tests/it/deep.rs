@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::harness::{
     Project, SILVER, TableCopy, TableOptions, expected, finding_kinds, root, rows, table_report, verify,
 };
+use super::reload;
 
 /// Verifies a folder without a finding.
 #[track_caller]
@@ -166,6 +167,49 @@ fn rows_of_a_missing_plugin_are_not_compared() {
 
     project.silverd(&["rebuild", "page_view"]);
     verify_ok(folder, &["--strict"]);
+}
+
+/// What wrote the rows is kept: whether there is a newer build, and whether it loads, is of no account.
+#[test]
+fn kept_versions_are_compared_without_a_current_one() {
+    let project = reload::project("deep-broken", "[commit]\ninterval = \"100ms\"\n");
+    let folder = project.folder.path();
+    reload::send(&project, (0..20).map(|number| format!("e{number}")));
+    project.silverd(&["run", "--drain"]);
+    reload::install(&project, b"\0asm no more");
+    assert_eq!(verify_ok(folder, &["--strict"])["compared"]["hits"]["rows"], 20);
+    std::fs::remove_file(folder.join("hits.wasm")).unwrap();
+    assert_eq!(verify_ok(folder, &["--strict"])["compared"]["hits"]["rows"], 20);
+    std::fs::remove_dir_all(folder.join("data/.silverd/plugins")).unwrap();
+    let (report, code) = verify(folder, &["--deep"]);
+    assert_eq!((code, finding_kinds(&report)), (Some(0), ["hits: not-compared".to_owned()].into()), "{report:#}");
+    assert_eq!(report["findings"][0]["problem"]["reason"], "plugin-missing");
+}
+
+/// Rows may differ that were made from what another decoder read.
+#[test]
+fn rows_of_another_decoder_are_not_compared() {
+    const DECODER: &str = "/commitInfo/silverd/plugin/decoder";
+    let project = reload::project("deep-decoder", "[commit]\ninterval = \"100ms\"\n");
+    reload::send(&project, (0..20).map(|number| format!("e{number}")));
+    project.silverd(&["run", "--drain"]);
+    let copy = TableCopy::of(project.folder.path());
+    let names_it =
+        |version: &u64| copy.actions("hits", *version).iter().any(|action| action.pointer(DECODER).is_some());
+    let versions: Vec<u64> = (0..=copy.last("hits")).filter(names_it).collect();
+    assert!(!versions.is_empty());
+    for version in versions {
+        copy.edit("hits", version, |action| {
+            if let Some(decoder) = action.pointer_mut(DECODER) {
+                assert_eq!(*decoder, silverd_core::input::DECODER_VERSION);
+                *decoder = json!(silverd_core::input::DECODER_VERSION + 1);
+            }
+        });
+    }
+    let (report, code) = verify(copy.folder(), &["--deep"]);
+    assert_eq!((code, finding_kinds(&report)), (Some(0), ["hits: not-compared".to_owned()].into()), "{report:#}");
+    assert_eq!(report["findings"][0]["problem"]["reason"], "other-decoder");
+    assert_eq!(verify(copy.folder(), &["--deep", "--strict"]).1, Some(1));
 }
 
 /// The data file that a table's first commit with rows added.

@@ -17,6 +17,11 @@ pub use image::{Block, Image, Region};
 pub use records::Records;
 pub use reject::Rejection;
 
+/// The version of the decoder. Raise it if any event gets another value than before, or another reject: each commit of a
+/// table with typed input names the version that read its events. Commits that name none are from before it was counted,
+/// and have the first.
+pub const DECODER_VERSION: u32 = 1;
+
 /// What a table's `transform` takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {

@@ -33,7 +33,7 @@ struct Span {
     writer: Writer,
 }
 
-/// What made the rows of a commit.
+/// A version of a plugin, by its digests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PluginVersion {
     /// Of the plugin's file; empty if the commit does not say.
@@ -42,21 +42,29 @@ pub struct PluginVersion {
     pub given: Option<String>,
 }
 
+/// What made the rows of a commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lineage {
+    pub plugin: PluginVersion,
+    /// The version of the decoder that read the events of a typed input. `None` if the commit names none.
+    pub decoder: Option<u32>,
+}
+
 /// The writers of a table's offsets.
 #[derive(Clone, Debug, Default)]
 pub struct Attribution {
-    versions: Vec<PluginVersion>,
+    versions: Vec<Lineage>,
     /// In ascending order, without overlap.
     spans: BTreeMap<LogPartition, Vec<Span>>,
 }
 
 impl Attribution {
-    /// All plugin versions that wrote to the table.
-    pub fn versions(&self) -> &[PluginVersion] {
+    /// All plugin versions that wrote to the table, each with the decoder that it had.
+    pub fn versions(&self) -> &[Lineage] {
         &self.versions
     }
 
-    pub(super) fn id(&mut self, version: &PluginVersion) -> usize {
+    pub(super) fn id(&mut self, version: &Lineage) -> usize {
         self.versions.iter().position(|known| known == version).unwrap_or_else(|| {
             self.versions.push(version.clone());
             self.versions.len() - 1
@@ -75,7 +83,7 @@ impl Attribution {
     }
 
     /// Makes a version the writer of these offsets, which start at 0. They need not have had a writer.
-    pub(super) fn restart(&mut self, ranges: &Ranges, version: &PluginVersion) {
+    pub(super) fn restart(&mut self, ranges: &Ranges, version: &Lineage) {
         let writer = Writer::Plugin { id: self.id(version), replayed: false };
         for (log, range) in ranges.iter().filter(|(_, range)| !range.is_empty()) {
             self.spans.insert(log.clone(), vec![Span { range, writer }]);
@@ -103,7 +111,7 @@ impl Attribution {
     }
 
     /// Applies a correction, by the table above. `some_days` is true if the correction was limited to some days.
-    pub(super) fn correct(&mut self, kind: CorrectionKind, ranges: &Ranges, version: &PluginVersion, some_days: bool) {
+    pub(super) fn correct(&mut self, kind: CorrectionKind, ranges: &Ranges, version: &Lineage, some_days: bool) {
         let id = self.id(version);
         let own = Writer::Plugin { id, replayed: false };
         let is_own = |writer: &Writer| matches!(writer, Writer::Plugin { id: other, .. } if *other == id);
@@ -177,8 +185,8 @@ mod tests {
         Ranges::from_iter([(log(), OffsetRange::new(start, end))])
     }
 
-    fn version(digest: &str) -> PluginVersion {
-        PluginVersion { digest: digest.to_owned(), given: None }
+    fn version(digest: &str) -> Lineage {
+        Lineage { plugin: PluginVersion { digest: digest.to_owned(), given: None }, decoder: None }
     }
 
     /// Offsets 0..30 by plugin a, 30..60 by b, 60..90 by a again.
@@ -197,7 +205,7 @@ mod tests {
         let found = attribution.iter().map(|(_, range, writer)| {
             let writer = match writer {
                 Writer::Plugin { id, replayed } => {
-                    format!("{}{}", attribution.versions()[id].digest, if replayed { " replayed" } else { "" })
+                    format!("{}{}", attribution.versions()[id].plugin.digest, if replayed { " replayed" } else { "" })
                 }
                 Writer::Mixed => "mixed".to_owned(),
             };

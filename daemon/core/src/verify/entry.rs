@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::affected_file::FileBounds;
-use super::attribution::PluginVersion;
+use super::attribution::{Lineage, PluginVersion};
 use crate::chunk::column;
 use crate::counts::Counts;
 use crate::offsets::{LogPartition, OffsetRange, Ranges};
@@ -59,16 +59,16 @@ pub struct PluginInfo {
     /// The digest of its settings and reference files.
     #[serde(default)]
     pub given: Option<String>,
+    /// The version of the decoder, if its input is typed.
+    #[serde(default)]
+    pub decoder: Option<u32>,
 }
 
 impl SilverInfo {
     /// What made the rows of the commit.
-    pub(super) fn version(&self) -> PluginVersion {
-        let plugin = self.plugin.as_ref();
-        plugin.map_or_else(PluginVersion::default, |PluginInfo { digest, given, .. }| PluginVersion {
-            digest: digest.clone(),
-            given: given.clone(),
-        })
+    pub(super) fn version(&self) -> Lineage {
+        let Some(PluginInfo { digest, given, decoder, .. }) = self.plugin.clone() else { return Lineage::default() };
+        Lineage { plugin: PluginVersion { digest, given }, decoder }
     }
 }
 

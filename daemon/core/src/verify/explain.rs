@@ -262,7 +262,7 @@ impl Problem {
                         String::new()
                     }
                 ),
-                "the rows that the plugin derives from Bronze with the current settings and reference data".into(),
+                "the rows that the plugin derives from Bronze with the settings and reference data that it had".into(),
                 REBUILD,
             ),
             Self::Rejects { missing, unexpected, other_code, .. } => (
@@ -270,7 +270,7 @@ impl Problem {
                     "{missing} rejects are missing in the quarantine, {unexpected} are unexpected, {other_code} have \
                      another code"
                 ),
-                "the events that the plugin rejects with the current settings and reference data".into(),
+                "the events that the plugin rejects with the settings and reference data that it had".into(),
                 REBUILD,
             ),
             Self::Unrouted { missing, unexpected, other_code, .. } => (
@@ -288,6 +288,11 @@ impl Problem {
                          {}, or its settings and reference files",
                         or_none(digest)
                     ),
+                    NotComparedReason::OtherDecoder => format!(
+                        "{offsets} offsets were not compared: a silverd with another decoder read their events, for the \
+                         plugin {}",
+                        or_none(digest)
+                    ),
                     NotComparedReason::WriterUnknown => format!(
                         "{offsets} offsets were not compared: the log does not say which plugin wrote their rows, \
                          because of a correction or a log cleanup"
@@ -300,10 +305,13 @@ impl Problem {
                     NotComparedReason::PluginMissing | NotComparedReason::WriterUnknown => {
                         "the plugin that wrote their rows".into()
                     }
+                    NotComparedReason::OtherDecoder => "events that the decoder of this silverd has read".into(),
                     NotComparedReason::FilesDamaged => "files that can be read".into(),
                 },
                 match reason {
-                    NotComparedReason::PluginMissing | NotComparedReason::WriterUnknown => {
+                    NotComparedReason::PluginMissing
+                    | NotComparedReason::OtherDecoder
+                    | NotComparedReason::WriterUnknown => {
                         "`silverd rebuild` of the table, and the current plugin is the writer of all rows"
                     }
                     NotComparedReason::FilesDamaged => "see to these files first; each is reported on its own",

@@ -126,15 +126,17 @@ pub enum Problem {
     Rejects { missing: u64, unexpected: u64, other_code: u64, examples: Vec<String> },
     /// The quarantine differs from the events that no table takes.
     Unrouted { missing: u64, unexpected: u64, other_code: u64, examples: Vec<String> },
-    /// Offsets that could not be compared, because their plugin is not available, or files cannot be read.
+    /// Offsets that could not be compared, because what made their rows is not available, or files cannot be read.
     NotCompared { digest: Option<String>, offsets: i64, reason: NotComparedReason },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NotComparedReason {
-    /// silverd no longer has the plugin.
+    /// silverd no longer has the plugin, or what it was given.
     PluginMissing,
+    /// Another version of the decoder read the events.
+    OtherDecoder,
     /// One of several plugins wrote the rows, or the commit is no longer in the log.
     WriterUnknown,
     /// Files of the table or of Bronze cannot be read.

@@ -33,7 +33,7 @@ mod unrouted;
 mod verifier;
 
 pub use affected_file::{AffectedFile, CoveredOffsets, FileOwner, covered_offsets};
-pub use attribution::{Attribution, PluginVersion, Writer};
+pub use attribution::{Attribution, Lineage, PluginVersion, Writer};
 pub use bronze::BronzeVerifier;
 pub use entry::Entry;
 pub use explain::Explanation;

@@ -13,7 +13,7 @@ use crate::app::setup::Setup;
 use crate::app::wrong_use;
 use crate::cases::failed_cases;
 use crate::delta::{last_plugin, open_log, plugin_history};
-use crate::plugin::build::{newest_digest, wasm_of};
+use crate::plugin::build::{newest_build, newest_digest, trial_wasm_of, wasm_of};
 use crate::plugin::{Deployment, Digest, load_file, load_kept};
 use crate::tables::silver::check_fit;
 
@@ -68,7 +68,7 @@ pub(super) async fn deploy(config: &Path, args: &DeployArgs) -> anyhow::Result<(
     };
     let newest = match &args.digest {
         None => tokio::task::block_in_place(load_newest)?.digest.clone(),
-        Some(_) => tokio::task::block_in_place(|| anyhow::Ok(Digest::of(&std::fs::read(wasm_of(&folder)?)?)))
+        Some(_) => tokio::task::block_in_place(|| unreleased_digest(&folder))
             .with_context(|| format!("read the newest build of {}", folder.display()))?,
     };
     let target = match &args.digest {
@@ -92,7 +92,7 @@ pub(super) async fn deploy(config: &Path, args: &DeployArgs) -> anyhow::Result<(
     let name = &table.name;
     let is_manual = setup.pipeline.reload.mode == ReloadMode::Manual;
     if target == newest && !is_manual {
-        deployments.remove(name);
+        deployments.remove(name, &newest)?;
         println!("{name}: the newest build, {newest}, is deployed, in a running silverd at once and at every start");
         return Ok(());
     }
@@ -116,10 +116,18 @@ pub(super) async fn deploy(config: &Path, args: &DeployArgs) -> anyhow::Result<(
     Ok(())
 }
 
+/// The digest of the newest build. Newer sources are not built, which would release them.
+fn unreleased_digest(folder: &Path) -> anyhow::Result<Digest> {
+    match newest_build(folder)? {
+        Some(newest) => Ok(newest.digest),
+        None => Ok(Digest::of(&std::fs::read(trial_wasm_of(folder)?)?)),
+    }
+}
+
 /// The version that wrote the table last.
 async fn serving(setup: &Setup, table: &SilverTable) -> anyhow::Result<Option<Digest>> {
     let last = last_plugin(&setup.base_dir.join(&*table.path)).await?;
-    Ok(last.and_then(|digest| Digest::parse(&digest)))
+    Ok(last.and_then(|last| Digest::parse(&last.digest)))
 }
 
 /// `silverd plugin list`: which version serves which table.

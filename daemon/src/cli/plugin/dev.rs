@@ -17,9 +17,9 @@ use super::try_plugin::{newest_events_of, transform};
 use super::{counted, size};
 use crate::cases::CaseFile;
 use crate::cli::inert_text::{inert, inert_lines};
-use crate::delta::last_plugin;
+use crate::delta::{PluginVersion, last_plugin};
 use crate::plugin::build::{PluginLocation, files_under};
-use crate::plugin::{Plugin, load_kept};
+use crate::plugin::{Plugin, load_version};
 use crate::reload::shadow_run;
 use crate::runtime::file_watch::{FileStamp, FileWatch};
 use crate::tables::silver::check_fit;
@@ -113,8 +113,8 @@ async fn check_once(config: &Path, args: &DevArgs) -> anyhow::Result<()> {
     wait_for_swap(&selected, table, &plugin).await
 }
 
-/// The digest of the version that wrote the table's last commit.
-async fn current_version(selected: &SelectedPlugin) -> anyhow::Result<Option<String>> {
+/// The version that wrote the table's last commit.
+async fn current_version(selected: &SelectedPlugin) -> anyhow::Result<Option<PluginVersion>> {
     let (Some((_, table)), Some(setup)) = (&selected.table, &selected.setup) else { return Ok(None) };
     last_plugin(&setup.base_dir.join(&*table.path)).await
 }
@@ -123,7 +123,7 @@ async fn current_version(selected: &SelectedPlugin) -> anyhow::Result<Option<Str
 async fn compare(
     selected: &SelectedPlugin,
     plugin: &Arc<Plugin>,
-    current: Option<String>,
+    current: Option<PluginVersion>,
     last: usize,
 ) -> anyhow::Result<()> {
     let (Some((_, table)), Some(setup)) = (&selected.table, &selected.setup) else {
@@ -139,10 +139,11 @@ async fn compare(
         return Ok(());
     };
     let events = newest_events_of(selected, last).await?;
-    let kept = tokio::task::block_in_place(|| {
-        load_kept(table, &setup.base_dir, selected.host.clone(), selected.limits.clone(), &current)
-    })?;
-    match kept.filter(|kept| kept.digest != plugin.digest) {
+    let (host, limits) = (selected.host.clone(), selected.limits.clone());
+    let PluginVersion { digest, given } = &current;
+    let load = || load_version(table, &setup.base_dir, host, limits, digest, given.as_deref());
+    let kept = tokio::task::block_in_place(load)?;
+    match kept.filter(|kept| !kept.is_same_version(plugin)) {
         Some(kept) => match tokio::task::block_in_place(|| shadow_run(&Arc::new(kept), plugin, &events))? {
             Some(shadow) => println!("  compared with the current version: {}", inert(&shadow.to_string())),
             None => println!("  the current version fails on every event, so there is nothing to compare with"),
@@ -165,7 +166,7 @@ async fn compare(
 async fn wait_for_swap(selected: &SelectedPlugin, table: &SilverTable, plugin: &Plugin) -> anyhow::Result<()> {
     let deadline = Instant::now() + SWAP_TIMEOUT;
     while Instant::now() < deadline {
-        if current_version(selected).await?.as_deref() == Some(plugin.digest.as_str()) {
+        if current_version(selected).await?.is_some_and(|current| current.digest == plugin.digest.as_str()) {
             println!("  table {} is now written by version {}", table.name, plugin.digest);
             return Ok(());
         }

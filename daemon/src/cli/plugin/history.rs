@@ -1,4 +1,5 @@
-//! `silverd plugin history`: which version of a plugin wrote which offsets of a table, and when.
+//! `silverd plugin history`: which version of a plugin, with which settings and reference files, wrote which offsets of a
+//! table, and when.
 
 use std::path::Path;
 
@@ -7,8 +8,8 @@ use chrono::DateTime;
 
 use super::counted;
 use crate::app::setup::Setup;
-use crate::delta::{PluginSpan, open_log, plugin_history};
-use crate::plugin::Digest;
+use crate::cli::plugin_version::short;
+use crate::delta::{PluginSpan, PluginVersion, open_log, plugin_history};
 
 #[derive(clap::Args, Debug)]
 pub(super) struct HistoryArgs {
@@ -33,17 +34,24 @@ pub(super) async fn history(config: &Path, args: &HistoryArgs) -> anyhow::Result
     }
     let commits = spans.iter().map(|span| span.commits).sum();
     println!("{}: {} in {}", table.name, counted(commits, "commit"), path.display());
-    let kept = setup.base_dir.join(&**setup.pipeline.state.path).join("plugins");
+    let state = setup.base_dir.join(&**setup.pipeline.state.path);
     for span in &spans {
-        print_span(span, kept.join(format!("{}.wasm", span.digest)).is_file());
+        print_span(span, &state);
     }
     Ok(())
 }
 
-fn print_span(span: &PluginSpan, is_kept: bool) {
-    let PluginSpan { digest, interface, first_version, last_version, counts, .. } = span;
-    let note = if is_kept { "" } else { "  (its file is no longer kept)" };
-    println!("\nplugin {}  {interface}{note}", Digest::short(digest));
+fn print_span(span: &PluginSpan, state: &Path) {
+    let PluginSpan { digest, given, interface, first_version, last_version, counts, .. } = span;
+    let has_plugin = state.join(format!("plugins/{digest}.wasm")).is_file();
+    let has_given = given.as_ref().is_none_or(|given| state.join(format!("given/{given}.json")).is_file());
+    let note = match (has_plugin, has_given) {
+        (true, true) => "",
+        (false, _) => "  (its file is no longer kept)",
+        (true, false) => "  (its settings and reference files are no longer kept)",
+    };
+    let version = PluginVersion { digest: digest.clone(), given: given.clone() };
+    println!("\nplugin {}  {interface}{note}", short(&version));
     println!("  {} to {}", time_text(span.first_at_ms), time_text(span.last_at_ms));
     println!("  versions {first_version} to {last_version}, {}", counted(span.commits, "commit"));
     println!(

@@ -8,7 +8,7 @@ use silverd_core::config::{Limits, SilverTable};
 
 use crate::app::setup::Setup;
 use crate::app::wrong_use;
-use crate::plugin::{Config, Host, Plugin, build, load_file};
+use crate::plugin::{Config, Host, Plugin, build, load_trial};
 
 pub(super) struct SelectedPlugin {
     /// As it was given on the command line.
@@ -62,13 +62,13 @@ impl SelectedPlugin {
         build::trial_wasm_of(&self.path)
     }
 
-    /// The plugin, with the settings and reference files of its table.
+    /// The plugin, with the settings and reference files of its table. It is not kept: a trial takes no other version's place.
     pub(super) fn load(&self) -> anyhow::Result<Plugin> {
         let (host, limits) = (self.host.clone(), self.limits.clone());
         match (&self.table, &self.setup) {
             (Some((_, table)), Some(setup)) => {
                 // This file, even if it is blocked, or pipeline.toml names another plugin for the table.
-                Ok(load_file(table, &setup.base_dir, host, limits, &self.wasm()?)?)
+                Ok(load_trial(table, &setup.base_dir, host, limits, &self.wasm()?)?)
             }
             _ => Plugin::load(host, &self.name, &self.wasm()?, Config::default(), limits)
                 .context("no table of pipeline.toml uses this plugin, so it gets no settings and no reference files"),

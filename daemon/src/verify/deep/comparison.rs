@@ -1,8 +1,6 @@
 //! The comparison of one table: derives the expected rows with the table's plugins, and reads the rows that the table
 //! has.
 
-use std::collections::BTreeMap;
-
 use anyhow::Context;
 use arrow::array::{AsArray, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{filter_record_batch, take_record_batch};
@@ -13,11 +11,11 @@ use silverd_core::chunk::{Chunk, day_of};
 use silverd_core::config::SilverTable;
 use silverd_core::offsets::{LogPartition, OffsetRange, Ranges};
 use silverd_core::route::Router;
-use silverd_core::verify::{NotComparedReason, Problem, SilverVerifier, Verifier, Writer};
+use silverd_core::verify::{SilverVerifier, Verifier, Writer};
 
 use super::blocks::{Block, BlockFingerprints, Row, RowDiff, RowSet};
+use super::plugins::Plugins;
 use crate::delta::{list_files_at, read_columns};
-use crate::plugin::Transformer;
 use crate::tables::dedup::Dedup;
 use crate::tables::event_set::{Coordinates, EventSet, RECORD_COORDINATES, ROW_COORDINATES};
 use crate::verify::fingerprint::RowFingerprinter;
@@ -31,8 +29,7 @@ pub(super) struct Comparison<'c> {
     pub(super) router: Router,
     pub(super) bronze: LogStoreRef,
     pub(super) verifier: &'c SilverVerifier,
-    /// The available plugins, by the index of their digest in the attribution.
-    pub(super) transformers: BTreeMap<usize, Transformer>,
+    pub(super) plugins: Plugins,
     pub(super) fingerprinter: RowFingerprinter,
     /// Rows are compared by day, without their origin: after a correction of a table with deduplication, either of two
     /// equal events can be the one with the row.
@@ -61,52 +58,22 @@ impl Destination<'_> {
 }
 
 impl Comparison<'_> {
-    /// The index of the writer's digest, if its plugin is available.
-    fn available(&self, writer: Writer) -> Option<usize> {
-        match writer {
-            Writer::Plugin { id, .. } if self.transformers.contains_key(&id) => Some(id),
-            _ => None,
-        }
-    }
-
     /// All offsets with an available plugin.
     pub(super) fn all_spans(&self) -> impl Iterator<Item = (LogPartition, OffsetRange, usize)> {
         let spans = self.verifier.attribution().iter();
-        spans.filter_map(move |(log, range, writer)| Some((log.clone(), range, self.available(writer)?)))
+        spans.filter_map(move |(log, range, writer)| Some((log.clone(), range, self.plugins.available(writer)?)))
     }
 
     /// The parts of a range with an available plugin.
     pub(super) fn spans(&self, log: &LogPartition, range: OffsetRange) -> Vec<(LogPartition, OffsetRange, usize)> {
         let parts = self.verifier.attribution().parts(log, range).into_iter();
-        parts.filter_map(|(range, writer)| Some((log.clone(), range, self.available(writer)?))).collect()
-    }
-
-    /// The offsets that cannot be compared, by plugin.
-    pub(super) fn not_compared(&self) -> Vec<Problem> {
-        let attribution = self.verifier.attribution();
-        let mut offsets = BTreeMap::<Option<usize>, i64>::new();
-        for (_, range, writer) in attribution.iter().filter(|(_, _, writer)| self.available(*writer).is_none()) {
-            let plugin = match writer {
-                Writer::Plugin { id, .. } => Some(id),
-                Writer::Mixed => None,
-            };
-            *offsets.entry(plugin).or_default() += range.len();
-        }
-        let problem = |(plugin, offsets): (Option<usize>, i64)| Problem::NotCompared {
-            digest: plugin.map(|id| attribution.versions()[id].digest.clone()),
-            offsets,
-            reason: match plugin {
-                Some(_) => NotComparedReason::PluginMissing,
-                None => NotComparedReason::WriterUnknown,
-            },
-        };
-        offsets.into_iter().map(problem).collect()
+        parts.filter_map(|(range, writer)| Some((log.clone(), range, self.plugins.available(writer)?))).collect()
     }
 
     /// The events of available plugins whose rejects were not replayed later.
     pub(super) fn events_without_replay(&self) -> EventSet {
         let is_wanted = |writer: Writer| {
-            matches!(writer, Writer::Plugin { replayed: false, .. }) && self.available(writer).is_some()
+            matches!(writer, Writer::Plugin { replayed: false, .. }) && self.plugins.available(writer).is_some()
         };
         let spans = self.verifier.attribution().iter().filter(|(_, _, writer)| is_wanted(*writer));
         let ranges: Vec<Ranges> = spans.map(|(log, range, _)| Ranges::from_iter([(log.clone(), range)])).collect();
@@ -130,7 +97,7 @@ impl Comparison<'_> {
         destination: &mut Destination<'_>,
     ) -> anyhow::Result<()> {
         let all: Vec<u32> = (0..chunk.records.num_rows() as u32).collect();
-        let transformer = self.transformers.get_mut(&plugin).context("the plugin is not available")?;
+        let transformer = self.plugins.transformers.get_mut(&plugin).context("the plugin is not available")?;
         let mut output = tokio::task::block_in_place(|| transformer.transform(chunk, &all))?;
         self.compared.events += output.counts.events;
         self.rejects.add(&Coordinates::of(&chunk.records, RECORD_COORDINATES)?, &output.rejected);
@@ -212,7 +179,7 @@ impl Comparison<'_> {
             for row in rows {
                 is_comparable[row] = match self.verifier.attribution().writer_of(&log, origins.offset(row)) {
                     Some(writer @ Writer::Plugin { replayed, .. }) => {
-                        self.available(writer).is_some() && !(replayed && rejected.value(row))
+                        self.plugins.available(writer).is_some() && !(replayed && rejected.value(row))
                     }
                     Some(Writer::Mixed) => false,
                     None => true,

@@ -9,6 +9,7 @@
 //! | a plugin that is available                    | compared                                  |
 //! | the same, and its rejects were replayed later | compared, except for rows of its rejects  |
 //! | a plugin that is not available                | not compared, with a notice               |
+//! | a plugin whose events another decoder read    | not compared, with a notice               |
 //! | one of several plugins, after a correction    | not compared, with a notice               |
 //!
 //! Before that, all data files are read to their end: if one of Bronze or of the table is missing or damaged, the table
@@ -18,10 +19,10 @@ mod blocks;
 mod by_commit;
 mod by_range;
 mod comparison;
+mod plugins;
 mod strategy;
 mod unrouted;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,21 +30,22 @@ use arrow::datatypes::SchemaRef;
 use deltalake_core::logstore::LogStoreRef;
 use silverd_core::config::{Pipeline, SilverTable};
 use silverd_core::route::Router;
-use silverd_core::rows::file_schema;
 use silverd_core::verify::{
-    FileOwner, LogPosition, NotComparedReason, PluginVersion, Problem, SideOutputVerifier, SilverVerifier, Verifier,
+    FileOwner, LogPosition, NotComparedReason, Problem, SideOutputVerifier, SilverVerifier, Verifier,
 };
 
 use self::blocks::{BlockFingerprints, Difference, ROW_DIFF_BLOCKS_MAX, RowDiff};
 use self::by_commit::ByCommit;
 use self::by_range::ByRange;
 use self::comparison::{Comparison, Destination};
+use self::plugins::Plugins;
 use self::strategy::{Strategy, transform_bronze};
 use super::files::check_contents;
 use super::fingerprint::RowFingerprinter;
 use super::rejects::{Rejects, compare_rejects};
 use super::verified::{Compared, Verified, VerifiedTable};
-use crate::plugin::{Host, Transformer, load_plugin, load_version};
+use crate::delta::last_plugin;
+use crate::plugin::Host;
 use crate::tables::dedup::Dedup;
 
 /// Called with the name of a table, the number of offsets that were transformed, and their total.
@@ -118,13 +120,18 @@ impl Job<'_> {
     }
 
     async fn compare(&self, progress: &mut (dyn FnMut(u64, u64) + Send)) -> anyhow::Result<(Compared, Vec<Problem>)> {
-        let (schema, transformers) = tokio::task::block_in_place(|| self.load_plugins())?;
-        let mut comparison = self.comparison(&schema, transformers)?;
-        let mut problems = comparison.not_compared();
-        if self.config().dedup.is_some() && !problems.is_empty() {
-            // Which event is a duplicate depends on all rows.
+        // It only helps to find the current plugin. What is wrong with the log was reported.
+        let last = last_plugin(&self.base_dir.join(&*self.config().path)).await.unwrap_or_default();
+        let (config, limits, attribution) = (self.config(), &self.pipeline.limits, self.verifier.attribution());
+        let load = || Plugins::load(config, self.base_dir, self.host, limits, attribution, last.as_ref());
+        let plugins = tokio::task::block_in_place(load);
+        let mut problems = plugins.not_compared(attribution);
+        // With `dedup`, which event is a duplicate depends on all rows.
+        let all_or_nothing = config.dedup.is_some() && !problems.is_empty();
+        let Some(schema) = plugins.schema.clone().filter(|_| !all_or_nothing) else {
             return Ok((Compared::default(), problems));
-        }
+        };
+        let mut comparison = self.comparison(&schema, plugins)?;
         let mut fingerprints = BlockFingerprints::default();
         let destination = &mut Destination::Fingerprints(&mut fingerprints);
         let mut strategy = self.strategy(&schema)?;
@@ -153,33 +160,7 @@ impl Job<'_> {
         Ok((compared, problems))
     }
 
-    /// The schema of the table's files, and the available plugins by the index of their digest.
-    fn load_plugins(&self) -> anyhow::Result<(SchemaRef, BTreeMap<usize, Transformer>)> {
-        let (config, limits) = (self.config(), &self.pipeline.limits);
-        let current = Arc::new(load_plugin(config, self.base_dir, self.host.clone(), limits.clone())?);
-        let mut transformers = BTreeMap::new();
-        for (id, PluginVersion { digest, given }) in self.verifier.attribution().versions().iter().enumerate() {
-            let is_current = current.digest.as_str() == digest
-                && given.as_ref().is_none_or(|given| current.config_digest.as_str() == given);
-            let plugin = match is_current {
-                true => Some(current.clone()),
-                false => {
-                    let (host, limits) = (self.host.clone(), limits.clone());
-                    load_version(config, self.base_dir, host, limits, digest, given.as_deref())?.map(Arc::new)
-                }
-            };
-            if let Some(plugin) = plugin {
-                transformers.insert(id, Transformer::new(plugin));
-            }
-        }
-        Ok((file_schema(&current.schema), transformers))
-    }
-
-    fn comparison(
-        &self,
-        schema: &SchemaRef,
-        transformers: BTreeMap<usize, Transformer>,
-    ) -> anyhow::Result<Comparison<'_>> {
+    fn comparison(&self, schema: &SchemaRef, plugins: Plugins) -> anyhow::Result<Comparison<'_>> {
         let by_day = self.config().dedup.is_some() && self.verifier.corrections().commits > 0;
         Ok(Comparison {
             config: self.config(),
@@ -187,7 +168,7 @@ impl Job<'_> {
             router: Router::new(&self.pipeline.silver),
             bronze: self.bronze.clone(),
             verifier: self.verifier,
-            transformers,
+            plugins,
             fingerprinter: RowFingerprinter::new(schema, !by_day)?,
             by_day,
             rows_max: self.pipeline.commit.rows_max,

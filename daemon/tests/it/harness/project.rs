@@ -9,10 +9,12 @@ use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value;
+use silverd::plugin::build;
+use silverd_core::config;
 
 use super::broker::Broker;
 use super::process::output_of;
-use super::{root, wait_for_exit};
+use super::root;
 
 /// The time that a command may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
@@ -75,11 +77,13 @@ impl Project {
         project
     }
 
-    /// Builds the plugins with the daemon itself.
+    /// Builds the plugins as a daemon does at its start.
     pub fn build_plugins(&self) {
-        let mut child = self.command(&["check"]).stdout(Stdio::null()).spawn().unwrap();
-        let status = wait_for_exit(&mut child, BUILD_TIMEOUT);
-        assert!(status.is_some_and(|status| status.success()), "silverd check builds and loads the plugins");
+        let text = self.pipeline();
+        let pipeline = config::check(&text, &|_| None).unwrap_or_else(|_| panic!("{text}"));
+        for table in &pipeline.silver {
+            build::wasm_of(&self.folder.path().join(&*table.plugin)).unwrap();
+        }
     }
 
     /// The path of pipeline.toml.

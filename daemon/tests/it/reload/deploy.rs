@@ -27,11 +27,21 @@ impl Session {
     /// Sends ten events, and waits for their rows.
     #[track_caller]
     fn ten_rows_more(&mut self) {
+        self.ten_events_more("e");
+        self.until_rows();
+    }
+
+    fn ten_events_more(&mut self, name: &str) {
         let sent = self.sent;
-        send(&self.project, (sent..sent + 10).map(|n| format!("e{n}")));
+        send(&self.project, (sent..sent + 10).map(|n| format!("{name}{n}")));
         self.sent += 10;
+    }
+
+    /// Waits until each event has its row.
+    #[track_caller]
+    fn until_rows(&mut self) {
         let Self { daemon, project, sent, .. } = self;
-        daemon.as_mut().unwrap().until("ten rows more", |_| hits(project) == *sent);
+        daemon.as_mut().unwrap().until("a row for each event", |_| hits(project) == *sent);
     }
 
     #[track_caller]
@@ -85,6 +95,61 @@ fn changed_settings_and_reference_files_are_new_versions() {
     std::fs::remove_dir_all(folder.join("data/.silverd/given")).unwrap();
     let (report, code) = verify(session.project.folder.path(), &["--deep", "--strict"]);
     assert_eq!(code, Some(1), "{report:#}");
+}
+
+/// They are part of the version: only they are rolled back.
+#[test]
+fn settings_that_fail_on_live_events_are_rolled_back() {
+    let project = project("given-fails", "[commit]\ninterval = \"100ms\"\n");
+    let text = project.pipeline();
+    let with = |given: &str| {
+        let time = "event_time = \"ts\"\n";
+        text.replace(time, &format!("{time}settings = {{ given = \"{given}\" }}\n"))
+    };
+    project.write_pipeline(&with("first"));
+    let mut session = Session::start(project);
+    session.ten_rows_more();
+    session.project.write_pipeline(&with("second traps-on-boom"));
+    session.until_swapped();
+    session.ten_rows_more();
+    assert_eq!(session.rows_by_given(), ["first=10", "second traps-on-boom=10"]);
+    session.ten_events_more("boom");
+    session.daemon().until_logged("rebuilt the rows of the failed version", 1);
+    session.until_rows();
+    assert_eq!(session.rows_by_given(), ["first=30"]);
+    session.daemon().until_logged("with its present settings is blocked: ", 1);
+    // Nor does a restart use them.
+    session.stop();
+    session.start_again();
+    session.ten_rows_more();
+    session.daemon().until_logged("with its present settings is blocked: ", 1);
+    assert_eq!(session.rows_by_given(), ["first=40"]);
+    session.project.write_pipeline(&with("third"));
+    session.until_swapped();
+    session.ten_rows_more();
+    session.stop();
+    assert_eq!(session.rows_by_given(), ["first=40", "third=10"]);
+    verify_ok(&session.project, &["--deep"]);
+}
+
+/// An earlier build with settings that it never had is a new version.
+#[test]
+fn earlier_build_with_other_settings_is_validated() {
+    let mut session = Session::start(project("given-earlier", "[commit]\ninterval = \"100ms\"\n"));
+    session.ten_rows_more();
+    install(&session.project, &version("two"));
+    session.until_swapped();
+    session.ten_rows_more();
+    let rejected = "the new build was rejected: shadow run: it rejects 20 of 20 events";
+    let time = "event_time = \"ts\"\n";
+    session.project.replace_in_pipeline(time, &format!("{time}settings = {{ given = \"rejects-all\" }}\n"));
+    session.daemon().until_logged(rejected, 1);
+    let one = digest(&version("one"));
+    session.project.silverd(&["plugin", "deploy", "hits", "--digest", &one[..12]]);
+    session.daemon().until_logged(rejected, 2);
+    session.ten_rows_more();
+    session.stop();
+    assert_eq!(rows_by_version(&session.project), BTreeMap::from([("one".to_owned(), 10), ("two".to_owned(), 20)]));
 }
 
 #[test]
@@ -167,4 +232,54 @@ fn manual_mode_serves_what_was_deployed() {
         BTreeMap::from([("one".to_owned(), before + 30), ("two".to_owned(), 10)])
     );
     verify_ok(&session.project, &[]);
+}
+
+/// Also in a drain, and also if that version cannot be loaded: then nothing serves until something is deployed.
+#[test]
+fn manual_mode_starts_with_the_version_that_wrote_last() {
+    let project = project("manual-start", "[commit]\ninterval = \"100ms\"\n[reload]\nmode = \"manual\"\n");
+    let ten_events = |from: usize| send(&project, (from..from + 10).map(|n| format!("e{n}")));
+    ten_events(0);
+    project.silverd(&["run", "--drain"]);
+    install(&project, &version("two"));
+    ten_events(10);
+    project.silverd(&["run", "--drain"]);
+    assert_eq!(rows_by_version(&project), BTreeMap::from([("one".to_owned(), 20)]));
+    std::fs::remove_dir_all(project.folder.path().join("data/.silverd/plugins")).unwrap();
+    ten_events(20);
+    let errors = project.silverd_fails(&["run", "--drain"], 1);
+    assert!(errors.contains("which wrote the table last, cannot be loaded") && errors.contains("plugin deploy hits"));
+    assert_eq!(hits(&project), 20);
+    project.silverd(&["plugin", "deploy", "hits"]);
+    project.silverd(&["run", "--drain"]);
+    assert_eq!(rows_by_version(&project), BTreeMap::from([("one".to_owned(), 20), ("two".to_owned(), 10)]));
+    verify_ok(&project, &[]);
+}
+
+/// The page says why the version that was deployed does not serve, and what became of its rows.
+#[test]
+fn manual_mode_shows_a_rollback() {
+    let project = project("manual-rollback", "[commit]\ninterval = \"100ms\"\n[reload]\nmode = \"manual\"\n");
+    let mut session = Session { daemon: Some(Daemon::start_with_dashboard(&project)), project, sent: 0, swaps: 0 };
+    session.ten_rows_more();
+    install(&session.project, &version("two traps-on-boom"));
+    session.project.silverd(&["plugin", "deploy", "hits"]);
+    session.until_swapped();
+    session.ten_rows_more();
+    session.ten_events_more("boom");
+    session.until_rows();
+    let shown = |daemon: &Daemon| daemon.json("/api/status")["plugins"][0]["update_rejected"].to_string();
+    let is_shown = |daemon: &Daemon| {
+        let shown = shown(daemon);
+        shown.contains("is blocked: it failed on ") && shown.contains("10 rows replaced by 10")
+    };
+    session.daemon().until("the rollback on the page", is_shown);
+    // A build is no release, and changes nothing of this.
+    let blocked = session.daemon().count_logged("is blocked: ");
+    install(&session.project, &version("three"));
+    session.daemon().until("the next look at the files", |daemon| daemon.count_logged("is blocked: ") > blocked);
+    assert!(is_shown(session.daemon()), "{}", shown(session.daemon()));
+    session.ten_rows_more();
+    assert_eq!(rows_by_version(&session.project), BTreeMap::from([("one".to_owned(), 40)]));
+    session.stop();
 }

@@ -2,7 +2,9 @@
 
 mod config_edits;
 mod deploy;
+mod first_versions;
 mod random_builds;
+mod restarts;
 mod rollback;
 mod stuck_bronze;
 mod swaps;
