@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use chrono::NaiveDate;
-use silverd_core::generate::{Generator, Options};
+use silverd_core::generate::{Generator, Options, UserAgents};
 use tokio_util::sync::CancellationToken;
 
 use crate::runtime::clock;
@@ -45,6 +45,10 @@ pub struct GenerateArgs {
     /// The largest difference between an event's ts and the current time, in both directions
     #[arg(long, default_value_t = 300, value_name = "SECONDS")]
     pub skew: u32,
+    /// User agents: `browsers` (a few hundred), `distinct` (each page view has its own), or a number of them, the one of
+    /// rank n 1/n as often as the first
+    #[arg(long, default_value = "browsers", value_parser = user_agents, value_name = "browsers|distinct|N")]
+    pub user_agents: UserAgents,
     /// Give the events a ts on this day, to practise backfills
     #[arg(long, value_name = "YYYY-MM-DD")]
     pub backdate: Option<NaiveDate>,
@@ -55,7 +59,7 @@ pub struct GenerateArgs {
     #[arg(long)]
     pub seed: Option<u64>,
     /// Send this file instead, with one JSON event per line, byte for byte; the key is the top-level event_id
-    #[arg(long, value_name = "EVENTS.JSONL", conflicts_with_all = ["users", "dup_pct", "skew", "backdate", "seed"])]
+    #[arg(long, value_name = "EVENTS.JSONL", conflicts_with_all = ["users", "dup_pct", "skew", "user_agents", "backdate", "seed"])]
     pub file: Option<PathBuf>,
     /// Send the file repeatedly; from the second pass on with new event_ids
     #[arg(long, requires = "file")]
@@ -79,6 +83,7 @@ impl Default for GenerateArgs {
             users: options.users,
             dup_pct: options.dup_pct,
             skew: options.skew_seconds,
+            user_agents: options.user_agents,
             backdate: None,
             count: None,
             seed: None,
@@ -146,6 +151,7 @@ impl EventSource {
             skew_seconds: args.skew,
             seed: args.seed.unwrap_or_else(rand::random),
             backdate: args.backdate.map(|day| day.to_epoch_days()),
+            user_agents: args.user_agents,
         };
         Ok(Self::Synthetic(Box::new(Generator::new(options))))
     }
@@ -202,6 +208,17 @@ fn grouped(number: u64) -> String {
 
 fn events_per_second(text: &str) -> Result<f64, String> {
     number(text, |eps| eps >= 0.0 && eps.is_finite(), "events per second: 0 or more")
+}
+
+fn user_agents(text: &str) -> Result<UserAgents, String> {
+    match text {
+        "browsers" => Ok(UserAgents::Browsers),
+        "distinct" => Ok(UserAgents::Distinct),
+        number => match number.parse() {
+            Ok(count @ 1..=10_000_000) => Ok(UserAgents::Zipf(count)),
+            _ => Err("expected browsers, distinct, or a number from 1 to 10000000".to_owned()),
+        },
+    }
 }
 
 fn percent(text: &str) -> Result<f64, String> {

@@ -9,6 +9,9 @@ use std::fmt;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng};
 
+use user_agent::Ranks;
+pub use user_agent::UserAgents;
+
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
 /// A visitor who stays longer than this gets a new `session_hint`.
@@ -54,11 +57,12 @@ pub struct Options {
     pub seed: u64,
     /// The day of the events, as days since 1970-01-01; the time of day stays the current one.
     pub backdate: Option<i32>,
+    pub user_agents: UserAgents,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { users: 200, dup_pct: 1.5, skew_seconds: 300, seed: 0, backdate: None }
+        Self { users: 200, dup_pct: 1.5, skew_seconds: 300, seed: 0, backdate: None, user_agents: UserAgents::Browsers }
     }
 }
 
@@ -81,6 +85,7 @@ pub struct Generator {
     carts: Carts,
     resends: VecDeque<Resend>,
     generated: u64,
+    ranks: Option<Ranks>,
 }
 
 /// An event to return again as number `due`.
@@ -93,7 +98,11 @@ struct Resend {
 impl Generator {
     pub fn new(options: Options) -> Self {
         let random = Random::new(options.seed);
-        Self { options, random, carts: Carts::default(), resends: VecDeque::new(), generated: 0 }
+        let ranks = match options.user_agents {
+            UserAgents::Zipf(count) => Some(Ranks::new(count)),
+            UserAgents::Browsers | UserAgents::Distinct => None,
+        };
+        Self { options, random, carts: Carts::default(), resends: VecDeque::new(), generated: 0, ranks }
     }
 
     /// The next event. `now_micros` is the current time, in microseconds since the Unix epoch, UTC.
@@ -129,7 +138,11 @@ impl Generator {
         // Derived from the seed for each page view, so that visits need no memory.
         let mut visit = self.visit(user, now_micros);
         let session = visit.uuid();
-        let ua = user_agent::draw(&mut visit);
+        let ua = match (&self.ranks, self.options.user_agents) {
+            (Some(ranks), _) => user_agent::of_rank(ranks.draw(&mut self.random)),
+            (None, UserAgents::Distinct) => user_agent::of_rank(self.generated),
+            (None, _) => user_agent::draw(&mut visit),
+        };
         format!(
             r#"{{"event_type": "page_view", "event_id": "{id}", "user_id": "user-{user}", "ts": "{ts}", "url": "{url}", "referrer": "{referrer}", "ua": "{ua}", "session_hint": "{session}"}}"#
         )

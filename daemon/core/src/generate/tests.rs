@@ -135,6 +135,24 @@ fn visitors_vary_and_keep_their_browser_during_a_visit() {
 }
 
 #[test]
+fn user_agents_follow_zipfs_law() {
+    let (ranks, mut random) = (Ranks::new(40_000), Random::new(1));
+    let mut seen = BTreeMap::<u64, u32>::new();
+    for _ in 0..1_500_000 {
+        *seen.entry(ranks.draw(&mut random)).or_default() += 1;
+    }
+    assert!(seen.len() >= 20_000, "{} user agents", seen.len());
+    let share = f64::from(seen[&0]) / f64::from(seen[&9]);
+    assert!((share - 10.0).abs() < 0.5, "the first is seen {share} times as often as the tenth");
+    for (user_agents, least) in [(UserAgents::Distinct, 7_000), (UserAgents::Zipf(40_000), 2_000)] {
+        let events = events(&Options { seed: 7, user_agents, dup_pct: 0.0, ..Options::default() }, 10_000);
+        let pages: Vec<_> = events.iter().map(parse).filter(|event| text(event, "event_type") == "page_view").collect();
+        let agents: BTreeSet<_> = pages.iter().map(|page| text(page, "ua")).collect();
+        assert!(agents.len() >= least, "{} user agents", agents.len());
+    }
+}
+
+#[test]
 fn an_order_has_the_items_of_its_cart() {
     let mut carts: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     let events = events(&Options { seed: 3, users: 20, ..Options::default() }, 20_000);
@@ -240,7 +258,8 @@ proptest! {
         skew_seconds in 0_u32..1_000_000,
         backdate in proptest::option::of(-25_000_i32..60_000),
     ) {
-        let options = Options { users, dup_pct, skew_seconds, seed, backdate };
+        let options =
+            Options { users, dup_pct, skew_seconds, seed, backdate, user_agents: UserAgents::Browsers };
         let first = events(&options, 200);
         first.iter().for_each(|event| check_shape(event, users));
         prop_assert_eq!(first, events(&options, 200));

@@ -49,6 +49,46 @@ static CLIENTS: [Client; 29] = [
 const WEBKIT: &str = "AppleWebKit/537.36 (KHTML, like Gecko)";
 const SAFARI: &str = "AppleWebKit/605.1.15 (KHTML, like Gecko)";
 
+/// Which user agents the visitors have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UserAgents {
+    /// Those of a few hundred browsers.
+    #[default]
+    Browsers,
+    /// So many, of which the one of rank n is seen 1/n as often as the first (Zipf's law): apps add their builds.
+    Zipf(u32),
+    /// Each page view has one of its own.
+    Distinct,
+}
+
+/// Draws ranks by Zipf's law.
+#[derive(Clone, Debug)]
+pub(super) struct Ranks {
+    /// The sums of 1/n up to each rank.
+    sums: Vec<f64>,
+}
+
+impl Ranks {
+    pub(super) fn new(count: u32) -> Self {
+        let mut sum = 0.0;
+        let next = |rank| {
+            sum += 1.0 / f64::from(rank);
+            sum
+        };
+        Self { sums: (1..=count.max(1)).map(next).collect() }
+    }
+
+    pub(super) fn draw(&self, random: &mut Random) -> u64 {
+        let at = random.fraction() * self.sums.last().copied().unwrap_or_default();
+        self.sums.partition_point(|sum| *sum <= at) as u64
+    }
+}
+
+/// The user agent of this rank: that of a browser, and the build of an app.
+pub(super) fn of_rank(rank: u64) -> String {
+    format!("{} ShopApp/{}.{}.{}", draw(&mut Random::new(rank)), rank / 10_000, rank / 100 % 100, rank % 100)
+}
+
 /// A random user agent. None has a character that JSON must escape.
 pub(super) fn draw(random: &mut Random) -> String {
     let (_, versions, template) = client(random);
