@@ -56,13 +56,14 @@ pub(super) fn client_config(options: &SourceOptions, protocol: GroupProtocol) ->
         .set("fetch.wait.max.ms", "50")
         .set("queued.min.messages", "100000")
         .set("queued.max.messages.kbytes", "8192")
+        // By default one answer may have 50 MiB of many partitions, and all of it stays until its last message is read.
+        .set("fetch.max.bytes", "8388608")
         // By default a full queue stops fetching for a second, which costs a third of a drain's throughput.
         .set("fetch.queue.backoff.ms", "5")
         // By default a broker that comes back is noticed after up to ten seconds.
         .set("reconnect.backoff.max.ms", "2000")
         .set("isolation.level", "read_committed")
-        // They say where a partition ends that is read to its end: a drain waits for that.
-        .set("statistics.interval.ms", if options.drain { "200" } else { "1000" })
+        .set("statistics.interval.ms", "1000")
         .set("allow.auto.create.topics", "false")
         .set("group.protocol", if protocol == GroupProtocol::Consumer { "consumer" } else { "classic" });
     if protocol == GroupProtocol::Classic {

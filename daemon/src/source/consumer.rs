@@ -21,6 +21,7 @@ use super::event::SourceEvent;
 use super::kafka_error::passes;
 use super::options::SourceOptions;
 use super::poll_loop::{Assignment, PollLoop, SessionEnd};
+use super::problems::ProblemOf;
 use super::rebalance::RebalanceContext;
 use super::topics::{Topics, find_topics};
 
@@ -142,6 +143,11 @@ fn read(
     let logs: HashSet<_> = context.logs().into_iter().collect();
     // A topic may be gone, and its lag with it.
     options.high_watermarks.retain(|log| logs.contains(log));
+    options.problems.retain(|of| match of {
+        ProblemOf::Broker | ProblemOf::Consumer => true,
+        ProblemOf::Topic(name) => options.config.topics.names().contains(name),
+        ProblemOf::Partition(log) | ProblemOf::Transaction(log) => logs.contains(log),
+    });
     match assignment {
         Assignment::Group => {
             subscribe(consumer, &topics)?;

@@ -26,8 +26,9 @@ impl OpenTransactions {
     pub(super) fn update(&mut self, log: &LogPartition, stable: i64, high: i64, problems: &SourceProblems) {
         let (topic, partition) = (&log.topic, log.partition);
         if stable >= high {
+            // It may have been reported by the session before.
+            problems.resolve(&ProblemOf::Transaction(log.clone()));
             if self.0.remove(log).is_some_and(|open| open.is_reported) {
-                problems.resolve(&ProblemOf::Transaction(log.clone()));
                 info!("partition {partition} of {topic}: the transaction has ended");
             }
             return;

@@ -42,7 +42,32 @@ impl SourceProblems {
         self.0.lock().remove(of);
     }
 
+    /// Forgets the problems of what is not read any more.
+    pub(super) fn retain(&self, is_read: impl Fn(&ProblemOf) -> bool) {
+        self.0.lock().retain(|of, _| is_read(of));
+    }
+
     pub(crate) fn list(&self) -> Vec<SourceProblem> {
         self.0.lock().values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_keeps_its_beginning_and_ends_with_what_has_it() {
+        let (problems, topic) = (SourceProblems::default(), ProblemOf::Topic("a".to_owned()));
+        problems.set(topic.clone(), "first");
+        let since = problems.list()[0].since;
+        problems.set(topic.clone(), "second");
+        problems.set(ProblemOf::Broker, "no broker");
+        let of_topic = problems.list().into_iter().find(|problem| problem.text == "second");
+        assert_eq!(of_topic.map(|problem| problem.since), Some(since));
+        problems.retain(|of| *of != topic);
+        assert_eq!(problems.list().len(), 1);
+        problems.resolve(&ProblemOf::Broker);
+        assert!(problems.list().is_empty());
     }
 }

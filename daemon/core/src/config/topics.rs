@@ -41,6 +41,14 @@ impl Topics {
         Self::Names(vec![name.into()])
     }
 
+    /// The topics that are named: none, if there is a pattern.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::Names(names) => names,
+            Self::Pattern(_) => &[],
+        }
+    }
+
     /// The topic, if it is exactly one.
     pub fn single(&self) -> Option<&str> {
         match self {

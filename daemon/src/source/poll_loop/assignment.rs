@@ -68,6 +68,7 @@ impl PollLoop<'_> {
             self.positions.remove(log);
             self.end_offsets.revoked(log);
             self.options.problems.resolve(&ProblemOf::Partition(log.clone()));
+            self.options.problems.resolve(&ProblemOf::Transaction(log.clone()));
         }
         self.hand_over(false);
     }
