@@ -56,8 +56,8 @@ pub(super) fn client_config(options: &SourceOptions, protocol: GroupProtocol) ->
         .set("fetch.wait.max.ms", "50")
         .set("queued.min.messages", "100000")
         .set("queued.max.messages.kbytes", "8192")
-        // By default one answer may have 50 MiB of many partitions, and all of it stays until its last message is read.
-        .set("fetch.max.bytes", "8388608")
+        // By default an answer has up to 50 MiB of many partitions, and all of it stays until its last message is read.
+        .set("fetch.max.bytes", "4194304")
         // By default a full queue stops fetching for a second, which costs a third of a drain's throughput.
         .set("fetch.queue.backoff.ms", "5")
         // By default a broker that comes back is noticed after up to ten seconds.

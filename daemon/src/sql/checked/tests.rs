@@ -92,7 +92,7 @@ async fn what_fits_is_right() {
         ("SELECT 3 << 2, -8 >> 1, 1 << 62, n << 1 FROM s WHERE n = 1", "12,-4,4611686018427387904,2"),
         ("SELECT CAST('0.1' AS DECIMAL(18, 2)) + 1, CAST(7 AS DECIMAL(18, 2)) / 2", "1.10,3.500000"),
         ("SELECT d * 1 - d FROM s WHERE g = 2 ORDER BY 1", "0;0"),
-        ("SELECT lcm(CAST(4 AS DECIMAL(5, 0)), CAST(6 AS DECIMAL(5, 0))), lcm(4, 6)", "12,12"),
+        ("SELECT lcm(CAST(4 AS DECIMAL(5, 0)), CAST(6 AS DECIMAL(5, 0))), lcm(4, 6) AS m", "12,12"),
     ] {
         assert_eq!(answer(sql).await.as_deref(), Ok(expected), "{sql}");
     }
