@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, warn};
 
 use crate::delta::{CommitError, Encoder, NewFile, Table, TableSpec, list_files, writer_properties};
+use crate::runtime::causes;
 use crate::source::Resume;
 use crate::tables::writer_state::{WriterState, WriterStateCell};
 use crate::telemetry::{Stage, Stages, TableStats, spans};
@@ -139,7 +140,7 @@ impl Bronze {
                 }
                 () = &mut interrupt => return Err(NotAppended::Interrupted),
             }
-            reload_error = self.reload().await.err().map(|failure| format!("{failure:#}"));
+            reload_error = self.reload().await.err().as_ref().map(causes);
             if chunk.ranges.within(&self.table.offsets()) {
                 // The commit that failed is there.
                 self.written = WrittenFiles::default();

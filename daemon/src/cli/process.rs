@@ -14,6 +14,7 @@ use crate::app::setup::InvalidConfig;
 use crate::delta::checkpoints_done;
 use crate::gold::GoldHandler;
 use crate::plugin::cache;
+use crate::runtime::causes;
 use crate::sql::PanelHandler;
 use crate::sql::process::{SqlWork, serve};
 use crate::telemetry::logging;
@@ -102,7 +103,7 @@ fn report(failure: anyhow::Error) -> ExitCode {
         return ExitCode::from(WRONG_USE);
     }
     // It may quote an event.
-    eprintln!("error: {}", inert_lines(&format!("{failure:#}")));
+    eprintln!("error: {}", inert_lines(&causes(&failure)));
     ExitCode::from(if failure.is::<WrongUse>() { WRONG_USE } else { FAILED })
 }
 

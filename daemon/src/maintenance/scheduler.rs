@@ -16,6 +16,7 @@ use super::table::{CompleteDays, MaintainedTable};
 use super::throttle::Throttle;
 use crate::delta::{TableLock, TableReader};
 use crate::runtime::background;
+use crate::runtime::causes;
 use crate::runtime::due::Schedule;
 use crate::runtime::log_once::LogOnce;
 
@@ -156,7 +157,7 @@ impl MaintenanceScheduler {
                 (MaintenanceState::Paused, Some(text))
             }
             Err(MaintenanceError::Failed(failure)) => {
-                let text = format!("{failure:#}");
+                let text = causes(&failure);
                 if scheduled.last_error.is_new(&text) {
                     warn!(table = %name, "maintain the table: {text}; silverd tries again");
                 }

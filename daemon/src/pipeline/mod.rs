@@ -143,6 +143,7 @@ fn start_source(options: &RunOptions, bronze: &Bronze, workers: &SilverWorkers) 
         high_watermarks: workers.high_watermarks.clone(),
         problems: workers.source_problems.clone(),
         first_topics: workers.first_topics.clone(),
+        cut_logs: workers.cut_logs.clone(),
         topic_ids: bronze.topic_ids(),
     };
     Source::start(source_options).context("start the Kafka consumer")

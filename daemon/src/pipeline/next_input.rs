@@ -10,6 +10,7 @@ use tracing::warn;
 use super::options::RunOptions;
 use super::silver_workers::{Applied, SilverWorkers};
 use crate::bronze::Bronze;
+use crate::runtime::causes;
 use crate::source::{ProblemOf, ReadChunk, Source, SourceEvent};
 
 pub(super) enum Next {
@@ -56,8 +57,9 @@ pub(super) async fn next(
             Some(SourceEvent::Drained) => Next::Drained,
             Some(SourceEvent::Failed(failure)) if options.drain => Next::Failed(failure),
             Some(SourceEvent::Failed(failure)) => {
-                workers.source_problems.set(ProblemOf::Consumer, format!("kafka: {failure:#}"));
-                warn!("kafka: {failure:#}; reconnecting");
+                let failure = causes(&failure);
+                workers.source_problems.set(ProblemOf::Consumer, format!("kafka: {failure}"));
+                warn!("kafka: {failure}; reconnecting");
                 Next::Reconnect
             }
             None if source.is_stopping() => Next::Stopped,

@@ -9,6 +9,7 @@ use tracing::error;
 use super::options::RunOptions;
 use super::silver_workers::SilverWorkers;
 use crate::bronze::Bronze;
+use crate::runtime::causes;
 use crate::tables::writer_state::WriterState;
 use crate::telemetry::Stages;
 
@@ -41,7 +42,7 @@ impl OpenTables {
                 Ok(opened) => return Some(opened),
                 Err(failure) => failure,
             };
-            let reason = format!("{failure:#}");
+            let reason = causes(&failure);
             error!("{reason}; trying again every {} s, and once pipeline.toml is saved", REOPEN_PAUSE.as_secs());
             if let Some(status) = &*options.status.borrow() {
                 status.bronze_state.set(WriterState::Retrying { reason });

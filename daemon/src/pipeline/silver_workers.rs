@@ -20,7 +20,7 @@ use super::unrouted::{Unrouted, UnroutedWriter};
 use crate::bronze::Bronze;
 use crate::plugin::Loaded;
 use crate::silver::{Worker, WorkerContext};
-use crate::source::{FirstTopics, HighWatermarks, SourceProblems};
+use crate::source::{CutLogs, FirstTopics, HighWatermarks, SourceProblems};
 use crate::tables::side_output::SideOutput;
 use crate::tables::{late, quarantine};
 use crate::telemetry::Stages;
@@ -34,6 +34,7 @@ pub struct SilverWorkers {
     pub high_watermarks: Arc<HighWatermarks>,
     pub source_problems: Arc<SourceProblems>,
     pub first_topics: Arc<FirstTopics>,
+    pub cut_logs: Arc<CutLogs>,
     pub stages: Arc<Stages>,
     side_outputs: SideOutputs,
     unrouted: Arc<Unrouted>,
@@ -76,6 +77,7 @@ impl SilverWorkers {
             high_watermarks,
             source_problems,
             first_topics: Arc::default(),
+            cut_logs: Arc::default(),
             stages: stages.clone(),
             side_outputs,
             unrouted,

@@ -17,6 +17,8 @@ mod events;
 mod fault;
 mod guest_state;
 mod host;
+mod lane;
+mod lanes_ahead;
 mod lift;
 mod load;
 mod logs;

@@ -19,6 +19,8 @@ pub struct TransformOutput {
     pub decode: Duration,
     /// CPU time of lifting the rows.
     pub lift: Duration,
+    /// CPU time of all that on other threads than the caller's.
+    pub other_threads: Duration,
 }
 
 /// A rejected event: the index of its record in the chunk, and the reason.

@@ -1,66 +1,38 @@
-//! Transforms chunks with a plugin: passes the events in batches. If the plugin takes typed events, the host decodes
-//! them first, and rejects those that do not fit. If the plugin fails on a batch, the batch is halved until the events
+//! Transforms chunks with a plugin: passes the events in batches, on several threads where cores are free. If the plugin
+//! takes typed events, the host decodes them first, and rejects those that do not fit. If the plugin fails on a batch, the batch is halved until the events
 //! that it fails on are alone; only these go to the quarantine. If the plugin fails on every event, the circuit breaker
 //! trips.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::Context;
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::SchemaRef;
 use silverd_core::breaker::Breaker;
 use silverd_core::chunk::Chunk;
-use silverd_core::counts::Counts;
-use silverd_core::input::{Decoder, EventType, Image, Input, Records};
-use silverd_core::outcome::{Code, Reject, count_outcomes};
-use silverd_core::rows::{file_schema, typed, with_origin};
+use silverd_core::outcome::Code;
+use silverd_core::rows::file_schema;
 
-use super::component::{Instance, Plugin};
-use super::events::Events;
+use super::component::Plugin;
 use super::fault::Fault;
+use super::lane::{Answer, Batch, Lane};
+use super::lanes_ahead::{CalledAhead, LanesAhead};
 use super::logs::Level;
 use super::outcomes::{Rejected, TransformError, TransformOutput, Tripped};
-use super::output::Output;
-use crate::telemetry::thread_cpu;
 
-/// A batch whose decoded events take more than this many times `limits.batch_bytes_max` is halved.
-const IMAGE_GROWTH_MAX: usize = 8;
-
-/// A plugin and its instance.
+/// A plugin and its instances.
 pub struct Transformer {
     plugin: Arc<Plugin>,
-    schema: SchemaRef,
-    instance: Option<Instance>,
     breaker: Breaker,
-    decoder: Decoder,
-    image: Image,
-}
-
-/// Records that are passed to the plugin at once, and the time that it may take for them.
-struct Batch<'r> {
-    records: &'r [u32],
-    ms: u64,
-}
-
-/// The outcomes of one batch.
-#[derive(Default)]
-struct Answer {
-    rows: Option<RecordBatch>,
-    rejected: Vec<Rejected>,
-    counts: Counts,
-    decode: Duration,
-    lift: Duration,
-    /// Whether the plugin got any event; otherwise the host rejected all of them.
-    has_called: bool,
+    /// The instance that transforms on the caller's thread.
+    lane: Lane,
+    lanes_ahead: LanesAhead,
 }
 
 impl Transformer {
     pub fn new(plugin: Arc<Plugin>) -> Self {
         let schema = file_schema(&plugin.schema);
-        let (decoder, image) = Default::default();
-        Self { plugin, schema, instance: None, breaker: Breaker::default(), decoder, image }
+        let lane = Lane::new(plugin.clone(), schema.clone());
+        let lanes_ahead = LanesAhead::new(plugin.clone(), schema);
+        Self { plugin, breaker: Breaker::default(), lane, lanes_ahead }
     }
 
     /// Continues with the circuit breaker of another transformer of the same plugin.
@@ -70,10 +42,7 @@ impl Transformer {
 
     /// Creates the plugin's instance before the first event needs it.
     pub(crate) fn start(&mut self) -> anyhow::Result<()> {
-        if self.instance.is_none() {
-            self.instance = Some(self.plugin.instantiate().context("start the plugin")?);
-        }
-        Ok(())
+        self.lane.start()
     }
 
     pub fn breaker(&self) -> &Breaker {
@@ -84,22 +53,27 @@ impl Transformer {
         &self.plugin
     }
 
-    /// The memory of the instance; `None` before the first event and after a fault.
+    /// The memory of the caller's instance; `None` before the first event and after a fault.
     pub(crate) fn memory_bytes(&self) -> Option<usize> {
-        self.instance.as_ref().map(Instance::memory_bytes)
+        self.lane.memory_bytes()
     }
 
     /// Transforms the records of a chunk with these indexes.
     pub fn transform(&mut self, chunk: &Chunk, records: &[u32]) -> Result<TransformOutput, TransformError> {
         let mut output = TransformOutput::default();
+        let batches = self.batches(chunk, records);
         // A stack whose top is the next batch, so that the rows stay in order if a batch is halved.
-        let mut remaining = self.batches(chunk, records);
-        remaining.reverse();
+        let mut remaining: Vec<_> = batches.iter().rev().copied().collect();
         let mut faulted = BTreeSet::new();
         // The plugin may be suspect since the chunk before.
         self.probe_if_suspect(chunk, &remaining, &mut faulted, None)?;
+        let mut ahead = match self.breaker.is_suspect() {
+            true => CalledAhead::default(),
+            false => self.lanes_ahead.call(&mut self.lane, chunk, &batches),
+        };
+        output.other_threads = ahead.other_threads;
         while let Some(batch) = remaining.pop() {
-            match self.call(chunk, &batch)? {
+            match ahead.take(&batch).unwrap_or_else(|| self.lane.call(chunk, &batch))? {
                 Ok(answer) => {
                     if answer.has_called {
                         self.breaker.record_success();
@@ -148,7 +122,7 @@ impl Transformer {
         // The first probe may take all the time that the limits allow, so that a slow plugin does not look broken.
         let (mut ms, mut last) = (ms_max, fault.cloned());
         for probe in self.breaker.probes(records.len()) {
-            let fault = match self.call(chunk, &Batch { records: &[records[probe]], ms })? {
+            let fault = match self.lane.call(chunk, &Batch { records: &[records[probe]], ms, number: None })? {
                 Ok(answer) if answer.has_called => {
                     self.breaker.record_success();
                     return Ok(());
@@ -187,122 +161,20 @@ impl Transformer {
     fn batches<'r>(&self, chunk: &Chunk, records: &'r [u32]) -> Vec<Batch<'r>> {
         let (limits, values) = (self.plugin.limits(), chunk.values());
         let (mut batches, mut start, mut bytes) = (Vec::new(), 0, 0);
-        let batch = |records| Batch { records, ms: limits.transform_ms_max };
         for (at, record) in records.iter().enumerate() {
             let size = values.value_length(*record as usize) as usize;
             let is_full = at - start >= limits.batch_rows_max || bytes + size > limits.batch_bytes_max;
             if is_full && at > start {
-                batches.push(batch(&records[start..at]));
+                batches.push(&records[start..at]);
                 (start, bytes) = (at, 0);
             }
             bytes += size;
         }
         if start < records.len() {
-            batches.push(batch(&records[start..]));
+            batches.push(&records[start..]);
         }
-        batches
-    }
-
-    /// Passes one batch to the plugin, and checks its answer. A fault costs the instance.
-    fn call(&mut self, chunk: &Chunk, batch: &Batch<'_>) -> anyhow::Result<Result<Answer, Fault>> {
-        let plugin = self.plugin.clone();
-        match &plugin.input {
-            Input::Raw(_) => self.answer(chunk, batch.records, batch.ms, Events::Raw { chunk, rows: batch.records }),
-            Input::Typed(ty) => self.call_typed(ty, chunk, batch),
-        }
-    }
-
-    /// Decodes the events of a batch; the plugin gets those that fit.
-    fn call_typed(
-        &mut self,
-        ty: &EventType,
-        chunk: &Chunk,
-        batch: &Batch<'_>,
-    ) -> anyhow::Result<Result<Answer, Fault>> {
-        let began = thread_cpu();
-        let records = Records::new(chunk);
-        let bytes_max = self.plugin.limits().batch_bytes_max;
-        let mut image = std::mem::take(&mut self.image);
-        image.clear();
-        let (mut fitting, mut rejected) = (Vec::with_capacity(batch.records.len()), Vec::new());
-        for record in batch.records {
-            match self.decoder.decode(ty, &records, *record as usize, &mut image, bytes_max) {
-                Ok(()) => fitting.push(*record),
-                Err(rejection) => {
-                    rejected.push(Rejected { record: *record, code: rejection.code, reason: rejection.reason });
-                }
-            }
-            if fitting.len() > 1 && image.bytes() > IMAGE_GROWTH_MAX * bytes_max {
-                self.image = image;
-                let reason = format!("its decoded events take more than {IMAGE_GROWTH_MAX} times {bytes_max} bytes");
-                return Ok(Err(Fault { code: Code::Memory, reason }));
-            }
-        }
-        let decode = thread_cpu().saturating_sub(began);
-        let events = Events::Typed { records: &records, ty, image: &mut image };
-        let answer = match fitting.is_empty() {
-            true => Ok(Ok(Answer::default())),
-            false => self.answer(chunk, &fitting, batch.ms, events),
-        };
-        self.image = image;
-        Ok(answer?.map(|mut answer| {
-            let host = rejected.len() as u64;
-            answer.counts += Counts { events: host, rejected: host, ..Counts::default() };
-            answer.rejected.append(&mut rejected);
-            answer.rejected.sort_by_key(|rejected| rejected.record);
-            Answer { decode, ..answer }
-        }))
-    }
-
-    /// The plugin's answer for these events, which are those of `records`.
-    fn answer(
-        &mut self,
-        chunk: &Chunk,
-        records: &[u32],
-        ms: u64,
-        events: Events<'_>,
-    ) -> anyhow::Result<Result<Answer, Fault>> {
-        let mut instance = match self.instance.take() {
-            Some(instance) => instance,
-            None => self.plugin.instantiate().context("start the plugin")?,
-        };
-        let answer =
-            instance.transform(self.plugin.limits(), ms, events).and_then(|output| self.check(chunk, records, output));
-        if answer.is_ok() {
-            self.instance = Some(instance);
-        }
-        Ok(answer)
-    }
-
-    /// Checks a plugin's output, and gives its columns the types of the table.
-    fn check(&self, chunk: &Chunk, records: &[u32], output: Output) -> Result<Answer, Fault> {
-        let invalid = |reason: String| Fault { code: Code::InvalidOutput, reason };
-        let rejects: Vec<Reject> = output.rejects.into_iter().map(Reject::from).collect();
-        let counts = count_outcomes(records.len(), output.rows.len, &output.row_events, &rejects)
-            .map_err(|error| invalid(error.to_string()))?;
-        let rejected = rejects.into_iter().map(|reject| {
-            let Reject { event, code, reason } = reject;
-            Rejected { record: records[event as usize], code, reason }
-        });
-        let mut answer = Answer {
-            counts,
-            rejected: rejected.collect(),
-            lift: output.rows.took,
-            has_called: true,
-            ..Answer::default()
-        };
-        if output.rows.len == 0 {
-            return Ok(answer);
-        }
-        let columns = output.rows.columns.into_iter().zip(&self.plugin.schema.columns);
-        let columns: Vec<ArrayRef> = columns
-            .map(|(array, column)| typed(array, column))
-            .collect::<Result<_, _>>()
-            .map_err(|error| invalid(error.to_string()))?;
-        let origins: Vec<u32> = output.row_events.iter().map(|event| records[*event as usize]).collect();
-        let rows = with_origin(&self.schema, columns, chunk, &origins).map_err(|error| invalid(error.to_string()))?;
-        answer.rows = Some(rows);
-        Ok(answer)
+        let ms = limits.transform_ms_max;
+        batches.into_iter().enumerate().map(|(at, records)| Batch { records, ms, number: Some(at) }).collect()
     }
 }
 
@@ -331,7 +203,8 @@ impl<'r> Batch<'r> {
         let (first, second) = self.records.split_at(self.records.len() / 2);
         let half = |records: &'r [u32]| {
             let share = self.ms * records.len() as u64 / self.records.len() as u64;
-            Self { records, ms: if code == Code::Timeout { share.max(ms_min(ms_max)).min(self.ms) } else { self.ms } }
+            let ms = if code == Code::Timeout { share.max(ms_min(ms_max)).min(self.ms) } else { self.ms };
+            Self { records, ms, number: None }
         };
         [half(second), half(first)]
     }
@@ -345,7 +218,7 @@ mod tests {
     fn endless_event_costs_about_twice_the_limit() {
         let spent = |ms_max, events: usize| {
             let records: Vec<u32> = (0..events as u32).collect();
-            let (mut batch, mut spent) = (Batch { records: &records, ms: ms_max }, vec![ms_max]);
+            let (mut batch, mut spent) = (Batch { records: &records, ms: ms_max, number: None }, vec![ms_max]);
             while batch.records.len() > 1 {
                 let [_, first] = batch.halves(Code::Timeout, ms_max);
                 batch = first;
@@ -363,7 +236,7 @@ mod tests {
 
     #[test]
     fn halves_keep_the_time_after_other_faults() {
-        let batch = Batch { records: &[1, 2, 3], ms: 700 };
+        let batch = Batch { records: &[1, 2, 3], ms: 700, number: None };
         let halves = batch.halves(Code::Trap, 1_000).map(|half| (half.records.to_vec(), half.ms));
         assert_eq!(halves, [(vec![2, 3], 700), (vec![1], 700)]);
     }

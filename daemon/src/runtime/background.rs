@@ -23,11 +23,16 @@ pub fn handle() -> anyhow::Result<Handle> {
 /// Lowers the calling thread's priority and confines it to one core. Where there are two cores, the data path always
 /// finds a free one.
 pub(crate) fn lower_priority() {
+    be_nice();
+    #[cfg(target_os = "linux")]
+    pin_to_last_core();
+}
+
+/// Lowers the calling thread's priority: it uses what other threads leave.
+pub(crate) fn be_nice() {
     const NICENESS: libc::c_int = 5;
     // SAFETY: the call takes only numbers; on Linux it sets the niceness of the calling thread only.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
-    #[cfg(target_os = "linux")]
-    pin_to_last_core();
 }
 
 /// If the system refuses, the thread keeps its cores.

@@ -16,6 +16,7 @@ use super::open_table::OpenTable;
 use super::plugin_slot::PluginSlot;
 use super::step_error::StepError;
 use super::{ChunkForTable, WorkerContext};
+use crate::runtime::causes;
 use crate::runtime::clock;
 use crate::runtime::log_once::LogOnce;
 use crate::tables::writer_state::{WriterState, WriterStateCell};
@@ -142,7 +143,10 @@ impl WorkerTask {
                 info!(%table, "{error}; opening the table again");
             }
             StepError::RolledBack(_) | StepError::Tripped(_) | StepError::Panicked | StepError::Failed(_) => {
-                let reason = format!("{error:#}");
+                let reason = match error {
+                    StepError::Failed(failure) => causes(failure),
+                    error => error.to_string(),
+                };
                 if self.report.last_error.is_new(&reason) {
                     let seconds = RETRY_MAX.as_secs();
                     error!(%table, "{reason}. Retrying at least every {seconds} s; bronze is still written");

@@ -91,14 +91,16 @@ impl WorkerTask {
         records: &[u32],
     ) -> Result<TransformOutput, StepError> {
         tokio::task::block_in_place(|| {
-            let stats = self.report.stats.clone();
             let before = thread_cpu();
             let span = spans::transform(table.transformer.plugin().digest.as_str(), records.len());
-            let output = stats.plugin_time(|| span.in_scope(|| self.transform_checked(table, chunk, records)));
-            let (decode, lift) = output.as_ref().map_or_else(|_| <_>::default(), |output| (output.decode, output.lift));
+            let output = span.in_scope(|| self.transform_checked(table, chunk, records));
+            let took = |output: &TransformOutput| (output.decode, output.lift, output.other_threads);
+            let (decode, lift, other_threads) = output.as_ref().map_or_else(|_| <_>::default(), took);
+            let cpu = thread_cpu().saturating_sub(before) + other_threads;
+            self.report.stats.plugin_took(cpu);
             self.context.stages.add(Stage::Decode, decode);
             self.context.stages.add(Stage::Lift, lift);
-            self.context.stages.add(Stage::Plugin, thread_cpu().saturating_sub(before + decode + lift));
+            self.context.stages.add(Stage::Plugin, cpu.saturating_sub(decode + lift));
             output
         })
     }

@@ -49,7 +49,7 @@ use consumer::Control;
 pub use embedded_broker::EmbeddedBroker;
 pub(crate) use event::{ReadChunk, SourceEvent};
 pub use options::Broker;
-pub(crate) use options::{BatchLimits, Progress, Resume, SourceOptions};
+pub(crate) use options::{BatchLimits, CutLogs, Progress, Resume, SourceOptions};
 pub(crate) use problems::{ProblemOf, SourceProblem, SourceProblems};
 pub(crate) use topics::FirstTopics;
 pub(crate) use watermarks::HighWatermarks;

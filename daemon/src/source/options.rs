@@ -1,12 +1,13 @@
 //! What a source reads, and how.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use silverd_core::config;
-use silverd_core::offsets::{Offsets, TopicIds};
+use silverd_core::offsets::{LogPartition, Offsets, TopicIds};
 
 use super::problems::SourceProblems;
 use super::topics::FirstTopics;
@@ -29,7 +30,12 @@ pub(crate) struct SourceOptions {
     pub(crate) first_topics: Arc<FirstTopics>,
     /// The ids that topics have now, for Bronze's log.
     pub(crate) topic_ids: Arc<Mutex<TopicIds>>,
+    /// Partitions whose next record Kafka no longer had, or had replaced, although silverd was reading them.
+    pub(crate) cut_logs: Arc<CutLogs>,
 }
+
+/// Partitions whose logs lost their ends.
+pub(crate) type CutLogs = Mutex<BTreeSet<LogPartition>>;
 
 /// Where the brokers are.
 #[derive(Clone, Debug)]

@@ -66,6 +66,13 @@ pub(super) enum Unreadable {
     )]
     DataLoss { committed: i64, low: i64 },
     #[error(
+        "the end of the log was cut, most likely by the election of a leader that lacked it. Bronze keeps the records up to \
+         offset {committed}, some of which Kafka no longer has; what was written since then at their offsets is not in \
+         bronze. To continue from offset {committed}, set `on_data_loss = \"skip\"` under [source] in pipeline.toml, or \
+         restart silverd"
+    )]
+    LogCut { committed: i64 },
+    #[error(
         "the topic was deleted and created again: bronze has stored records of the topic with the id {stored}, and now \
          its id is {found}. Bronze is not overwritten: to read the new topic, give it another name, or give bronze and \
          the Silver tables new paths in pipeline.toml. What silverd has read in the seconds before it noticed this, may \
@@ -202,13 +209,29 @@ impl RebalanceContext {
             let committed = committed.get(&log).copied();
             let start = match self.recreated(&log, &topic_ids) {
                 Some(recreated) => Err(recreated),
-                None => start_offset(committed, low, high, &self.options.config),
+                None => start_offset(committed, low, high, &self.options.config)
+                    .and_then(|start| self.refuse_cut(&log, committed, start)),
             };
             let offset = start.as_ref().map_or(Offset::End, |start| Offset::Offset(*start));
             list.set_partition_offset(&log.topic, log.partition, offset)?;
             assigned.push(AssignedPartition { log, committed, high, start });
         }
         Ok(assigned)
+    }
+
+    /// The start in a partition, unless its log was cut, and has grown again beyond what Bronze has.
+    fn refuse_cut(&self, log: &LogPartition, committed: Option<i64>, start: i64) -> Result<i64, Unreadable> {
+        let mut cut_logs = self.options.cut_logs.lock();
+        match (committed, self.options.config.on_data_loss) {
+            (Some(committed), OnDataLoss::Fail) if committed == start && cut_logs.contains(log) => {
+                Err(Unreadable::LogCut { committed })
+            }
+            _ => {
+                // What is missing is skipped, which was reported with the failure.
+                cut_logs.remove(log);
+                Ok(start)
+            }
+        }
     }
 
     /// Whether Bronze has records of another topic of this name.

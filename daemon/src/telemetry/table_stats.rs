@@ -8,7 +8,6 @@ use serde::Serialize;
 use silverd_core::counts::Counts;
 
 use super::commit_durations::{CommitDurations, CommitHistogram};
-use super::process::thread_cpu;
 use crate::runtime::clock;
 
 #[derive(Debug, Default)]
@@ -75,12 +74,9 @@ impl TableStats {
         self.ingest_latency_ms.store((clock::now_ms() - oldest / 1000).max(0), Relaxed);
     }
 
-    /// Runs the plugin, and adds the CPU time that this thread spent on it.
-    pub(crate) fn plugin_time<T>(&self, work: impl FnOnce() -> T) -> T {
-        let before = thread_cpu();
-        let result = work();
-        self.plugin_nanos.fetch_add(thread_cpu().saturating_sub(before).as_nanos() as u64, Relaxed);
-        result
+    /// The plugin took this CPU time for a chunk.
+    pub(crate) fn plugin_took(&self, cpu: Duration) {
+        self.plugin_nanos.fetch_add(cpu.as_nanos() as u64, Relaxed);
     }
 
     /// The table was opened with a plugin. After an error it is opened again, with the same plugin.

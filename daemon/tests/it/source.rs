@@ -8,6 +8,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::harness::{Daemon, Project, rows, verify};
 
+const TIMEOUT: Duration = Duration::from_secs(30);
+
 fn project(name: &str) -> Project {
     let project = Project::with_sections(name, "[commit]\ninterval = \"50ms\"\n");
     project.replace_in_pipeline("[source]\n", "[source]\nstart = \"latest\"\n");
@@ -24,7 +26,18 @@ fn send_by(producer: &BaseProducer, project: &Project, partition: i32, count: us
         let record = BaseRecord::<(), _>::to(&project.topic).partition(partition).payload(&value);
         producer.send(record).map_err(|(failure, _)| failure).unwrap();
     }
-    producer.flush(Duration::from_secs(30)).unwrap();
+    producer.flush(TIMEOUT).unwrap();
+}
+
+fn transactional_producer(project: &Project) -> BaseProducer {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", project.broker.address())
+        .set("transactional.id", &project.topic)
+        .set("transaction.timeout.ms", "600000")
+        .create()
+        .unwrap();
+    producer.init_transactions(TIMEOUT).unwrap();
+    producer
 }
 
 fn stored(project: &Project) -> usize {
@@ -135,19 +148,13 @@ fn markers_of_transactions_count_as_read() {
         return;
     }
     project.broker.create_topic(&project.topic, 2);
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", project.broker.address())
-        .set("transactional.id", &project.topic)
-        .create()
-        .unwrap();
-    let timeout = Duration::from_secs(30);
-    producer.init_transactions(timeout).unwrap();
+    let producer = transactional_producer(&project);
     for (count, is_committed) in [(10, true), (5, false)] {
         producer.begin_transaction().unwrap();
         send_by(&producer, &project, 0, count);
         match is_committed {
-            true => producer.commit_transaction(timeout).unwrap(),
-            false => producer.abort_transaction(timeout).unwrap(),
+            true => producer.commit_transaction(TIMEOUT).unwrap(),
+            false => producer.abort_transaction(TIMEOUT).unwrap(),
         }
     }
     let mut daemon = Daemon::start_with_dashboard(&project);
@@ -172,23 +179,46 @@ fn a_drain_passes_the_marker_at_the_end() {
         return;
     }
     project.broker.create_topic(&project.topic, 2);
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", project.broker.address())
-        .set("transactional.id", &project.topic)
-        .create()
-        .unwrap();
-    let timeout = Duration::from_secs(30);
-    producer.init_transactions(timeout).unwrap();
+    let producer = transactional_producer(&project);
     for round in 1..=2 {
         producer.begin_transaction().unwrap();
         send_by(&producer, &project, 0, 10);
-        producer.commit_transaction(timeout).unwrap();
+        producer.commit_transaction(TIMEOUT).unwrap();
         project.silverd(&["run", "--drain"]);
         assert_eq!(stored(&project), 10 * round);
         // Ten records a round, and a marker.
         project.broker.delete_records(&project.topic, 0, 11 * round as i64);
         project.silverd(&["run", "--drain"]);
     }
+    project.silverd(&["verify"]);
+}
+
+/// Kafka gives out nothing that comes after the begin of an open transaction, and says nothing about it.
+#[test]
+fn a_transaction_that_stays_open_is_reported() {
+    let project = Project::with_sections("open-transaction", "[commit]\ninterval = \"50ms\"\n");
+    if !project.broker.is_kafka() {
+        eprintln!("needs a real Kafka: the embedded broker has no transactions");
+        return;
+    }
+    project.broker.create_topic(&project.topic, 2);
+    let producer = transactional_producer(&project);
+    producer.begin_transaction().unwrap();
+    send_by(&producer, &project, 0, 10);
+    // These wait for the transaction's end; those of the other partition do not.
+    send(&project, 0, 20);
+    send(&project, 1, 5);
+    let mut daemon = Daemon::start_with_dashboard(&project);
+    daemon.until("the other partition", |_| stored(&project) == 5);
+    daemon.until_within(Duration::from_secs(180), "a refusal", |daemon| daemon.get("/health/ready").status == 503);
+    let ready = daemon.get("/health/ready").body;
+    assert!(ready.contains("a transaction has been open at offset 0") && ready.contains("the 30 offsets"), "{ready}");
+    assert!(daemon.get("/metrics").body.contains("silverd_source_up 0"));
+    assert_eq!(stored(&project), 5);
+    producer.commit_transaction(TIMEOUT).unwrap();
+    daemon.until("all records", |_| stored(&project) == 35);
+    daemon.until("readiness", |daemon| daemon.get("/health/ready").status == 200);
+    daemon.stop();
     project.silverd(&["verify"]);
 }
 

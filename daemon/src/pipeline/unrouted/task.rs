@@ -19,6 +19,7 @@ use super::switch::{Quarantined, switch_off};
 use super::writer::UnroutedChunk;
 use crate::bronze::ranges_json;
 use crate::bronze::replay::Replay;
+use crate::runtime::causes;
 use crate::runtime::log_once::LogOnce;
 use crate::silver::BronzeCommit;
 use crate::tables::quarantine;
@@ -92,7 +93,7 @@ impl UnroutedTask {
             if retries_after_stop > RETRIES_AFTER_STOP_MAX || self.shutdown_now.is_cancelled() {
                 return Err(failure);
             }
-            let reason = format!("{failure:#}");
+            let reason = causes(&failure);
             if last_error.is_new(&reason) {
                 let seconds = RETRY_MAX.as_secs();
                 error!(

@@ -35,6 +35,9 @@ use crate::telemetry::{Stage, thread_cpu};
 /// Reading the clock costs as much as a message.
 const MESSAGES_PER_CLOCK_READ: u32 = 512;
 
+/// Within this time, statistics show what happened.
+const STATISTICS_MAX: Duration = Duration::from_secs(5);
+
 /// Why a session ended without a failure.
 pub(super) enum SessionEnd {
     /// The source was stopped, or the topic is drained.
@@ -83,6 +86,8 @@ pub(super) struct PollLoop<'s> {
     open_transactions: OpenTransactions,
     /// The newest statistics of librdkafka.
     statistics: Option<Box<Statistics>>,
+    /// When the consumer lost its offset in a partition. The next statistics say in which one.
+    lost_offset_at: Option<Instant>,
     error_log: LogLimit,
 }
 
@@ -115,6 +120,7 @@ impl<'s> PollLoop<'s> {
             watchdog: Watchdog::new(),
             open_transactions: OpenTransactions::default(),
             statistics: None,
+            lost_offset_at: None,
             error_log: LogLimit::default(),
         }
     }
@@ -235,6 +241,7 @@ impl<'s> PollLoop<'s> {
                 ConsumerEvent::Statistics(statistics) => {
                     self.update_watermarks(&statistics);
                     self.pass_ends(&statistics);
+                    self.find_cut_logs(&statistics)?;
                     self.statistics = Some(statistics);
                 }
                 ConsumerEvent::Error { error, reason } => log_client_error(&error, &reason),
@@ -255,6 +262,27 @@ impl<'s> PollLoop<'s> {
             self.options.high_watermarks.raise(&position.log, end);
             self.open_transactions.update(&position.log, end, partition.hi_offset, &self.options.problems);
         }
+    }
+
+    /// After the consumer lost its offset: ends the session with the partitions that it no longer fetches.
+    fn find_cut_logs(&mut self, statistics: &Statistics) -> anyhow::Result<()> {
+        let Some(lost_at) = self.lost_offset_at else { return Ok(()) };
+        let is_fetched = |log: &LogPartition| {
+            let topic = statistics.topics.get(&*log.topic);
+            topic.and_then(|topic| topic.partitions.get(&log.partition)).is_none_or(|known| known.fetch_state != "none")
+        };
+        let read = self.positions.iter().map(|position| &position.log);
+        let cut: Vec<LogPartition> = read.filter(|log| !is_fetched(log)).cloned().collect();
+        if cut.is_empty() && lost_at.elapsed() < STATISTICS_MAX {
+            return Ok(());
+        }
+        let partitions: Vec<_> = cut.iter().map(|log| format!("{} of {}", log.partition, log.topic)).collect();
+        self.options.cut_logs.lock().extend(cut);
+        Err(anyhow!(
+            "Kafka no longer has the next offset of these partitions, or has cut their logs: {}. It deleted records before they \
+             were read, or elected a leader that lacked them",
+            partitions.join(", ")
+        ))
     }
 
     /// Whether everything that was in the topics at the start was read. A log can end in offsets without records, those of
@@ -305,11 +333,10 @@ impl<'s> PollLoop<'s> {
         }
         match failure.rdkafka_error_code().and_then(remedy) {
             Some(Remedy::ClassicProtocol) => return Ok(Some(SessionEnd::ProtocolUnsupported)),
-            Some(Remedy::NewConsumer) if is_truncation(&failure) => {
-                return Err(anyhow!(failure).context(format!(
-                    "read topic {topic}: the log of a partition was cut, most likely by the election of a leader that \
-                     lacked its end. Bronze keeps what it has read; what was written since then is read again from there"
-                )));
+            // The error does not say which partition.
+            Some(Remedy::NewConsumer) if is_lost_offset(&failure) => {
+                self.lost_offset_at.get_or_insert_with(Instant::now);
+                return Ok(None);
             }
             Some(Remedy::NewConsumer) => return Err(anyhow!(failure).context(format!("read topic {topic}"))),
             Some(Remedy::User(hint)) => return Err(anyhow!(failure).context(format!("read topic {topic}: {hint}"))),
@@ -323,6 +350,7 @@ impl<'s> PollLoop<'s> {
     }
 }
 
-fn is_truncation(failure: &KafkaError) -> bool {
-    failure.rdkafka_error_code() == Some(RDKafkaErrorCode::LogTruncation)
+/// Whether the offset that is read next does not exist: by `auto.offset.reset = "error"`.
+fn is_lost_offset(failure: &KafkaError) -> bool {
+    failure.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset)
 }

@@ -9,6 +9,7 @@ pub mod guest;
 pub mod hostile_guest;
 mod http;
 mod log_entries;
+mod own_kafka;
 mod process;
 mod project;
 pub mod python;
@@ -19,11 +20,12 @@ mod wait;
 
 use std::path::Path;
 
-pub use self::broker::PARTITIONS;
+pub use self::broker::{Broker, PARTITIONS};
 pub use self::daemon::Daemon;
 pub use self::generator::Generator;
 pub use self::http::Response;
 pub use self::log_entries::{actions, entries};
+pub use self::own_kafka::OwnKafka;
 pub use self::process::wait_for_exit;
 pub use self::project::{BUILD_TIMEOUT, Project, TableOptions};
 pub use self::table_copy::TableCopy;

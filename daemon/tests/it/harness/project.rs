@@ -55,7 +55,11 @@ impl Project {
     /// A pipeline with these sections in addition to `[source]` and `[http]`.
     pub fn with_sections(name: &str, sections: &str) -> Self {
         let topic = format!("{name}-{}", uuid::Uuid::new_v4());
-        let broker = Broker::with_topic(&topic);
+        Self::with_broker(Broker::with_topic(&topic), topic, sections)
+    }
+
+    /// A pipeline that reads a topic of this broker.
+    pub fn with_broker(broker: Broker, topic: String, sections: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
             "[source]\nbrokers = \"{}\"\ntopic = \"{topic}\"\ngroup = \"{topic}\"\n\n{sections}\n[http]\nlisten = \"off\"\n",
