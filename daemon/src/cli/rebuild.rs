@@ -15,7 +15,8 @@ use super::progress::Progress;
 use crate::app::setup::Setup;
 use crate::app::wrong_use;
 use crate::corrections::{
-    Correction, CorrectionSummary, Kind, Scope, VersionPrefix, events_written_by, retry_on_conflict,
+    Correction, CorrectionSummary, Kind, NotInBronze, Scope, VersionPrefix, Written, events_written_by,
+    retry_on_conflict,
 };
 use crate::delta::PluginVersion;
 use crate::plugin::Plugin;
@@ -38,6 +39,9 @@ pub(super) struct RebuildArgs {
     /// Use the plugin version, settings and reference files that served at this time: RFC 3339, or a day (its midnight in UTC)
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     as_of: Option<DateTime<Utc>>,
+    /// Remove also rows that cannot be made again, because bronze no longer has their events
+    #[arg(long)]
+    remove_lost: bool,
     /// Show what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -63,6 +67,7 @@ pub(super) struct UndoArgs {
 struct Asked<'a> {
     /// When the version to use served; `None` for the current one.
     as_of: Option<DateTime<Utc>>,
+    removes_lost: bool,
     dry_run: bool,
     stop: &'a CancellationToken,
 }
@@ -72,7 +77,7 @@ pub(super) const INTERRUPTED: &str = "interrupted; tables not listed above are u
 
 pub(super) async fn rebuild(config: &Path, args: RebuildArgs, stop: CancellationToken) -> anyhow::Result<()> {
     let setup = Setup::read(config)?;
-    let asked = Asked { as_of: args.as_of, dry_run: args.dry_run, stop: &stop };
+    let asked = Asked { as_of: args.as_of, removes_lost: args.remove_lost, dry_run: args.dry_run, stop: &stop };
     if let Some(written_by) = &args.written_by {
         let tables = setup.tables(args.table.as_deref())?;
         return rebuild_written_by(&setup, tables, written_by, &asked).await;
@@ -89,9 +94,11 @@ pub(super) async fn rebuild(config: &Path, args: RebuildArgs, stop: Cancellation
     let day = |date: NaiveDate| date.and_hms_opt(0, 0, 0).map(|time| day_of(time.and_utc().timestamp_micros()));
     let (from, to) = (args.from.and_then(day), args.to.and_then(day));
     let plugin = load(&setup, index, &asked).await?;
-    let scope = || match (from, to) {
-        (None, None) => Scope::Everything,
-        (from, to) => Scope::Days(from.unwrap_or(i32::MIN)..=to.unwrap_or(i32::MAX)),
+    let scope = async || {
+        anyhow::Ok(match (from, to) {
+            (None, None) => Scope::Everything,
+            (from, to) => Scope::Days(from.unwrap_or(i32::MIN)..=to.unwrap_or(i32::MAX)),
+        })
     };
     let summary = correct(&setup, index, &plugin, Kind::Rebuild, scope, &asked).await?;
     report(&table, &summary, asked.dry_run);
@@ -101,35 +108,95 @@ pub(super) async fn rebuild(config: &Path, args: RebuildArgs, stop: Cancellation
 pub(super) async fn undo(config: &Path, args: UndoArgs, stop: CancellationToken) -> anyhow::Result<()> {
     let setup = Setup::read(config)?;
     let tables = setup.tables(args.table.as_deref())?;
-    let asked = Asked { as_of: args.as_of, dry_run: args.dry_run, stop: &stop };
+    let asked = Asked { as_of: args.as_of, removes_lost: false, dry_run: args.dry_run, stop: &stop };
     rebuild_written_by(&setup, tables, &args.plugin, &asked).await
 }
 
-/// Replaces the rows of some tables that a plugin version wrote.
+/// What a rebuild of the rows of a plugin version found in a table.
+#[derive(PartialEq, Eq)]
+enum Found {
+    /// No commit is by the version.
+    Nothing,
+    /// Corrections have replaced all its rows, as far as the log says.
+    Replaced,
+    Rows,
+}
+
+/// Replaces the rows of some tables that a plugin version wrote. A table that refuses stops none of the others.
 async fn rebuild_written_by(
     setup: &Setup,
     tables: Vec<usize>,
     written_by: &VersionPrefix,
     asked: &Asked<'_>,
 ) -> anyhow::Result<()> {
-    let mut found = false;
+    let count = tables.len();
+    let (mut found, mut refused) = (Vec::new(), Vec::new());
     for index in tables {
-        let config = &setup.pipeline.silver[index];
-        let Some((writers, events)) = events_written_by(config, &setup.base_dir, written_by).await? else { continue };
-        found = true;
-        let plugin = load(setup, index, asked).await?;
-        check_is_another(config, &plugin.version(), &writers, asked)?;
-        let scope = || Scope::Events(events.clone());
-        let summary = correct(setup, index, &plugin, Kind::Undo, scope, asked).await?;
-        report(&config.name, &summary, asked.dry_run);
+        let name = &setup.pipeline.silver[index].name;
+        match rebuild_table_written_by(setup, index, written_by, asked).await {
+            Ok(of_table) => {
+                match of_table {
+                    Found::Nothing => println!("{name}: no commit is by version {written_by}"),
+                    Found::Replaced => println!("{name}: no row is known to be by version {written_by} any more"),
+                    Found::Rows => {}
+                }
+                found.push(of_table);
+            }
+            Err(failure) if count == 1 || asked.stop.is_cancelled() => return Err(failure),
+            Err(failure) => {
+                eprintln!("{name}: not rebuilt: {failure:#}");
+                refused.push(name.to_string());
+            }
+        }
     }
-    if !found {
+    if !refused.is_empty() {
+        bail!(
+            "{} of {count} tables refused the rebuild, each for the reason above: {}",
+            refused.len(),
+            refused.join(", ")
+        );
+    }
+    if found.iter().all(|of_table| *of_table == Found::Nothing) {
         wrong_use!(
             "no commit of these tables is by a plugin version whose digest starts with {written_by}; `silverd plugin history \
              TABLE` lists the versions"
         );
     }
+    if !found.contains(&Found::Rows) {
+        wrong_use!(
+            "no row of these tables is known to be by version {written_by} any more: corrections have replaced them. `silverd \
+             plugin history TABLE` lists the versions"
+        );
+    }
     Ok(())
+}
+
+async fn rebuild_table_written_by(
+    setup: &Setup,
+    index: usize,
+    written_by: &VersionPrefix,
+    asked: &Asked<'_>,
+) -> anyhow::Result<Found> {
+    let config = &setup.pipeline.silver[index];
+    let find = || events_written_by(config, &setup.base_dir, written_by);
+    let Some(Written { versions, events, unknown }) = find().await? else { return Ok(Found::Nothing) };
+    if unknown > 0 {
+        let name = &config.name;
+        println!(
+            "{name}: the log does not say which version wrote the rows of {unknown} events, since an earlier silverd corrected \
+             some of them: they stay as they are. `silverd rebuild {name}` replaces all rows"
+        );
+    }
+    if events.len() == 0 {
+        return Ok(Found::Replaced);
+    }
+    let plugin = load(setup, index, asked).await?;
+    check_is_another(config, &plugin.version(), &versions, asked)?;
+    // Another correction may replace some of them before this one is committed.
+    let scope = async || anyhow::Ok(Scope::Events(find().await?.unwrap_or_default().events));
+    let summary = correct(setup, index, &plugin, Kind::Undo, scope, asked).await?;
+    report(&config.name, &summary, asked.dry_run);
+    Ok(Found::Rows)
 }
 
 /// Fails if the version that would replace the rows is one of those that wrote them. The same plugin with other settings or
@@ -176,7 +243,7 @@ async fn correct(
     index: usize,
     plugin: &Arc<Plugin>,
     kind: Kind,
-    scope: impl Fn() -> Scope,
+    scope: impl AsyncFn() -> anyhow::Result<Scope>,
     asked: &Asked<'_>,
 ) -> anyhow::Result<CorrectionSummary> {
     let name = &setup.pipeline.silver[index].name;
@@ -184,8 +251,9 @@ async fn correct(
     let progress = Progress::new(name);
     let correction = retry_on_conflict(name, async || {
         let correction = Correction::open(&setup.pipeline, &setup.base_dir, index, plugin.clone()).await?;
-        let correction = correction.made_as_of(as_of_ms);
-        correction.rebuild(kind, scope(), asked.dry_run, &mut |done, total| progress.show(done, total)).await
+        let correction = correction.made_as_of(as_of_ms).removing_lost(asked.removes_lost);
+        let scope = scope().await?;
+        correction.rebuild(kind, scope, asked.dry_run, &mut |done, total| progress.show(done, total)).await
     });
     let result = tokio::select! {
         result = correction => result,
@@ -208,6 +276,22 @@ fn report(table: &str, summary: &CorrectionSummary, dry_run: bool) {
          resolved",
         counts.events, counts.dropped, counts.duplicates, counts.rejected, summary.quarantined, summary.resolved
     );
+    let are = if dry_run { "would be" } else { "are" };
+    let NotInBronze { foreign, lost } = summary.not_in_bronze;
+    if foreign > 0 {
+        println!(
+            "{table}: the rows of {foreign} events {are} removed that bronze never had: another program wrote them, at offsets \
+             that silverd has not reached"
+        );
+    }
+    if lost > 0 {
+        println!(
+            "{table}: the rows of {lost} events {are} removed that bronze does not have: they cannot be made again"
+        );
+    }
+    for (side_output, rows) in &summary.doubled {
+        println!("{table}: {rows} rows {are} removed that the table {side_output} had a second time");
+    }
     if summary.restores_progress {
         let sets = if dry_run { "would set" } else { "sets" };
         println!("{table}: the log had lost the table's progress; the rebuild {sets} it to the end of bronze");

@@ -1,22 +1,16 @@
-//! Finds the events that a plugin version wrote, from the table's log.
+//! Finds the events whose rows a plugin version wrote, from the table's log.
 
 use std::fmt;
 use std::path::Path;
 
 use anyhow::bail;
-use deltalake_core::logstore::{LogStoreRef, get_actions};
-use futures::{StreamExt, TryStreamExt, stream};
-use serde_json::Value;
 use silverd_core::config::SilverTable;
-
 use tracing::warn;
 
-use crate::bronze::read_ranges;
-use crate::delta::{PluginVersion, TableReader, list_log, silverd_info};
+use super::row_writers::RowWriters;
+use crate::delta::{PluginVersion, TableReader, list_log};
+use crate::plugin::is_same_version;
 use crate::tables::event_set::EventSet;
-
-/// How many entries of the log are read at the same time.
-const CONCURRENT_READS: usize = 8;
 
 /// Plugin versions as people name them: `DIGEST` for all settings and reference files that this plugin had, or
 /// `DIGEST+GIVEN` for those with this digest. Each is a digest, or the first characters of it.
@@ -38,16 +32,14 @@ impl VersionPrefix {
         Ok(Self { digest: digest.to_owned(), given: given.map(str::to_owned) })
     }
 
-    /// The version that this names, as a commit's info has it; `None` if it names another.
-    fn find(&self, info: &Value) -> Option<PluginVersion> {
-        let digest = info["plugin"]["digest"].as_str()?;
-        let given = info["plugin"]["given"].as_str();
-        let has_given = match &self.given {
-            Some(wanted) => given.is_some_and(|given| given.starts_with(wanted)),
-            None => true,
+    /// Whether this names the version.
+    fn names(&self, version: &PluginVersion) -> bool {
+        let has_given = match (&self.given, &version.given) {
+            (Some(wanted), Some(given)) => given.starts_with(wanted),
+            (Some(_), None) => false,
+            (None, _) => true,
         };
-        let version = || PluginVersion { digest: digest.to_owned(), given: given.map(str::to_owned) };
-        (digest.starts_with(&self.digest) && has_given).then(version)
+        version.digest.starts_with(&self.digest) && has_given
     }
 
     /// Fails if these are versions of several plugins, or if it names settings and there are several.
@@ -73,7 +65,19 @@ impl fmt::Display for VersionPrefix {
     }
 }
 
-/// The versions of a plugin that are meant, and the events that they wrote; `None` if they wrote none.
+/// What the versions wrote that a prefix names.
+#[derive(Default)]
+pub(crate) struct Written {
+    /// Those that have rows in the table.
+    pub(crate) versions: Vec<PluginVersion>,
+    /// The events of these rows.
+    pub(crate) events: EventSet,
+    /// Events whose rows are perhaps by these versions: the log does not say.
+    pub(crate) unknown: u64,
+}
+
+/// What the plugin versions that are meant wrote, and no other version has replaced since; `None` if no commit is by one of
+/// them.
 ///
 /// # Errors
 ///
@@ -82,7 +86,7 @@ pub(crate) async fn events_written_by(
     config: &SilverTable,
     base_dir: &Path,
     written_by: &VersionPrefix,
-) -> anyhow::Result<Option<(Vec<PluginVersion>, EventSet)>> {
+) -> anyhow::Result<Option<Written>> {
     let Some(reader) = TableReader::open(&base_dir.join(&*config.path))? else { return Ok(None) };
     let log = list_log(reader.log().object_store(None).as_ref()).await?;
     let Some((first, newest)) = log.commits.keys().next().zip(log.commits.keys().next_back()) else { return Ok(None) };
@@ -94,50 +98,88 @@ pub(crate) async fn events_written_by(
              `silverd rebuild {table} --from DATE --to DATE`"
         );
     }
-    let (mut writers, mut all) = (Vec::new(), Vec::new());
-    let entries = stream::iter(*first..=*newest).map(|version| read_info(reader.log(), version));
-    let mut entries = std::pin::pin!(entries.buffered(CONCURRENT_READS));
-    while let Some(info) = entries.try_next().await? {
-        let Some(writer) = written_by.find(&info) else { continue };
-        if !writers.contains(&writer) {
-            writers.push(writer);
-            written_by.check_unique(&writers)?;
-        }
-        all.extend([&info["ranges"], &info["correction"]["ranges"]].map(read_ranges));
+    let writers = RowWriters::read(reader.log(), *first..=*newest).await?;
+    let unknown = writers.unknown.len();
+    let meant: Vec<_> = writers.versions.into_iter().filter(|(version, _)| written_by.names(version)).collect();
+    if meant.is_empty() {
+        return Ok(None);
     }
-    Ok((!writers.is_empty()).then(|| (writers, EventSet::of_ranges(&all))))
+    let named: Vec<_> = meant.iter().map(|(version, _)| version.clone()).collect();
+    written_by.check_unique(&named)?;
+    let mut written = Written { unknown, ..Written::default() };
+    for (version, events) in meant.into_iter().filter(|(_, events)| events.len() > 0) {
+        written.versions.push(version);
+        written.events.merge(events);
+    }
+    Ok(Some(written))
 }
 
-/// What silverd wrote into the info of a commit; null if the commit was cleaned up, or is by another writer.
-async fn read_info(log: &LogStoreRef, version: u64) -> anyhow::Result<Value> {
-    let Some(bytes) = log.read_commit_entry(version).await? else { return Ok(Value::Null) };
-    Ok(silverd_info(get_actions(version, &bytes)?).unwrap_or_default())
+/// The events whose rows corrections after version `since` of a table made again, by other versions than `failed`.
+pub(crate) async fn events_made_again(table: &Path, since: u64, failed: &PluginVersion) -> anyhow::Result<EventSet> {
+    let mut made_again = EventSet::default();
+    let Some(reader) = TableReader::open(table)? else { return Ok(made_again) };
+    let newest = reader.version().await?.unwrap_or(0);
+    if newest <= since {
+        return Ok(made_again);
+    }
+    let writers = RowWriters::read(reader.log(), since + 1..=newest).await?;
+    for (_, events) in writers.versions.into_iter().filter(|(version, _)| !is_same_version(version, failed)) {
+        made_again.merge(events);
+    }
+    Ok(made_again)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::delta::log_dir;
 
     #[test]
     fn versions_are_named_by_the_beginnings_of_their_digests() {
-        let info = |digest: &str, given: Option<&str>| json!({ "plugin": { "digest": digest, "given": given } });
-        let check = |text: &str, info: &Value, is_meant: bool| {
+        let check = |text: &str, digest: &str, given: Option<&str>, is_meant: bool| {
             let prefix = VersionPrefix::parse(text).unwrap();
-            assert_eq!((prefix.find(info).is_some(), prefix.to_string()), (is_meant, text.to_owned()), "{info}");
+            let version = PluginVersion { digest: digest.to_owned(), given: given.map(str::to_owned) };
+            assert_eq!((prefix.names(&version), prefix.to_string()), (is_meant, text.to_owned()), "{version:?}");
         };
-        check("ab", &info("abc", Some("123")), true);
-        check("ab", &info("abc", None), true);
-        check("ab+12", &info("abc", Some("123")), true);
-        check("ab+12", &info("abc", Some("99")), false);
-        check("ab+12", &info("abc", None), false);
-        check("x", &info("abc", Some("123")), false);
-        check("ab", &json!({ "maintenance": {} }), false);
+        check("ab", "abc", Some("123"), true);
+        check("ab", "abc", None, true);
+        check("ab+12", "abc", Some("123"), true);
+        check("ab+12", "abc", Some("99"), false);
+        check("ab+12", "abc", None, false);
+        check("x", "abc", Some("123"), false);
         for text in ["", "+", "+12", "ab+"] {
             assert!(VersionPrefix::parse(text).unwrap_err().contains("DIGEST+GIVEN"), "{text}");
         }
+    }
+
+    /// The rollback's rebuild is done once other versions have made exactly these rows again, not the ones around them.
+    #[tokio::test]
+    async fn rows_that_were_made_again_are_found_in_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(log_dir(folder.path())).unwrap();
+        let commit = |number: u64, silverd: Value| {
+            let line = json!({ "commitInfo": { "timestamp": 1, "silverd": silverd } });
+            std::fs::write(log_dir(folder.path()).join(format!("{number:020}.json")), line.to_string()).unwrap();
+        };
+        let undo = |version: &str, events: &[[i64; 2]]| {
+            json!({ "plugin": { "digest": version, "given": "g" }, "correction": {
+                "kind": "undo", "ranges": { "c:t:0": [0, 100] }, "event_ranges": { "c:t:0": events } } })
+        };
+        let failed = PluginVersion { digest: "bad".to_owned(), given: Some("g".to_owned()) };
+        let found = async || {
+            let events = events_made_again(folder.path(), 1, &failed).await.unwrap();
+            events.ranges().iter().map(|(_, range)| range.to_string()).collect::<Vec<_>>()
+        };
+        commit(0, json!({ "ranges": { "c:t:0": [0, 40] }, "plugin": { "digest": "good", "given": "g" } }));
+        commit(1, json!({ "ranges": { "c:t:0": [40, 60] }, "plugin": { "digest": "bad", "given": "g" } }));
+        assert_eq!(found().await, [""; 0]);
+        commit(2, undo("good", &[[0, 10], [55, 100]]));
+        assert_eq!(found().await, ["0..10", "55..100"]);
+        commit(3, undo("bad", &[[58, 60]]));
+        assert_eq!(found().await, ["0..10", "55..58", "60..100"]);
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //!                                               txn of the announcements = as many as the side outputs have }
 //! ```
 
+use std::collections::BTreeSet;
+
 use futures::TryStreamExt;
 use silverd_core::offsets::advance;
 use tracing::warn;
@@ -25,10 +27,8 @@ impl Correction {
         let mut next = replay::progress(&self.bronze).await?.offsets;
         // A table has progress in the topics that it takes; here also in those that it took once. It has none where it has
         // passed no offset.
-        let with_rows = plan.events_with_rows.bounds();
-        next.retain(|log, next| {
-            *next > 0 && (self.router.takes(self.index, &log.topic) || with_rows.get(log).is_some())
-        });
+        let with_rows: BTreeSet<_> = plan.events_with_rows.logs().collect();
+        next.retain(|log, next| *next > 0 && (self.router.takes(self.index, &log.topic) || with_rows.contains(log)));
         advance(&mut next, &self.table.offsets());
         let mut restored: Vec<_> = next.iter().map(|(log, next)| (log.app_id(), *next)).collect();
         // The next announcement must follow those that are published, or it would count as one of them.

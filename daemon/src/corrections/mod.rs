@@ -15,10 +15,12 @@
 //! A table whose log has lost its progress takes one correction, a rebuild of everything, which sets the progress again.
 
 mod commit;
+mod doubled;
 mod error;
 mod history;
 mod lost_progress;
 mod quarantined;
+mod row_writers;
 mod scope;
 mod transform;
 
@@ -27,10 +29,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use deltalake_core::logstore::LogStoreRef;
-use serde_json::json;
+use serde_json::{Value, json};
 use silverd_core::config::{Pipeline, SilverTable};
 use silverd_core::counts::Counts;
-use silverd_core::offsets::{Offsets, Ranges, missing};
+use silverd_core::offsets::{Offsets, missing};
 use silverd_core::route::Router;
 use uuid::Uuid;
 
@@ -44,8 +46,9 @@ use crate::tables::silver::{properties, table_spec};
 use crate::tables::{late, quarantine};
 
 pub(crate) use error::{CorrectionError, retry_on_conflict};
-pub(crate) use history::{VersionPrefix, events_written_by};
+pub(crate) use history::{VersionPrefix, Written, events_made_again, events_written_by};
 pub(crate) use quarantined::{QuarantinedEvents, Resolved};
+use row_writers::event_ranges_json;
 use scope::Plan;
 pub(crate) use scope::Scope;
 use transform::CorrectionOutput;
@@ -82,6 +85,8 @@ pub(crate) struct Correction {
     side_outputs: [(&'static SideOutputKind, PathBuf); 2],
     /// The plugin is the one that served at this time, in milliseconds.
     as_of_ms: Option<i64>,
+    /// Rows whose events Bronze has lost are removed, too.
+    removes_lost: bool,
     /// The application ids that the commit sets again, if the table's log has lost some.
     restored: Option<Vec<(String, i64)>>,
     /// Late events that are listed already.
@@ -104,6 +109,19 @@ pub(crate) struct CorrectionSummary {
     pub(crate) resolved: u64,
     /// The table's log had lost its progress, which is set again.
     pub(crate) restores_progress: bool,
+    /// Events whose rows are removed, and of which Bronze has no record.
+    pub(crate) not_in_bronze: NotInBronze,
+    /// Side outputs that had rows of the table twice, and how many of these are removed.
+    pub(crate) doubled: Vec<(&'static str, u64)>,
+}
+
+/// Events whose rows a correction removes, and of which Bronze has no record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NotInBronze {
+    /// silverd cannot have written their rows.
+    pub(crate) foreign: u64,
+    /// silverd may have written their rows, which can be made no more.
+    pub(crate) lost: u64,
 }
 
 /// Called with the number of offsets that were transformed, and their total.
@@ -168,6 +186,7 @@ impl Correction {
             late,
             side_outputs: [(&quarantine::KIND, quarantine_path), (&late::KIND, late_path)],
             as_of_ms: None,
+            removes_lost: false,
             restored: None,
             listed_late: EventSet::default(),
             config,
@@ -178,6 +197,11 @@ impl Correction {
     /// Lets the commit say that the plugin is the one that served at this time.
     pub(crate) fn made_as_of(self, as_of_ms: Option<i64>) -> Self {
         Self { as_of_ms, ..self }
+    }
+
+    /// Lets a rebuild remove rows whose events Bronze has lost.
+    pub(crate) fn removing_lost(self, removes_lost: bool) -> Self {
+        Self { removes_lost, ..self }
     }
 
     /// Transforms the events of a scope again, read from Bronze, and replaces their rows.
@@ -204,14 +228,26 @@ impl Correction {
             Scope::Events(events) => events.bounds(),
             Scope::Everything | Scope::Days(_) => missing(&Offsets::default(), &self.table.offsets()),
         };
+        let mut correction = json!({ "kind": kind.name(), "ranges": ranges_json(&ranges) });
+        match &scope {
+            Scope::Everything => {}
+            Scope::Events(events) => correction["event_ranges"] = event_ranges_json(&self.config.name, events)?,
+            Scope::Days(days) => correction["days"] = json!([days.start(), days.end()]),
+        }
         let for_correction = |dedup: Dedup| dedup.for_correction(plan.removed_events.clone(), &plan.removed_whole);
         self.dedup = self.dedup.take().map(for_correction);
         let quarantined = QuarantinedEvents::positions(&self.quarantine, &self.config.name, None).await?;
         let quarantined = QuarantinedEvents::without_rows(quarantined);
         let output = self.transform_bronze(&scope, &plan, &quarantined, &ranges, progress).await?;
-        let (summary, resolved) = self.finish(kind, Some(&scope), ranges, plan, output, dry_run).await?;
+        if matches!(scope, Scope::Days(_)) {
+            correction["moved"] = event_ranges_json(&self.config.name, &output.moved)?;
+        }
+        let (mut summary, resolved) = self.finish(correction, plan, output, dry_run).await?;
         if !dry_run {
             self.mark(&resolved).await?;
+        }
+        if matches!(scope, Scope::Everything) {
+            summary.doubled = self.remove_doubled(dry_run).await?;
         }
         Ok(summary)
     }
@@ -251,15 +287,21 @@ impl Correction {
         self.dedup = self.dedup.take().map(|dedup| dedup.for_correction(EventSet::default(), &[]));
         let with_rows = self.events_with_rows(&quarantined.events).await?;
         let output = self.transform_quarantined(quarantined, &with_rows, progress).await?;
-        let ranges = quarantined.events.bounds();
-        self.finish(Kind::Replay, None, ranges, Plan::default(), output, false).await
+        let accepted = output.resolved.events().without(&with_rows);
+        let correction = json!({
+            "kind": Kind::Replay.name(),
+            "ranges": ranges_json(&quarantined.events.bounds()),
+            "event_ranges": event_ranges_json(&self.config.name, &accepted)?,
+        });
+        self.finish(correction, Plan::default(), output, false).await
     }
 
     /// Which of these events have rows in the table.
     async fn events_with_rows(&self, events: &EventSet) -> anyhow::Result<EventSet> {
         let mut found = EventSet::default();
         for file in &self.files {
-            scope::read_coordinates(&self.table, file, |rows| found.insert_some(rows, &events.mask(rows))).await?;
+            scope::read_coordinates(self.table.store(), file, |rows| found.insert_some(rows, &events.mask(rows)))
+                .await?;
         }
         Ok(found)
     }
@@ -269,12 +311,10 @@ impl Correction {
         marked.context("mark resolved events in the quarantine")
     }
 
-    /// Commits the output, and returns what it resolves.
+    /// Commits the output, and returns what it resolves. `correction` is what the commit's info says of the events.
     async fn finish(
         &mut self,
-        kind: Kind,
-        scope: Option<&Scope>,
-        ranges: Ranges,
+        mut correction: Value,
         plan: Plan,
         output: CorrectionOutput,
         dry_run: bool,
@@ -286,32 +326,24 @@ impl Correction {
             quarantined: output.rejects.iter().map(|batch| batch.num_rows() as u64).sum(),
             resolved: output.resolved.len(),
             restores_progress: self.restored.is_some(),
+            not_in_bronze: output.not_in_bronze,
+            doubled: Vec::new(),
         };
         if dry_run {
             return Ok((summary, output.resolved));
         }
-        let plugin = self.transformer.plugin();
-        let mut info = json!({
-            "correction": {
-                "id": Uuid::new_v4().to_string(),
-                "kind": kind.name(),
-                "ranges": ranges_json(&ranges),
-                "counts": output.counts,
-                "quarantined": summary.quarantined,
-                "removed": plan.rows_removed,
-                "kept": plan.rows_kept,
-            },
-            "plugin": plugin.commit_info(),
-        });
-        if let Some(Scope::Days(days)) = scope {
-            info["correction"]["days"] = json!([days.start(), days.end()]);
-        }
+        correction["id"] = json!(Uuid::new_v4().to_string());
+        correction["counts"] = json!(output.counts);
+        correction["quarantined"] = json!(summary.quarantined);
+        correction["removed"] = json!(plan.rows_removed);
+        correction["kept"] = json!(plan.rows_kept);
         if let Some(as_of_ms) = self.as_of_ms {
-            info["correction"]["as_of"] = json!(as_of_ms);
+            correction["as_of"] = json!(as_of_ms);
         }
         if summary.restores_progress {
-            info["correction"]["progress"] = json!(true);
+            correction["progress"] = json!(true);
         }
+        let info = json!({ "correction": correction, "plugin": self.transformer.plugin().commit_info() });
         let adds: Vec<NewFile> = plan.adds.into_iter().chain(output.adds).collect();
         let changes_nothing = adds.is_empty() && plan.removes.is_empty() && output.rejects.is_empty();
         if !changes_nothing || summary.restores_progress {

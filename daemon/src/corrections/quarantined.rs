@@ -31,8 +31,9 @@ const CHUNK_ROWS_MAX: usize = 50_000;
 /// How often the mark is tried again if other writers commit first.
 const MARK_TRIES_MAX: usize = 50;
 
-/// Unresolved events of one table that are replayed in one commit: a quarantine may be larger than memory.
-const PART_ROWS_MAX: usize = 200_000;
+/// Unresolved events of one table that are replayed in one commit: a quarantine may be larger than memory, and the commit
+/// names the events.
+const PART_ROWS_MAX: usize = 100_000;
 const PART_BYTES_MAX: usize = 64 << 20;
 
 /// Some of the quarantined events of one table that are not resolved.
@@ -99,11 +100,15 @@ impl Resolved {
         }
     }
 
-    pub(crate) fn len(&self) -> u64 {
-        // Several tables may have resolved an event in different ways.
+    /// All of them. Several tables may have resolved an event in different ways.
+    pub(super) fn events(&self) -> EventSet {
         let mut all = EventSet::default();
-        self.0.iter().for_each(|events| all.merge(events.clone()));
-        all.len()
+        self.0.iter().for_each(|events| all.insert_all(events));
+        all
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.events().len()
     }
 
     /// Marks the events in the quarantine. Events that are marked already are left as they are.
@@ -318,8 +323,8 @@ fn wanted(batch: &RecordBatch, table: &str, code: Option<&str>) -> anyhow::Resul
     }
 }
 
-/// Which rows of the quarantine are unresolved events of a table.
-fn unresolved(batch: &RecordBatch, table: &str) -> anyhow::Result<BooleanArray> {
+/// Which rows of a side output are events of a table that are not resolved. Late events never are.
+pub(super) fn unresolved(batch: &RecordBatch, table: &str) -> anyhow::Result<BooleanArray> {
     let of_table = equals(batch, "table", table)?;
     match batch.column_by_name("resolved_at") {
         Some(resolved_at) => Ok(and(&of_table, &is_null(resolved_at)?)?),

@@ -11,6 +11,7 @@ use std::ops::RangeInclusive;
 use anyhow::Context;
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{filter_record_batch, not};
+use deltalake_core::logstore::ObjectStoreRef;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use tracing::warn;
@@ -92,7 +93,7 @@ impl Plan {
     /// Removes all rows of a file. One that cannot be read is removed, too: its events, as others without a row, become
     /// rows again if these are in the scope.
     async fn remove_file(&mut self, table: &Table, file: &DataFile) -> anyhow::Result<()> {
-        match read_coordinates(table, file, |rows| self.events_with_rows.insert(rows)).await {
+        match read_coordinates(table.store(), file, |rows| self.events_with_rows.insert(rows)).await {
             Ok(rows) => self.rows_removed += rows,
             Err(failure) => {
                 warn!(table = %table.name, "{failure:#}. It is removed, and its rows are derived from bronze again");
@@ -164,7 +165,7 @@ struct FoundRows {
 
 async fn find_rows(table: &Table, file: &DataFile, events: &EventSet) -> anyhow::Result<FoundRows> {
     let (mut removed, mut removed_events, mut kept_events) = (0, EventSet::default(), EventSet::default());
-    let rows = read_coordinates(table, file, |rows| {
+    let rows = read_coordinates(table.store(), file, |rows| {
         let mask = events.mask(rows);
         removed += mask.true_count() as u64;
         removed_events.insert_some(rows, &mask);
@@ -178,12 +179,12 @@ async fn find_rows(table: &Table, file: &DataFile, events: &EventSet) -> anyhow:
 
 /// Passes the coordinates of a file's rows to `visit`. Returns the number of rows.
 pub(super) async fn read_coordinates(
-    table: &Table,
+    store: ObjectStoreRef,
     file: &DataFile,
     mut visit: impl FnMut(&Coordinates),
 ) -> anyhow::Result<u64> {
     let read = async {
-        let mut read = read_columns(table.store(), file.path.clone(), file.size, Some(&ROW_COORDINATES)).await?;
+        let mut read = read_columns(store, file.path.clone(), file.size, Some(&ROW_COORDINATES)).await?;
         while let Some(batch) = read.batches.try_next().await? {
             visit(&Coordinates::of(&batch, ROW_COORDINATES)?);
         }
@@ -205,7 +206,7 @@ async fn rewrite_without(table: &Table, file: &DataFile, events: &EventSet) -> a
 pub(super) async fn rewrite(
     table: &Table,
     file: &DataFile,
-    change: impl Fn(&RecordBatch) -> anyhow::Result<RecordBatch>,
+    mut change: impl FnMut(&RecordBatch) -> anyhow::Result<RecordBatch>,
 ) -> anyhow::Result<NewFile> {
     let mut read = read_columns(table.store(), file.path.clone(), file.size, None).await?;
     let mut batches = Vec::new();

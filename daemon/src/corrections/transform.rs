@@ -12,7 +12,7 @@ use silverd_core::offsets::Ranges;
 
 use super::quarantined::{QuarantinedEvents, QuarantinedOutcomes, Resolution, Resolved};
 use super::scope::{Plan, Scope};
-use super::{Correction, Progress};
+use super::{Correction, NotInBronze, Progress};
 use crate::bronze::replay_clusters::ReplayClusters;
 use crate::delta::NewFile;
 use crate::plugin::{Rejected, TransformOutput};
@@ -25,6 +25,8 @@ use crate::tables::{late, quarantine};
 const REJECTS_BYTES_MAX: usize = 512 << 20;
 /// The same for late events that are not listed yet.
 const LATE_BYTES_MAX: usize = 512 << 20;
+/// Lost events that an error names.
+const LOST_SHOWN_MAX: usize = 3;
 
 /// What a correction has produced. The files are not committed yet.
 #[derive(Default)]
@@ -35,6 +37,9 @@ pub(super) struct CorrectionOutput {
     pub(super) rejects: Vec<RecordBatch>,
     pub(super) late: Vec<RecordBatch>,
     pub(super) resolved: Resolved,
+    /// For a scope of days: events that have rows on other days now.
+    pub(super) moved: EventSet,
+    pub(super) not_in_bronze: NotInBronze,
     rejects_bytes: usize,
     late_bytes: usize,
 }
@@ -83,21 +88,42 @@ impl Correction {
             done += chunk.ranges.total() as u64;
             progress(done, total);
         }
-        let lost = plan.events_with_rows.count_not_in(&seen);
-        if lost > 0 {
-            let help = match self.restored {
-                None => "Limit the rebuild to days that bronze has, with --from and --to",
-                Some(_) => {
-                    "The log has lost the table's progress, too: stop silverd, move the table away, and start silverd, which \
-                     fills a new one with what bronze has"
-                }
-            };
-            bail!(
-                "bronze no longer has {lost} of the {} events whose rows would be replaced; nothing was replaced. {help}",
-                plan.events_with_rows.len()
-            );
-        }
+        corrected.not_in_bronze = self.check_lost(&plan.events_with_rows, &plan.events_with_rows.without(&seen))?;
         Ok(corrected)
+    }
+
+    /// Fails if rows would be lost that silverd may have written, unless that was asked for. `missing` are those of the events
+    /// `with_rows` of which Bronze has no record.
+    ///
+    /// | Bronze has no record at         | the rows there are                            | so the correction |
+    /// |---------------------------------|-----------------------------------------------|-------------------|
+    /// | an offset beyond the table's    | of another program: silverd was never there   | removes them      |
+    /// | an offset that the table passed | of silverd, if Bronze has lost the record     | is refused        |
+    /// | any, if the progress was lost   | perhaps of silverd                            | is refused        |
+    fn check_lost(&self, with_rows: &EventSet, missing: &EventSet) -> anyhow::Result<NotInBronze> {
+        let lost = match self.restored {
+            None => missing.passed(&self.table.offsets()),
+            Some(_) => missing.clone(),
+        };
+        let (foreign, count) = (missing.count_not_in(&lost), lost.len());
+        if count == 0 || self.removes_lost {
+            return Ok(NotInBronze { foreign, lost: count });
+        }
+        let first = lost.first(LOST_SHOWN_MAX);
+        let first: Vec<_> = first.iter().map(|(log, offset)| format!("offset {offset} of {log}")).collect();
+        let help = match self.restored {
+            None => "Limit the rebuild to days that bronze has, with --from and --to",
+            Some(_) => {
+                "The log has lost the table's progress, too, so silverd cannot say whether it has written these rows. Stop \
+                 silverd, move the table away, and start silverd, which fills a new one with what bronze has"
+            }
+        };
+        bail!(
+            "bronze does not have {count} of the {} events whose rows would be replaced ({}), and silverd may have written \
+             these rows; nothing was replaced. {help}. With --remove-lost, the rebuild gives these rows up",
+            with_rows.len(),
+            first.join(", ")
+        );
     }
 
     /// Transforms quarantined events. Those in `with_rows` already have rows in the table: they are resolved, and not
@@ -135,7 +161,13 @@ impl Correction {
         let mut output = tokio::task::block_in_place(|| self.transformer.transform(chunk, records))?;
         let rejected = events_at(coordinates, output.rejected.iter().map(|reject| reject.record));
         let left_out = match day_scope {
-            Some(day_scope) => self.leave_out_other_days(&mut output, coordinates, day_scope)?,
+            Some(day_scope) => {
+                let elsewhere = self.events_on_other_days(&output, day_scope.days)?;
+                let left_out = elsewhere.without(day_scope.removed_events);
+                corrected.moved.merge(elsewhere.without(&left_out));
+                leave_out(&mut output, &left_out, coordinates, day_scope.removed_events)?;
+                left_out
+            }
             None => EventSet::default(),
         };
         let mask = quarantined.events.mask(coordinates);
@@ -214,39 +246,43 @@ impl Correction {
         Ok(())
     }
 
-    /// Leaves out the events that had no rows on the days, and would get rows on other days. Returns them.
-    fn leave_out_other_days(
-        &self,
-        output: &mut TransformOutput,
-        records: &Coordinates,
-        DayScope { days, removed_events }: DayScope<'_>,
-    ) -> anyhow::Result<EventSet> {
+    /// The events with rows on other days than these.
+    fn events_on_other_days(&self, output: &TransformOutput, days: &RangeInclusive<i32>) -> anyhow::Result<EventSet> {
         let mut elsewhere = EventSet::default();
         for batch in &output.rows {
             let times = column(batch, &self.config.event_time)?.as_primitive::<TimestampMicrosecondType>().values();
             let is_elsewhere: BooleanArray = times.iter().map(|time| Some(!days.contains(&day_of(*time)))).collect();
             elsewhere.insert_some(&Coordinates::of(batch, ROW_COORDINATES)?, &is_elsewhere);
         }
-        let left_out = elsewhere.without(removed_events);
-        let mut rows_left_out = 0;
-        for batch in &mut output.rows {
-            let mask = left_out.mask(&Coordinates::of(batch, ROW_COORDINATES)?);
-            rows_left_out += mask.true_count() as u64;
-            *batch = filter_record_batch(batch, &not(&mask)?)?;
-        }
-        output.rows.retain(|batch| batch.num_rows() > 0);
-        output.counts.rows -= rows_left_out;
-        output.counts.with_rows -= left_out.len();
-        output.counts.events -= left_out.len();
-        // A reject has no day: it counts only if rows of the event are removed.
-        let had_rows = removed_events.mask(records);
-        let before = output.rejected.len();
-        output.rejected.retain(|reject| had_rows.value(reject.record as usize));
-        let rejects_left_out = (before - output.rejected.len()) as u64;
-        output.counts.rejected -= rejects_left_out;
-        output.counts.events -= rejects_left_out;
-        Ok(left_out)
+        Ok(elsewhere)
     }
+}
+
+/// Leaves out events that had no rows on the days, and would get rows on other days; and rejects of events that had none.
+fn leave_out(
+    output: &mut TransformOutput,
+    left_out: &EventSet,
+    records: &Coordinates,
+    removed_events: &EventSet,
+) -> anyhow::Result<()> {
+    let mut rows_left_out = 0;
+    for batch in &mut output.rows {
+        let mask = left_out.mask(&Coordinates::of(batch, ROW_COORDINATES)?);
+        rows_left_out += mask.true_count() as u64;
+        *batch = filter_record_batch(batch, &not(&mask)?)?;
+    }
+    output.rows.retain(|batch| batch.num_rows() > 0);
+    output.counts.rows -= rows_left_out;
+    output.counts.with_rows -= left_out.len();
+    output.counts.events -= left_out.len();
+    // A reject has no day: it counts only if rows of the event are removed.
+    let had_rows = removed_events.mask(records);
+    let before = output.rejected.len();
+    output.rejected.retain(|reject| had_rows.value(reject.record as usize));
+    let rejects_left_out = (before - output.rejected.len()) as u64;
+    output.counts.rejected -= rejects_left_out;
+    output.counts.events -= rejects_left_out;
+    Ok(())
 }
 
 /// The events of the records with these indexes.

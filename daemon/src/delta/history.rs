@@ -34,6 +34,16 @@ pub(crate) struct PluginSpan {
     pub last_at_ms: i64,
     /// The first and the last offset of each log partition `cluster:topic:partition`, end exclusive.
     pub ranges: BTreeMap<String, [i64; 2]>,
+    /// Of new events. Those that corrections transformed again are in `corrections`.
+    pub counts: Counts,
+    /// What corrections did, by their kind: `rebuild`, `undo`, `replay`.
+    pub corrections: BTreeMap<String, Corrected>,
+}
+
+/// What corrections of one kind did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub(crate) struct Corrected {
+    pub commits: u64,
     pub counts: Counts,
 }
 
@@ -175,7 +185,15 @@ struct SilverdInfo {
     ranges: BTreeMap<String, [i64; 2]>,
     #[serde(default)]
     counts: Counts,
+    correction: Option<CorrectionInfo>,
     plugin: Option<PluginInfo>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct CorrectionInfo {
+    kind: String,
+    counts: Counts,
 }
 
 #[derive(Deserialize)]
@@ -201,11 +219,8 @@ fn commit_info(commit: &[u8]) -> anyhow::Result<Option<CommitInfo>> {
 }
 
 fn add_commit(spans: &mut Vec<PluginSpan>, version: u64, commit: &[u8]) -> anyhow::Result<()> {
-    let Some(CommitInfo { timestamp, silverd: Some(SilverdInfo { ranges, counts, plugin: Some(plugin) }) }) =
-        commit_info(commit)?
-    else {
-        return Ok(());
-    };
+    let Some(CommitInfo { timestamp, silverd: Some(info) }) = commit_info(commit)? else { return Ok(()) };
+    let SilverdInfo { ranges, counts, correction, plugin: Some(plugin) } = info else { return Ok(()) };
     let timestamp = timestamp.unwrap_or_default();
     let is_same = |span: &&mut PluginSpan| {
         (&span.digest, &span.given, &span.interface) == (&plugin.digest, &plugin.given, &plugin.interface)
@@ -225,6 +240,7 @@ fn add_commit(spans: &mut Vec<PluginSpan>, version: u64, commit: &[u8]) -> anyho
                 last_at_ms: timestamp,
                 ranges: BTreeMap::new(),
                 counts: Counts::default(),
+                corrections: BTreeMap::new(),
             });
             let last = spans.len() - 1;
             &mut spans[last]
@@ -234,6 +250,11 @@ fn add_commit(spans: &mut Vec<PluginSpan>, version: u64, commit: &[u8]) -> anyho
     span.last_version = version;
     span.last_at_ms = timestamp;
     span.counts += counts;
+    if let Some(CorrectionInfo { kind, counts }) = correction {
+        let corrected = span.corrections.entry(kind).or_default();
+        corrected.commits += 1;
+        corrected.counts += counts;
+    }
     for (log, [start, end]) in ranges {
         let range = span.ranges.entry(log).or_insert([start, end]);
         *range = [range[0].min(start), range[1].max(end)];
@@ -274,6 +295,25 @@ mod tests {
             .collect();
         assert_eq!(shown, [("a", 0, 1, [0, 20], 10), ("b", 3, 3, [20, 25], 5), ("a", 4, 4, [25, 30], 5)]);
         assert_eq!((spans[0].commits, spans[0].first_at_ms, spans[0].last_at_ms), (2, 0, 10));
+    }
+
+    #[test]
+    fn corrections_count_by_themselves() {
+        let counts = serde_json::to_value(Counts { events: 30, with_rows: 30, rows: 40, ..Counts::default() }).unwrap();
+        let correction = |kind: &str| {
+            let info =
+                serde_json::json!({ "correction": { "kind": kind, "counts": counts }, "plugin": { "digest": "b" } });
+            serde_json::json!({ "commitInfo": { "timestamp": 1, "silverd": info } }).to_string()
+        };
+        let commits = [commit("a", 0, 10, 9), correction("rebuild"), correction("undo"), correction("rebuild")];
+        let mut spans = Vec::new();
+        for (version, text) in commits.iter().enumerate() {
+            add_commit(&mut spans, version as u64, text.as_bytes()).unwrap();
+        }
+        let [_, span] = &spans[..] else { panic!("{spans:?}") };
+        let corrected = |kind: &str| (span.corrections[kind].commits, span.corrections[kind].counts.rows);
+        assert_eq!((span.commits, span.counts), (3, Counts::default()));
+        assert_eq!((corrected("rebuild"), corrected("undo")), ((2, 80), (1, 40)));
     }
 
     #[test]

@@ -35,7 +35,9 @@ pub(crate) use day::{EVENT_DATE, format_day};
 pub(crate) use file::ROW_GROUP_ROWS_MAX;
 pub use file::{Encoder, NewFile, writer_properties};
 pub(crate) use file_writer::FileWriter;
-pub(crate) use history::{PluginSpan, PluginVersion, ServedVersion, last_plugin, plugin_history, serving_at};
+pub(crate) use history::{
+    Corrected, PluginSpan, PluginVersion, ServedVersion, last_plugin, plugin_history, serving_at,
+};
 pub(crate) use location::{open_log, table_url};
 pub use log::{LOG_FOLDER, is_table, log_dir};
 pub(crate) use log::{LogFiles, entry_path, list_log};

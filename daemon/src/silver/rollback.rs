@@ -8,21 +8,18 @@
 //!   killed after it:          the next worker blocks the version, and rebuilds, unless the log has the correction
 //! ```
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use anyhow::Context;
-use deltalake_core::logstore::get_actions;
 use silverd_core::offsets::{LogPartition, OffsetRange, Ranges};
 use tracing::{error, info, warn};
 
 use super::step_error::RolledBack;
 use super::worker_task::WorkerTask;
-use crate::bronze::read_ranges;
-use crate::corrections::{Correction, CorrectionSummary, Kind, Scope, retry_on_conflict};
-use crate::delta::{PluginVersion, TableReader, silverd_info};
-use crate::plugin::{Deployment, Digest, Plugin, UnfinishedRebuild, is_same_version, load_version};
+use crate::corrections::{Correction, CorrectionSummary, Kind, Scope, events_made_again, retry_on_conflict};
+use crate::delta::{PluginVersion, TableReader};
+use crate::plugin::{Deployment, Digest, Plugin, UnfinishedRebuild, load_version};
 use crate::tables::event_set::EventSet;
 use crate::tables::writer_state::WriterState;
 
@@ -67,14 +64,12 @@ impl WorkerTask {
         let table = self.config.name.clone();
         let deployments = self.context.host.deployments.as_ref();
         for rebuild in deployments.map(|known| known.rebuilds(&table)).unwrap_or_default() {
-            let path = self.context.base_dir.join(&*self.config.path);
-            match made_again_in(&path, &rebuild).await {
-                Ok(Some(version)) => {
-                    let outcome = format!("Its rows were made again in version {version} of the table");
-                    self.rebuild_is_done(&rebuild, &outcome);
+            match self.rows_left(&rebuild).await {
+                Ok(events) if events.len() == 0 => {
+                    self.rebuild_is_done(&rebuild, "Its rows were made again by later corrections of the table");
                     continue;
                 }
-                Ok(None) => {}
+                Ok(_) => {}
                 Err(error) => warn!(%table, "look whether the rows of a failed version were rebuilt: {error:#}"),
             }
             let by = rebuild.by();
@@ -100,14 +95,13 @@ impl WorkerTask {
         self.inbox.is_live.store(false, Relaxed);
         self.report.state.set(WriterState::RollingBack { done: 0, total: 0 });
         let by_hand = by_hand(&table, &rebuild.failed(), &rebuild.by());
-        let events = EventSet::of_ranges(&rebuild.committed());
-        let written = offsets_text(&events.bounds());
+        let written = offsets_text(&EventSet::of_ranges(&rebuild.committed()).bounds());
         warn!(
             %table,
             "rebuilding the rows of the failed version, of {written}; if silverd stops before that is done, its next start \
              continues"
         );
-        match self.rebuild_events(baseline, &events).await {
+        match self.rebuild_events(baseline, rebuild).await {
             Ok(summary) => {
                 let (version, outcome) = (summary.version, summary_text(&summary));
                 info!(%table, version, "rebuilt the rows of the failed version, of {written}: {outcome}");
@@ -134,16 +128,28 @@ impl WorkerTask {
         self.check_stored(deployments.map(|known| known.remove_rebuild(table, rebuild)));
     }
 
-    async fn rebuild_events(&self, plugin: &Arc<Plugin>, events: &EventSet) -> anyhow::Result<CorrectionSummary> {
+    async fn rebuild_events(
+        &self,
+        plugin: &Arc<Plugin>,
+        rebuild: &UnfinishedRebuild,
+    ) -> anyhow::Result<CorrectionSummary> {
         let (pipeline, base_dir, state) = (&self.context.pipeline, &self.context.base_dir, &self.report.state);
         let index = pipeline.silver.iter().position(|table| table.name == self.config.name);
         let index = index.context("pipeline.toml does not have the table any more")?;
         retry_on_conflict(&self.config.name, async || {
             let correction = Correction::open(pipeline, base_dir, index, plugin.clone()).await?;
             let mut progress = |done, total| state.set(WriterState::RollingBack { done, total });
-            correction.rebuild(Kind::Undo, Scope::Events(events.clone()), false, &mut progress).await
+            let events = self.rows_left(rebuild).await?;
+            correction.rebuild(Kind::Undo, Scope::Events(events), false, &mut progress).await
         })
         .await
+    }
+
+    /// The events of a rebuild whose rows no other version has made again since the rollback.
+    async fn rows_left(&self, rebuild: &UnfinishedRebuild) -> anyhow::Result<EventSet> {
+        let path = self.context.base_dir.join(&*self.config.path);
+        let made_again = events_made_again(&path, rebuild.after_version, &rebuild.failed()).await?;
+        Ok(EventSet::of_ranges(&rebuild.committed()).without(&made_again))
     }
 
     /// The version that has to make rows again.
@@ -169,33 +175,6 @@ impl WorkerTask {
             warn!(table = %self.config.name, "{error:#}; the next start does not know of it");
         }
     }
-}
-
-/// The version of the table in which corrections after the rollback have made all of these rows again; `None` if they have
-/// not.
-async fn made_again_in(table: &Path, rebuild: &UnfinishedRebuild) -> anyhow::Result<Option<u64>> {
-    let Some(reader) = TableReader::open(table)? else { return Ok(None) };
-    let newest = reader.version().await?.unwrap_or(0);
-    let (rows, mut made_again) = (EventSet::of_ranges(&rebuild.committed()), EventSet::default());
-    for version in rebuild.after_version + 1..=newest {
-        let Some(bytes) = reader.log().read_commit_entry(version).await? else { continue };
-        let Some(info) = silverd_info(get_actions(version, &bytes)?) else { continue };
-        let (plugin, correction) = (&info["plugin"], &info["correction"]);
-        let by = PluginVersion {
-            digest: plugin["digest"].as_str().unwrap_or_default().to_owned(),
-            given: plugin["given"].as_str().map(str::to_owned),
-        };
-        // A rebuild of some days leaves out the other rows, and a replay those that were not quarantined.
-        let is_whole = matches!(correction["kind"].as_str(), Some("rebuild" | "undo")) && correction["days"].is_null();
-        if !is_whole || is_same_version(&by, &rebuild.failed()) {
-            continue;
-        }
-        made_again.merge(EventSet::of_ranges([&read_ranges(&correction["ranges"])]));
-        if rows.count_not_in(&made_again) == 0 {
-            return Ok(Some(version));
-        }
-    }
-    Ok(None)
 }
 
 /// What somebody does to rebuild the rows of a failed version, as the end of a sentence.

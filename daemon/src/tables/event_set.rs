@@ -8,7 +8,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use roaring::RoaringTreemap;
 use silverd_core::chunk;
-use silverd_core::offsets::{LogPartition, OffsetRange, Ranges};
+use silverd_core::offsets::{LogPartition, OffsetRange, Offsets, Ranges};
 use silverd_core::schema::added;
 
 use super::column::column;
@@ -111,9 +111,27 @@ impl EventSet {
         }
     }
 
+    /// Inserts the rows for which `wanted` is true. Returns which of these were in the set already, also by a row before them.
+    pub(crate) fn insert_again(&mut self, coordinates: &Coordinates, wanted: &BooleanArray) -> Vec<bool> {
+        let mut again = vec![false; coordinates.rows()];
+        for (log, rows) in coordinates.runs() {
+            let offsets = self.0.entry(log).or_default();
+            for row in rows.filter(|row| wanted.value(*row)) {
+                again[row] = !offsets.insert(coordinates.offset(row) as u64);
+            }
+        }
+        again
+    }
+
     pub(crate) fn merge(&mut self, others: EventSet) {
         for (log, offsets) in others.0 {
             *self.0.entry(log).or_default() |= offsets;
+        }
+    }
+
+    pub(crate) fn insert_all(&mut self, others: &EventSet) {
+        for (log, offsets) in &others.0 {
+            *self.0.entry(log.clone()).or_default() |= offsets;
         }
     }
 
@@ -123,6 +141,23 @@ impl EventSet {
             None => (log.clone(), offsets.clone()),
         });
         Self(difference.collect())
+    }
+
+    /// The events that are in both sets.
+    pub(crate) fn and(&self, others: &EventSet) -> EventSet {
+        let both = self.0.iter().filter_map(|(log, offsets)| Some((log.clone(), offsets & others.0.get(log)?)));
+        Self(both.collect())
+    }
+
+    /// The events that a table with these next offsets has passed.
+    pub(crate) fn passed(&self, next: &Offsets) -> EventSet {
+        let passed = self.0.iter().filter_map(|(log, offsets)| {
+            let next = u64::try_from(*next.get(log)?).ok()?;
+            let mut offsets = offsets.clone();
+            offsets.remove_range(next..);
+            Some((log.clone(), offsets))
+        });
+        Self(passed.collect())
     }
 
     /// Whether the event of each row is in the set.
@@ -155,6 +190,35 @@ impl EventSet {
         let all =
             self.0.iter().flat_map(|(log, offsets)| offsets.iter().map(move |offset| (log.clone(), offset as i64)));
         all.take(count).collect()
+    }
+
+    /// The log partitions that have events in the set.
+    pub(crate) fn logs(&self) -> impl Iterator<Item = &LogPartition> {
+        self.0.iter().filter(|(_, offsets)| !offsets.is_empty()).map(|(log, _)| log)
+    }
+
+    /// Exactly these events, as few ranges as possible, in order.
+    pub(crate) fn ranges(&self) -> Vec<(LogPartition, OffsetRange)> {
+        let mut ranges = Vec::new();
+        for (log, offsets) in &self.0 {
+            let mut last: Option<OffsetRange> = None;
+            for (high, bitmap) in offsets.bitmaps() {
+                let offset = |low: u32| (i64::from(high) << 32) | i64::from(low);
+                let mut parts = bitmap.iter();
+                while let Some(part) = parts.next_range() {
+                    let (start, end) = (offset(*part.start()), offset(*part.end()) + 1);
+                    last = match last {
+                        Some(range) if range.end == start => Some(OffsetRange::new(range.start, end)),
+                        before => {
+                            ranges.extend(before.map(|range| (log.clone(), range)));
+                            Some(OffsetRange::new(start, end))
+                        }
+                    };
+                }
+            }
+            ranges.extend(last.map(|range| (log.clone(), range)));
+        }
+        ranges
     }
 
     /// From the first to the last event of each log partition.
@@ -210,5 +274,46 @@ mod tests {
         assert_eq!(events.len(), 20);
         assert_eq!(events.count_not_in(&EventSet::of_ranges(&[range(5, 25)])), 10);
         assert_eq!(events.without(&EventSet::of_ranges(&[range(0, 29)])).first(5), [(log.clone(), 29)]);
+    }
+
+    #[test]
+    fn ranges_are_exact() {
+        let (log, other) = (LogPartition::new("a", "t", 0), LogPartition::new("b", "t", 1));
+        let range = |log: &LogPartition, start, end| Ranges::from_iter([(log.clone(), OffsetRange::new(start, end))]);
+        let high = 1_i64 << 32;
+        let parts = [
+            range(&log, 0, 10),
+            range(&log, 10, 12),
+            range(&log, 20, 21),
+            range(&log, high - 70_000, high + 3),
+            range(&other, 5, 6),
+        ];
+        let expected = [
+            (log.clone(), OffsetRange::new(0, 12)),
+            (log.clone(), OffsetRange::new(20, 21)),
+            (log.clone(), OffsetRange::new(high - 70_000, high + 3)),
+            (other, OffsetRange::new(5, 6)),
+        ];
+        assert_eq!(EventSet::of_ranges(&parts).ranges(), expected);
+        assert!(EventSet::default().ranges().is_empty());
+    }
+
+    #[test]
+    fn events_are_found_again_and_by_next_offsets() {
+        let rows = coordinates(&[("a", 0, 1), ("a", 0, 2), ("a", 0, 1), ("a", 0, 1), ("b", 0, 1)]);
+        let wanted = BooleanArray::from(vec![true, true, true, false, true]);
+        let mut events = EventSet::default();
+        assert_eq!(events.insert_again(&rows, &wanted), [false, false, true, false, false]);
+        assert_eq!(events.insert_again(&rows, &wanted), [true, true, true, false, true]);
+
+        let log = LogPartition::new("a", "t", 0);
+        let passed = events.passed(&Offsets::from([(log.clone(), 2)]));
+        assert_eq!(passed.first(5), [(log.clone(), 1)]);
+        assert_eq!(events.and(&passed).first(5), [(log.clone(), 1)]);
+        assert_eq!(events.without(&passed).logs().count(), 2);
+        // What no program of ours writes.
+        let mut odd = EventSet::default();
+        odd.insert(&coordinates(&[("a", 0, -1)]));
+        assert_eq!((odd.passed(&Offsets::from([(log, 100)])).len(), odd.len()), (0, 1));
     }
 }

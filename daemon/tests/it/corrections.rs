@@ -2,14 +2,19 @@
 //! earlier time; replays of the quarantine, also when they are killed.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::Int64Type;
 use chrono::{DateTime, SecondsFormat};
-use serde_json::Value;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::{Value, json};
 
-use super::harness::{Project, entries, expected, root, rows};
+use super::harness::{Project, SILVER, TableOptions, actions, entries, expected, finding_kinds, root, rows, verify};
 use super::reload;
 
 /// Days since the epoch.
@@ -113,7 +118,8 @@ fn rebuild_replaces_the_rows_of_a_plugin_version() {
     assert!(!wrong_days(&project, "add_to_cart").is_empty());
 
     let printed = project.silverd(&["rebuild", "--written-by", &bad[..12]]);
-    assert!(printed.starts_with("add_to_cart: version"), "{printed}");
+    assert!(printed.contains("\nadd_to_cart: version"), "{printed}");
+    assert!(printed.contains("order_placed: no commit is by version"), "{printed}");
     assert!(wrong_days(&project, "add_to_cart").is_empty());
     // This table had the wrong products, too.
     project.silverd(&["rebuild", "order_placed"]);
@@ -135,9 +141,13 @@ fn project_with_given(name: &str) -> Project {
     project
 }
 
+fn set_given(project: &Project, given: &str) {
+    std::fs::write(project.folder.path().join("given.txt"), given).unwrap();
+}
+
 /// Writes rows of these events with this reference file. Returns what `plugin history` says of the version.
 fn serve(project: &Project, given: &str, events: Range<u32>) -> Value {
-    std::fs::write(project.folder.path().join("given.txt"), given).unwrap();
+    set_given(project, given);
     reload::send(project, events.map(|number| format!("e{number}")));
     project.silverd(&["run", "--drain"]);
     project.plugin_history("hits").pop().unwrap()
@@ -220,7 +230,7 @@ fn rebuild_replaces_the_rows_of_one_reference_file() {
     let printed = project.silverd(&["rebuild", "--written-by", &bad, "--as-of", &good_time, "--dry-run"]);
     assert!(printed.contains("would replace 10 rows by 10"), "{printed}");
 
-    serve(&project, "better", 20..30);
+    let (better, _) = version_and_time(&serve(&project, "better", 20..30));
     // All that the plugin wrote has the current settings, too.
     let digest = &bad[..12];
     let errors = project.silverd_fails(&["rebuild", "--written-by", digest], 1);
@@ -230,9 +240,300 @@ fn rebuild_replaces_the_rows_of_one_reference_file() {
     assert!(printed.contains("replaces 10 rows by 10"), "{printed}");
     assert_eq!(rows_by_given(&project), ["better=20", "good=10"]);
     project.silverd(&["verify", "--deep", "--strict"]);
-    let printed = project.silverd(&["undo", "--plugin", &bad, "--as-of", &good_time]);
+    let errors = project.silverd_fails(&["rebuild", "--written-by", &bad], 2);
+    assert!(errors.contains("known to be by version"), "{errors}");
+    // With what it made again.
+    let printed = project.silverd(&["undo", "--plugin", &better, "--as-of", &good_time]);
+    assert!(printed.contains("replaces 20 rows by 20"), "{printed}");
+    assert_eq!(rows_by_given(&project), ["good=30"]);
+    project.silverd(&["verify", "--deep", "--strict"]);
+}
+
+/// Replaces the rows of a version with those of another reference file. Returns what is printed.
+fn rebuild_written_by(project: &Project, version: &str, given: &str) -> String {
+    set_given(project, given);
+    project.silverd(&["rebuild", "hits", "--written-by", version])
+}
+
+/// Other versions wrote events between the first and the last one of this version.
+#[test]
+fn rebuild_of_what_a_version_wrote_leaves_the_rows_of_others() {
+    let project = project_with_given("undo-exact");
+    let (first, _) = version_and_time(&serve(&project, "first", 0..40));
+    serve(&project, "second", 40..80);
+    serve(&project, "first", 80..120);
+    let (third, _) = version_and_time(&serve(&project, "third", 120..160));
+    let printed = rebuild_written_by(&project, &first, "third");
+    assert!(printed.contains("replaces 80 rows by 80"), "{printed}");
+    assert_eq!(rows_by_given(&project), ["second=40", "third=120"]);
+    project.silverd(&["verify", "--deep", "--strict"]);
+
+    // The version that made these rows again.
+    let printed = rebuild_written_by(&project, &third, "fourth");
+    assert!(printed.contains("replaces 120 rows by 120"), "{printed}");
+    assert_eq!(rows_by_given(&project), ["fourth=120", "second=40"]);
+    project.silverd(&["verify", "--deep", "--strict"]);
+    project.silverd(&["rebuild", "hits"]);
+    assert_eq!(rows_by_given(&project), ["fourth=160"]);
+}
+
+/// A rebuild of a day is by the version that made it, as far as its rows reach.
+#[test]
+fn rows_of_a_rebuilt_day_are_of_the_version_that_rebuilt_it() {
+    let project = project_with_given("undo-days");
+    let serve_three_days = |given: &str, events: Range<u32>| {
+        set_given(&project, given);
+        project.send_lines(events.map(|number| {
+            let day = 16 + number % 3;
+            format!(r#"{{"event_type": "page_view", "event_id": "e{number}", "ts": "2025-08-{day}T14:50:49Z"}}"#)
+        }));
+        project.silverd(&["run", "--drain"]);
+        version_and_time(&project.plugin_history("hits").pop().unwrap()).0
+    };
+    let first = serve_three_days("first", 0..30);
+    serve_three_days("second", 30..60);
+    set_given(&project, "third");
+    let printed = project.silverd(&["rebuild", "hits", "--from", "2025-08-17", "--to", "2025-08-17"]);
+    assert!(printed.contains("replaces 20 rows by 20"), "{printed}");
+    assert_eq!(rows_by_given(&project), ["first=20", "second=20", "third=20"]);
+    let (third, _) = version_and_time(&project.plugin_history("hits").pop().unwrap());
+    let history = project.silverd(&["plugin", "history", "hits"]);
+    assert!(history.contains("  rebuild, 1 commit: 20 events: 20 rows, 0 dropped"), "{history}");
+    assert!(!history.contains("  0 events"), "{history}");
+
+    let printed = rebuild_written_by(&project, &first, "fourth");
+    assert!(printed.contains("replaces 20 rows by 20"), "{printed}");
+    assert_eq!(rows_by_given(&project), ["fourth=20", "second=20", "third=20"]);
+    let printed = rebuild_written_by(&project, &third, "fifth");
+    assert!(printed.contains("replaces 20 rows by 20"), "{printed}");
+    assert_eq!(rows_by_given(&project), ["fifth=20", "fourth=20", "second=20"]);
+    project.silverd(&["verify", "--deep"]);
+}
+
+#[test]
+fn replayed_rows_are_of_the_version_that_replayed_them() {
+    let project = project_with_given("undo-replayed");
+    set_given(&project, "first rejects-boom");
+    reload::send(&project, (0..40).map(|number| format!("{}{number}", if number % 4 == 0 { "boom" } else { "e" })));
+    project.silverd(&["run", "--drain"]);
+    let (first, _) = version_and_time(&project.plugin_history("hits").pop().unwrap());
+    set_given(&project, "second");
+    let printed = project.silverd(&["quarantine", "replay"]);
+    assert!(printed.contains("hits: 10 of 10 events resolved (10 rows)"), "{printed}");
+    let (second, _) = version_and_time(&project.plugin_history("hits").pop().unwrap());
+    let history = project.silverd(&["plugin", "history", "hits"]);
+    assert!(history.contains("  replay of the quarantine, 1 commit: 10 events: 10 rows, 0 dropped"), "{history}");
+
+    let printed = rebuild_written_by(&project, &first, "third");
+    assert!(printed.contains("replaces 30 rows by 30"), "{printed}");
+    assert_eq!(rows_by_given(&project), ["second=10", "third=30"]);
+    project.silverd(&["verify", "--deep", "--strict"]);
+    let printed = rebuild_written_by(&project, &second, "fourth");
     assert!(printed.contains("replaces 10 rows by 10"), "{printed}");
-    assert_eq!(rows_by_given(&project), ["better=10", "good=20"]);
+    assert_eq!(rows_by_given(&project), ["fourth=10", "third=30"]);
+    project.silverd(&["verify", "--deep", "--strict"]);
+}
+
+/// A log that an earlier silverd wrote names only the first and the last event of a correction.
+#[test]
+fn rows_whose_version_the_log_does_not_name_stay() {
+    let project = project_with_given("undo-bounds");
+    let (first, _) = version_and_time(&serve(&project, "first", 0..40));
+    serve(&project, "second", 40..80);
+    serve(&project, "first", 80..120);
+    let (third, _) = version_and_time(&serve(&project, "third", 120..160));
+    rebuild_written_by(&project, &first, "third");
+    let (_, commit) = entries(&project.path("hits")).pop_last().unwrap();
+    let without_events = |mut action: Value| {
+        if let Some(correction) = action.pointer_mut("/commitInfo/silverd/correction").and_then(Value::as_object_mut) {
+            correction.remove("event_ranges").unwrap();
+        }
+        action.to_string() + "\n"
+    };
+    let text: String = actions(&commit).into_iter().map(without_events).collect();
+    std::fs::write(&commit, text).unwrap();
+    let printed = rebuild_written_by(&project, &third, "fourth");
+    assert!(printed.contains("hits: the log does not say which version wrote the rows of "), "{printed}");
+    assert!(printed.contains("replaces 40 rows by 40"), "{printed}");
+    assert_eq!(rows_by_given(&project), ["fourth=40", "second=40", "third=80"]);
+}
+
+/// One table that refuses stops none of the others.
+#[test]
+fn rebuild_of_what_a_version_wrote_treats_every_table() {
+    let project = reload::project("undo-tables", "[commit]\ninterval = \"100ms\"\n");
+    project.append_to_pipeline(
+        "[silver.more]\nplugin = \"hits.wasm\"\nmatch = { field = \"event_type\", equals = \"page_view\" }\n\
+         event_time = \"ts\"\n",
+    );
+    for (label, events) in [("one", 0..20), ("two", 20..40)] {
+        reload::install(&project, &reload::version(label));
+        reload::send(&project, events.map(|number| format!("e{number}")));
+        project.silverd(&["run", "--drain"]);
+    }
+    let one = silverd::plugin::Digest::of(&reload::version("one")).as_str()[..12].to_owned();
+    project.silverd(&["plugin", "deploy", "hits", "--digest", &one]);
+    let output = project.output(&["rebuild", "--written-by", &one]);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{out}{err}");
+    assert!(err.contains("hits: not rebuilt: table hits still runs version"), "{err}");
+    assert!(err.contains("1 of 2 tables refused the rebuild, each for the reason above: hits"), "{err}");
+    assert!(out.contains("more: version ") && out.contains("replaces 20 rows by 20"), "{out}");
+    let by_version = |table: &str| {
+        let rows =
+            project.query(&format!("select version, count(*) as n from {table} group by version order by version"));
+        rows.iter().map(|row| format!("{}={}", row["version"].as_str().unwrap(), row["n"])).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (by_version("hits"), by_version("more")),
+        (vec!["one=20".into(), "two=20".into()], vec!["two=40".into()])
+    );
+    // All of its rows there are replaced.
+    let errors = project.silverd_fails(&["rebuild", "more", "--written-by", &one], 2);
+    assert!(errors.contains("known to be by version"), "{errors}");
+}
+
+/// Adds the rows of a table's first data file again, with offsets that no event has, as another program does. Returns their day
+/// and their number.
+fn insert_far_away(project: &Project, table: &str, name: &str) -> (String, usize) {
+    let path = project.path(table);
+    let entries = entries(&path);
+    let mut all = entries.values().flat_map(|entry| actions(entry));
+    let mut add = all.find_map(|action| action.get("add").cloned()).unwrap();
+    let file = std::fs::File::open(path.join(add["path"].as_str().unwrap())).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+    let batches: Vec<RecordBatch> = reader.map(|batch| far_away(&batch.unwrap())).collect();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batches[0].schema(), None).unwrap();
+    batches.iter().for_each(|batch| writer.write(batch).unwrap());
+    writer.close().unwrap();
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let day = add["partitionValues"]["event_date"].as_str().unwrap().to_owned();
+    add["path"] = json!(format!("event_date={day}/{name}.parquet"));
+    add["size"] = json!(bytes.len());
+    add["stats"] = json!(json!({ "numRecords": rows }).to_string());
+    std::fs::write(path.join(add["path"].as_str().unwrap()), bytes).unwrap();
+    append_entry(&path, &[json!({ "add": add })]);
+    (day, rows)
+}
+
+/// Commits actions as another program does.
+fn append_entry(table: &Path, actions: &[Value]) {
+    let next = entries(table).into_keys().next_back().unwrap() + 1;
+    let text: String = actions.iter().map(|action| format!("{action}\n")).collect();
+    std::fs::write(table.join(format!("_delta_log/{next:020}.json")), text).unwrap();
+}
+
+/// The rows of a batch, with offsets that no event has.
+fn far_away(batch: &RecordBatch) -> RecordBatch {
+    let schema = batch.schema();
+    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, values)| -> ArrayRef {
+        if field.name() != "_offset" {
+            return values.clone();
+        }
+        let offsets = values.as_primitive::<Int64Type>().values().iter();
+        Arc::new(Int64Array::from_iter_values(offsets.map(|offset| offset + 1_000_000)))
+    });
+    RecordBatch::try_new(schema.clone(), columns.collect()).unwrap()
+}
+
+/// What `verify` advises after another program's INSERT, whatever the rows say of their origin.
+#[test]
+fn rebuild_removes_rows_that_silverd_cannot_have_written() {
+    let project = reload::project("foreign-rows", "[commit]\ninterval = \"100ms\"\n");
+    reload::send(&project, (0..20).map(|number| format!("e{number}")));
+    project.silverd(&["run", "--drain"]);
+    let (day, inserted) = insert_far_away(&project, "hits", "one");
+    let (report, code) = verify(project.folder.path(), &[]);
+    assert_eq!((code, finding_kinds(&report)), (Some(1), ["hits: foreign-commit".to_owned()].into()), "{report:#}");
+    let days = ["rebuild", "hits", "--from", day.as_str(), "--to", day.as_str()];
+    let printed = project.silverd(&[&days[..], &["--dry-run"]].concat());
+    let events = format!("the rows of {inserted} events would be removed that bronze never had");
+    assert!(printed.contains(&events), "{printed}");
+    assert_eq!(reload::hits(&project), 20 + inserted);
+    let printed = project.silverd(&days);
+    let events = format!("the rows of {inserted} events are removed that bronze never had");
+    assert!(printed.contains(&events), "{printed}");
+    assert_eq!(reload::hits(&project), 20);
+    project.silverd(&["verify", "--deep", "--strict"]);
+
+    insert_far_away(&project, "hits", "two");
+    let printed = project.silverd(&["rebuild", "hits"]);
+    assert!(printed.contains("are removed that bronze never had"), "{printed}");
+    assert_eq!(reload::hits(&project), 20);
+    project.silverd(&["verify", "--deep", "--strict"]);
+}
+
+/// silverd may have written these rows: they are given up only if somebody asks for it.
+#[test]
+fn rows_whose_events_bronze_has_lost_are_removed_on_request_alone() {
+    let project = reload::project("lost-events", "[commit]\ninterval = \"100ms\"\n");
+    for events in [0..20, 20..40] {
+        reload::send(&project, events.map(|number| format!("e{number}")));
+        project.silverd(&["run", "--drain"]);
+    }
+    let bronze = project.path("bronze");
+    let mut all = entries(&bronze).into_values().flat_map(|entry| actions(&entry));
+    let add = all.find_map(|action| action.get("add").cloned()).unwrap();
+    append_entry(&bronze, &[json!({ "remove": { "path": add["path"], "dataChange": true, "deletionTimestamp": 1 } })]);
+    let stats: Value = serde_json::from_str(add["stats"].as_str().unwrap()).unwrap();
+    let lost = stats["numRecords"].as_u64().unwrap() as usize;
+
+    let errors = project.silverd_fails(&["rebuild", "hits"], 1);
+    assert!(errors.contains(&format!("bronze does not have {lost} of the 40 events")), "{errors}");
+    assert!(errors.contains("With --remove-lost, the rebuild gives these rows up"), "{errors}");
+    assert_eq!(reload::hits(&project), 40);
+    let printed = project.silverd(&["rebuild", "hits", "--remove-lost"]);
+    assert!(printed.contains(&format!("the rows of {lost} events are removed that bronze does not have")), "{printed}");
+    assert_eq!(reload::hits(&project), 40 - lost);
+}
+
+/// Adds every data file of a table to its log a second time.
+fn add_twice(table: &Path) {
+    let all: Vec<Value> = entries(table).values().flat_map(|entry| actions(entry)).collect();
+    let path = |action: &Value, kind: &str| Some(action.get(kind)?["path"].as_str()?.to_owned());
+    let removed: Vec<String> = all.iter().filter_map(|action| path(action, "remove")).collect();
+    let is_live = |action: &&Value| path(action, "add").is_some_and(|path| !removed.contains(&path));
+    let twice = all.iter().filter(is_live).enumerate().map(|(number, action)| {
+        let path = path(action, "add").unwrap();
+        let (folder, _) = path.rsplit_once('/').unwrap();
+        let again = format!("{folder}/again-{number}.parquet");
+        std::fs::copy(table.join(&path), table.join(&again)).unwrap();
+        let mut action = action.clone();
+        action["add"]["path"] = json!(again);
+        action
+    });
+    append_entry(table, &twice.collect::<Vec<_>>());
+}
+
+/// As after progress that was lost unnoticed: every reject and every late event is there a second time.
+#[test]
+fn full_rebuild_removes_rejects_and_late_events_that_are_there_twice() {
+    let options = TableOptions { dedup_within_s: None, late_after_s: Some(60) };
+    let project = Project::with_options("doubled", "interval = \"100ms\"\nrows_max = 700", options);
+    project.generate(&["--count", "2000", "--seed", "5"]);
+    project.send_odd_events();
+    project.silverd(&["run", "--drain"]);
+    let counts = expected::check(&project);
+    let count = |table: &str| rows(&project.path(table)).len();
+    for table in ["late", "quarantine"] {
+        add_twice(&project.path(table));
+        assert_eq!(count(table), 2 * counts[table], "{table}");
+    }
+    let printed = project.silverd(&["rebuild", "page_view", "--dry-run"]);
+    assert!(printed.contains("would be removed that the table late had a second time"), "{printed}");
+    assert_eq!(count("late"), 2 * counts["late"]);
+    let printed: String = SILVER.map(|table| project.silverd(&["rebuild", table])).concat();
+    for table in ["late", "quarantine"] {
+        assert!(printed.contains(&format!("are removed that the table {table} had a second time")), "{printed}");
+    }
+    assert_eq!(expected::check(&project), counts);
+    let (report, _) = verify(project.folder.path(), &[]);
+    let foreign = ["late", "quarantine"].map(|table| format!("{table}: foreign-commit"));
+    assert_eq!(finding_kinds(&report), foreign.into(), "{report:#}");
+    // Once is enough.
+    let printed = project.silverd(&["rebuild", "page_view"]);
+    assert!(!printed.contains("second time"), "{printed}");
 }
 
 /// A pipeline with one table, `hits`, whose plugin panics on the events that `fault` selects.

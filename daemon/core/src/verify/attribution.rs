@@ -6,13 +6,18 @@
 //! | `rebuild` of all days      | its plugin                                                                       |
 //! | the same, with progress    | its plugin, from offset 0 on                                                     |
 //! | `rebuild` of some days     | its plugin where it was the writer before, otherwise mixed                       |
-//! | `undo` of a version        | its plugin if there was only one other writer, otherwise mixed where others were |
+//! | `undo` of a version        | its plugin at exactly the offsets that the commit names                          |
+//! | the same, of many ranges   | as a rebuild of some days                                                        |
+//! | the same, without them     | its plugin if there was only one other writer, otherwise mixed where others were |
 //! | `replay` of the quarantine | the same as before, but rejects may have become rows by its plugin               |
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry::CorrectionKind;
 use crate::offsets::{LogPartition, OffsetRange, Ranges};
+
+/// More ranges of an undo than that are not distinguished: a deep verification reads Bronze once for each.
+const UNDO_RANGES_MAX: usize = 1_000;
 
 /// Who wrote the rows of an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -107,6 +112,17 @@ impl Attribution {
                 }
             }
             *spans = reassigned;
+        }
+    }
+
+    /// Applies an undo of exactly these events, which are within `bounds`.
+    pub(super) fn undo(&mut self, events: &[(LogPartition, OffsetRange)], bounds: &Ranges, version: &Lineage) {
+        if events.len() > UNDO_RANGES_MAX {
+            return self.correct(CorrectionKind::Rebuild, bounds, version, true);
+        }
+        let own = Writer::Plugin { id: self.id(version), replayed: false };
+        for (log, range) in events {
+            self.reassign(&Ranges::from_iter([(log.clone(), *range)]), |_| own);
         }
     }
 
@@ -238,6 +254,22 @@ mod tests {
             &after(CorrectionKind::Replay, 5, 35, "c", false),
             &[(0, 5, "a"), (5, 30, "a replayed"), (30, 35, "b replayed"), (35, 60, "b"), (60, 90, "a")],
         );
+    }
+
+    #[test]
+    fn an_undo_changes_the_writers_of_exactly_the_events_that_it_names() {
+        let undo = |events: &[(i64, i64)]| {
+            let mut attribution = attribution();
+            let events: Vec<_> = events.iter().map(|(start, end)| (log(), OffsetRange::new(*start, *end))).collect();
+            attribution.undo(&events, &ranges(10, 80), &version("c"));
+            attribution
+        };
+        check(
+            &undo(&[(10, 15), (60, 80)]),
+            &[(0, 10, "a"), (10, 15, "c"), (15, 30, "a"), (30, 60, "b"), (60, 80, "c"), (80, 90, "a")],
+        );
+        check(&undo(&[]), &[(0, 30, "a"), (30, 60, "b"), (60, 90, "a")]);
+        check(&undo(&[(10, 11); UNDO_RANGES_MAX + 1]), &[(0, 10, "a"), (10, 80, "mixed"), (80, 90, "a")]);
     }
 
     #[test]

@@ -95,6 +95,10 @@ pub struct Correction {
     pub kind: CorrectionKind,
     #[serde(default)]
     pub ranges: RangesInfo,
+    /// Of an undo and a replay: exactly the events whose rows it wrote. Older versions of silverd wrote `ranges` alone,
+    /// from the first to the last of them.
+    #[serde(default)]
+    pub event_ranges: Option<BTreeMap<String, Vec<(i64, i64)>>>,
     #[serde(default)]
     pub counts: Counts,
     /// Rejects that are new in the quarantine; the others are there already.
@@ -128,14 +132,26 @@ pub enum CorrectionKind {
 pub type RangesInfo = BTreeMap<String, (i64, i64)>;
 
 pub fn read_ranges(ranges: &RangesInfo) -> Result<Ranges, String> {
-    let range = |(log, (start, end)): (&String, &(i64, i64))| {
-        let log: LogPartition = log.parse().map_err(|error| format!("{error}"))?;
-        if !(0 <= *start && start <= end) {
-            return Err(format!("[{start}, {end}] of {log} is not a valid range"));
-        }
-        Ok((log, OffsetRange::new(*start, *end)))
-    };
-    ranges.iter().map(range).collect()
+    ranges.iter().map(|(log, range)| read_range(log, *range)).collect()
+}
+
+fn read_range(log: &str, (start, end): (i64, i64)) -> Result<(LogPartition, OffsetRange), String> {
+    let log: LogPartition = log.parse().map_err(|error| format!("{error}"))?;
+    if !(0 <= start && start <= end) {
+        return Err(format!("[{start}, {end}] of {log} is not a valid range"));
+    }
+    Ok((log, OffsetRange::new(start, end)))
+}
+
+impl Correction {
+    /// Exactly the events of an undo; `None` if the commit does not name them, or is another correction.
+    pub(super) fn undone(&self) -> Result<Option<Vec<(LogPartition, OffsetRange)>>, String> {
+        let Some(events) = self.event_ranges.as_ref().filter(|_| self.kind == CorrectionKind::Undo) else {
+            return Ok(None);
+        };
+        let all = events.iter().flat_map(|(log, ranges)| ranges.iter().map(move |range| read_range(log, *range)));
+        all.collect::<Result<_, _>>().map(Some)
+    }
 }
 
 #[derive(Deserialize)]

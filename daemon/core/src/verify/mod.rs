@@ -10,6 +10,8 @@
 //! | Silver      | `correction` with `progress`           | the same, and sets each `txn` to the end of its range: the log had lost them |
 //! | any         | `maintenance.restored`                 | sets each `txn` to what it was, or to anything if the log does not say |
 //! | side output | of a Silver table's `n`th announcement | adds the announced file |
+//! | side output | `resolved`                             | rewrites rows, and changes no number of them |
+//! | side output | `doubled`                              | removes so many rows, which were there twice |
 //! | quarantine  | of events that no table takes          | starts where the last range ended, adds `rejected` rows, sets each `txn` to the end of its range |
 //! | any         | of another writer                      | changes no rows (a compaction may rewrite them), or a later rebuild replaces what it changed |
 //!

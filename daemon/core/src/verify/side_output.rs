@@ -118,6 +118,8 @@ struct Info {
     rejected: Option<u64>,
     late: Option<u64>,
     resolved: Option<u64>,
+    /// Rows that were there twice, and are removed.
+    doubled: Option<u64>,
 }
 
 impl Verifier for SideOutputVerifier {
@@ -144,9 +146,10 @@ impl Verifier for SideOutputVerifier {
             Err(why) => return self.ledger.report_unreadable_info(entry.version, why),
         };
         let version = entry.version;
-        match (info.resolved, info.rejected.or(info.late)) {
-            (Some(resolved), _) => {
-                if change.added != change.removed || resolved > change.added {
+        match (info.resolved.or(info.doubled), info.rejected.or(info.late)) {
+            (Some(_), _) => {
+                let (resolved, doubled) = (info.resolved.unwrap_or(0), info.doubled.unwrap_or(0));
+                if change.added + doubled != change.removed || resolved > change.added {
                     let (added, removed) = (change.added, change.removed);
                     let problem = Problem::ForeignCommit { added, removed, days: None, rebuilt_in: None };
                     self.ledger.findings.at(version, problem);

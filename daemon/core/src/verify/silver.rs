@@ -77,7 +77,8 @@ impl CommitRanges {
 /// The parsed info of a commit of silverd.
 enum CommitInfo {
     Progress(Ranges, Counts, SilverInfo),
-    Correction(Ranges, Correction, SilverInfo),
+    /// The events of an undo, too, if the commit names them.
+    Correction(Ranges, Option<Vec<(LogPartition, OffsetRange)>>, Correction, SilverInfo),
 }
 
 impl Verifier for SilverVerifier {
@@ -106,12 +107,15 @@ impl Verifier for SilverVerifier {
             Ok(CommitInfo::Progress(ranges, counts, info)) => {
                 self.check_progress(entry, change, &ranges, counts, &info)
             }
-            Ok(CommitInfo::Correction(ranges, correction, info)) => {
+            Ok(CommitInfo::Correction(ranges, undone, correction, info)) => {
                 match correction.progress {
                     true => self.restart(entry, &ranges, &info),
                     false => {
                         let is_of_days = correction.days.is_some();
-                        self.attribution.correct(correction.kind, &ranges, &info.version(), is_of_days);
+                        match undone {
+                            Some(events) => self.attribution.undo(&events, &ranges, &info.version()),
+                            None => self.attribution.correct(correction.kind, &ranges, &info.version(), is_of_days),
+                        }
                         // It makes no progress.
                         self.progress.check_unchanged(entry, &Ranges::default(), &mut self.ledger.findings);
                     }
@@ -296,7 +300,8 @@ impl SilverVerifier {
 
 fn commit_info(mut info: SilverInfo) -> Result<CommitInfo, String> {
     if let Some(correction) = info.correction.take() {
-        return Ok(CommitInfo::Correction(read_ranges(&correction.ranges)?, correction, info));
+        let (ranges, undone) = (read_ranges(&correction.ranges)?, correction.undone()?);
+        return Ok(CommitInfo::Correction(ranges, undone, correction, info));
     }
     let ranges = read_ranges(info.ranges.as_ref().ok_or("it has no `ranges`")?)?;
     let counts = info.counts.ok_or("it has no `counts`")?;

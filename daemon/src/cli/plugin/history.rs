@@ -5,11 +5,12 @@ use std::path::Path;
 
 use anyhow::bail;
 use chrono::DateTime;
+use silverd_core::counts::Counts;
 
 use super::counted;
 use crate::app::setup::Setup;
 use crate::cli::plugin_version::short;
-use crate::delta::{PluginSpan, PluginVersion, open_log, plugin_history};
+use crate::delta::{Corrected, PluginSpan, PluginVersion, open_log, plugin_history};
 
 #[derive(clap::Args, Debug)]
 pub(super) struct HistoryArgs {
@@ -54,17 +55,31 @@ fn print_span(span: &PluginSpan, state: &Path) {
     println!("\nplugin {}  {interface}{note}", short(&version));
     println!("  {} to {}", time_text(span.first_at_ms), time_text(span.last_at_ms));
     println!("  versions {first_version} to {last_version}, {}", counted(span.commits, "commit"));
-    println!(
-        "  {}: {}, {} dropped, {} duplicates, {} rejected",
+    if span.commits > span.corrections.values().map(|corrected| corrected.commits).sum::<u64>() {
+        println!("  {}", counts_text(counts));
+    }
+    for (kind, Corrected { commits, counts }) in &span.corrections {
+        let name = match kind.as_str() {
+            "undo" => "rebuild of what a version wrote",
+            "replay" => "replay of the quarantine",
+            kind => kind,
+        };
+        println!("  {name}, {}: {}", counted(*commits, "commit"), counts_text(counts));
+    }
+    for (log, [start, end]) in &span.ranges {
+        println!("  {log}  offsets {start} to {}", end - 1);
+    }
+}
+
+fn counts_text(counts: &Counts) -> String {
+    format!(
+        "{}: {}, {} dropped, {} duplicates, {} rejected",
         counted(counts.events, "event"),
         counted(counts.rows, "row"),
         counts.dropped,
         counts.duplicates,
         counts.rejected
-    );
-    for (log, [start, end]) in &span.ranges {
-        println!("  {log}  offsets {start} to {}", end - 1);
-    }
+    )
 }
 
 fn time_text(ms: i64) -> String {

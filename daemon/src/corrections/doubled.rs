@@ -1,0 +1,102 @@
+//! Rows of a table that a side output has twice. While a Silver table's log had lost its progress unnoticed, silverd processed
+//! events a second time, and listed their rejects and late events again. A rebuild of everything removes the second rows, in a
+//! commit of the side output.
+//!
+//! | rows of an event in         | one of several stays                                            |
+//! |-----------------------------|-----------------------------------------------------------------|
+//! | the table of late events    | the first                                                       |
+//! | the quarantine, unresolved  | the first                                                       |
+//! | the quarantine, resolved    | all: an event may be rejected again after it was resolved       |
+
+use anyhow::{Context, bail};
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use futures::TryStreamExt;
+use serde_json::json;
+
+use super::Correction;
+use super::quarantined::unresolved;
+use super::scope::rewrite;
+use crate::delta::{Change, DataFile, Table, is_table, read_columns};
+use crate::tables::event_set::{Coordinates, EventSet, RECORD_COORDINATES};
+use crate::tables::side_output::SideOutput;
+
+/// How often the commit is tried again if other writers commit first.
+const COMMIT_TRIES_MAX: usize = 50;
+
+impl Correction {
+    /// Removes the table's rows that a side output has twice. Returns how many these are, for each that had some.
+    pub(super) async fn remove_doubled(&self, dry_run: bool) -> anyhow::Result<Vec<(&'static str, u64)>> {
+        let mut removed = Vec::new();
+        for (kind, path) in self.side_outputs.iter().filter(|(_, path)| is_table(path)) {
+            let output = SideOutput::open(kind, path.clone()).await?;
+            // Nothing is committed to one that has lost its progress, which opening it has logged.
+            if output.check_progress().await.is_err() {
+                continue;
+            }
+            let rows = remove_second_rows(&output, &self.config.name, dry_run).await;
+            let rows = rows.with_context(|| format!("remove rows that the table {} has twice", kind.name))?;
+            if rows > 0 {
+                removed.push((kind.name, rows));
+            }
+        }
+        Ok(removed)
+    }
+}
+
+async fn remove_second_rows(output: &SideOutput, table: &str, dry_run: bool) -> anyhow::Result<u64> {
+    let mut guard = output.table().await;
+    for _ in 0..COMMIT_TRIES_MAX {
+        let mut files = guard.files().await?;
+        files.sort_by(|a, b| (a.modified_ms, &a.path).cmp(&(b.modified_ms, &b.path)));
+        let (mut seen, mut adds, mut removes, mut doubled) = (EventSet::default(), Vec::new(), Vec::new(), 0);
+        for file in files {
+            let second = second_rows(&guard, &file, table, &mut seen).await?;
+            let count = second.iter().filter(|is_second| **is_second).count();
+            if count == 0 {
+                continue;
+            }
+            doubled += count as u64;
+            if dry_run {
+                continue;
+            }
+            if count < second.len() {
+                let mut at = 0;
+                let without_second = |batch: &RecordBatch| {
+                    let of_batch = &second[at..at + batch.num_rows()];
+                    at += batch.num_rows();
+                    let kept: BooleanArray = of_batch.iter().map(|is_second| Some(!*is_second)).collect();
+                    anyhow::Ok(filter_record_batch(batch, &kept)?)
+                };
+                adds.push(rewrite(&guard, &file, without_second).await?);
+            }
+            removes.push(file);
+        }
+        if removes.is_empty() {
+            return Ok(doubled);
+        }
+        let info = json!({ "table": table, "doubled": doubled });
+        match guard.commit(Change { adds, removes, info, ..Change::default() }).await {
+            Ok(_) => return Ok(doubled),
+            Err(failure) => tracing::debug!("remove rows that are there twice: {failure}"),
+        }
+    }
+    bail!("other writers committed first {COMMIT_TRIES_MAX} times in a row; run the command again")
+}
+
+/// For each row of a file, whether it is one more of an event that was `seen`.
+async fn second_rows(
+    side_output: &Table,
+    file: &DataFile,
+    table: &str,
+    seen: &mut EventSet,
+) -> anyhow::Result<Vec<bool>> {
+    let names = ["table", "resolved_at"].into_iter().chain(RECORD_COORDINATES).collect::<Vec<_>>();
+    let mut read = read_columns(side_output.store(), file.path.clone(), file.size, Some(&names)).await?;
+    let mut second = Vec::new();
+    while let Some(batch) = read.batches.try_next().await? {
+        let coordinates = Coordinates::of(&batch, RECORD_COORDINATES)?;
+        second.extend(seen.insert_again(&coordinates, &unresolved(&batch, table)?));
+    }
+    Ok(second)
+}
