@@ -1,4 +1,4 @@
-//! A plugin's cases: events, each with its expected outcome. A file in `cases/` holds one case, or a list.
+//! A plugin's cases: events, each with its expected outcome. A file holds one case, or a list.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -48,12 +48,13 @@ pub(crate) struct CaseFile {
 }
 
 impl CaseFile {
-    /// All files in the plugin's folder `cases/`, sorted by name.
+    /// All files in the plugin's folder `cases/`, sorted by name; for a plugin that is a file, in the folder next to it:
+    /// `hits.cases/` for `hits.wasm`.
     pub(crate) fn read_all(plugin: &Path) -> anyhow::Result<Vec<Self>> {
-        let folder = plugin.join("cases");
+        let is_file = plugin.extension().is_some_and(|extension| extension == "wasm");
+        let folder = if is_file { plugin.with_extension("cases") } else { plugin.join("cases") };
         let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
-            // A plugin that is a file has no folder for cases.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 return Ok(Vec::new());
             }

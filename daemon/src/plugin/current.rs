@@ -9,7 +9,7 @@ use silverd_core::config::{Limits, SilverTable};
 
 use super::build::{newest_build, trial_wasm_of};
 use super::component::Plugin;
-use super::deployments::Choice;
+use super::deployments::{Choice, is_same_version};
 use super::digest::Digest;
 use super::host::Host;
 use super::load::{KeptVersion, LoadError, config_digest, kept_version, load_file};
@@ -33,6 +33,9 @@ pub(crate) struct Current {
 /// | the build that serves, with the settings | the last writer's build, with the current settings |
 /// | the version that serves stays            | the last writer |
 /// | a deployed version                       | the deployed version |
+///
+/// A daemon may have rejected the newest build, or a deployed version that has not served: then it is the last writer's build,
+/// with the current settings.
 ///
 /// Where the file of that version is not kept, it is the newest build, too; and where there is none, the sources, built where
 /// no daemon looks.
@@ -83,10 +86,16 @@ fn version_instead(
     let Some(serving) = last_writer else {
         return held.by_hand(host.reload_mode, newest).map(|deployment| deployment.plugin());
     };
+    let is_refused = |version: &PluginVersion| held.refused(version).is_some() && !is_same_version(version, serving);
+    let build_of_serving = || PluginVersion { digest: serving.digest.clone(), given: None };
     match held.choose(host.reload_mode, newest, given, serving) {
-        Choice::Newest => None,
+        Choice::Newest => {
+            let given = Some(given.as_str().to_owned());
+            let newest = PluginVersion { digest: newest?.as_str().to_owned(), given };
+            is_refused(&newest).then(build_of_serving)
+        }
         Choice::Stays => Some(serving.clone()),
-        Choice::OtherSettings => Some(PluginVersion { digest: serving.digest.clone(), given: None }),
-        Choice::Deployed(version) => Some(version),
+        Choice::OtherSettings => Some(build_of_serving()),
+        Choice::Deployed(version) => Some(if is_refused(&version) { build_of_serving() } else { version }),
     }
 }

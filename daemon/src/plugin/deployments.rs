@@ -1,10 +1,11 @@
 //! Which version of a plugin serves a table, where that is not simply its newest build: somebody deployed it, or silverd
-//! rolled back to it. Also which versions failed, and what is left of a rollback. Stored on disk, so that it holds after a
-//! restart.
+//! rolled back to it. Also which versions failed or were rejected, and what is left of a rollback. Stored on disk, so that it
+//! holds after a restart.
 //!
 //! ```text
-//!   held/<table>.json           the deployment, and the versions that failed
-//!   held/<table>.rebuild.json   the rows of failed versions that the version before has still to make again
+//!   held/<table>.json            the deployment, and the versions that failed
+//!   held/<table>.rejected.json   the versions that were rejected before they served
+//!   held/<table>.rebuild.json    the rows of failed versions that the version before has still to make again
 //! ```
 
 use std::io::Write;
@@ -20,7 +21,7 @@ use crate::delta::PluginVersion;
 use crate::runtime::clock;
 use crate::runtime::state_dir::StateDir;
 
-/// Versions of a table that are remembered after they failed.
+/// Versions of a table that are remembered after they failed, and after they were rejected.
 const FAILED_MAX: usize = 32;
 /// Rollbacks of a table whose rebuild is remembered until it is done.
 const REBUILDS_MAX: usize = 32;
@@ -47,7 +48,8 @@ pub(crate) struct Deployment {
     pub(crate) rolled_back: bool,
 }
 
-/// A version that failed on live events. It serves again only if somebody deploys it.
+/// A version that failed on live events, and serves again only if somebody deploys it; or one that was rejected when it was
+/// validated, and serves only if it is validated again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FailedVersion {
     pub(crate) digest: String,
@@ -56,7 +58,7 @@ pub(crate) struct FailedVersion {
     pub(crate) given: Option<String>,
     #[serde(rename = "why")]
     pub(crate) reason: String,
-    at_ms: i64,
+    pub(crate) at_ms: i64,
 }
 
 /// What silverd remembers of the versions of a table.
@@ -67,6 +69,12 @@ pub(crate) struct Held {
     /// The last ones, in the order in which they failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) failed: Vec<FailedVersion>,
+    /// The last ones that were rejected, from a file of their own.
+    #[serde(skip)]
+    pub(crate) rejected: Vec<FailedVersion>,
+    /// When somebody deployed the newest build: it is validated again, even if it was rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    newest_deployed_at_ms: Option<i64>,
 }
 
 /// The version that should serve a table.
@@ -90,13 +98,14 @@ impl Deployment {
         Self { version, given, instead_of, instead_of_given, reason, at_ms: clock::now_ms(), rolled_back: false }
     }
 
-    /// A version failed, and the one before it serves again.
+    /// A version failed, and the one before it serves again. A build is blocked whatever it is given, unless the same build
+    /// serves with what it was given before.
     pub(crate) fn rollback(version: &PluginVersion, failed: &PluginVersion, reason: String) -> Self {
         Self {
             version: version.digest.clone(),
             given: version.given.clone(),
             instead_of: failed.digest.clone(),
-            instead_of_given: failed.given.clone(),
+            instead_of_given: given_at_fault(failed, version),
             reason,
             at_ms: clock::now_ms(),
             rolled_back: true,
@@ -119,12 +128,23 @@ impl Deployment {
     }
 }
 
+/// What a version was given, if that is at fault: the build before it is the same.
+fn given_at_fault(version: &PluginVersion, before: &PluginVersion) -> Option<String> {
+    version.given.clone().filter(|_| version.digest == before.digest)
+}
+
 /// Whether both are the same version, as far as both say what they were given.
 pub(crate) fn is_same_version(a: &PluginVersion, b: &PluginVersion) -> bool {
     a.digest == b.digest && (a.given == b.given || a.given.is_none() || b.given.is_none())
 }
 
 impl FailedVersion {
+    /// A version that was rejected while `active` served.
+    pub(crate) fn rejected(version: &PluginVersion, active: &PluginVersion, reason: String) -> Self {
+        let given = given_at_fault(version, active);
+        Self { digest: version.digest.clone(), given, reason, at_ms: clock::now_ms() }
+    }
+
     fn plugin(&self) -> PluginVersion {
         PluginVersion { digest: self.digest.clone(), given: self.given.clone() }
     }
@@ -134,6 +154,12 @@ impl Held {
     /// Why a version must not serve; `None` if it may.
     pub(crate) fn failed(&self, version: &PluginVersion) -> Option<&FailedVersion> {
         self.failed.iter().rev().find(|failed| is_same_version(&failed.plugin(), version))
+    }
+
+    /// Why a version must not serve without being validated again; `None` if it may.
+    pub(crate) fn refused(&self, version: &PluginVersion) -> Option<&FailedVersion> {
+        let rejected = || self.rejected.iter().rev().find(|rejected| is_same_version(&rejected.plugin(), version));
+        self.failed(version).or_else(rejected)
     }
 
     /// What somebody deployed, if it holds while this is the newest build.
@@ -159,7 +185,7 @@ impl Held {
     /// | it has failed | the version that serves has failed | the version |
     /// |---------------|------------------------------------|-------------|
     /// | no            |                                    | what is asked for |
-    /// | yes           | no                                 | stays |
+    /// | yes           | no                                 | the build that serves, with the current settings if these have not failed |
     /// | yes           | yes                                | the one that silverd rolled back to; without one, stays |
     pub(crate) fn choose(
         &self,
@@ -183,26 +209,33 @@ impl Held {
             }
             (None, ..) => (with_current(&serving.digest), Choice::OtherSettings),
         };
-        match &self.deployment {
-            _ if self.failed(&asked).is_none() && is_same_version(&asked, serving) => Choice::Stays,
-            _ if self.failed(&asked).is_none() => choice,
-            Some(deployment) if deployment.rolled_back && self.failed(serving).is_some() => {
-                Choice::Deployed(deployment.plugin())
-            }
-            _ => Choice::Stays,
+        let has_failed = |version: &PluginVersion| self.failed(version).is_some();
+        if !has_failed(&asked) {
+            return if is_same_version(&asked, serving) { Choice::Stays } else { choice };
         }
-    }
-
-    fn add_failed(&mut self, failed: FailedVersion) {
-        self.failed.retain(|known| (&known.digest, &known.given) != (&failed.digest, &failed.given));
-        self.failed.push(failed);
-        self.failed.drain(..self.failed.len().saturating_sub(FAILED_MAX));
+        if has_failed(serving) {
+            let rollback = self.deployment.as_ref().filter(|deployment| deployment.rolled_back);
+            return rollback.map_or(Choice::Stays, |rollback| Choice::Deployed(rollback.plugin()));
+        }
+        let refreshed = with_current(&serving.digest);
+        match has_failed(&refreshed) || is_same_version(&refreshed, serving) {
+            true => Choice::Stays,
+            false => Choice::OtherSettings,
+        }
     }
 
     /// Somebody deploys a build: whatever became of it before.
     fn allow(&mut self, digest: &str) {
         self.failed.retain(|failed| failed.digest != digest);
+        self.rejected.retain(|rejected| rejected.digest != digest);
     }
+}
+
+/// Adds a version to the last ones that failed or were rejected.
+fn add(versions: &mut Vec<FailedVersion>, failed: FailedVersion) {
+    versions.retain(|known| (&known.digest, &known.given) != (&failed.digest, &failed.given));
+    versions.push(failed);
+    versions.drain(..versions.len().saturating_sub(FAILED_MAX));
 }
 
 /// The folder of the deployments.
@@ -231,10 +264,12 @@ impl Deployments {
     pub(crate) fn held(&self, table: &str) -> Held {
         let text = std::fs::read(self.path(table)).unwrap_or_default();
         let mut held = serde_json::from_slice::<Held>(&text).unwrap_or_default();
+        let rejected = std::fs::read(self.0.path(&rejected_name(table))).unwrap_or_default();
+        held.rejected = serde_json::from_slice(&rejected).unwrap_or_default();
         // Earlier versions of silverd remembered only the last version that failed.
         let last = held.deployment.as_ref().filter(|deployment| deployment.rolled_back).map(Deployment::failed);
         if let Some(last) = last.filter(|last| held.failed(&last.plugin()).is_none()) {
-            held.add_failed(last);
+            add(&mut held.failed, last);
         }
         held
     }
@@ -244,7 +279,7 @@ impl Deployments {
     pub(crate) fn put(&self, table: &str, deployment: &Deployment) -> anyhow::Result<()> {
         let mut held = self.held(table);
         match deployment.rolled_back {
-            true => held.add_failed(deployment.failed()),
+            true => add(&mut held.failed, deployment.failed()),
             false => {
                 held.allow(&deployment.version);
                 self.forget_rebuilds(table, &deployment.version)?;
@@ -254,13 +289,41 @@ impl Deployments {
         self.store(table, &held)
     }
 
-    /// Ends the deployment: the newest build serves, even if it failed before. Other versions that failed still do not serve.
+    /// Ends the deployment: the newest build serves, even if it failed or was rejected before. Other versions that failed still
+    /// do not serve.
     pub(crate) fn remove(&self, table: &str, newest: &Digest) -> anyhow::Result<()> {
         let mut held = self.held(table);
         held.allow(newest.as_str());
         held.deployment = None;
+        held.newest_deployed_at_ms = Some(clock::now_ms());
         self.forget_rebuilds(table, newest.as_str())?;
         self.store(table, &held)
+    }
+
+    /// Ends what somebody deployed, because there is another build than the one that it serves instead of.
+    pub(crate) fn end_by_hand(&self, table: &str, newest: &Digest) -> anyhow::Result<()> {
+        let mut held = self.held(table);
+        let by_hand = held.deployment.as_ref().filter(|deployment| !deployment.rolled_back);
+        if by_hand.is_some_and(|by_hand| !by_hand.holds_against(newest)) {
+            held.deployment = None;
+            self.store(table, &held)?;
+        }
+        Ok(())
+    }
+
+    /// Remembers a version that was rejected.
+    pub(crate) fn add_rejected(&self, table: &str, rejected: FailedVersion) -> anyhow::Result<()> {
+        let mut versions = self.held(table).rejected;
+        add(&mut versions, rejected);
+        self.store_rejected(table, &versions)
+    }
+
+    /// A build was validated after all.
+    pub(crate) fn remove_rejected(&self, table: &str, digest: &Digest) -> anyhow::Result<()> {
+        let mut versions = self.held(table).rejected;
+        let before = versions.len();
+        versions.retain(|rejected| rejected.digest != digest.as_str());
+        if versions.len() == before { Ok(()) } else { self.store_rejected(table, &versions) }
     }
 
     /// Says more about a version that failed than when it was rolled back.
@@ -319,8 +382,14 @@ impl Deployments {
     }
 
     fn store(&self, table: &str, held: &Held) -> anyhow::Result<()> {
-        let is_empty = *held == Held::default();
+        let Held { deployment, failed, rejected, newest_deployed_at_ms } = held;
+        let is_empty = deployment.is_none() && failed.is_empty() && newest_deployed_at_ms.is_none();
+        self.store_rejected(table, rejected)?;
         self.write(file_name(table), is_empty, held).context("store which version serves")
+    }
+
+    fn store_rejected(&self, table: &str, rejected: &[FailedVersion]) -> anyhow::Result<()> {
+        self.write(rejected_name(table), rejected.is_empty(), &rejected).context("store which versions were rejected")
     }
 
     fn store_rebuilds(&self, table: &str, rebuilds: &[UnfinishedRebuild]) -> anyhow::Result<()> {
@@ -341,6 +410,10 @@ fn file_name(table: &str) -> String {
     format!("{table}.json")
 }
 
+fn rejected_name(table: &str) -> String {
+    format!("{table}.rejected.json")
+}
+
 fn rebuild_name(table: &str) -> String {
     format!("{table}.rebuild.json")
 }
@@ -359,7 +432,7 @@ mod tests {
     fn rolled_back(version: &PluginVersion, failed: &PluginVersion) -> Held {
         let mut held = Held::default();
         let rollback = Deployment::rollback(version, failed, String::new());
-        held.add_failed(rollback.failed());
+        add(&mut held.failed, rollback.failed());
         held.deployment = Some(rollback);
         held
     }
@@ -367,7 +440,7 @@ mod tests {
     fn by_hand(version: &str, instead_of: &str) -> Held {
         let [version, instead_of] = [version, instead_of].map(|build| Digest::of(build.as_bytes()));
         let deployment = Some(Deployment::new(&version, &instead_of, String::new()));
-        Held { deployment, failed: Vec::new() }
+        Held { deployment, ..Held::default() }
     }
 
     #[test]
@@ -381,7 +454,7 @@ mod tests {
         let both = rolled_back(&version("1", "g"), &version("3", "h"));
         // Rolled back twice, and deployed in between.
         let mut twice = rolled_back(&version("1", "g"), &version("2", "g"));
-        twice.add_failed(FailedVersion { reason: String::new(), at_ms: 0, ..rollback.failed[0].clone() });
+        add(&mut twice.failed, FailedVersion { reason: String::new(), at_ms: 0, ..rollback.failed[0].clone() });
         let to = |build: &str, given: &str| Choice::Deployed(version(build, given));
         for (mode, held, newest, given, serving, choice) in [
             (Watch, &none, Some("3"), "g", ("1", "g"), Newest),
@@ -398,14 +471,16 @@ mod tests {
             // A good version served in between, and the failed one was built again.
             (Watch, &rollback, Some("3"), "g", ("2", "g"), Stays),
             (Watch, &rollback, Some("2"), "g", ("1", "g"), Newest),
-            // The failed one has other settings now.
-            (Watch, &rollback, Some("3"), "h", ("1", "g"), Newest),
+            // The build that failed stays blocked with other settings, which the one that serves gets.
+            (Watch, &rollback, Some("3"), "h", ("1", "g"), OtherSettings),
+            (Watch, &rollback, Some("3"), "h", ("1", "h"), Stays),
             (Watch, &twice, Some("3"), "g", ("1", "g"), Stays),
             (Watch, &twice, Some("2"), "g", ("1", "g"), Stays),
             (Watch, &other_settings, Some("1"), "h", ("1", "g"), Stays),
             (Watch, &other_settings, Some("1"), "h", ("1", "h"), to("1", "g")),
             (Watch, &other_settings, Some("1"), "i", ("1", "g"), Newest),
-            (Watch, &both, Some("3"), "h", ("1", "g"), Stays),
+            (Watch, &both, Some("3"), "h", ("1", "g"), OtherSettings),
+            (Watch, &both, Some("3"), "g", ("1", "g"), Stays),
             (Manual, &none, Some("3"), "g", ("1", "g"), Stays),
             (Manual, &none, Some("3"), "h", ("1", "g"), OtherSettings),
             (Manual, &deployed, Some("2"), "g", ("2", "g"), to("1", "g")),
@@ -461,7 +536,7 @@ mod tests {
         assert_eq!(deployments.get("hits"), None);
         assert_eq!(["2", "3", "4"].map(failed), [false, true, false]);
         deployments.remove("hits", &digest("3")).unwrap();
-        assert!(!deployments.path("hits").exists());
+        assert!(deployments.held("hits").failed.is_empty());
         for build in 0..100 {
             let rollback = Deployment::rollback(&version("1", "g"), &version(&format!("b{build}"), "g"), String::new());
             deployments.put("hits", &rollback).unwrap();
@@ -487,7 +562,48 @@ mod tests {
         deployments.add_rebuild("hits", &rebuild).unwrap();
         deployments.remove("hits", &Digest::parse(&bad.digest).unwrap()).unwrap();
         assert!(deployments.rebuilds("hits").is_empty(), "somebody deployed the version on purpose");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn versions_that_were_rejected_are_remembered_until_they_are_validated_or_deployed() {
+        let folder = tempfile::tempdir().unwrap();
+        let deployments = deployments(&folder);
+        let digest = |build: &str| Digest::of(build.as_bytes());
+        let is_refused = |build: &str, given: &str| deployments.held("hits").refused(&version(build, given)).is_some();
+        let reject = |build: &str, given: &str| {
+            let rejected = FailedVersion::rejected(&version(build, given), &version("1", "g"), "it rejects".to_owned());
+            deployments.add_rejected("hits", rejected).unwrap();
+        };
+        for build in ["2", "3", "4"] {
+            reject(build, "g");
+        }
+        // The build that serves, with other settings: these are at fault.
+        reject("1", "h");
+        assert!(is_refused("2", "g") && is_refused("2", "h") && is_refused("1", "h") && !is_refused("1", "g"));
+        assert!(deployments.held("hits").failed(&version("2", "g")).is_none(), "it can be validated again");
+        assert!(!deployments.path("hits").exists(), "no reloader looks again");
+        deployments.remove_rejected("hits", &digest("2")).unwrap();
+        deployments.put("hits", &Deployment::new(&digest("3"), &digest("4"), String::new())).unwrap();
+        assert!(!is_refused("2", "g") && !is_refused("3", "g") && is_refused("4", "g"));
+        deployments.remove("hits", &digest("4")).unwrap();
+        assert!(!is_refused("4", "g"));
+    }
+
+    #[test]
+    fn another_build_ends_what_somebody_deployed() {
+        let folder = tempfile::tempdir().unwrap();
+        let deployments = deployments(&folder);
+        let [one, two, three] = ["1", "2", "3"].map(|build| Digest::of(build.as_bytes()));
+        let by_hand = Deployment::new(&one, &two, String::new());
+        deployments.put("hits", &by_hand).unwrap();
+        deployments.end_by_hand("hits", &two).unwrap();
+        assert_eq!(deployments.get("hits"), Some(by_hand));
+        deployments.end_by_hand("hits", &three).unwrap();
+        assert_eq!(deployments.get("hits"), None);
+        let rollback = Deployment::rollback(&version("1", "g"), &version("2", "g"), String::new());
+        deployments.put("hits", &rollback).unwrap();
+        deployments.end_by_hand("hits", &three).unwrap();
+        assert_eq!(deployments.get("hits"), Some(rollback));
     }
 
     #[test]

@@ -81,16 +81,20 @@ fn load_newest(
     (wasm_of, load): (WasmOf, LoadFile),
 ) -> Result<Plugin, LoadError> {
     let kept = |digest: &str| load_kept(config, base_dir, host.clone(), limits.clone(), digest);
-    let deployment = host.deployments.as_ref().and_then(|deployments| deployments.get(&config.name));
-    if let (ReloadMode::Manual, Some(deployment)) = (host.reload_mode, &deployment)
+    let held = host.deployments.as_ref().map(|deployments| deployments.held(&config.name)).unwrap_or_default();
+    if let (ReloadMode::Manual, Some(deployment)) = (host.reload_mode, &held.deployment)
         && let Some(plugin) = kept(&deployment.version)?
     {
         return Ok(plugin);
     }
     let file = wasm_of(&base_dir.join(&*config.plugin))?;
-    if let Some(deployment) = deployment {
+    if let Some(deployment) = &held.deployment {
         let bytes = std::fs::read(&file).with_context(|| format!("read plugin {}", file.display()))?;
-        if deployment.holds_against(&Digest::of(&bytes))
+        let (digest, given) = (Digest::of(&bytes), config_digest(config, base_dir)?);
+        let newest = PluginVersion { digest: digest.as_str().to_owned(), given: Some(given.as_str().to_owned()) };
+        let by_hand = held.by_hand(host.reload_mode, Some(&digest));
+        let rollback = Some(deployment).filter(|rollback| rollback.rolled_back && held.failed(&newest).is_some());
+        if let Some(deployment) = by_hand.or(rollback)
             && let Some(plugin) = kept(&deployment.version)?
         {
             return Ok(plugin);

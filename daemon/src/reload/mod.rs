@@ -31,4 +31,4 @@ pub(crate) use pending::{Candidate, PendingVersion};
 pub(crate) use reloader::{DesiredVersion, PluginReloader};
 pub(crate) use shadow::shadow_run;
 pub(crate) use startup_version::{Preferred, StartupVersion, UnfinishedCanary, startup_version};
-pub(crate) use validate::PluginLoader;
+pub(crate) use validate::{Build, PluginLoader, validate};

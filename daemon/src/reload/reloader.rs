@@ -7,13 +7,16 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use silverd_core::config::{Reload, ReloadMode, SilverTable};
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::pending::{Candidate, PendingVersion};
-use super::validate::{Build, PluginLoader, start, validate};
+use super::validate::{Build, PluginLoader, RejectedVersion, start, validate};
 use crate::delta::{PluginVersion, open_log, plugin_history};
 use crate::plugin::build::{PluginLocation, wasm_of};
-use crate::plugin::{Choice, Digest, Held, Plugin, config_digest, is_same_version, kept_file, load_version};
+use crate::plugin::{
+    Choice, Digest, FailedVersion, Held, Plugin, config_digest, is_same_version, kept_file, load_version,
+};
+use crate::runtime::causes;
 use crate::runtime::file_watch::{FileStamp, FileWatch};
 use crate::telemetry::{TableStats, spans};
 
@@ -61,16 +64,17 @@ impl PluginReloader {
     /// Considers each new version at this location, until pipeline.toml asks for something else.
     async fn follow(&self, desired: &DesiredVersion, location: &PluginLocation, at_startup: bool) {
         let read_stamp = || self.stamp(&desired.table, location);
-        let (mut seen, _) = read_stamp();
         let wasm = match (desired.reload.mode, at_startup) {
             (ReloadMode::Watch, true) => build(self.loader.base_dir.join(&*desired.table.plugin)).await.map(Some),
             (mode, _) => newest_wasm(mode, location),
         };
+        self.end_deployment(desired, wasm.as_ref().ok().and_then(|wasm| wasm.as_deref())).await;
+        let (mut seen, _) = read_stamp();
         self.consider(desired, wasm).await;
         let (mut watch, mut desired_changes) = (self.watch.clone(), self.desired.clone());
         loop {
             tokio::select! {
-                now = watch.changed(&seen, read_stamp) => seen = now,
+                _ = watch.changed(&seen, read_stamp) => {}
                 changed = desired_changes.changed() => {
                     if changed.is_err() {
                         // The worker stops, and drops this future.
@@ -79,7 +83,24 @@ impl PluginReloader {
                     return;
                 }
             }
-            self.consider(desired, newest_wasm(desired.reload.mode, location)).await;
+            let wasm = newest_wasm(desired.reload.mode, location);
+            self.end_deployment(desired, wasm.as_ref().ok().and_then(|wasm| wasm.as_deref())).await;
+            // Before the files are read: what changes after it, is considered again.
+            (seen, _) = read_stamp();
+            self.consider(desired, wasm).await;
+        }
+    }
+
+    /// Ends what somebody deployed, if there is another build than the one that it serves instead of.
+    async fn end_deployment(&self, desired: &DesiredVersion, newest: Option<&Path>) {
+        let (Some(deployments), Some(newest)) = (&self.loader.host.deployments, newest) else { return };
+        let table = &desired.table.name;
+        if desired.reload.mode == ReloadMode::Manual || deployments.get(table).is_none() {
+            return;
+        }
+        let ended = digest_of(newest.to_path_buf()).await.and_then(|newest| deployments.end_by_hand(table, &newest));
+        if let Err(error) = ended {
+            warn!(%table, "end the deployment of an earlier version: {}", causes(&error));
         }
     }
 
@@ -112,8 +133,26 @@ impl PluginReloader {
                         return;
                     }
                 }
-                Err(failure) => return self.reject(&failure),
+                Err(failure) => {
+                    self.remember_rejected(&failure, &active);
+                    return self.reject(&failure);
+                }
             }
+        }
+    }
+
+    /// A version that was rejected does not serve after a restart either, unless it is validated then.
+    fn remember_rejected(&self, failure: &anyhow::Error, active: &Plugin) {
+        let rejected = failure.downcast_ref::<RejectedVersion>();
+        if let (Some(rejected), Some(deployments)) = (rejected, &self.loader.host.deployments) {
+            let version = FailedVersion::rejected(&rejected.version, &active.version(), rejected.to_string());
+            self.check_stored(deployments.add_rejected(&self.desired.borrow().table.name, version));
+        }
+    }
+
+    fn check_stored(&self, stored: anyhow::Result<()>) {
+        if let Err(error) = stored {
+            warn!(table = %self.desired.borrow().table.name, "{}; the next start does not know of it", causes(&error));
         }
     }
 
@@ -250,6 +289,9 @@ impl PluginReloader {
                 info!(%table, %digest, %interface, "a new version is validated; shadow run: {shadow}")
             }
             (None, false) => info!(%table, %digest, %interface, "a new version is validated, without a shadow run"),
+        }
+        if let Some(deployments) = &self.loader.host.deployments {
+            self.check_stored(deployments.remove_rejected(table, digest));
         }
         self.pending.put(candidate);
     }

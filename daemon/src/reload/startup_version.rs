@@ -8,11 +8,11 @@ use anyhow::{Context, bail};
 use silverd_core::config::{Limits, ReloadMode, SilverTable};
 use silverd_core::counts::Counts;
 use silverd_core::offsets::Ranges;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::recent_versions::{RecentVersion, RecentVersions};
 use crate::cases::failed_cases;
-use crate::delta::PluginVersion;
+use crate::delta::{PluginVersion, open_log, plugin_history};
 use crate::plugin::build::{newest_digest, wasm_of};
 use crate::plugin::{Deployment, Digest, Held, Host, Plugin, config_digest, is_same_version, load_file, load_version};
 
@@ -53,7 +53,8 @@ pub(crate) struct UnfinishedCanary {
 ///
 /// | deployed by hand¹ | preferred                       | last writer             | the table uses |
 /// |-------------------|---------------------------------|-------------------------|----------------|
-/// | yes               |                                 |                         | the deployed version |
+/// | yes, and it has served, or nobody watches |         |                         | the deployed version |
+/// | yes, and it has not served | the last writer        | kept                    | the last writer: the reloader validates the deployed version |
 /// | no                | the last writer                 | kept                    | the last writer, with what it was given |
 /// | no                | the last writer                 | not kept, mode `watch`  | the newest build |
 /// | no                | the last writer                 | not kept, mode `manual` | nothing, unless the newest build is the same file |
@@ -61,9 +62,10 @@ pub(crate) struct UnfinishedCanary {
 /// | no                | the newest build, mode `manual` | kept                    | the build of the last writer, with the current settings |
 /// | no                |                                 | none                    | the newest build |
 ///
-/// ¹ And not ended by another build, in mode `watch`.
+/// ¹ And not ended by another build, in mode `watch`; nor rejected since.
 ///
-/// The newest build serves only if it has not failed, and has passed its cases. If it has failed, the last writer serves.
+/// The newest build serves only if it has not failed, was not rejected, and has passed its cases. Otherwise the last writer
+/// serves.
 ///
 /// # Errors
 ///
@@ -80,9 +82,14 @@ pub(crate) async fn startup_version(
         deployments.complete_rollbacks(&config.name)?;
         held = deployments.held(&config.name);
     }
-    let recent = RecentVersions::read(&base_dir.join(&*config.path), &held).await?;
-    let (base_dir, limits) = (base_dir.to_path_buf(), limits.clone());
-    let starting = Starting { config: config.clone(), base_dir, host: host.clone(), limits, held, recent };
+    let table = base_dir.join(&*config.path);
+    let recent = RecentVersions::read(&table, &held).await?;
+    let deployed_has_served = match &held.deployment {
+        Some(deployment) if !deployment.rolled_back => has_served(&table, &deployment.version).await?,
+        _ => false,
+    };
+    let (config, base_dir, limits) = (config.clone(), base_dir.to_path_buf(), limits.clone());
+    let starting = Starting { config, base_dir, host: host.clone(), limits, held, recent, deployed_has_served };
     tokio::task::spawn_blocking(move || starting.version(preferred)).await?
 }
 
@@ -94,6 +101,14 @@ struct Starting {
     limits: Limits,
     held: Held,
     recent: RecentVersions,
+    /// The build that somebody deployed has written the table.
+    deployed_has_served: bool,
+}
+
+/// Whether a build has written the table in a folder.
+async fn has_served(table: &Path, digest: &str) -> anyhow::Result<bool> {
+    let Some(log) = open_log(table)? else { return Ok(false) };
+    Ok(plugin_history(log.object_store(None).as_ref()).await?.iter().any(|span| span.digest == digest))
 }
 
 impl Starting {
@@ -106,7 +121,7 @@ impl Starting {
         let plugin = match preferred {
             Preferred::Loaded(_) | Preferred::NewestBuild if is_manual && has_writer => self.last_build()?,
             Preferred::LastWriter if has_writer => self.last_writer()?,
-            Preferred::Loaded(plugin) => match self.failed(&plugin.version()) {
+            Preferred::Loaded(plugin) => match self.refused(&plugin.version()) {
                 Some(_) => self.last_writer()?,
                 None => self.with_cases(plugin)?,
             },
@@ -135,8 +150,20 @@ impl Starting {
                 }),
             (ReloadMode::Watch, Preferred::NewestBuild | Preferred::NamedPlugin) => Some(digest_of(&self.built()?)?),
         };
+        if let (ReloadMode::Watch, Some(newest), Some(deployments)) = (mode, &newest, &self.host.deployments) {
+            deployments.end_by_hand(&self.config.name, newest)?;
+        }
         let Some(deployment) = self.held.by_hand(mode, newest.as_ref()) else { return Ok(None) };
         let mut version = deployment.plugin();
+        if let Some(rejected) = self.held.refused(&version) {
+            let (table, digest) = (&self.config.name, Digest::short(&version.digest));
+            warn!(%table, "version {digest}, which somebody deployed, does not serve: {}", rejected.reason);
+            return Ok(None);
+        }
+        let is_validated_later = matches!(preferred, Preferred::LastWriter) && self.recent.last.is_some();
+        if is_validated_later && !self.deployed_has_served {
+            return Ok(None);
+        }
         // Other settings are validated first, where somebody watches them.
         let last = self.recent.good.first().filter(|last| is_same_version(&last.version, &version));
         if let (Preferred::LastWriter, Some(last)) = (preferred, last) {
@@ -156,7 +183,7 @@ impl Starting {
         let Some(last) = self.last() else { return self.newest_build() };
         let given = config_digest(&self.config, &self.base_dir)?;
         let current = PluginVersion { digest: last.digest.clone(), given: Some(given.as_str().to_owned()) };
-        if is_same_version(&last, &current) || self.failed(&current).is_some() {
+        if is_same_version(&last, &current) || self.refused(&current).is_some() {
             return self.last_writer();
         }
         match self.kept(&current)? {
@@ -174,7 +201,11 @@ impl Starting {
             Ok(None) => "its file, its settings or its reference files were not kept".to_owned(),
             Err(error) => format!("{error:#}"),
         };
-        info!(%table, "load version {digest}, which wrote the table last: {missing}");
+        warn!(
+            %table,
+            "load version {digest}, which wrote the table last: {missing}. The folder of [state] keeps them, and which versions \
+             failed or were deployed"
+        );
         if self.host.reload_mode == ReloadMode::Watch {
             return self.newest_build();
         }
@@ -187,19 +218,23 @@ impl Starting {
         }
     }
 
-    /// The newest build, or the last writer if it failed.
+    /// The newest build, or the last writer if it failed or was rejected.
     fn newest_build(&self) -> anyhow::Result<Arc<Plugin>> {
         let file = self.built()?;
         let given = config_digest(&self.config, &self.base_dir)?.as_str().to_owned();
         let digest = digest_of(&file)?;
         let version = PluginVersion { digest: digest.as_str().to_owned(), given: Some(given) };
-        if let Some(reason) = self.failed(&version) {
+        if let Some(reason) = self.refused(&version) {
+            let table = &self.config.name;
+            let refusal = format!(
+                "version {digest} is blocked: {reason}. Build another version, or run `silverd plugin deploy {table}`"
+            );
             return match self.recent.good.first().map(|last| self.kept(&last.version)).transpose()?.flatten() {
-                Some(plugin) => Ok(plugin),
-                None => bail!(
-                    "version {digest} is blocked: {reason}. Build another version, or run `silverd plugin deploy {}`",
-                    self.config.name
-                ),
+                Some(plugin) => {
+                    warn!(%table, "{refusal}. Version {} serves", Digest::short(plugin.digest.as_str()));
+                    Ok(plugin)
+                }
+                None => bail!(refusal),
             };
         }
         let plugin = load_file(&self.config, &self.base_dir, self.host.clone(), self.limits.clone(), &file)?;
@@ -259,9 +294,9 @@ impl Starting {
         self.held.deployment.as_ref().filter(|deployment| deployment.rolled_back)
     }
 
-    /// Why a version must not serve; `None` if it may.
-    fn failed(&self, version: &PluginVersion) -> Option<&str> {
-        self.held.failed(version).map(|failed| &*failed.reason)
+    /// Why a version must not serve without being validated; `None` if it may.
+    fn refused(&self, version: &PluginVersion) -> Option<&str> {
+        self.held.refused(version).map(|refused| &*refused.reason)
     }
 
     /// A version with what it was given; `None` if either is not kept.

@@ -13,7 +13,9 @@ use super::pending::Candidate;
 use super::shadow::shadow_run;
 use crate::bronze::newest_events;
 use crate::cases::failed_cases;
+use crate::delta::PluginVersion;
 use crate::plugin::{Digest, Host, Plugin, Transformer, config_digest, load_file};
+use crate::runtime::causes;
 use crate::tables::silver::check_fit;
 
 /// What is needed to load a version and to validate it.
@@ -27,16 +29,28 @@ pub(crate) struct PluginLoader {
 }
 
 /// A build that is to be validated, with the current settings and reference files.
-pub(super) struct Build {
-    pub(super) file: PathBuf,
-    pub(super) digest: Digest,
+pub(crate) struct Build {
+    pub(crate) file: PathBuf,
+    pub(crate) digest: Digest,
     /// The cases in the plugin's folder are for this build, and not for a later one.
-    pub(super) has_cases: bool,
+    pub(crate) has_cases: bool,
+}
+
+/// A version that must not serve.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", causes(.why))]
+pub(crate) struct RejectedVersion {
+    pub(crate) version: PluginVersion,
+    why: anyhow::Error,
 }
 
 /// Loads a build, and validates it: its world, its configuration, its schema, its cases, and a shadow run against the active
 /// version. `None` if it is the active version.
-pub(super) async fn validate(
+///
+/// # Errors
+///
+/// [`RejectedVersion`] if the build is at fault.
+pub(crate) async fn validate(
     loader: &PluginLoader,
     config: &SilverTable,
     reload: &Reload,
@@ -48,24 +62,35 @@ pub(super) async fn validate(
     let plugin = {
         let (loader, config, active) = (loader.clone(), config.clone(), active.clone());
         let load = move || {
-            if has_active_digest && config_digest(&config, &loader.base_dir)? == active.config_digest {
+            let given = config_digest(&config, &loader.base_dir)?;
+            if has_active_digest && given == active.config_digest {
                 return Ok(None);
             }
-            load_file(&config, &loader.base_dir, loader.host, loader.limits, &file).map(Some)
+            let loaded = load_file(&config, &loader.base_dir, loader.host, loader.limits, &file);
+            loaded.map(Some).map_err(|failure| match (failure.key.is_none(), file.is_file()) {
+                (true, true) => {
+                    let given = Some(given.as_str().to_owned());
+                    let version = PluginVersion { digest: digest.as_str().to_owned(), given };
+                    anyhow::Error::new(RejectedVersion { version, why: failure.into() })
+                }
+                _ => failure.into(),
+            })
         };
         match tokio::task::spawn_blocking(load).await?? {
             Some(plugin) => Arc::new(plugin),
             None => return Ok(None),
         }
     };
-    check_fit(config, &plugin, &loader.base_dir).await.context("its rows do not fit the table")?;
+    let rejected = |why: anyhow::Error| RejectedVersion { version: plugin.version(), why };
+    let fit = check_fit(config, &plugin, &loader.base_dir).await;
+    fit.context("its rows do not fit the table").map_err(rejected)?;
     if has_cases {
-        check_cases(loader, config, &plugin).await?;
+        check_cases(loader, config, &plugin).await.map_err(rejected)?;
     }
     let shadow = compare_with_active(loader, config, reload, active, &plugin).await?;
     let max_new_rejects = config.max_new_rejects.unwrap_or(reload.max_new_rejects);
     if let Some(shadow) = &shadow {
-        check_rejects(shadow, max_new_rejects, &config.name)?;
+        check_rejects(shadow, max_new_rejects, &config.name).map_err(rejected)?;
     }
     let transformer = tokio::task::spawn_blocking(move || start(plugin)).await??;
     let config = config.clone();

@@ -1,42 +1,20 @@
-//! `silverd plugin deploy`: serves the newest build of a table's plugin, or an earlier version. A running silverd applies it
-//! at once, and every start does. `silverd plugin list` shows which version serves which table.
+//! `silverd plugin deploy`: serves the newest build of a table's plugin, or an earlier version, after it was validated as a
+//! daemon does it. A running silverd applies it at once, and every start does.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use serde::Serialize;
 use silverd_core::config::{ReloadMode, SilverTable};
 
-use super::text_table;
 use crate::app::setup::Setup;
 use crate::app::wrong_use;
 use crate::cases::failed_cases;
-use crate::delta::{last_plugin, open_log, plugin_history};
-use crate::plugin::build::{newest_build, newest_digest, trial_wasm_of, wasm_of};
-use crate::plugin::{Deployment, Digest, load_file, load_kept};
+use crate::delta::{PluginSpan, PluginVersion, last_plugin, open_log, plugin_history};
+use crate::plugin::build::{newest_build, trial_wasm_of, wasm_of};
+use crate::plugin::{Deployment, Digest, Host, Plugin, is_same_version, kept_file, load_file, load_kept, load_version};
+use crate::reload::{Build, PluginLoader, validate};
 use crate::tables::silver::check_fit;
-
-#[derive(clap::Args, Debug)]
-pub(super) struct ListArgs {
-    /// Print a JSON array with one object for each table
-    #[arg(long)]
-    json: bool,
-}
-
-/// The versions of one table's plugin.
-#[derive(Serialize)]
-struct Listed {
-    table: String,
-    /// The version that wrote the table last.
-    serving: Option<String>,
-    newest: Option<String>,
-    /// The version that somebody deployed.
-    deployed: Option<String>,
-    /// The version that failed, and that silverd does not use again.
-    blocked: Option<String>,
-    reason: Option<String>,
-}
 
 #[derive(clap::Args, Debug)]
 pub(super) struct DeployArgs {
@@ -71,9 +49,13 @@ pub(super) async fn deploy(config: &Path, args: &DeployArgs) -> anyhow::Result<(
         Some(_) => tokio::task::block_in_place(|| unreleased_digest(&folder))
             .with_context(|| format!("read the newest build of {}", folder.display()))?,
     };
+    let history = match open_log(&setup.base_dir.join(&*table.path))? {
+        Some(log) => plugin_history(log.object_store(None).as_ref()).await?,
+        None => Vec::new(),
+    };
     let target = match &args.digest {
         None => newest.clone(),
-        Some(given) => find_version(&setup.base_dir.join(&*table.path), &table.name, given, &newest).await?,
+        Some(given) => find_version(&history, &table.name, given, &newest)?,
     };
     let load = || load_kept(table, &setup.base_dir, host.clone(), limits.clone(), target.as_str());
     let plugin = tokio::task::block_in_place(load)?.with_context(|| {
@@ -82,14 +64,10 @@ pub(super) async fn deploy(config: &Path, args: &DeployArgs) -> anyhow::Result<(
             setup.pipeline.state.path.value
         )
     })?;
-    let plugin = Arc::new(plugin);
-    check_fit(table, &plugin, &setup.base_dir).await?;
-    if target == newest
-        && let Some(failed) = tokio::task::block_in_place(|| failed_cases(&folder, &plugin))?
-    {
-        bail!("version {target} is not deployed: {failed}. `silverd plugin test {}` shows all", table.name);
-    }
     let name = &table.name;
+    if let Err(failure) = check(&setup, table, &host, Arc::new(plugin), target == newest, &history).await {
+        bail!(failure.context(format!("version {target} is not deployed")));
+    }
     let is_manual = setup.pipeline.reload.mode == ReloadMode::Manual;
     if target == newest && !is_manual {
         deployments.remove(name, &newest)?;
@@ -107,11 +85,56 @@ pub(super) async fn deploy(config: &Path, args: &DeployArgs) -> anyhow::Result<(
         )
     };
     println!("{name}: version {target} is deployed, in a running silverd at once and at every start, {until}");
-    if instead_of != target {
+    let has_rows = history.iter().any(|span| span.digest == instead_of.as_str() && span.counts.rows > 0);
+    if instead_of != target && has_rows {
         println!(
             "The rows of {instead_of} stay. `silverd rebuild {name} --written-by {instead_of}` rebuilds them with version \
              {target}"
         );
+    }
+    Ok(())
+}
+
+/// Validates a version before it is deployed: by its schema, its cases, and a shadow run against the version that wrote the
+/// table last. One that has written the table need not be validated again.
+async fn check(
+    setup: &Setup,
+    table: &SilverTable,
+    host: &Arc<Host>,
+    plugin: Arc<Plugin>,
+    is_newest: bool,
+    history: &[PluginSpan],
+) -> anyhow::Result<()> {
+    let version = plugin.version();
+    let of_span = |span: &PluginSpan| PluginVersion { digest: span.digest.clone(), given: span.given.clone() };
+    if !is_newest && history.iter().any(|span| is_same_version(&of_span(span), &version)) {
+        check_fit(table, &plugin, &setup.base_dir).await?;
+        return Ok(());
+    }
+    let active = match last_plugin(&setup.base_dir.join(&*table.path)).await? {
+        Some(PluginVersion { digest, given }) => {
+            let limits = setup.pipeline.limits.clone();
+            let load = || load_version(table, &setup.base_dir, host.clone(), limits, &digest, given.as_deref());
+            tokio::task::block_in_place(load)?.map(Arc::new)
+        }
+        None => None,
+    };
+    let bronze = open_log(&setup.base_dir.join(&*setup.pipeline.bronze.path))?;
+    if let (Some(active), Some(bronze)) = (active, bronze) {
+        let (base_dir, limits) = (setup.base_dir.clone(), setup.pipeline.limits.clone());
+        let loader = PluginLoader { host: host.clone(), limits, bronze, base_dir };
+        let file = kept_file(host, &plugin.digest)?.context("its file was not kept")?;
+        let build = Build { file, digest: plugin.digest.clone(), has_cases: is_newest };
+        let validated = validate(&loader, table, &setup.pipeline.reload, build, &active).await?;
+        if let Some(shadow) = validated.and_then(|candidate| candidate.shadow) {
+            println!("{}: shadow run: {shadow}", table.name);
+        }
+        return Ok(());
+    }
+    check_fit(table, &plugin, &setup.base_dir).await?;
+    let folder = setup.base_dir.join(&*table.plugin);
+    if is_newest && let Some(failed) = tokio::task::block_in_place(|| failed_cases(&folder, &plugin))? {
+        bail!("{failed}. `silverd plugin test {}` shows all", table.name);
     }
     Ok(())
 }
@@ -130,50 +153,10 @@ async fn serving(setup: &Setup, table: &SilverTable) -> anyhow::Result<Option<Di
     Ok(last.and_then(|last| Digest::parse(&last.digest)))
 }
 
-/// `silverd plugin list`: which version serves which table.
-pub(super) async fn list(config: &Path, args: &ListArgs) -> anyhow::Result<()> {
-    let setup = Setup::read(config)?;
-    let host = setup.host()?;
-    let mut tables = Vec::new();
-    for table in &setup.pipeline.silver {
-        let folder = setup.base_dir.join(&*table.plugin);
-        let newest = tokio::task::block_in_place(|| newest_digest(&folder));
-        let deployment = host.deployments.as_ref().and_then(|deployments| deployments.get(&table.name));
-        tables.push(Listed {
-            table: table.name.to_string(),
-            serving: serving(&setup, table).await?.map(|digest| digest.as_str().to_owned()),
-            newest: newest.as_ref().ok().and_then(Option::as_ref).map(|digest| digest.as_str().to_owned()),
-            deployed: deployment.as_ref().filter(|one| !one.rolled_back).map(|one| one.version.clone()),
-            blocked: deployment.as_ref().filter(|one| one.rolled_back).map(|one| one.instead_of.clone()),
-            reason: deployment.map(|deployment| deployment.reason),
-        });
-    }
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&tables)?);
-        return Ok(());
-    }
-    let short = |digest: &Option<String>| digest.as_deref().map_or("none", Digest::short).to_owned();
-    let row = |listed: &Listed| {
-        let note = match (&listed.deployed, &listed.blocked, &listed.reason) {
-            (Some(version), ..) => format!("{} is deployed", Digest::short(version)),
-            (_, Some(version), Some(reason)) => format!("{} is blocked: {reason}", Digest::short(version)),
-            _ => String::new(),
-        };
-        vec![listed.table.clone(), short(&listed.serving), short(&listed.newest), note]
-    };
-    let rows: Vec<_> = tables.iter().map(row).collect();
-    println!("{}", text_table(&["table", "wrote last", "newest build", "note"], &rows)?);
-    Ok(())
-}
-
 /// The version whose digest begins with `given`: the newest build, or one that has written the table.
-async fn find_version(path: &Path, table: &str, given: &str, newest: &Digest) -> anyhow::Result<Digest> {
-    let spans = match open_log(path)? {
-        Some(log) => plugin_history(log.object_store(None).as_ref()).await?,
-        None => Vec::new(),
-    };
+fn find_version(history: &[PluginSpan], table: &str, given: &str, newest: &Digest) -> anyhow::Result<Digest> {
     let mut known: Vec<&str> = vec![newest.as_str()];
-    for span in spans.iter().rev() {
+    for span in history.iter().rev() {
         if !known.contains(&&*span.digest) {
             known.push(&span.digest);
         }

@@ -5,6 +5,7 @@ mod dev;
 mod history;
 mod input_text;
 mod inspect;
+mod list;
 mod measure;
 mod new;
 mod scaffold;
@@ -42,7 +43,7 @@ enum PluginCommand {
     /// Deploy the newest build of a table's plugin, or an earlier version; a running silverd swaps at once
     Deploy(deploy::DeployArgs),
     /// Show which version of which plugin serves, and which is the newest build
-    List(deploy::ListArgs),
+    List(list::ListArgs),
 }
 
 pub(super) async fn plugin(config: &Path, args: PluginArgs, stop: CancellationToken) -> anyhow::Result<()> {
@@ -54,7 +55,7 @@ pub(super) async fn plugin(config: &Path, args: PluginArgs, stop: CancellationTo
         PluginCommand::Dev(args) => dev::dev(config, &args, stop).await,
         PluginCommand::History(args) => history::history(config, &args).await,
         PluginCommand::Deploy(args) => deploy::deploy(config, &args).await,
-        PluginCommand::List(args) => deploy::list(config, &args).await,
+        PluginCommand::List(args) => list::list(config, &args).await,
     }
 }
 

@@ -145,8 +145,8 @@ fn earlier_build_with_other_settings_is_validated() {
     session.project.replace_in_pipeline(time, &format!("{time}settings = {{ given = \"rejects-all\" }}\n"));
     session.daemon().until_logged(rejected, 1);
     let one = digest(&version("one"));
-    session.project.silverd(&["plugin", "deploy", "hits", "--digest", &one[..12]]);
-    session.daemon().until_logged(rejected, 2);
+    let errors = session.project.silverd_fails(&["plugin", "deploy", "hits", "--digest", &one[..12]], 1);
+    assert!(errors.contains("is not deployed: shadow run: it rejects 20 of 20 events"), "{errors}");
     session.ten_rows_more();
     session.stop();
     assert_eq!(rows_by_version(&session.project), BTreeMap::from([("one".to_owned(), 10), ("two".to_owned(), 20)]));
@@ -282,4 +282,128 @@ fn manual_mode_shows_a_rollback() {
     session.ten_rows_more();
     assert_eq!(rows_by_version(&session.project), BTreeMap::from([("one".to_owned(), 40)]));
     session.stop();
+}
+
+/// A version that the daemon rejected is used by no command, and not after a restart; deploying it says why.
+#[test]
+fn a_rejected_version_is_not_used() {
+    let mut session = Session::start(project("rejected", "[commit]\ninterval = \"100ms\"\n"));
+    session.ten_rows_more();
+    install(&session.project, &version("two rejects-all"));
+    session.daemon().until_logged("the new build was rejected: shadow run: it rejects 10 of 10 events", 1);
+    session.project.silverd(&["rebuild", "hits"]);
+    assert_eq!(rows_by_version(&session.project), BTreeMap::from([("one".to_owned(), 10)]));
+    let rejected = digest(&version("two rejects-all"));
+    let listed = session.project.silverd(&["plugin", "list"]);
+    assert!(listed.contains(&format!("hits: {} was rejected at ", &rejected[..12])), "{listed}");
+    let errors = session.project.silverd_fails(&["plugin", "deploy", "hits"], 1);
+    assert!(errors.contains("is not deployed: shadow run: it rejects 10 of 10 events"), "{errors}");
+    session.stop();
+    // Nobody validates it in a drain.
+    send(&session.project, ["drained".to_owned()]);
+    session.sent += 1;
+    session.project.silverd(&["run", "--drain"]);
+    assert_eq!(rows_by_version(&session.project), BTreeMap::from([("one".to_owned(), 11)]));
+    // It may be wanted.
+    let time = "event_time = \"ts\"\n";
+    session.project.replace_in_pipeline(time, &format!("{time}max_new_rejects = 1.0\n"));
+    session.project.silverd(&["plugin", "deploy", "hits"]);
+    send(&session.project, ["rejected".to_owned()]);
+    session.project.silverd(&["run", "--drain"]);
+    assert_eq!(hits(&session.project), 11, "the version that was deployed rejects the event");
+    let listed = session.project.silverd(&["plugin", "list"]);
+    assert!(!listed.contains("was rejected"), "{listed}");
+}
+
+/// A build that was rolled back stays blocked when its reference files change; the version before it gets the new ones.
+#[test]
+fn a_blocked_build_stays_blocked_with_other_reference_files() {
+    let project = project("blocked-given", "[commit]\ninterval = \"100ms\"\n");
+    let folder = project.folder.path().to_owned();
+    std::fs::write(folder.join("given.txt"), "first").unwrap();
+    let time = "event_time = \"ts\"\n";
+    project.replace_in_pipeline(time, &format!("{time}reference = {{ given = \"given.txt\" }}\n"));
+    let mut session = Session::start(project);
+    session.ten_rows_more();
+    install(&session.project, &version("two traps-on-boom"));
+    session.until_swapped();
+    session.ten_rows_more();
+    session.ten_events_more("boom");
+    session.daemon().until_logged("rebuilt the rows of the failed version", 1);
+    session.until_rows();
+    std::fs::write(folder.join("given.txt"), "second").unwrap();
+    session.until_swapped();
+    session.ten_rows_more();
+    assert_eq!(session.rows_by_given(), ["first=30", "second=10"]);
+    session.stop();
+    std::fs::write(folder.join("given.txt"), "third").unwrap();
+    session.start_again();
+    session.until_swapped();
+    session.ten_rows_more();
+    session.stop();
+    assert_eq!(session.rows_by_given(), ["first=30", "second=10", "third=10"]);
+    assert_eq!(rows_by_version(&session.project), BTreeMap::from([("one".to_owned(), 50)]));
+    verify_ok(&session.project, &["--deep", "--strict"]);
+}
+
+/// What somebody deployed ends with the next build, and does not return with the one that it served instead of.
+#[test]
+fn an_ended_deployment_does_not_return() {
+    let mut session = Session::start(project("ended", "[commit]\ninterval = \"100ms\"\n"));
+    session.ten_rows_more();
+    for (built, deployed) in [("two", Some("one")), ("three", None), ("two", None)] {
+        install(&session.project, &version(built));
+        session.until_swapped();
+        session.ten_rows_more();
+        if let Some(deployed) = deployed {
+            session.project.silverd(&["plugin", "deploy", "hits", "--digest", &digest(&version(deployed))[..12]]);
+            session.until_swapped();
+            session.ten_rows_more();
+        }
+    }
+    let listed = session.project.silverd(&["plugin", "list"]);
+    assert!(!listed.contains("is deployed"), "{listed}");
+    session.stop();
+    let rows = [("one", 20), ("two", 20), ("three", 10)].map(|(name, rows)| (name.to_owned(), rows));
+    assert_eq!(rows_by_version(&session.project), BTreeMap::from(rows));
+}
+
+/// A deployed version that has not served is validated by the daemon that starts next, and not trusted.
+#[test]
+fn a_deployed_version_is_validated_after_a_restart() {
+    let mut session =
+        Session::start(project("deployed-new", "[commit]\ninterval = \"100ms\"\n[reload]\nmode = \"manual\"\n"));
+    session.ten_rows_more();
+    session.stop();
+    install(&session.project, &version("two"));
+    session.project.silverd(&["plugin", "deploy", "hits"]);
+    session.start_again();
+    session.until_swapped();
+    session.daemon().until_logged("a new version is validated; shadow run", 1);
+    session.ten_rows_more();
+    session.stop();
+    assert_eq!(rows_by_version(&session.project), BTreeMap::from([("one".to_owned(), 10), ("two".to_owned(), 10)]));
+}
+
+/// The cases of a plugin that is a file are in a folder next to it.
+#[test]
+fn cases_of_a_file_are_run() {
+    let mut session = Session::start(project("file-cases", "[commit]\ninterval = \"100ms\"\n"));
+    session.ten_rows_more();
+    let cases = session.project.folder.path().join("hits.cases");
+    std::fs::create_dir(&cases).unwrap();
+    let case =
+        r#"{"event": {"event_type": "page_view", "event_id": "c", "ts": "2026-01-01T00:00:00Z"}, "dropped": true}"#;
+    std::fs::write(cases.join("drops.json"), case).unwrap();
+    install(&session.project, &version("two"));
+    session.daemon().until_logged("the new build was rejected: 1 of its 1 cases failed; drops", 1);
+    session.ten_rows_more();
+    let errors = session.project.silverd_fails(&["plugin", "test", "hits"], 1);
+    assert!(errors.contains("1 of 1 case failed"), "{errors}");
+    session.project.silverd(&["plugin", "test", "hits", "--update"]);
+    session.project.silverd(&["plugin", "deploy", "hits"]);
+    session.until_swapped();
+    session.ten_rows_more();
+    session.stop();
+    assert_eq!(rows_by_version(&session.project), BTreeMap::from([("one".to_owned(), 20), ("two".to_owned(), 10)]));
 }

@@ -1,0 +1,110 @@
+//! `silverd plugin list`: which version serves which table, and which versions do not.
+
+use std::path::Path;
+
+use chrono::{DateTime, SecondsFormat};
+use serde::Serialize;
+
+use super::text_table;
+use crate::app::setup::Setup;
+use crate::cli::inert_text::inert;
+use crate::delta::last_plugin;
+use crate::plugin::build::newest_digest;
+use crate::plugin::{Digest, FailedVersion};
+
+#[derive(clap::Args, Debug)]
+pub(super) struct ListArgs {
+    /// Print a JSON array with one object for each table
+    #[arg(long)]
+    json: bool,
+}
+
+/// The versions of one table's plugin.
+#[derive(Serialize)]
+struct Listed {
+    table: String,
+    /// The version that wrote the table last.
+    serving: Option<String>,
+    newest: Option<String>,
+    /// The version that somebody deployed.
+    deployed: Option<String>,
+    /// The version that silverd rolled back last, and that it does not use again.
+    blocked: Option<String>,
+    /// Why the deployed version serves, or the blocked one does not.
+    reason: Option<String>,
+    /// All versions that do not serve, the last one first.
+    failed: Vec<Failed>,
+}
+
+/// A version that does not serve.
+#[derive(Serialize)]
+struct Failed {
+    digest: String,
+    /// The digest of its settings and reference files; without it, it does not serve with any.
+    given: Option<String>,
+    /// It failed on live events; otherwise it was rejected before it served.
+    served: bool,
+    at_ms: i64,
+    reason: String,
+}
+
+impl Failed {
+    fn of(version: &FailedVersion, served: bool) -> Self {
+        let FailedVersion { digest, given, reason, at_ms } = version.clone();
+        Self { digest, given, served, at_ms, reason }
+    }
+}
+
+pub(super) async fn list(config: &Path, args: &ListArgs) -> anyhow::Result<()> {
+    let setup = Setup::read(config)?;
+    let host = setup.host()?;
+    let mut tables = Vec::new();
+    for table in &setup.pipeline.silver {
+        let folder = setup.base_dir.join(&*table.plugin);
+        let newest = tokio::task::block_in_place(|| newest_digest(&folder)).ok().flatten();
+        let held = host.deployments.as_ref().map(|deployments| deployments.held(&table.name)).unwrap_or_default();
+        let by_hand = held.by_hand(host.reload_mode, newest.as_ref());
+        let rollback = held.deployment.as_ref().filter(|deployment| deployment.rolled_back);
+        let mut failed: Vec<_> = held.failed.iter().map(|version| Failed::of(version, true)).collect();
+        failed.extend(held.rejected.iter().map(|version| Failed::of(version, false)));
+        failed.sort_by_key(|version| std::cmp::Reverse(version.at_ms));
+        tables.push(Listed {
+            table: table.name.to_string(),
+            serving: last_plugin(&setup.base_dir.join(&*table.path)).await?.map(|last| last.digest),
+            newest: newest.map(|digest| digest.as_str().to_owned()),
+            deployed: by_hand.map(|deployment| deployment.version.clone()),
+            blocked: rollback.map(|rollback| rollback.instead_of.clone()),
+            reason: by_hand.or(rollback).map(|deployment| deployment.reason.clone()),
+            failed,
+        });
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&tables)?);
+        return Ok(());
+    }
+    let short = |digest: &Option<String>| digest.as_deref().map_or("none", Digest::short).to_owned();
+    let row = |listed: &Listed| {
+        let note = match (&listed.deployed, &listed.blocked) {
+            (Some(version), _) => format!("{} is deployed", Digest::short(version)),
+            (_, Some(version)) => format!("{} is blocked", Digest::short(version)),
+            _ => String::new(),
+        };
+        vec![listed.table.clone(), short(&listed.serving), short(&listed.newest), note]
+    };
+    let rows: Vec<_> = tables.iter().map(row).collect();
+    println!("{}", text_table(&["table", "wrote last", "newest build", "note"], &rows)?);
+    for Listed { table, failed, .. } in &tables {
+        for Failed { digest, given, served, at_ms, reason } in failed {
+            let at = DateTime::from_timestamp_millis(*at_ms).unwrap_or_default();
+            let given = given.as_deref().map(|given| format!("+{}", Digest::short(given))).unwrap_or_default();
+            println!(
+                "{table}: {}{given} {} at {}: {}",
+                Digest::short(digest),
+                if *served { "was rolled back" } else { "was rejected" },
+                at.to_rfc3339_opts(SecondsFormat::Secs, true),
+                inert(reason)
+            );
+        }
+    }
+    Ok(())
+}
