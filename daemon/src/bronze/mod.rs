@@ -124,6 +124,8 @@ impl Bronze {
                 Err(CommitError::Fenced { version, app_id }) => {
                     warn!(version, app_id, "bronze is fenced: another silverd has committed to these partitions");
                     self.remove_written().await;
+                    // The next append finds out if this fails.
+                    let _ = self.reload().await;
                     return Err(NotAppended::Fenced);
                 }
                 Err(failure) => failure,
@@ -171,6 +173,7 @@ impl Bronze {
         }
         let started = Instant::now();
         if !self.written.are_of(&chunk) {
+            // The table's version stays the one by which the chunk was cut: what others commit after it fences the commit.
             self.remove_written().await;
             self.written = WrittenFiles::of(&chunk);
         }
@@ -190,12 +193,11 @@ impl Bronze {
         Ok(())
     }
 
-    /// Reads the newest version of the table, and removes the files of a chunk that is given up. A commit that failed may be in
-    /// the log all the same: what it names stays, and so does everything while the log cannot be read.
+    /// Removes the files of a chunk that is given up. A commit that failed may be in the log all the same: what it names stays,
+    /// and so does everything while the log cannot be read.
     async fn remove_written(&mut self) {
         let written = std::mem::take(&mut self.written);
-        let reloaded = self.reload().await;
-        if written.files().is_empty() || reloaded.is_err() {
+        if written.files().is_empty() {
             return;
         }
         match list_files(&self.log()).await {

@@ -40,6 +40,12 @@ struct RawReject {
     reason: String,
 }
 
+/// The folder of a plugin's cases, whether it exists or not.
+pub(crate) fn cases_folder(plugin: &Path) -> PathBuf {
+    let is_file = plugin.extension().is_some_and(|extension| extension == "wasm");
+    if is_file { plugin.with_extension("cases") } else { plugin.join("cases") }
+}
+
 /// A file of cases.
 pub(crate) struct CaseFile {
     path: PathBuf,
@@ -51,8 +57,7 @@ impl CaseFile {
     /// All files in the plugin's folder `cases/`, sorted by name; for a plugin that is a file, in the folder next to it:
     /// `hits.cases/` for `hits.wasm`.
     pub(crate) fn read_all(plugin: &Path) -> anyhow::Result<Vec<Self>> {
-        let is_file = plugin.extension().is_some_and(|extension| extension == "wasm");
-        let folder = if is_file { plugin.with_extension("cases") } else { plugin.join("cases") };
+        let folder = cases_folder(plugin);
         let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {

@@ -8,7 +8,7 @@ mod outcome;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(crate) use case::{Case, CaseFile};
+pub(crate) use case::{Case, CaseFile, cases_folder};
 pub(crate) use diff::differences;
 pub(crate) use outcome::{chunk_of, json_rows, outcome_of};
 

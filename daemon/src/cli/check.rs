@@ -4,10 +4,12 @@
 use std::path::Path;
 
 use anyhow::Context;
-use silverd_core::config;
+use silverd_core::config::{self, Pipeline, Topics};
+use silverd_core::route::Router;
 
 use crate::app::setup::Setup;
 use crate::runtime::atomic_write::atomic_write;
+use crate::runtime::out::out;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct CheckArgs {
@@ -26,11 +28,24 @@ pub(super) async fn check(file: &Path, args: CheckArgs) -> anyhow::Result<()> {
     for table in &setup.pipeline.silver {
         let Some(plugin) = loaded.get(&table.name) else { continue };
         let (schema, digest) = (&plugin.schema, &plugin.digest);
-        println!("{}: {} {digest}, {} columns", table.name, schema.interface, schema.columns.len());
+        out!("{}: {} {digest}, {} columns", table.name, schema.interface, schema.columns.len());
     }
+    warn_of_idle_tables(&setup.pipeline);
     setup.check_sql()?;
-    println!("{}: no errors", file.display());
+    out!("{}: no errors", file.display());
     Ok(())
+}
+
+/// Says which tables take events of no topic that is read: a name may be misspelled. They may have taken others before.
+fn warn_of_idle_tables(pipeline: &Pipeline) {
+    let Topics::Names(topics) = &pipeline.source.topics else { return };
+    let router = Router::new(&pipeline.silver);
+    for (index, table) in pipeline.silver.iter().enumerate() {
+        if !topics.iter().any(|topic| router.takes(index, topic)) {
+            let topics = topics.join(", ");
+            out!("{}: warning: its `match` takes events of no topic that [source] reads ({topics})", table.name);
+        }
+    }
 }
 
 /// Rewrites the file, and prints each change with its line.
@@ -42,13 +57,13 @@ fn fix(file: &Path) -> anyhow::Result<()> {
     }
     let file = file.display();
     for change in &fixed.changes {
-        println!("{file}:{}: {}", change.line, change.message);
+        out!("{file}:{}: {}", change.line, change.message);
     }
     for left in &fixed.remaining {
-        println!("{file}:{}: not rewritten: {}", left.line, left.message);
+        out!("{file}:{}: not rewritten: {}", left.line, left.message);
     }
     if fixed.changes.is_empty() && fixed.remaining.is_empty() {
-        println!("{file}: nothing to rewrite");
+        out!("{file}: nothing to rewrite");
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ use crate::app::wrong_use;
 use crate::generate::{GenerateArgs, Sender};
 use crate::pipeline::RunOptions;
 use crate::runtime::file_watch::FileWatch;
+use crate::runtime::out::out;
 use crate::source::EmbeddedBroker;
 
 #[derive(clap::Args, Debug)]
@@ -106,6 +107,6 @@ pub(super) async fn demo(
     result?;
     // Cargo sets this for what it runs: the reader then has cargo, and perhaps no installed silverd.
     let silverd = if std::env::var_os("CARGO").is_some() { "cargo run --release --" } else { "silverd" };
-    println!("Query the tables: {silverd} query \"select channel, count(*) from page_view group by channel\"");
+    out!("Query the tables: {silverd} query \"select channel, count(*) from page_view group by channel\"");
     Ok(())
 }

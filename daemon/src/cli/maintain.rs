@@ -11,6 +11,7 @@ use crate::delta::TableLock;
 use crate::maintenance::{
     CleanedUp, Compacted, CompleteDays, MaintainedTable, MaintenanceError, Throttle, Vacuumed, remove_expired,
 };
+use crate::runtime::out::out;
 
 #[derive(clap::Args, Debug)]
 pub struct MaintainArgs {
@@ -43,11 +44,11 @@ pub async fn maintain(file: &Path, args: MaintainArgs, stop: CancellationToken) 
     for table in tables {
         match maintain_table(&setup, table, args.dry_run, &throttle).await {
             Ok(Some(report)) => report.print(&table.name, args.dry_run),
-            Ok(None) => println!("{}: nothing was written yet", table.name),
+            Ok(None) => out!("{}: nothing was written yet", table.name),
             Err(MaintenanceError::Stopped) => bail!("interrupted; tables not listed above are unchanged"),
             // Its old files are removed by then, and other tables may be on another disk.
             Err(failure @ MaintenanceError::DiskSpaceLow { .. }) => {
-                println!("{}: its small files were not compacted", table.name);
+                out!("{}: its small files were not compacted", table.name);
                 disk_space_low = Some(failure);
             }
             Err(MaintenanceError::Failed(failure)) => {
@@ -87,7 +88,7 @@ impl Report {
         let Self { compacted, vacuumed, cleaned_up } = self;
         let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
         let (compact, remove) = if dry_run { ("would compact", "would remove") } else { ("compacted", "removed") };
-        println!(
+        out!(
             "{table}: {compact} {} files ({}) into {}; {remove} {} files ({}), {} log entries and {} checkpoints",
             compacted.files,
             mib(compacted.bytes),

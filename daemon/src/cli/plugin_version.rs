@@ -9,9 +9,12 @@ use tracing::warn;
 
 use super::inert_text::inert;
 use crate::app::setup::Setup;
+use crate::app::wrong_use;
 use crate::cases::failed_cases;
 use crate::delta::{PluginVersion, ServedVersion, last_plugin, serving_at};
 use crate::plugin::{Current, Digest, Host, KeptVersion, Plugin, kept_version, load_current};
+use crate::runtime::clock;
+use crate::runtime::out::out;
 use crate::tables::silver::check_fit;
 
 /// Parses the time of `--as-of`: RFC 3339, or a day, which stands for its midnight in UTC.
@@ -59,22 +62,25 @@ pub(super) async fn load_serving(setup: &Setup, index: usize) -> anyhow::Result<
 /// The version of a table's plugin that served at a time, with the settings and reference files that it had. Prints which one
 /// that is, and what is worth knowing about it.
 pub(super) async fn load_as_of(setup: &Setup, index: usize, time: DateTime<Utc>) -> anyhow::Result<Arc<Plugin>> {
+    let now = clock::now_ms();
+    if time.timestamp_millis() > now {
+        let now = time_text(DateTime::from_timestamp_millis(now).unwrap_or_default());
+        wrong_use!("--as-of {}: expected a time that has passed; it is {now}", time_text(time));
+    }
     let (table, base_dir, host) = (&setup.pipeline.silver[index], &setup.base_dir, setup.host()?);
     let (name, state) = (&table.name, base_dir.join(&*setup.pipeline.state.path));
     let served = serving_at(&base_dir.join(&*table.path), time.timestamp_millis()).await;
     let served = served.with_context(|| format!("find the version of table {name} as of {}", time_text(time)))?;
     let ServedVersion { plugin: PluginVersion { digest, given }, commit, committed_at_ms, .. } = &served;
     let committed_at = DateTime::from_timestamp_millis(*committed_at_ms).unwrap_or_default();
-    println!(
+    out!(
         "{name}: as of {}, plugin {} served: commit {commit} of the table, of {}, names it",
         time_text(time),
         short(&served.plugin),
         time_text(committed_at)
     );
     if given.is_none() {
-        println!(
-            "{name}: that commit does not say which settings and reference files it had: the current ones are used"
-        );
+        out!("{name}: that commit does not say which settings and reference files it had: the current ones are used");
     }
     let limits = setup.pipeline.limits.clone();
     let load = || kept_version(table, base_dir, host.clone(), limits, &served.plugin);
@@ -95,7 +101,7 @@ pub(super) async fn load_as_of(setup: &Setup, index: usize, time: DateTime<Utc>)
     };
     report(table, &host, &plugin, &served);
     if let Some(fit) = check_fit(table, &plugin, base_dir).await.context("compare its row with the table")? {
-        fit.notices.iter().for_each(|notice| println!("{name}: {notice}"));
+        fit.notices.iter().for_each(|notice| out!("{name}: {notice}"));
     }
     Ok(plugin)
 }
@@ -105,7 +111,7 @@ fn report(table: &SilverTable, host: &Host, plugin: &Plugin, served: &ServedVers
     let (name, digest) = (&table.name, &plugin.digest);
     let held = host.deployments.as_ref().map(|deployments| deployments.held(name)).unwrap_or_default();
     if let Some(failed) = held.failed(&served.plugin) {
-        println!("{name}: version {digest} was rolled back, and does not serve again: {}", inert(&failed.reason));
+        out!("{name}: version {digest} was rolled back, and does not serve again: {}", inert(&failed.reason));
     }
     if !plugin.has_decoder(served.decoder) {
         warn!(

@@ -14,7 +14,7 @@ use crate::app::setup::InvalidConfig;
 use crate::delta::checkpoints_done;
 use crate::gold::GoldHandler;
 use crate::plugin::cache;
-use crate::runtime::causes;
+use crate::runtime::{causes, out};
 use crate::sql::PanelHandler;
 use crate::sql::process::{SqlWork, serve};
 use crate::telemetry::logging;
@@ -71,7 +71,7 @@ pub fn run<F: Future<Output = anyhow::Result<()>>>(
     runtime.shutdown_timeout(EXIT_TIMEOUT);
     #[cfg(feature = "otel")]
     crate::telemetry::otel::finish();
-    result.map_or_else(report, |()| ExitCode::SUCCESS)
+    result.and_then(|()| out::check()).map_or_else(report, |()| ExitCode::SUCCESS)
 }
 
 /// The hidden command [`cache::COMPILE_COMMAND`]. Must be called before any thread is started, so that its low priority applies

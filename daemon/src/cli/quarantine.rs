@@ -23,6 +23,7 @@ use crate::app::setup::Setup;
 use crate::app::wrong_use;
 use crate::corrections::{Correction, QuarantinedEvents, Resolved, retry_on_conflict};
 use crate::delta::is_table;
+use crate::runtime::out::out;
 use crate::tables::event_set::EventSet;
 use crate::tables::quarantine::KIND;
 use crate::tables::side_output::SideOutput;
@@ -110,7 +111,7 @@ const REASON_CHARS_MAX: usize = 80;
 
 async fn list(setup: &Setup, args: ListArgs) -> anyhow::Result<()> {
     if !exists(setup) {
-        println!("{}", if args.json { "[]" } else { "no event was ever rejected" });
+        out!("{}", if args.json { "[]" } else { "no event was ever rejected" });
         return Ok(());
     }
     let mut wanted = vec!["true".to_owned()];
@@ -136,7 +137,7 @@ async fn list(setup: &Setup, args: ListArgs) -> anyhow::Result<()> {
     }
     let found = query::collect(setup, &events).await?;
     if found.iter().all(|batch| batch.num_rows() == 0) {
-        println!("no unresolved events; --all lists the resolved ones, too");
+        out!("no unresolved events; --all lists the resolved ones, too");
         return Ok(());
     }
     query::print(
@@ -188,7 +189,7 @@ async fn show(setup: &Setup, id: &str) -> anyhow::Result<()> {
         bail!("the quarantine has no event {id}; `silverd quarantine list --all` lists its events");
     }
     let once = if table == NO_TABLE { "a table takes it" } else { "the plugin accepts it" };
-    println!("once {once}, run: silverd quarantine replay --table {table}");
+    out!("once {once}, run: silverd quarantine replay --table {table}");
     Ok(())
 }
 
@@ -200,9 +201,9 @@ fn print_event(batch: &RecordBatch, row: usize) -> anyhow::Result<()> {
             let bytes = cast(column, &DataType::Binary)?;
             let bytes = bytes.as_binary::<i32>();
             let text = if bytes.is_null(row) { "null".to_owned() } else { readable(bytes.value(row)) };
-            println!("{name:<15} {text}");
+            out!("{name:<15} {text}");
         } else if column.is_valid(row) {
-            println!("{name:<15} {}", inert(&ArrayFormatter::try_new(column, &options)?.value(row).to_string()));
+            out!("{name:<15} {}", inert(&ArrayFormatter::try_new(column, &options)?.value(row).to_string()));
         }
     }
     Ok(())
@@ -244,7 +245,7 @@ async fn replay(setup: &Setup, args: ReplayArgs, stop: CancellationToken) -> any
         None => {}
     }
     if !exists(setup) {
-        println!("no event was ever rejected");
+        out!("no event was ever rejected");
         return Ok(());
     }
     let replay = async {
@@ -273,7 +274,7 @@ async fn replay_table(setup: &Setup, index: usize, code: Option<&str>) -> anyhow
     let positions = QuarantinedEvents::positions(&quarantine, name, code).await.context("read the quarantine")?;
     let events = positions.len();
     if events == 0 {
-        println!("{name}: no unresolved events");
+        out!("{name}: no unresolved events");
         return Ok(());
     }
     let plugin = load_serving(setup, index).await?;
@@ -295,10 +296,7 @@ async fn replay_table(setup: &Setup, index: usize, code: Option<&str>) -> anyhow
         counts += summary.counts;
     }
     progress.clear();
-    println!(
-        "{name}: {resolved} of {events} events resolved ({} rows), {} rejected again",
-        counts.rows, counts.rejected
-    );
+    out!("{name}: {resolved} of {events} events resolved ({} rows), {} rejected again", counts.rows, counts.rejected);
     Ok(())
 }
 
@@ -310,7 +308,7 @@ async fn replay_unrouted(setup: &Setup, code: Option<&str>, is_asked_for: bool) 
     let events = positions.len();
     if events == 0 {
         if is_asked_for {
-            println!("{NO_TABLE}: no unresolved events");
+            out!("{NO_TABLE}: no unresolved events");
         }
         return Ok(());
     }
@@ -349,10 +347,11 @@ async fn replay_unrouted(setup: &Setup, code: Option<&str>, is_asked_for: bool) 
         done.merge(part.events().clone());
     }
     progress.clear();
-    println!(
+    out!(
         "{NO_TABLE}: {marked} of {events} events resolved ({} rows), {} rejected; the others match no table, or their table \
          has not read them from bronze yet",
-        counts.rows, counts.rejected
+        counts.rows,
+        counts.rejected
     );
     Ok(())
 }

@@ -19,6 +19,7 @@ use super::inert_text::{inert_lines, text_table};
 use crate::app::setup::Setup;
 use crate::app::wrong_use;
 use crate::delta::TableReader;
+use crate::runtime::out::{self, out};
 use crate::sql::process::{Message, OUT_OF_MEMORY, SqlWork, Start, limit_this_process, read_message, run_with_limits};
 use crate::sql::{self, DeltaScan, QueryError, Tables};
 
@@ -84,7 +85,13 @@ pub(super) fn query_process() -> ExitCode {
         anyhow::Ok(runtime.block_on(print_rows(&start.tables, start.pool_bytes(), &request.sql, request.json)))
     };
     match run() {
-        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Ok(())) => match out::check() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                eprintln!("{failure:#}");
+                ExitCode::FAILURE
+            }
+        },
         Ok(Err(QueryError::Limit(_))) => ExitCode::from(OUT_OF_MEMORY),
         Ok(Err(failure)) => {
             eprintln!("{failure}");
@@ -111,7 +118,7 @@ pub(crate) async fn collect(setup: &Setup, query: &str) -> anyhow::Result<Vec<Re
 
 async fn print_rows(tables: &Tables, pool_bytes: usize, query: &str, json: bool) -> Result<(), QueryError> {
     let answer = answer(tables, pool_bytes, query).await?;
-    println!("{}", if json { answer.json() } else { answer.text() }?);
+    out!("{}", if json { answer.json() } else { answer.text() }?);
     Ok(())
 }
 

@@ -20,6 +20,7 @@ use crate::corrections::{
 };
 use crate::delta::PluginVersion;
 use crate::plugin::Plugin;
+use crate::runtime::out::out;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct RebuildArgs {
@@ -136,8 +137,8 @@ async fn rebuild_written_by(
         match rebuild_table_written_by(setup, index, written_by, asked).await {
             Ok(of_table) => {
                 match of_table {
-                    Found::Nothing => println!("{name}: no commit is by version {written_by}"),
-                    Found::Replaced => println!("{name}: no row is known to be by version {written_by} any more"),
+                    Found::Nothing => out!("{name}: no commit is by version {written_by}"),
+                    Found::Replaced => out!("{name}: no row is known to be by version {written_by} any more"),
                     Found::Rows => {}
                 }
                 found.push(of_table);
@@ -182,7 +183,7 @@ async fn rebuild_table_written_by(
     let Some(Written { versions, events, unknown }) = find().await? else { return Ok(Found::Nothing) };
     if unknown > 0 {
         let name = &config.name;
-        println!(
+        out!(
             "{name}: the log does not say which version wrote the rows of {unknown} events, since an earlier silverd corrected \
              some of them: they stay as they are. `silverd rebuild {name}` replaces all rows"
         );
@@ -271,29 +272,32 @@ fn report(table: &str, summary: &CorrectionSummary, dry_run: bool) {
         (false, Some(version)) => format!("version {version} replaces {rows}"),
         (false, None) => "nothing to replace".to_owned(),
     };
-    println!(
+    out!(
         "{table}: {what}: {} events transformed, {} dropped, {} duplicates, {} rejected ({} new in the quarantine), {} \
          resolved",
-        counts.events, counts.dropped, counts.duplicates, counts.rejected, summary.quarantined, summary.resolved
+        counts.events,
+        counts.dropped,
+        counts.duplicates,
+        counts.rejected,
+        summary.quarantined,
+        summary.resolved
     );
     let are = if dry_run { "would be" } else { "are" };
     let NotInBronze { foreign, lost } = summary.not_in_bronze;
     if foreign > 0 {
-        println!(
+        out!(
             "{table}: the rows of {foreign} events {are} removed that bronze never had: another program wrote them, at offsets \
              that silverd has not reached"
         );
     }
     if lost > 0 {
-        println!(
-            "{table}: the rows of {lost} events {are} removed that bronze does not have: they cannot be made again"
-        );
+        out!("{table}: the rows of {lost} events {are} removed that bronze does not have: they cannot be made again");
     }
     for (side_output, rows) in &summary.doubled {
-        println!("{table}: {rows} rows {are} removed that the table {side_output} had a second time");
+        out!("{table}: {rows} rows {are} removed that the table {side_output} had a second time");
     }
     if summary.restores_progress {
         let sets = if dry_run { "would set" } else { "sets" };
-        println!("{table}: the log had lost the table's progress; the rebuild {sets} it to the end of bronze");
+        out!("{table}: the log had lost the table's progress; the rebuild {sets} it to the end of bronze");
     }
 }

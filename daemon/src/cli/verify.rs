@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::inert_text::inert_lines;
 use super::progress::Progress;
 use crate::app::setup::Setup;
+use crate::runtime::out::out;
 use crate::verify::{self, Report, SelectedTables, Verified};
 
 #[derive(clap::Args, Debug)]
@@ -44,9 +45,9 @@ pub async fn verify(file: &Path, args: VerifyArgs, stop: CancellationToken) -> a
         () = stop.cancelled() => bail!("interrupted: the verification is incomplete"),
     };
     if args.json {
-        println!("{}", report.json());
+        out!("{}", report.json());
     } else {
-        print!("{}", inert_lines(&report.text()));
+        out!("{}", inert_lines(report.text().trim_end()));
     }
     match report.errors() + if args.strict { report.not_compared() } else { 0 } {
         0 => Ok(()),

@@ -13,7 +13,7 @@ use silverd_core::counts::Counts;
 pub(crate) use silverd_core::verify::PluginVersion;
 
 use super::location::open_log;
-use super::log::{LOG_FOLDER, list_log, newest_version, version_of_commit};
+use super::log::{LOG_FOLDER, LogFiles, list_log, newest_version, version_of_commit};
 
 /// Commits that are searched for the last plugin.
 const COMMITS_MAX: u64 = 1_000;
@@ -100,7 +100,9 @@ pub(crate) async fn serving_at(table: &FilePath, at_ms: i64) -> anyhow::Result<S
 }
 
 async fn served_at(store: &dyn ObjectStore, at_ms: i64) -> anyhow::Result<ServedVersion> {
-    let commits: Vec<(u64, Path)> = list_log(store).await?.commits.into_iter().collect();
+    let LogFiles { commits, checkpoints } = list_log(store).await?;
+    let newest = commits.keys().chain(checkpoints.keys()).max().copied().unwrap_or(0);
+    let commits: Vec<(u64, Path)> = commits.into_iter().collect();
     // The log of a week may have several hundred thousand commits. Those before `later` were made until then.
     let (mut low, mut later) = (0, commits.len());
     while low < later {
@@ -118,8 +120,16 @@ async fn served_at(store: &dyn ObjectStore, at_ms: i64) -> anyhow::Result<Served
         Some(first) => format!("the first version that it names served from {} on", time_text(first.committed_at_ms)),
         None => "it names none later, either".to_owned(),
     };
-    let is_cleaned_up = commits.first().is_some_and(|(version, _)| *version > 0);
-    let reach = if is_cleaned_up { "earlier entries were cleaned up" } else { "no entry was cleaned up" };
+    let is_cleaned_up = (commits.len() as u64) < newest + 1;
+    let reach = match (is_cleaned_up, commits.first()) {
+        (false, _) => "no entry was cleaned up".to_owned(),
+        (true, None) => "all entries were cleaned up".to_owned(),
+        (true, Some((oldest, path))) => {
+            let time = read_info(store, path).await?.and_then(|info| info.timestamp);
+            let at = time.map(|time| format!(", of {}", time_text(time))).unwrap_or_default();
+            format!("earlier entries were cleaned up: the oldest one is {oldest}{at}")
+        }
+    };
     bail!("the log names no version that served at {}: {since} ({reach})", time_text(at_ms))
 }
 
@@ -377,8 +387,15 @@ mod tests {
         assert_eq!(
             served(&cleaned_up, 29).await,
             "the log names no version that served at 1970-01-01T00:00:00.029Z: the first version that it names served from \
-             1970-01-01T00:00:00.030Z on (earlier entries were cleaned up)"
+             1970-01-01T00:00:00.030Z on (earlier entries were cleaned up: the oldest one is 4)"
         );
+        let dated = log(5, &commits[5..]).await;
+        assert!(served(&dated, 29).await.ends_with("the oldest one is 5, of 1970-01-01T00:00:00.030Z)"));
+        dated.delete(&crate::delta::entry_path(5)).await.unwrap();
+        dated.delete(&crate::delta::entry_path(6)).await.unwrap();
+        let checkpoint = Path::from("_delta_log/00000000000000000006.checkpoint.parquet");
+        dated.put(&checkpoint, Vec::new().into()).await.unwrap();
+        assert!(served(&dated, 29).await.ends_with("it names none later, either (all entries were cleaned up)"));
         // The clock was set back after the second commit: one of the times at which it showed 22 counts.
         let set_back = [commit("a", 10, 20, 1), commit("b", 40, 50, 1), commit("c", 20, 30, 1), commit("d", 30, 40, 1)];
         assert!(["a  0", "c  2"].contains(&&*served(&log(0, &set_back).await, 22).await));

@@ -14,6 +14,7 @@ use silverd_core::generate::{Generator, Options, UserAgents};
 use tokio_util::sync::CancellationToken;
 
 use crate::runtime::clock;
+use crate::runtime::out::out;
 use file::EventFile;
 pub use sender::Sender;
 use sized_events::SizedEvents;
@@ -119,7 +120,7 @@ pub async fn run(args: GenerateArgs, shutdown: CancellationToken) -> anyhow::Res
     let started = Instant::now();
     let target = format!("{} at {}", args.topic, args.bootstrap);
     let report = sender.produce(args, || true, shutdown).await?;
-    println!("{}", Summary { report, target: &target, elapsed: started.elapsed() });
+    out!("{}", Summary { report, target: &target, elapsed: started.elapsed() });
     Ok(report)
 }
 

@@ -61,9 +61,11 @@ pub(super) struct Declared {
 }
 
 impl Declared {
-    pub(super) fn of(component: &[u8]) -> anyhow::Result<Self> {
+    /// `wit` is the WIT text of the table, for a component that carries none.
+    pub(super) fn of(component: &[u8], wit: Option<&str>) -> anyhow::Result<Self> {
         let (resolve, world) = decode_world(component)?;
-        let docs = section(component, WIT_SECTION).and_then(|text| String::from_utf8(text).ok());
+        let carried = section(component, WIT_SECTION).and_then(|text| String::from_utf8(text).ok());
+        let docs = carried.or(wit.map(str::to_owned));
         let input = Input::of_world(&resolve, world, docs.as_deref())?;
         let schema = TableSchema::of_world(&resolve, world, docs.as_deref())?;
         let rooms = section(component, ONE_BLOCK_SECTION).map_or(Rooms::Each, |_| Rooms::OneBlock);

@@ -13,7 +13,7 @@ use wasmtime::{Store, Trap};
 
 use super::batch::{Batch, Batch01};
 use super::binary::{Declared, encode};
-use super::config::Config;
+use super::config::{Config, Passed};
 use super::digest::Digest;
 use super::engine::{deadline, to_anyhow};
 use super::events::{Events, Rooms, TypedEvents};
@@ -68,7 +68,7 @@ impl Plugin {
         let (digest, config_digest) = (Digest::of(bytes), config.digest());
         let encoded = encode(bytes)?;
         let binary = encoded.as_deref().unwrap_or(bytes);
-        let Declared { schema, input, rooms } = Declared::of(binary)?;
+        let Declared { schema, input, rooms } = Declared::of(binary, config.wit.as_deref())?;
         let component = host.compiler.component(binary).context("compile it")?;
         let export = |interface: &str, function: &str| {
             let interface = component.get_export_index(None, interface)?;
@@ -135,11 +135,11 @@ impl Plugin {
             .context("instantiate it")?;
         if let Some(configure) = &self.configure {
             let configure = instance
-                .get_typed_func::<(&Config,), (Result<(), String>,)>(&mut store, configure)
+                .get_typed_func::<(Passed<'_>,), (Result<(), String>,)>(&mut store, configure)
                 .map_err(to_anyhow)
                 .context("its `configure` has another signature than the contract (see wit/types.wit)")?;
             let (answer,) = configure
-                .call(&mut store, (&self.config,))
+                .call(&mut store, (self.config.passed(),))
                 .map_err(|error| anyhow!(fault_of(&mut store, &self.limits, ms, error).reason))
                 .context("call its `configure`")?;
             store.data_mut().output.call_succeeded();

@@ -1,18 +1,32 @@
 //! The contract's `config`: the settings and reference files that a plugin gets.
+//! What else its rows depend on: the names of fields in the WIT text of its table.
 
 use wasmtime::component::{ComponentType, Lower};
 
 use super::digest::Digest;
 
-/// The contract's `config`.
-#[derive(ComponentType, Lower, Clone, Debug, Default)]
-#[component(record)]
+/// What a plugin is given.
+#[derive(Clone, Debug, Default)]
 pub struct Config {
     pub settings: Vec<(String, String)>,
     pub reference: Vec<ReferenceFile>,
+    /// The text of the table's file in `wit/silver`, if it has lines with `@name`: for a component that carries no text.
+    pub wit: Option<String>,
+}
+
+/// The contract's `config`.
+#[derive(ComponentType, Lower, Clone, Copy)]
+#[component(record)]
+pub(super) struct Passed<'c> {
+    settings: &'c [(String, String)],
+    reference: &'c [ReferenceFile],
 }
 
 impl Config {
+    pub(super) fn passed(&self) -> Passed<'_> {
+        Passed { settings: &self.settings, reference: &self.reference }
+    }
+
     /// Differs for any two configurations that differ.
     pub(super) fn digest(&self) -> Digest {
         let mut bytes = Vec::new();
@@ -28,6 +42,10 @@ impl Config {
         for file in &self.reference {
             add(file.name.as_bytes());
             add(&file.contents);
+        }
+        // One part more than names and contents have.
+        if let Some(wit) = &self.wit {
+            add(wit.as_bytes());
         }
         Digest::of(&bytes)
     }

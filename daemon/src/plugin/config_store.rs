@@ -32,6 +32,8 @@ pub(super) struct ConfigStore {
 struct Kept {
     settings: Vec<(String, String)>,
     reference: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wit: Option<String>,
 }
 
 impl ConfigStore {
@@ -47,7 +49,8 @@ impl ConfigStore {
     }
 
     fn try_keep(&self, config: &Config, in_use: VersionsInUse<'_>) -> anyhow::Result<()> {
-        let mut kept = Kept { settings: config.settings.clone(), reference: BTreeMap::new() };
+        let (settings, wit) = (config.settings.clone(), config.wit.clone());
+        let mut kept = Kept { settings, reference: BTreeMap::new(), wit };
         for file in &config.reference {
             let digest = Digest::of(&file.contents);
             self.put(&file_name(&digest), &file.contents)?;
@@ -86,8 +89,8 @@ impl ConfigStore {
     pub(super) fn get(&self, digest: &Digest) -> anyhow::Result<Option<Config>> {
         let Some(bytes) = self.read(&config_name(digest))? else { return Ok(None) };
         let altered = || format!("{} was altered: remove it", self.folder.path(&config_name(digest)).display());
-        let Kept { settings, reference } = serde_json::from_slice(&bytes).with_context(altered)?;
-        let mut config = Config { settings, reference: Vec::new() };
+        let Kept { settings, reference, wit } = serde_json::from_slice(&bytes).with_context(altered)?;
+        let mut config = Config { settings, reference: Vec::new(), wit };
         for (name, digest) in reference {
             let digest = Digest::parse(&digest).with_context(altered)?;
             let Some(contents) = self.read(&file_name(&digest))? else { return Ok(None) };
@@ -125,7 +128,7 @@ mod tests {
 
     fn config(setting: &str, contents: &[u8]) -> Config {
         let reference = vec![ReferenceFile { name: "prices".to_owned(), contents: contents.to_vec() }];
-        Config { settings: vec![("currency".to_owned(), setting.to_owned())], reference }
+        Config { settings: vec![("currency".to_owned(), setting.to_owned())], reference, wit: None }
     }
 
     #[test]

@@ -87,15 +87,27 @@ fn version_instead(
         return held.by_hand(host.reload_mode, newest).map(|deployment| deployment.plugin());
     };
     let is_refused = |version: &PluginVersion| held.refused(version).is_some() && !is_same_version(version, serving);
-    let build_of_serving = || PluginVersion { digest: serving.digest.clone(), given: None };
+    let with_current =
+        |digest: &str| PluginVersion { digest: digest.to_owned(), given: Some(given.as_str().to_owned()) };
+    // Its current settings and reference files may have been rejected, too: then it keeps those that it has.
+    let build_of_serving = || Some(with_current(&serving.digest)).filter(|version| !is_refused(version));
+    let serves_on = || Some(build_of_serving().unwrap_or_else(|| serving.clone()));
     match held.choose(host.reload_mode, newest, given, serving) {
         Choice::Newest => {
-            let given = Some(given.as_str().to_owned());
-            let newest = PluginVersion { digest: newest?.as_str().to_owned(), given };
-            is_refused(&newest).then(build_of_serving)
+            if is_refused(&with_current(newest?.as_str())) {
+                serves_on()
+            } else {
+                None
+            }
         }
         Choice::Stays => Some(serving.clone()),
-        Choice::OtherSettings => Some(build_of_serving()),
-        Choice::Deployed(version) => Some(if is_refused(&version) { build_of_serving() } else { version }),
+        Choice::OtherSettings => serves_on(),
+        Choice::Deployed(version) => {
+            if is_refused(&version) {
+                serves_on()
+            } else {
+                Some(version)
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@
 //!   held/<table>.rebuild.json    the rows of failed versions that the version before has still to make again
 //! ```
 
+use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -23,6 +24,8 @@ use crate::runtime::state_dir::StateDir;
 
 /// Versions of a table that are remembered after they failed, and after they were rejected.
 const FAILED_MAX: usize = 32;
+/// The file that whoever changes the others locks.
+const LOCK: &str = ".lock";
 /// Rollbacks of a table whose rebuild is remembered until it is done.
 const REBUILDS_MAX: usize = 32;
 
@@ -274,9 +277,21 @@ impl Deployments {
         held
     }
 
+    /// Commands and a daemon change the files: each waits until the others have.
+    fn lock(&self) -> anyhow::Result<File> {
+        let path = self.0.path(LOCK);
+        let file = File::create(&path).and_then(|file| file.lock().map(|()| file));
+        file.with_context(|| format!("lock {}", path.display()))
+    }
+
     /// Stores a deployment. A rollback adds the version that failed to those that do not serve again; what somebody deploys
     /// may serve again.
     pub(crate) fn put(&self, table: &str, deployment: &Deployment) -> anyhow::Result<()> {
+        let _lock = self.lock()?;
+        self.put_locked(table, deployment)
+    }
+
+    fn put_locked(&self, table: &str, deployment: &Deployment) -> anyhow::Result<()> {
         let mut held = self.held(table);
         match deployment.rolled_back {
             true => add(&mut held.failed, deployment.failed()),
@@ -292,6 +307,7 @@ impl Deployments {
     /// Ends the deployment: the newest build serves, even if it failed or was rejected before. Other versions that failed still
     /// do not serve.
     pub(crate) fn remove(&self, table: &str, newest: &Digest) -> anyhow::Result<()> {
+        let _lock = self.lock()?;
         let mut held = self.held(table);
         held.allow(newest.as_str());
         held.deployment = None;
@@ -302,6 +318,7 @@ impl Deployments {
 
     /// Ends what somebody deployed, because there is another build than the one that it serves instead of.
     pub(crate) fn end_by_hand(&self, table: &str, newest: &Digest) -> anyhow::Result<()> {
+        let _lock = self.lock()?;
         let mut held = self.held(table);
         let by_hand = held.deployment.as_ref().filter(|deployment| !deployment.rolled_back);
         if by_hand.is_some_and(|by_hand| !by_hand.holds_against(newest)) {
@@ -313,6 +330,7 @@ impl Deployments {
 
     /// Remembers a version that was rejected.
     pub(crate) fn add_rejected(&self, table: &str, rejected: FailedVersion) -> anyhow::Result<()> {
+        let _lock = self.lock()?;
         let mut versions = self.held(table).rejected;
         add(&mut versions, rejected);
         self.store_rejected(table, &versions)
@@ -320,6 +338,7 @@ impl Deployments {
 
     /// A build was validated after all.
     pub(crate) fn remove_rejected(&self, table: &str, digest: &Digest) -> anyhow::Result<()> {
+        let _lock = self.lock()?;
         let mut versions = self.held(table).rejected;
         let before = versions.len();
         versions.retain(|rejected| rejected.digest != digest.as_str());
@@ -328,6 +347,7 @@ impl Deployments {
 
     /// Says more about a version that failed than when it was rolled back.
     pub(crate) fn set_reason(&self, table: &str, failed: &PluginVersion, reason: &str) -> anyhow::Result<()> {
+        let _lock = self.lock()?;
         let mut held = self.held(table);
         for known in held.failed.iter_mut().filter(|known| is_same_version(&known.plugin(), failed)) {
             reason.clone_into(&mut known.reason);
@@ -349,6 +369,7 @@ impl Deployments {
 
     /// Remembers a rebuild until it is done.
     pub(crate) fn add_rebuild(&self, table: &str, rebuild: &UnfinishedRebuild) -> anyhow::Result<()> {
+        let _lock = self.lock()?;
         let mut rebuilds = self.rebuilds(table);
         rebuilds.push(rebuild.clone());
         rebuilds.drain(..rebuilds.len().saturating_sub(REBUILDS_MAX));
@@ -357,6 +378,7 @@ impl Deployments {
 
     /// A rebuild is done.
     pub(crate) fn remove_rebuild(&self, table: &str, done: &UnfinishedRebuild) -> anyhow::Result<()> {
+        let _lock = self.lock()?;
         let mut rebuilds = self.rebuilds(table);
         rebuilds.retain(|rebuild| rebuild != done);
         self.store_rebuilds(table, &rebuilds)
@@ -365,9 +387,10 @@ impl Deployments {
     /// Completes the rollbacks that a kill interrupted after the rebuild was remembered, and before the version that failed
     /// was.
     pub(crate) fn complete_rollbacks(&self, table: &str) -> anyhow::Result<()> {
+        let _lock = self.lock()?;
         for rebuild in self.rebuilds(table) {
             if self.held(table).failed(&rebuild.failed()).is_none() {
-                self.put(table, &Deployment::rollback(&rebuild.by(), &rebuild.failed(), rebuild.reason))?;
+                self.put_locked(table, &Deployment::rollback(&rebuild.by(), &rebuild.failed(), rebuild.reason))?;
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! Further instances of a plugin, for chunks of several batches: where cores are free, batches are transformed on several
-//! threads. Their outcomes are taken in the order of the batches, so that the rows do not depend on it.
+//! threads. Their outcomes are taken in the order of the batches, so that the rows do not depend on it. After a fault the
+//! plugin has one thread for some chunks: one that fails again and again takes no more than a core.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -20,11 +21,16 @@ use crate::telemetry::thread_cpu;
 /// The threads of all tables that call plugins ahead.
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
+/// For so many chunks after a fault, one thread calls the plugin.
+const CHUNKS_AFTER_FAULT: u32 = 32;
+
 /// The instances besides the first one.
 pub(super) struct LanesAhead {
     plugin: Arc<Plugin>,
     schema: SchemaRef,
     lanes: Vec<Lane>,
+    /// Chunks that one thread calls the plugin for.
+    chunks_alone: u32,
 }
 
 /// What was called ahead.
@@ -45,15 +51,19 @@ impl CalledAhead {
 
 impl LanesAhead {
     pub(super) fn new(plugin: Arc<Plugin>, schema: SchemaRef) -> Self {
-        Self { plugin, schema, lanes: Vec::new() }
+        Self { plugin, schema, lanes: Vec::new(), chunks_alone: 0 }
     }
 
     /// Calls the plugin for these batches, which have the numbers from 0 on, on this thread and on others. After a fault no
     /// further batch is begun.
     pub(super) fn call(&mut self, own: &mut Lane, chunk: &Chunk, batches: &[Batch<'_>]) -> CalledAhead {
-        let threads = Threads::take(batches.len().saturating_sub(1));
         // Few events need no memory for many instances.
         self.lanes.truncate(batches.len().saturating_sub(1));
+        if self.chunks_alone > 0 {
+            self.chunks_alone -= 1;
+            return CalledAhead::default();
+        }
+        let threads = Threads::take(batches.len().saturating_sub(1));
         if threads.0 == 0 {
             return CalledAhead::default();
         }
@@ -103,6 +113,10 @@ impl LanesAhead {
                 ahead.other_threads += cpu;
             }
         });
+        if has_failed.into_inner() {
+            self.chunks_alone = CHUNKS_AFTER_FAULT;
+            self.lanes.clear();
+        }
         ahead
     }
 }

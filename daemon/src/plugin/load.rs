@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use silverd_core::config::{Limits, ReloadMode, SilverTable, TableName};
+use silverd_core::input::NAME_LINE;
 use silverd_core::schema::{Kind, TableSchema};
 
 use super::build;
@@ -214,7 +216,22 @@ fn plugin_config(config: &SilverTable, base_dir: &Path) -> Result<Config, LoadEr
         reference.push(ReferenceFile { name: name.clone(), contents });
     }
     let settings = config.settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    Ok(Config { settings, reference })
+    Ok(Config { settings, reference, wit: names_text(config, base_dir)? })
+}
+
+/// The path of the table's file in `wit/silver`, whether it exists or not.
+pub(crate) fn wit_file(config: &SilverTable, base_dir: &Path) -> PathBuf {
+    base_dir.join("wit/silver").join(format!("{}.wit", config.name.replace('_', "-")))
+}
+
+/// The text of that file, if it names keys of JSON.
+fn names_text(config: &SilverTable, base_dir: &Path) -> anyhow::Result<Option<String>> {
+    let path = wit_file(config, base_dir);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text).filter(|text| text.contains(NAME_LINE))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+    }
 }
 
 /// Checks what pipeline.toml asks of the plugin.

@@ -46,7 +46,7 @@ pub use lift::Rows;
 pub use load::Loaded;
 pub(crate) use load::{
     FaultyKey, KeptVersion, LoadError, config_digest, kept_file, kept_version, load_file, load_kept, load_plugin,
-    load_trial, load_unreleased, load_version,
+    load_trial, load_unreleased, load_version, wit_file,
 };
 pub use outcomes::{Rejected, TransformError, TransformOutput, Tripped};
 pub use transformer::Transformer;

@@ -30,5 +30,5 @@ mod validate;
 pub(crate) use pending::{Candidate, PendingVersion};
 pub(crate) use reloader::{DesiredVersion, PluginReloader};
 pub(crate) use shadow::shadow_run;
-pub(crate) use startup_version::{Preferred, StartupVersion, UnfinishedCanary, startup_version};
+pub(crate) use startup_version::{Preferred, StartupVersion, UnfinishedCanary, last_good, startup_version};
 pub(crate) use validate::{Build, PluginLoader, validate};

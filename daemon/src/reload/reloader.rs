@@ -14,7 +14,7 @@ use super::validate::{Build, PluginLoader, RejectedVersion, start, validate};
 use crate::delta::{PluginVersion, open_log, plugin_history};
 use crate::plugin::build::{PluginLocation, wasm_of};
 use crate::plugin::{
-    Choice, Digest, FailedVersion, Held, Plugin, config_digest, is_same_version, kept_file, load_version,
+    Choice, Digest, FailedVersion, Held, Plugin, config_digest, is_same_version, kept_file, load_version, wit_file,
 };
 use crate::runtime::causes;
 use crate::runtime::file_watch::{FileStamp, FileWatch};
@@ -108,6 +108,7 @@ impl PluginReloader {
     fn stamp(&self, table: &SilverTable, location: &PluginLocation) -> (FileStamp, Vec<PathBuf>) {
         let mut files: Vec<PathBuf> = table.reference.values().map(|file| self.loader.base_dir.join(&**file)).collect();
         let mut folders = location.folders();
+        files.push(wit_file(table, &self.loader.base_dir));
         folders.extend(files.iter().filter_map(|file| file.parent().map(Path::to_path_buf)));
         files.extend(location.wasm());
         if let Some(deployments) = &self.loader.host.deployments {
@@ -135,8 +136,35 @@ impl PluginReloader {
                 }
                 Err(failure) => {
                     self.remember_rejected(&failure, &active);
-                    return self.reject(&failure);
+                    self.reject(&failure);
+                    return self.refresh(desired, &active).await;
                 }
+            }
+        }
+    }
+
+    /// The newest build was rejected: the one that serves gets the current settings and reference files, if it may.
+    async fn refresh(&self, desired: &DesiredVersion, active: &Arc<Plugin>) {
+        let DesiredVersion { table, reload } = desired;
+        let deployments = self.loader.host.deployments.as_ref();
+        let held = deployments.map(|deployments| deployments.held(&table.name)).unwrap_or_default();
+        let refreshed = async {
+            let given = self.current_given(table).await?;
+            let version = PluginVersion { given: Some(given.as_str().to_owned()), ..active.version() };
+            let Some(file) = kept_file(&self.loader.host, &active.digest)? else { return Ok(None) };
+            if held.refused(&version).is_some() {
+                return Ok(None);
+            }
+            let build = Build { file, digest: active.digest.clone(), has_cases: false };
+            validate(&self.loader, table, reload, build, active).await
+        };
+        match refreshed.await {
+            Ok(Some(candidate)) => self.offer(candidate),
+            Ok(None) => {}
+            Err(failure) => {
+                let failure: anyhow::Error = failure;
+                self.remember_rejected(&failure, active);
+                info!(table = %table.name, "the current version keeps its settings and reference files: {failure:#}");
             }
         }
     }

@@ -12,9 +12,11 @@ use tracing::warn;
 
 use super::recent_versions::{RecentVersion, RecentVersions};
 use crate::cases::failed_cases;
-use crate::delta::{PluginVersion, open_log, plugin_history};
+use crate::delta::{PluginSpan, PluginVersion, open_log, plugin_history};
 use crate::plugin::build::{newest_digest, wasm_of};
-use crate::plugin::{Deployment, Digest, Held, Host, Plugin, config_digest, is_same_version, load_file, load_version};
+use crate::plugin::{
+    Deployment, Digest, Held, Host, Plugin, config_digest, is_same_version, kept_file, load_file, load_version,
+};
 
 /// What a worker starts with, unless somebody deployed a version or it failed.
 pub(crate) enum Preferred {
@@ -84,11 +86,14 @@ pub(crate) async fn startup_version(
     }
     let table = base_dir.join(&*config.path);
     let recent = RecentVersions::read(&table, &held).await?;
+    let (config, base_dir, limits) = (config.clone(), base_dir.to_path_buf(), limits.clone());
     let deployed_has_served = match &held.deployment {
-        Some(deployment) if !deployment.rolled_back => has_served(&table, &deployment.version).await?,
+        Some(deployment) if !deployment.rolled_back => {
+            let given = config_digest(&config, &base_dir)?.as_str().to_owned();
+            has_served(&table, &PluginVersion { given: Some(given), ..deployment.plugin() }).await?
+        }
         _ => false,
     };
-    let (config, base_dir, limits) = (config.clone(), base_dir.to_path_buf(), limits.clone());
     let starting = Starting { config, base_dir, host: host.clone(), limits, held, recent, deployed_has_served };
     tokio::task::spawn_blocking(move || starting.version(preferred)).await?
 }
@@ -101,18 +106,26 @@ struct Starting {
     limits: Limits,
     held: Held,
     recent: RecentVersions,
-    /// The build that somebody deployed has written the table.
+    /// The build that somebody deployed has written the table with the current settings and reference files.
     deployed_has_served: bool,
 }
 
-/// Whether a build has written the table in a folder.
-async fn has_served(table: &Path, digest: &str) -> anyhow::Result<bool> {
+/// Whether a version has written the table in a folder.
+async fn has_served(table: &Path, version: &PluginVersion) -> anyhow::Result<bool> {
     let Some(log) = open_log(table)? else { return Ok(false) };
-    Ok(plugin_history(log.object_store(None).as_ref()).await?.iter().any(|span| span.digest == digest))
+    let of_span = |span: &PluginSpan| PluginVersion { digest: span.digest.clone(), given: span.given.clone() };
+    let history = plugin_history(log.object_store(None).as_ref()).await?;
+    Ok(history.iter().any(|span| is_same_version(&of_span(span), version)))
+}
+
+/// The version that wrote the table in a folder last, and did not fail.
+pub(crate) async fn last_good(table: &Path, held: &Held) -> anyhow::Result<Option<PluginVersion>> {
+    Ok(RecentVersions::read(table, held).await?.good.first().map(|last| last.version.clone()))
 }
 
 impl Starting {
     fn version(&self, preferred: Preferred) -> anyhow::Result<StartupVersion> {
+        self.warn_if_state_was_lost()?;
         if let Some(plugin) = self.deployed(&preferred)? {
             return Ok(StartupVersion { plugin, canary: None });
         }
@@ -135,6 +148,23 @@ impl Starting {
         Ok(StartupVersion { plugin, canary })
     }
 
+    /// Without the folder of `[state]` nothing says which versions must not serve.
+    fn warn_if_state_was_lost(&self) -> anyhow::Result<()> {
+        let Some(digest) = self.recent.last.as_ref().and_then(|last| Digest::parse(&last.digest)) else {
+            return Ok(());
+        };
+        if kept_file(&self.host, &digest)?.is_none() {
+            warn!(
+                table = %self.config.name,
+                "the file of version {}, which wrote the table last, is not in the folder of [state]. If that folder was \
+                 removed, silverd does not know any more which versions failed, were rejected or were deployed: a version that \
+                 was blocked may serve",
+                Digest::short(digest.as_str())
+            );
+        }
+        Ok(())
+    }
+
     /// What somebody deployed.
     fn deployed(&self, preferred: &Preferred) -> anyhow::Result<Option<Arc<Plugin>>> {
         let mode = self.host.reload_mode;
@@ -155,7 +185,9 @@ impl Starting {
         }
         let Some(deployment) = self.held.by_hand(mode, newest.as_ref()) else { return Ok(None) };
         let mut version = deployment.plugin();
-        if let Some(rejected) = self.held.refused(&version) {
+        let given = config_digest(&self.config, &self.base_dir)?.as_str().to_owned();
+        let current = PluginVersion { given: version.given.clone().or(Some(given)), ..version.clone() };
+        if let Some(rejected) = self.held.refused(&current) {
             let (table, digest) = (&self.config.name, Digest::short(&version.digest));
             warn!(%table, "version {digest}, which somebody deployed, does not serve: {}", rejected.reason);
             return Ok(None);
@@ -201,11 +233,7 @@ impl Starting {
             Ok(None) => "its file, its settings or its reference files were not kept".to_owned(),
             Err(error) => format!("{error:#}"),
         };
-        warn!(
-            %table,
-            "load version {digest}, which wrote the table last: {missing}. The folder of [state] keeps them, and which versions \
-             failed or were deployed"
-        );
+        warn!(%table, "load version {digest}, which wrote the table last: {missing}");
         if self.host.reload_mode == ReloadMode::Watch {
             return self.newest_build();
         }
@@ -229,13 +257,16 @@ impl Starting {
             let refusal = format!(
                 "version {digest} is blocked: {reason}. Build another version, or run `silverd plugin deploy {table}`"
             );
-            return match self.recent.good.first().map(|last| self.kept(&last.version)).transpose()?.flatten() {
-                Some(plugin) => {
+            let Some(last) = self.recent.good.first().map(|last| last.version.clone()) else { bail!(refusal) };
+            // The build that serves, with the current settings, if these were not rejected.
+            let current = PluginVersion { digest: last.digest.clone(), given: version.given };
+            for serving in [Some(current).filter(|current| self.refused(current).is_none()), Some(last)] {
+                if let Some(plugin) = serving.map(|serving| self.kept(&serving)).transpose()?.flatten() {
                     warn!(%table, "{refusal}. Version {} serves", Digest::short(plugin.digest.as_str()));
-                    Ok(plugin)
+                    return Ok(plugin);
                 }
-                None => bail!(refusal),
-            };
+            }
+            bail!(refusal)
         }
         let plugin = load_file(&self.config, &self.base_dir, self.host.clone(), self.limits.clone(), &file)?;
         self.with_cases(Arc::new(plugin))

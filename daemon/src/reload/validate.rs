@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use deltalake_core::logstore::LogStoreRef;
+use silverd_core::chunk::Chunk;
 use silverd_core::config::{Limits, Reload, SilverTable};
 use silverd_core::route::Router;
 use silverd_core::shadow::Shadow;
@@ -87,12 +88,23 @@ pub(crate) async fn validate(
     if has_cases {
         check_cases(loader, config, &plugin).await.map_err(rejected)?;
     }
-    let shadow = compare_with_active(loader, config, reload, active, &plugin).await?;
+    let shadow = match newest_events_of(loader, config, reload).await? {
+        None => None,
+        Some(events) => {
+            let (active, new) = (active.clone(), plugin.clone());
+            let compared = tokio::task::spawn_blocking(move || shadow_run(&active, &new, &events)).await?;
+            compared.context("shadow run").map_err(rejected)?
+        }
+    };
     let max_new_rejects = config.max_new_rejects.unwrap_or(reload.max_new_rejects);
     if let Some(shadow) = &shadow {
         check_rejects(shadow, max_new_rejects, &config.name).map_err(rejected)?;
     }
-    let transformer = tokio::task::spawn_blocking(move || start(plugin)).await??;
+    let started = {
+        let plugin = plugin.clone();
+        tokio::task::spawn_blocking(move || start(plugin)).await?
+    };
+    let transformer = started.map_err(rejected)?;
     let config = config.clone();
     Ok(Some(Candidate { transformer, config, shadow, max_new_rejects, written_at, is_earlier_version: false }))
 }
@@ -104,23 +116,18 @@ pub(super) fn start(plugin: Arc<Plugin>) -> anyhow::Result<Transformer> {
     Ok(transformer)
 }
 
-/// The result of the shadow run on the table's newest events; `None` if there is nothing to compare.
-async fn compare_with_active(
+/// The events of the shadow run: the table's newest ones. `None` without a shadow run.
+async fn newest_events_of(
     loader: &PluginLoader,
     config: &SilverTable,
     reload: &Reload,
-    active: &Arc<Plugin>,
-    new: &Arc<Plugin>,
-) -> anyhow::Result<Option<Shadow>> {
+) -> anyhow::Result<Option<Chunk>> {
     if reload.shadow_events == 0 {
         return Ok(None);
     }
     let router = Router::new(std::slice::from_ref(config));
     let events = newest_events::newest(&loader.bronze, &router, 0, reload.shadow_events).await;
-    let events = events.context("shadow run: read the newest events of bronze")?;
-    let (active, new) = (active.clone(), new.clone());
-    let run = move || shadow_run(&active, &new, &events).context("shadow run");
-    tokio::task::spawn_blocking(run).await?
+    events.context("shadow run: read the newest events of bronze").map(Some)
 }
 
 /// Runs the cases in the plugin's folder.

@@ -9,6 +9,7 @@ pub mod clock;
 pub(crate) mod due;
 pub mod file_watch;
 pub(crate) mod log_once;
+pub(crate) mod out;
 pub(crate) mod state_dir;
 pub(crate) mod worker_thread;
 

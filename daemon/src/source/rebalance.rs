@@ -5,7 +5,6 @@
 //! contain the offset at which each partition starts, or messages from another offset are fetched. Hence the callback
 //! itself reads these offsets from Bronze's log. The poll loop does the rest.
 
-use std::collections::BTreeSet;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -241,17 +240,14 @@ impl RebalanceContext {
         Some(Unreadable::Recreated { stored, found })
     }
 
-    /// For topics of which Bronze has nothing, and that were there from the first: the end of every partition, which becomes
+    /// If Bronze has nothing of the cluster, for the topics that were there from the first: the end of every partition, which becomes
     /// its beginning, also of those that other daemons read, or that are empty. Bronze commits it at once.
     fn begin_at_end(&self, consumer: &BaseConsumer<Self>, committed: &Offsets) -> anyhow::Result<Offsets> {
-        let is_of_cluster = |log: &&LogPartition| log.cluster == self.cluster;
-        let begun: BTreeSet<&str> = committed.keys().filter(is_of_cluster).map(|log| &*log.topic).collect();
-        let is_pattern = matches!(self.options.config.topics, config::Topics::Pattern(_));
-        // A topic that a pattern finds later was most likely created later.
-        if is_pattern && !begun.is_empty() {
+        // A topic that is found later, or named later, is read from its first record.
+        if committed.keys().any(|log| log.cluster == self.cluster) {
             return Ok(Offsets::new());
         }
-        let begins = |log: &LogPartition| !begun.contains(&*log.topic) && self.options.first_topics.has(&log.topic);
+        let begins = |log: &LogPartition| self.options.first_topics.has(&log.topic);
         let logs: Vec<_> = self.logs().into_iter().filter(begins).collect();
         if logs.is_empty() {
             return Ok(Offsets::new());

@@ -138,6 +138,10 @@ pub(super) fn find_topics(
                 if !matches!(problem, TopicError::BrokerUnreachable { .. }) {
                     answered = Instant::now();
                 }
+                // What is created from now on is read from its first record.
+                if matches!(problem, TopicError::TopicMissing { .. } | TopicError::NoneMatches { .. }) {
+                    options.first_topics.note(&options.config.topics, &Topics::default());
+                }
                 options.problems.resolve(&ProblemOf::Consumer);
                 options.problems.set(ProblemOf::Broker, problem.to_string());
                 if problem_log.allows() {

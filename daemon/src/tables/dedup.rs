@@ -4,12 +4,12 @@
 //! recover after a crash, a rebalance or a fence; the keys that the next events need are read from the table again.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use anyhow::Context;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::compute::{cast, filter_record_batch, not};
-use arrow::datatypes::{DataType, Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType};
+use arrow::compute::{cast, filter_record_batch, not, partition};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimestampMicrosecondType};
 use arrow::row::{RowConverter, SortField};
 use chrono::DateTime;
 use deltalake_core::logstore::LogStoreRef;
@@ -18,6 +18,7 @@ use object_store::path::Path;
 use serde::Deserialize;
 use silverd_core::config::SilverTable;
 use silverd_core::dedup::{Key, KeyFunction, Window};
+use silverd_core::offsets::LogPartition;
 use silverd_core::schema::added;
 use tracing::warn;
 
@@ -50,7 +51,8 @@ pub(crate) struct Dedup {
 struct KeyColumns<'b> {
     keys: Vec<Key>,
     times: &'b [i64],
-    partitions: &'b [i32],
+    /// Consecutive rows of the same log partition.
+    runs: Vec<(LogPartition, Range<usize>)>,
     offsets: &'b [i64],
 }
 
@@ -129,20 +131,20 @@ impl Dedup {
 
     /// Drops duplicate rows and counts their events. The rows that remain count as rows of the table from now on.
     ///
-    /// Within a chunk, events are processed by partition and offset, in whatever order they were polled. So the same
+    /// Within a chunk, events are processed by topic, partition and offset, in whatever order they were polled. So the same
     /// offsets give the same rows again.
     pub(crate) fn drop_duplicates(&mut self, output: &mut TransformOutput) -> anyhow::Result<()> {
         let batches: Vec<KeyColumns<'_>> =
             output.rows.iter().map(|batch| self.key_columns(batch)).collect::<anyhow::Result<_>>()?;
-        let mut by_partition = BTreeMap::<i32, Vec<(usize, usize)>>::new();
+        let mut by_log = BTreeMap::<&LogPartition, Vec<(usize, usize)>>::new();
         for (index, batch) in batches.iter().enumerate() {
-            for (row, partition) in batch.partitions.iter().enumerate() {
-                by_partition.entry(*partition).or_default().push((index, row));
+            for (log, rows) in &batch.runs {
+                by_log.entry(log).or_default().extend(rows.clone().map(|row| (index, row)));
             }
         }
         let mut keep: Vec<Vec<bool>> = batches.iter().map(|batch| vec![true; batch.keys.len()]).collect();
         let (mut duplicate_rows, mut duplicate_events) = (0, 0);
-        for rows in by_partition.values() {
+        for rows in by_log.values() {
             for event in rows.chunk_by(|(a, b), (c, d)| batches[*a].offsets[*b] == batches[*c].offsets[*d]) {
                 // The rows of one event are no duplicates of each other.
                 for (index, row) in event {
@@ -158,6 +160,7 @@ impl Dedup {
                 duplicate_events += usize::from(kept == 0);
             }
         }
+        drop(by_log);
         drop(batches);
         if duplicate_rows > 0 {
             for (batch, keep) in output.rows.iter_mut().zip(keep) {
@@ -226,7 +229,7 @@ impl Dedup {
         Ok(KeyColumns {
             keys: self.keys(batch)?,
             times: micros(batch, &self.event_time)?,
-            partitions: column(batch, added::PARTITION)?.as_primitive::<Int32Type>().values(),
+            runs: runs(batch)?,
             offsets: column(batch, added::OFFSET)?.as_primitive::<Int64Type>().values(),
         })
     }
@@ -243,6 +246,18 @@ impl Dedup {
         let rows = self.converter.convert_columns(&columns)?;
         Ok(rows.iter().map(|row| self.key_function.key(row.as_ref())).collect())
     }
+}
+
+/// Consecutive rows of the same log partition.
+fn runs(batch: &RecordBatch) -> anyhow::Result<Vec<(LogPartition, Range<usize>)>> {
+    let names = [added::CLUSTER_ID, added::TOPIC, added::PARTITION];
+    let columns: Vec<ArrayRef> = names.iter().map(|name| column(batch, name).cloned()).collect::<Result<_, _>>()?;
+    let of_run = |rows: Range<usize>| {
+        let first = Coordinates::of(&batch.slice(rows.start, 1), ROW_COORDINATES)?;
+        let log = first.runs().pop().context("a run has a row")?.0;
+        Ok((log, rows))
+    };
+    partition(&columns)?.ranges().into_iter().map(of_run).collect()
 }
 
 fn without_dictionary(ty: &DataType) -> DataType {

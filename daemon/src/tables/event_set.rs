@@ -55,18 +55,24 @@ impl Coordinates {
         self.offsets.as_primitive::<Int64Type>().value(row)
     }
 
+    /// Whether two rows are of the same event.
+    pub(crate) fn are_equal(&self, a: usize, b: usize) -> bool {
+        self.offset(a) == self.offset(b) && self.are_of_one_log(a, b)
+    }
+
+    fn are_of_one_log(&self, a: usize, b: usize) -> bool {
+        let (clusters, topics) = (self.clusters.as_string::<i32>(), self.topics.as_string::<i32>());
+        let partitions = self.partitions.as_primitive::<Int32Type>().values();
+        partitions[a] == partitions[b] && topics.value(a) == topics.value(b) && clusters.value(a) == clusters.value(b)
+    }
+
     /// Consecutive rows of the same log partition.
     pub(crate) fn runs(&self) -> Vec<(LogPartition, Range<usize>)> {
         let (clusters, topics) = (self.clusters.as_string::<i32>(), self.topics.as_string::<i32>());
         let partitions = self.partitions.as_primitive::<Int32Type>().values();
-        let same = |a: usize, b: usize| {
-            partitions[a] == partitions[b]
-                && topics.value(a) == topics.value(b)
-                && clusters.value(a) == clusters.value(b)
-        };
         let (mut runs, mut start) = (Vec::new(), 0);
         for row in 1..=self.rows() {
-            if row == self.rows() || !same(start, row) {
+            if row == self.rows() || !self.are_of_one_log(start, row) {
                 let log = LogPartition::new(clusters.value(start), topics.value(start), partitions[start]);
                 runs.push((log, start..row));
                 start = row;

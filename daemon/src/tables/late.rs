@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, UInt32Array, new_null_array};
 use arrow::compute::{cast, concat_batches, take_record_batch};
-use arrow::datatypes::{DataType, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampMicrosecondType};
 use silverd_core::config::SilverTable;
 use silverd_core::schema::added;
 
 use super::column::column;
+use super::event_set::{Coordinates, ROW_COORDINATES};
 use super::side_output::{SideOutputKind, field, timestamp};
 use crate::plugin::TransformOutput;
 
@@ -62,11 +63,13 @@ pub(crate) fn find(config: &SilverTable, output: &mut TransformOutput) -> anyhow
 fn late_rows(batch: &RecordBatch, event_time: &str, late_after: i64) -> anyhow::Result<Vec<u32>> {
     let times = column(batch, event_time)?.as_primitive::<TimestampMicrosecondType>().values();
     let arrived = column(batch, added::INGESTED_AT)?.as_primitive::<TimestampMicrosecondType>().values();
-    let partitions = column(batch, added::PARTITION)?.as_primitive::<Int32Type>().values();
-    let offsets = column(batch, added::OFFSET)?.as_primitive::<Int64Type>().values();
-    let is_first = |row: usize| row == 0 || (partitions[row - 1], offsets[row - 1]) != (partitions[row], offsets[row]);
-    let late = (0..times.len()).filter(|row| arrived[*row].saturating_sub(times[*row]) > late_after && is_first(*row));
-    Ok(late.map(|row| row as u32).collect())
+    let mut late: Vec<usize> =
+        (0..times.len()).filter(|row| arrived[*row].saturating_sub(times[*row]) > late_after).collect();
+    if !late.is_empty() {
+        let coordinates = Coordinates::of(batch, ROW_COORDINATES)?;
+        late.retain(|row| *row == 0 || !coordinates.are_equal(*row - 1, *row));
+    }
+    Ok(late.into_iter().map(|row| row as u32).collect())
 }
 
 /// The side output's rows for the rows `late` of a batch of the Silver table.

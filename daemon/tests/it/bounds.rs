@@ -85,6 +85,38 @@ fn many_days_in_a_chunk_cost_little_more_than_one() {
     many.silverd(&["verify"]);
 }
 
+/// A plugin's event times of thousands of days in one chunk: a file for each, as the table's partitions are its days. Memory
+/// does not grow with them.
+#[test]
+fn many_days_of_silver_need_no_more_memory() {
+    const EVENTS: usize = 10_000;
+    let sections = "[commit]\ninterval = \"3s\"\nrows_max = 200000\nbytes_max = \"200MiB\"\n";
+    let measure = |name: &str, day: &dyn Fn(usize) -> usize| {
+        let project = super::reload::project(name, sections);
+        let event = |number: usize| {
+            // From 1984 on.
+            let seconds = (5_000 + day(number)) * 86_400;
+            format!("{{\"event_type\": \"page_view\", \"event_id\": \"e{number}\", \"ts\": {seconds}}}").into_bytes()
+        };
+        project.send_values(&(0..EVENTS).map(event).collect::<Vec<_>>());
+        let mut daemon = Daemon::start_with_dashboard(&project);
+        daemon.until_within(Duration::from_secs(120), "all rows", |daemon| {
+            let status: Value = serde_json::from_str(&daemon.get("/api/status").body).unwrap_or_default();
+            let tables = status["tables"].as_array().cloned().unwrap_or_default();
+            tables.iter().any(|table| table["name"] == "hits" && table["rows"] == EVENTS)
+        });
+        let peak_bytes = daemon.json("/api/status")["memory_peak_bytes"].as_u64().unwrap();
+        daemon.stop();
+        project.silverd(&["verify"]);
+        assert_eq!(project.query("SELECT count(*) AS n FROM hits")[0]["n"], EVENTS);
+        peak_bytes
+    };
+    let one_day = measure("silver-day", &|_| 0);
+    let many_days = measure("silver-days", &|number| number);
+    println!("one day: {} MiB; {EVENTS} days: {} MiB", one_day >> 20, many_days >> 20);
+    assert!(many_days <= 512 << 20, "{many_days} bytes");
+}
+
 /// Two daemons that are started at once create the same tables, and write them.
 #[test]
 fn two_daemons_that_start_on_an_empty_folder_write_every_event_once() {

@@ -29,7 +29,11 @@ static BEFORE: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
 fn config(table: &str) -> Config {
     let contents = std::fs::read(root().join("data/reference/products.csv")).unwrap();
     let products = ReferenceFile { name: "products".to_owned(), contents };
-    Config { settings: Vec::new(), reference: if table == "page_view" { Vec::new() } else { vec![products] } }
+    Config {
+        settings: Vec::new(),
+        reference: if table == "page_view" { Vec::new() } else { vec![products] },
+        wit: None,
+    }
 }
 
 fn before(table: &str) -> Transformer {

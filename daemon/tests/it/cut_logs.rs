@@ -107,19 +107,13 @@ fn a_log_that_was_written_again_is_reported() {
     let Some((kafka, project)) = project("again") else { return };
     let mut daemon = Daemon::start_with_dashboard(&project);
     daemon.until("all records", |_| stored(&project) == STORED as usize);
-    signal(&daemon, libc::SIGSTOP);
+    daemon.signal(libc::SIGSTOP);
     kafka.stop();
     cut(&kafka, &project.topic, KEPT);
     kafka.start_again();
     send(&project, "after", STORED);
-    signal(&daemon, libc::SIGCONT);
+    daemon.signal(libc::SIGCONT);
     is_refused(&mut daemon, "the end of the log was cut");
     daemon.stop();
     assert_eq!(stored(&project), STORED as usize);
-}
-
-fn signal(daemon: &Daemon, signal: i32) {
-    // SAFETY: sends a signal to a child that was not waited for yet, so that its number is still its own.
-    let sent = unsafe { libc::kill(daemon.id() as libc::pid_t, signal) };
-    assert_eq!(sent, 0, "{}", std::io::Error::last_os_error());
 }

@@ -1,5 +1,7 @@
 //! Exit codes as docs/cli.md says them: 0 done, 1 failed, 2 wrong command line or configuration.
 
+use std::process::Stdio;
+
 use super::harness::{Project, fixture};
 
 #[test]
@@ -73,5 +75,44 @@ fn exit_codes_are_those_of_the_manual() {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "silverd {args:?}\n{errors}");
         assert!(code == 0 || errors.contains("error"), "silverd {args:?}\n{errors}");
+    }
+}
+
+/// The commands that print more than a line.
+const PRINTING: [&[&str]; 11] = [
+    &["check"],
+    &["query", "SELECT value FROM generate_series(1, 20000)"],
+    &["query", "--json", "SELECT value FROM generate_series(1, 20000)"],
+    &["verify"],
+    &["verify", "--json", "--deep"],
+    &["maintain", "--dry-run"],
+    &["quarantine", "list"],
+    &["rebuild", "page_view", "--dry-run"],
+    &["plugin", "list"],
+    &["plugin", "history"],
+    &["plugin", "inspect", "page_view"],
+];
+
+/// As with `silverd … | head -1`.
+#[test]
+fn a_closed_output_is_no_error_and_a_full_disk_is_one() {
+    let project = Project::new("closed-output", "interval = \"100ms\"");
+    project.send_file(&fixture("shop-events.jsonl"));
+    project.silverd(&["run", "--drain"]);
+    for args in PRINTING {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = project.command(args).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.code() == Some(0) && !errors.contains("panicked"),
+            "{args:?}: {}\n{errors}",
+            output.status
+        );
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = project.command(args).stdout(full).stderr(Stdio::piped()).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let is_reported = errors.contains("write to standard output: No space left on device");
+        assert!(output.status.code() == Some(1) && is_reported, "{args:?}: {}\n{errors}", output.status);
     }
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use silverd::plugin::build;
 
 use crate::harness::{PARTITIONS, Project, root, rows};
 
@@ -121,6 +122,63 @@ fn a_shop_log_of_rees46() {
 #[test]
 fn calls_of_segment() {
     let project = project("segment", &[("calls", "segment", ["type", "track"], "ts")]);
+    check_calls(&project);
+}
+
+/// A component of another language carries no WIT text: the names of its fields come from the table's file in `wit/silver`.
+#[test]
+fn names_come_from_the_file_of_the_table() {
+    let project = project("wit-file", &[("calls", "segment", ["type", "track"], "ts")]);
+    let fixture = root().join("plugins/fixtures/segment");
+    let wasm = std::fs::read(build::wasm_of(&fixture).unwrap()).unwrap();
+    std::fs::write(project.folder.path().join("calls.wasm"), without_section(&wasm, "silverd:wit")).unwrap();
+    project.use_plugin_file("fixtures/segment", "calls.wasm");
+    let wit = project.folder.path().join("wit/silver");
+    std::fs::create_dir_all(&wit).unwrap();
+    let text = std::fs::read_to_string(fixture.join("segment.wit")).unwrap();
+    for (from, to, error) in [
+        ("anonymous-id:", "anonymous:", "`input.anonymous` has a `@name` in the WIT text of the table"),
+        ("interface calls", "interface phone-calls", "has no interface `calls`"),
+        ("record input {", "record input", "does not parse"),
+    ] {
+        std::fs::write(wit.join("calls.wit"), text.replace(from, to)).unwrap();
+        let errors = project.silverd_fails(&["check"], 2);
+        assert!(errors.contains(error), "{errors}");
+    }
+    std::fs::write(wit.join("calls.wit"), &text).unwrap();
+    check_calls(&project);
+    // The rows depend on the file.
+    std::fs::remove_file(wit.join("calls.wit")).unwrap();
+    project.silverd(&["verify", "--deep", "--strict"]);
+}
+
+/// A core module without a custom section.
+fn without_section(module: &[u8], name: &str) -> Vec<u8> {
+    let mut kept = module[..8].to_vec();
+    let mut rest = &module[8..];
+    while let [id, after @ ..] = rest {
+        let (size, length) = leb128(after);
+        let end = 1 + length + size;
+        let content = &rest[1 + length..end];
+        let is_named = *id == 0 && content.get(1..=name.len()) == Some(name.as_bytes());
+        if !is_named {
+            kept.extend_from_slice(&rest[..end]);
+        }
+        rest = &rest[end..];
+    }
+    assert!(kept.len() < module.len(), "the module has no section {name}");
+    kept
+}
+
+/// A number, and how many bytes it takes.
+fn leb128(bytes: &[u8]) -> (usize, usize) {
+    let length = bytes.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+    let number = bytes[..length].iter().rev().fold(0, |number, byte| number << 7 | usize::from(byte & 0x7f));
+    (number, length)
+}
+
+/// Sends calls, and checks what becomes of them.
+fn check_calls(project: &Project) {
     let track = json!({"type": "track", "messageId": "ajs-1", "anonymousId": "507f191e-810c", "userId": "97980cfea0067",
         "event": "Order Completed", "timestamp": "2015-02-23T22:28:55.111Z", "sentAt": "2015-02-23T22:28:55.387Z",
         "receivedAt": "2015-02-23T22:28:55.495Z", "version": 2, "channel": "browser",
@@ -140,9 +198,9 @@ fn calls_of_segment() {
     let free = json!({"type": "track", "messageId": "srv-4", "userId": "u", "timestamp": "2015-02-23T22:28:55Z",
         "properties": {"revenue": "free"}});
     let page = json!({"type": "page", "messageId": "ajs-5", "userId": "u", "timestamp": "2015-02-23T22:28:55Z"});
-    send(&project, [track, anonymous, nobody, free, page]);
-    drain(&project);
-    let found = rows_by(&project, "calls", "message_id");
+    send(project, [track, anonymous, nobody, free, page]);
+    drain(project);
+    let found = rows_by(project, "calls", "message_id");
     let order = json!({"message_id": "ajs-1", "ts": 1_424_730_535_111_000_i64, "visitor": "97980cfea0067",
         "event": "Order Completed", "revenue": 2_500, "pieces": 4, "path": "/academy/", "library": "analytics.js",
         "traits": "{\"nested\":{\"deep\":[1,2.5,null]},\"plan\":\"pro\",\"seats\":3}",
@@ -150,7 +208,7 @@ fn calls_of_segment() {
     let ping = json!({"message_id": "srv-2", "ts": 1_424_730_535_000_000_i64, "visitor": "anon", "event": "Pinged",
         "revenue": null, "pieces": 0, "path": null, "library": null, "traits": null, "excluded": []});
     assert_eq!(found, [("ajs-1".to_owned(), order), ("srv-2".to_owned(), ping)].into());
-    let rejects = rejects(&project);
+    let rejects = rejects(project);
     let [(_, malformed, free), (_, missing, nobody), (_, other, _)] = &rejects[..] else { panic!("{rejects:?}") };
     assert_eq!([malformed, missing, other].map(|code| code.as_str()), ["malformed", "missing-field", "other-value"]);
     assert_eq!(nobody, "userId: absent or empty");

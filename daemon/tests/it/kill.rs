@@ -9,7 +9,7 @@ use notify::{EventKind, RecursiveMode, Watcher};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::harness::{Daemon, Generator, Project, SILVER, TableOptions, expected, seed};
+use super::harness::{Daemon, Generator, Project, SILVER, TableOptions, expected, rows, seed};
 
 const ARGS: [&str; 3] = ["run", "--log", "warn"];
 
@@ -111,6 +111,37 @@ fn commits(project: &Project) -> usize {
     let log = project.path("bronze").join("_delta_log");
     let entries = std::fs::read_dir(log).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
     entries.iter().filter(|entry| entry.path().extension().is_some_and(|extension| extension == "json")).count()
+}
+
+/// A daemon that holds a chunk while another one, which took it for dead, commits the same records.
+#[test]
+fn a_daemon_that_was_stopped_for_a_while_writes_nothing_twice() {
+    let project = Project::with_sections("stopped", "[commit]\ninterval = \"8s\"\n");
+    if !project.broker.is_kafka() {
+        eprintln!("needs a real Kafka: the embedded broker has no consumer groups of several processes");
+        return;
+    }
+    project.append_to_pipeline("[source.kafka]\n\"group.protocol\" = \"classic\"\n\"session.timeout.ms\" = 6000\n");
+    project.broker.create_topic(&project.topic, 1);
+    let send = |count: usize| project.send_values(&vec![b"{\"number\": 1}".to_vec(); count]);
+    let stored = || if project.has_table("bronze") { rows(&project.path("bronze")).len() } else { 0 };
+    send(10);
+    let mut first = Daemon::start_with_dashboard(&project);
+    first.until("the first records", |_| stored() == 10);
+    send(20);
+    // Then the consumer has them, and their chunk waits for the interval.
+    first.until("records that are not in bronze", |daemon| daemon.json("/api/status")["lag"] == 20);
+    first.signal(libc::SIGSTOP);
+    let mut second = Daemon::start(&project);
+    second.until_within(Duration::from_secs(120), "the records by another daemon", |_| stored() == 30);
+    first.signal(libc::SIGCONT);
+    first.until_logged("bronze is fenced", 1);
+    send(5);
+    second.until("the last records", |_| stored() >= 35);
+    first.stop();
+    second.stop();
+    assert_eq!(stored(), 35);
+    project.silverd(&["verify"]);
 }
 
 /// The daemons share the partitions. The fence in the log rejects what both commit at the same time.

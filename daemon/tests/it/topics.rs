@@ -283,3 +283,56 @@ fn tombstones_reach_the_tables_that_ask_for_them() {
     let errors = project.silverd_fails(&["check"], 2);
     assert!(errors.contains("`tombstones = true`") && errors.contains("option<input>"), "{errors}");
 }
+
+/// The same offset in several topics is several events.
+#[test]
+fn events_of_several_topics_with_equal_offsets_are_told_apart() {
+    const TOPICS: [&str; 3] = ["a", "b", "c"];
+    let Some(project) = project("equal-offsets", "topics = [\"{}.a\", \"{}.b\", \"{}.c\"]") else { return };
+    let options = "dedup = { by = [\"event_id\"], within = \"1h\" }\nlate_after = \"1m\"\n";
+    project.append_to_pipeline(&(table("views", "page_view", "\"everything\"") + options));
+    project.build_plugins();
+    for topic in TOPICS {
+        create(&project, topic, 2);
+        // The first one of each topic is the same event; the others are not.
+        send(&project, topic, [event("page_view", 0), event(topic, 1), event(topic, 2)]);
+    }
+    project.silverd(&["run", "--drain"]);
+    assert_eq!(rows(&project.path("views")).len(), 7);
+    let late: BTreeSet<_> = rows(&project.path("late")).iter().map(|row| row["event_id"].to_string()).collect();
+    assert_eq!(late.len(), 7);
+    verify_deep(&project);
+    // All of them again, each with another offset than in the topic that has its row.
+    for topic in TOPICS {
+        send(&project, "c", [event("page_view", 0), event(topic, 2), event(topic, 1)]);
+    }
+    project.silverd(&["run", "--drain"]);
+    assert_eq!(rows(&project.path("views")).len(), 7);
+    verify_deep(&project);
+    project.silverd(&["rebuild", "views"]);
+    assert_eq!(rows(&project.path("views")).len(), 7);
+    verify_deep(&project);
+}
+
+/// `start = "latest"` leaves out what is there at the first start, and nothing that comes later.
+#[test]
+fn topics_that_are_created_later_are_read_from_their_first_record() {
+    let source = "topics = [\"{}.a\", \"{}.b\", \"{}.c\"]\nstart = \"latest\"";
+    let Some(project) = project("created-later", source) else { return };
+    let mut daemon = Daemon::start_with_dashboard(&project);
+    daemon.until("a refusal", |daemon| daemon.get("/health/ready").body.contains("does not exist"));
+    create(&project, "a", 2);
+    send(&project, "a", numbers(10));
+    daemon.until("the topic that was created while silverd waited", |_| stored(&project) == counts(&[("a", 10)]));
+    daemon.kill();
+    create(&project, "b", 2);
+    send(&project, "b", numbers(20));
+    let mut daemon = Daemon::start(&project);
+    daemon.until("the topic that was created after a kill", |_| stored(&project) == counts(&[("a", 10), ("b", 20)]));
+    daemon.stop();
+    create(&project, "c", 2);
+    send(&project, "c", numbers(30));
+    project.silverd(&["run", "--drain"]);
+    assert_eq!(stored(&project), counts(&[("a", 10), ("b", 20), ("c", 30)]));
+    verify_deep(&project);
+}

@@ -113,7 +113,8 @@ fn in_table(table: &DeTable, parent: Parent, hidden: bool, found: &mut Vec<Range
     for (key, value) in table {
         let name = key.get_ref().as_ref();
         let below = match (parent, name) {
-            (Parent::SilverTable, "reference") => continue,
+            // The condition `key` is no secret, either.
+            (Parent::SilverTable, "reference" | "match") => continue,
             (Parent::Root, "silver" | "gold" | "panel") => Parent::Silver,
             (Parent::Silver, _) => Parent::SilverTable,
             _ => Parent::Other,

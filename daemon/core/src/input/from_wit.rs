@@ -18,8 +18,8 @@ const META: &str = "meta";
 const PAIR: Layout = Layout { size: 8, align: 4 };
 
 impl Input {
-    /// Reads it from a component's own type, `world` of `resolve`. `docs` is the WIT text of the table, if the component
-    /// carries it: the names of fields come from there.
+    /// Reads it from a component's own type, `world` of `resolve`. `docs` is the WIT text of the table, if there is one: the
+    /// names of fields come from there.
     pub fn of_world(resolve: &Resolve, world: WorldId, docs: Option<&str>) -> Result<Self, ContractError> {
         let (interface, transform) = find_transform(resolve, world)?;
         let name = resolve.id_of(interface).unwrap_or_default();
@@ -40,7 +40,7 @@ impl Input {
                 Err(signature(Mismatch::new("events", expected, describe(resolve, param.ty))))
             }
             Some(item) => {
-                let names = Names::of(docs, resolve.interfaces[interface].name.as_deref().unwrap_or_default())?;
+                let names = Names::of(docs, resolve, interface)?;
                 Reader { resolve, names, interface }.event(item, signature).map(Input::Typed)
             }
         }

@@ -14,6 +14,7 @@ mod tests;
 
 pub use decode::Decoder;
 pub use image::{Block, Image, Region};
+pub use names::NAME_LINE;
 pub use records::Records;
 pub use reject::Rejection;
 

@@ -10,8 +10,8 @@ use super::wit::{ContractAlias, contract_alias, option_item, resolve_alias};
 use super::{COLUMNS_MAX, CONTRACT, Column, ContractError, Kind, TRANSFORM, TableSchema, added};
 
 impl TableSchema {
-    /// Reads the schema from a component's own type, `world` of `resolve`. `docs` is the WIT text of the table, if the
-    /// component carries it: the comments of the columns come from there.
+    /// Reads the schema from a component's own type, `world` of `resolve`. `docs` is the WIT text of the table, if
+    /// there is one: the comments of the columns come from there.
     pub fn of_world(resolve: &Resolve, world: WorldId, docs: Option<&str>) -> Result<Self, ContractError> {
         let (interface_id, transform) = find_transform(resolve, world)?;
         let interface = resolve.id_of(interface_id).unwrap_or_else(|| TRANSFORM.to_owned());

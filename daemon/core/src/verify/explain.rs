@@ -13,13 +13,14 @@ pub struct Explanation {
     pub examples: Vec<String>,
 }
 
-const NEW_PATH: &str = "give the table a new path in pipeline.toml: silverd fills a Silver table again from Bronze";
+const NEW_PATH: &str = "give the table a new path in pipeline.toml: silverd fills a Silver table again from Bronze, \
+                        and Bronze from what Kafka still has";
 const RESTORE: &str = "restore the table's _delta_log from a backup, or give the table a new path in pipeline.toml \
                        (silverd rebuilds a Silver table from Bronze, and Bronze from what Kafka still has)";
 const FOREIGN_WRITER: &str = "find out which other program writes to this table (DESCRIBE HISTORY in Spark); restore \
                               the version before it, or give the table a new path in pipeline.toml";
-const REBUILD: &str = "if settings or reference data changed after the rows were written, `silverd rebuild` updates \
-                       the rows. If rows still differ afterwards, the plugin does not return equal rows for equal \
+const REBUILD: &str = "if `match`, settings or reference data changed after the rows were written, `silverd rebuild` \
+                       updates the rows. With `dedup`, another of several events with one key may have the row. If rows still differ afterwards, the plugin does not return equal rows for equal \
                        events";
 const SIDE_OUTPUT: &str = "if somebody removed the table, this is the consequence: the events are in Bronze, and \
                            `silverd rebuild` of their days processes them again. Otherwise restore its _delta_log from \

@@ -13,7 +13,8 @@ use crate::cases::failed_cases;
 use crate::delta::{PluginSpan, PluginVersion, last_plugin, open_log, plugin_history};
 use crate::plugin::build::{newest_build, trial_wasm_of, wasm_of};
 use crate::plugin::{Deployment, Digest, Host, Plugin, is_same_version, kept_file, load_file, load_kept, load_version};
-use crate::reload::{Build, PluginLoader, validate};
+use crate::reload::{Build, PluginLoader, last_good, validate};
+use crate::runtime::out::out;
 use crate::tables::silver::check_fit;
 
 #[derive(clap::Args, Debug)]
@@ -71,7 +72,7 @@ pub(super) async fn deploy(config: &Path, args: &DeployArgs) -> anyhow::Result<(
     let is_manual = setup.pipeline.reload.mode == ReloadMode::Manual;
     if target == newest && !is_manual {
         deployments.remove(name, &newest)?;
-        println!("{name}: the newest build, {newest}, is deployed, in a running silverd at once and at every start");
+        out!("{name}: the newest build, {newest}, is deployed, in a running silverd at once and at every start");
         return Ok(());
     }
     let instead_of = if target == newest { serving(&setup, table).await?.unwrap_or(newest) } else { newest };
@@ -84,10 +85,10 @@ pub(super) async fn deploy(config: &Path, args: &DeployArgs) -> anyhow::Result<(
             table.plugin.value
         )
     };
-    println!("{name}: version {target} is deployed, in a running silverd at once and at every start, {until}");
+    out!("{name}: version {target} is deployed, in a running silverd at once and at every start, {until}");
     let has_rows = history.iter().any(|span| span.digest == instead_of.as_str() && span.counts.rows > 0);
     if instead_of != target && has_rows {
-        println!(
+        out!(
             "The rows of {instead_of} stay. `silverd rebuild {name} --written-by {instead_of}` rebuilds them with version \
              {target}"
         );
@@ -111,7 +112,8 @@ async fn check(
         check_fit(table, &plugin, &setup.base_dir).await?;
         return Ok(());
     }
-    let active = match last_plugin(&setup.base_dir.join(&*table.path)).await? {
+    let held = host.deployments.as_ref().map(|deployments| deployments.held(&table.name)).unwrap_or_default();
+    let active = match last_good(&setup.base_dir.join(&*table.path), &held).await? {
         Some(PluginVersion { digest, given }) => {
             let limits = setup.pipeline.limits.clone();
             let load = || load_version(table, &setup.base_dir, host.clone(), limits, &digest, given.as_deref());
@@ -127,7 +129,7 @@ async fn check(
         let build = Build { file, digest: plugin.digest.clone(), has_cases: is_newest };
         let validated = validate(&loader, table, &setup.pipeline.reload, build, &active).await?;
         if let Some(shadow) = validated.and_then(|candidate| candidate.shadow) {
-            println!("{}: shadow run: {shadow}", table.name);
+            out!("{}: shadow run: {shadow}", table.name);
         }
         return Ok(());
     }

@@ -15,13 +15,14 @@ use super::selected::SelectedPlugin;
 use super::test::test_one;
 use super::try_plugin::{newest_events_of, transform};
 use super::{counted, size};
-use crate::cases::CaseFile;
+use crate::cases::{CaseFile, cases_folder};
 use crate::cli::inert_text::{inert, inert_lines};
 use crate::delta::{PluginVersion, last_plugin};
 use crate::plugin::build::{PluginLocation, files_under};
 use crate::plugin::{Plugin, load_version};
 use crate::reload::shadow_run;
 use crate::runtime::file_watch::{FileStamp, FileWatch};
+use crate::runtime::out::out;
 use crate::tables::silver::check_fit;
 
 #[derive(clap::Args, Debug)]
@@ -49,7 +50,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) async fn dev(config: &Path, args: &DevArgs, stop: CancellationToken) -> anyhow::Result<()> {
     let (place, cases) = tokio::task::block_in_place(|| {
         let selected = SelectedPlugin::find(config, &args.plugin, args.table.as_deref())?;
-        anyhow::Ok((PluginLocation::of(&selected.path)?, selected.path.join("cases")))
+        anyhow::Ok((PluginLocation::of(&selected.path)?, cases_folder(&selected.path)))
     })?;
     let stamp = || {
         let (mut files, mut folders) = (Vec::new(), Vec::new());
@@ -71,12 +72,12 @@ pub(super) async fn dev(config: &Path, args: &DevArgs, stop: CancellationToken) 
         match result {
             Ok(()) => {}
             Err(failure) if args.once => return Err(failure),
-            Err(failure) => println!("{}", inert_lines(&format!("{failure:#}"))),
+            Err(failure) => out!("{}", inert_lines(&format!("{failure:#}"))),
         }
         if args.once {
             return Ok(());
         }
-        println!("\nwaiting for the next save; stop with Ctrl-C");
+        out!("\nwaiting for the next save; stop with Ctrl-C");
         tokio::select! { _ = watch.changed(&before, stamp) => {} () = stop.cancelled() => return Ok(()) }
     }
 }
@@ -90,7 +91,7 @@ async fn check_once(config: &Path, args: &DevArgs) -> anyhow::Result<()> {
     let began = Instant::now();
     let plugin = tokio::task::block_in_place(|| selected.load().map(Arc::new))?;
     let wasm = tokio::task::block_in_place(|| selected.wasm())?;
-    println!(
+    out!(
         "{}: version {}, {}, after {:.1} s",
         selected.name,
         plugin.digest,
@@ -127,15 +128,15 @@ async fn compare(
     last: usize,
 ) -> anyhow::Result<()> {
     let (Some((_, table)), Some(setup)) = (&selected.table, &selected.setup) else {
-        println!("  no table of pipeline.toml uses this plugin; `silverd plugin new` prints a section for one");
+        out!("  no table of pipeline.toml uses this plugin; `silverd plugin new` prints a section for one");
         return Ok(());
     };
     if let Some(fit) = check_fit(table, plugin, &setup.base_dir).await.context("compare its row with the table")? {
-        fit.changes.iter().for_each(|change| println!("  the next rows change the table: {change}"));
-        fit.notices.iter().for_each(|notice| println!("  {notice}"));
+        fit.changes.iter().for_each(|change| out!("  the next rows change the table: {change}"));
+        fit.notices.iter().for_each(|notice| out!("  {notice}"));
     }
     let Some(current) = current else {
-        println!("  nothing was written to table {} yet", table.name);
+        out!("  nothing was written to table {} yet", table.name);
         return Ok(());
     };
     let events = newest_events_of(selected, last).await?;
@@ -145,12 +146,12 @@ async fn compare(
     let kept = tokio::task::block_in_place(load)?;
     match kept.filter(|kept| !kept.is_same_version(plugin)) {
         Some(kept) => match tokio::task::block_in_place(|| shadow_run(&Arc::new(kept), plugin, &events))? {
-            Some(shadow) => println!("  compared with the current version: {}", inert(&shadow.to_string())),
-            None => println!("  the current version fails on every event, so there is nothing to compare with"),
+            Some(shadow) => out!("  compared with the current version: {}", inert(&shadow.to_string())),
+            None => out!("  the current version fails on every event, so there is nothing to compare with"),
         },
         None => {
             let counts = tokio::task::block_in_place(|| transform(plugin, &events))?.counts;
-            println!(
+            out!(
                 "  on the newest {}: {} rows, {} dropped, {} rejected",
                 counted(counts.events, "event"),
                 counts.rows,
@@ -167,12 +168,12 @@ async fn wait_for_swap(selected: &SelectedPlugin, table: &SilverTable, plugin: &
     let deadline = Instant::now() + SWAP_TIMEOUT;
     while Instant::now() < deadline {
         if current_version(selected).await?.is_some_and(|current| current.digest == plugin.digest.as_str()) {
-            println!("  table {} is now written by version {}", table.name, plugin.digest);
+            out!("  table {} is now written by version {}", table.name, plugin.digest);
             return Ok(());
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }
-    println!(
+    out!(
         "  this version wrote no commit within {} s: either no silverd is running here, or no event came, or silverd rejected \
          the version; its log gives the reason",
         SWAP_TIMEOUT.as_secs()

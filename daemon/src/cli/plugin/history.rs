@@ -11,6 +11,7 @@ use super::counted;
 use crate::app::setup::Setup;
 use crate::cli::plugin_version::short;
 use crate::delta::{Corrected, PluginSpan, PluginVersion, open_log, plugin_history};
+use crate::runtime::out::out;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct HistoryArgs {
@@ -30,11 +31,11 @@ pub(super) async fn history(config: &Path, args: &HistoryArgs) -> anyhow::Result
     };
     let spans = plugin_history(log.object_store(None).as_ref()).await?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&spans)?);
+        out!("{}", serde_json::to_string_pretty(&spans)?);
         return Ok(());
     }
     let commits = spans.iter().map(|span| span.commits).sum();
-    println!("{}: {} in {}", table.name, counted(commits, "commit"), path.display());
+    out!("{}: {} in {}", table.name, counted(commits, "commit"), path.display());
     let state = setup.base_dir.join(&**setup.pipeline.state.path);
     for span in &spans {
         print_span(span, &state);
@@ -52,11 +53,11 @@ fn print_span(span: &PluginSpan, state: &Path) {
         (true, false) => "  (its settings and reference files are no longer kept)",
     };
     let version = PluginVersion { digest: digest.clone(), given: given.clone() };
-    println!("\nplugin {}  {interface}{note}", short(&version));
-    println!("  {} to {}", time_text(span.first_at_ms), time_text(span.last_at_ms));
-    println!("  versions {first_version} to {last_version}, {}", counted(span.commits, "commit"));
+    out!("\nplugin {}  {interface}{note}", short(&version));
+    out!("  {} to {}", time_text(span.first_at_ms), time_text(span.last_at_ms));
+    out!("  versions {first_version} to {last_version}, {}", counted(span.commits, "commit"));
     if span.commits > span.corrections.values().map(|corrected| corrected.commits).sum::<u64>() {
-        println!("  {}", counts_text(counts));
+        out!("  {}", counts_text(counts));
     }
     for (kind, Corrected { commits, counts }) in &span.corrections {
         let name = match kind.as_str() {
@@ -64,10 +65,10 @@ fn print_span(span: &PluginSpan, state: &Path) {
             "replay" => "replay of the quarantine",
             kind => kind,
         };
-        println!("  {name}, {}: {}", counted(*commits, "commit"), counts_text(counts));
+        out!("  {name}, {}: {}", counted(*commits, "commit"), counts_text(counts));
     }
     for (log, [start, end]) in &span.ranges {
-        println!("  {log}  offsets {start} to {}", end - 1);
+        out!("  {log}  offsets {start} to {}", end - 1);
     }
 }
 

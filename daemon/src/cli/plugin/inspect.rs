@@ -10,6 +10,7 @@ use super::input_text::input_text;
 use super::selected::SelectedPlugin;
 use super::{counted, size, text_table};
 use crate::plugin::{About, Digest};
+use crate::runtime::out::out;
 use crate::tables::silver::check_fit;
 
 #[derive(clap::Args, Debug)]
@@ -27,35 +28,32 @@ pub(super) async fn inspect(config: &Path, args: &InspectArgs) -> anyhow::Result
     let bytes = std::fs::read(&wasm).with_context(|| format!("read {}", wasm.display()))?;
     let about = About::of(&bytes).with_context(|| format!("read plugin {}", wasm.display()))?;
     let list = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-    println!("file     {}", wasm.display());
-    println!("digest   {}", Digest::of(&bytes).as_str());
-    println!("size     {}", size(bytes.len() as u64));
-    println!(
-        "kind     {}",
-        if about.module { "core module, which silverd turns into a component" } else { "component" }
-    );
-    println!("exports  {}", list(&about.exports));
-    println!("imports  {}", list(&about.imports));
+    out!("file     {}", wasm.display());
+    out!("digest   {}", Digest::of(&bytes).as_str());
+    out!("size     {}", size(bytes.len() as u64));
+    out!("kind     {}", if about.module { "core module, which silverd turns into a component" } else { "component" });
+    out!("exports  {}", list(&about.exports));
+    out!("imports  {}", list(&about.imports));
     let plugin = tokio::task::block_in_place(|| selected.load())?;
-    println!("{}", input_text(&plugin.input)?);
-    println!("{}", schema_text(&plugin.schema)?);
+    out!("{}", input_text(&plugin.input)?);
+    out!("{}", schema_text(&plugin.schema)?);
     let (Some((_, table)), Some(setup)) = (&selected.table, &selected.setup) else {
-        println!("No table of pipeline.toml uses this plugin.");
+        out!("No table of pipeline.toml uses this plugin.");
         return Ok(());
     };
     let path = setup.base_dir.join(&**table.path);
     match check_fit(table, &plugin, &setup.base_dir).await? {
-        None => println!("Table {} does not exist yet: the first rows create it in {}.", table.name, path.display()),
+        None => out!("Table {} does not exist yet: the first rows create it in {}.", table.name, path.display()),
         Some(fit) if fit.changes.is_empty() && fit.notices.is_empty() => {
-            println!("It fits table {} in {}, and changes no column.", table.name, path.display());
+            out!("It fits table {} in {}, and changes no column.", table.name, path.display());
         }
         Some(fit) => {
-            println!("It fits table {} in {}:", table.name, path.display());
+            out!("It fits table {} in {}:", table.name, path.display());
             for change in &fit.changes {
-                println!("  the next rows change the table: {change}");
+                out!("  the next rows change the table: {change}");
             }
             for notice in &fit.notices {
-                println!("  {notice}");
+                out!("  {notice}");
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::cli::inert_text::inert;
 use crate::delta::last_plugin;
 use crate::plugin::build::newest_digest;
 use crate::plugin::{Digest, FailedVersion};
+use crate::runtime::out::out;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct ListArgs {
@@ -79,7 +80,7 @@ pub(super) async fn list(config: &Path, args: &ListArgs) -> anyhow::Result<()> {
         });
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&tables)?);
+        out!("{}", serde_json::to_string_pretty(&tables)?);
         return Ok(());
     }
     let short = |digest: &Option<String>| digest.as_deref().map_or("none", Digest::short).to_owned();
@@ -92,12 +93,12 @@ pub(super) async fn list(config: &Path, args: &ListArgs) -> anyhow::Result<()> {
         vec![listed.table.clone(), short(&listed.serving), short(&listed.newest), note]
     };
     let rows: Vec<_> = tables.iter().map(row).collect();
-    println!("{}", text_table(&["table", "wrote last", "newest build", "note"], &rows)?);
+    out!("{}", text_table(&["table", "wrote last", "newest build", "note"], &rows)?);
     for Listed { table, failed, .. } in &tables {
         for Failed { digest, given, served, at_ms, reason } in failed {
             let at = DateTime::from_timestamp_millis(*at_ms).unwrap_or_default();
             let given = given.as_deref().map(|given| format!("+{}", Digest::short(given))).unwrap_or_default();
-            println!(
+            out!(
                 "{table}: {}{given} {} at {}: {}",
                 Digest::short(digest),
                 if *served { "was rolled back" } else { "was rejected" },

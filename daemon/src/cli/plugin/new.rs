@@ -9,6 +9,7 @@ use super::scaffold::{Names, package_of, with_member};
 use crate::app::setup::invalid_config;
 use crate::app::wrong_use;
 use crate::runtime::atomic_write::atomic_write;
+use crate::runtime::out::out;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct NewArgs {
@@ -56,20 +57,20 @@ pub(super) fn new(config: &Path, args: &NewArgs) -> anyhow::Result<()> {
 
     for file in &files {
         atomic_write(&base_dir.join(&file.path), &file.text)?;
-        println!("created  {}", file.path.display());
+        out!("created  {}", file.path.display());
     }
     if let Some(manifest) = manifest {
         atomic_write(&workspace, &manifest)?;
-        println!("changed  plugins/Cargo.toml: \"{name}\" is a member");
+        out!("changed  plugins/Cargo.toml: \"{name}\" is a member");
     }
     match added {
         Some(text) => {
             atomic_write(config, &text)?;
-            println!("changed  {}: [silver.{name}] is added", config.display());
+            out!("changed  {}: [silver.{name}] is added", config.display());
         }
-        None => println!("\nAdd this to {} (`--add` does it):\n\n{}", config.display(), names.section()),
+        None => out!("\nAdd this to {} (`--add` does it):\n\n{}", config.display(), names.section()),
     }
-    println!("Next: silverd plugin test plugins/{name}");
+    out!("Next: silverd plugin test plugins/{name}");
     Ok(())
 }
 

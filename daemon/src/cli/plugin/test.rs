@@ -11,9 +11,10 @@ use super::counted;
 use super::measure::cost;
 use super::selected::SelectedPlugin;
 use crate::app::setup::Setup;
-use crate::cases::{Case, CaseFile, differences, outcome_of};
+use crate::cases::{Case, CaseFile, cases_folder, differences, outcome_of};
 use crate::cli::inert_text::inert;
 use crate::plugin::Transformer;
+use crate::runtime::out::out;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct TestArgs {
@@ -60,12 +61,12 @@ pub(super) fn test_one(selected: &SelectedPlugin, update: bool) -> anyhow::Resul
         files.iter().any(|file| !file.cases.is_empty()),
         "{} has no cases: write {{ \"event\": {{ … }} }} into {} and run `silverd plugin test {} --update`",
         selected.name,
-        selected.path.join("cases/first.json").display(),
+        cases_folder(&selected.path).join("first.json").display(),
         selected.name
     );
     let plugin = Arc::new(selected.load()?);
     let columns: Vec<_> = plugin.schema.columns.iter().map(|column| column.name.clone()).collect();
-    println!("{}: {} {}", selected.name, plugin.schema.interface, plugin.digest);
+    out!("{}: {} {}", selected.name, plugin.schema.interface, plugin.digest);
     let (mut transformer, mut result) = (Transformer::new(plugin.clone()), TestResult::default());
     for file in &files {
         let mut outcomes = Vec::with_capacity(file.cases.len());
@@ -78,7 +79,7 @@ pub(super) fn test_one(selected: &SelectedPlugin, update: bool) -> anyhow::Resul
                 None => vec!["no outcome is expected yet: run with --update".to_owned()],
             };
             let passed = differences.is_empty() || update;
-            println!("  {:<6} {:<40} {ms:>8.2} ms", if passed { "ok" } else { "FAILED" }, case.name);
+            out!("  {:<6} {:<40} {ms:>8.2} ms", if passed { "ok" } else { "FAILED" }, case.name);
             if passed {
                 result.passed += 1;
             } else {
@@ -97,15 +98,15 @@ pub(super) fn test_one(selected: &SelectedPlugin, update: bool) -> anyhow::Resul
     }
     let cases: Vec<&Case> = files.iter().flat_map(|file| &file.cases).collect();
     match cost(&plugin, &cases) {
-        Ok(cost) => println!("  {}", cost.describe(&selected.limits)),
-        Err(failure) => println!("  not measured: {failure:#}"),
+        Ok(cost) => out!("  {}", cost.describe(&selected.limits)),
+        Err(failure) => out!("  not measured: {failure:#}"),
     }
     Ok(result)
 }
 
 fn plugins_with_cases(config: &Path) -> anyhow::Result<Vec<String>> {
     let setup = Setup::read(config)?;
-    let has_cases = |table: &&SilverTable| setup.base_dir.join(&**table.plugin).join("cases").is_dir();
+    let has_cases = |table: &&SilverTable| cases_folder(&setup.base_dir.join(&**table.plugin)).is_dir();
     let names: Vec<_> = setup.pipeline.silver.iter().filter(has_cases).map(|table| table.name.to_string()).collect();
     ensure!(
         !names.is_empty(),
@@ -119,8 +120,8 @@ fn print_differences(case: &Case, differences: &[String]) {
     let event = case.value.as_deref().map_or("none".into(), String::from_utf8_lossy);
     let event = event.split_whitespace().collect::<Vec<_>>().join(" ");
     let cut = event.floor_char_boundary(EVENT_BYTES_MAX);
-    println!("         event {}{}", inert(&event[..cut]), if cut < event.len() { " …" } else { "" });
+    out!("         event {}{}", inert(&event[..cut]), if cut < event.len() { " …" } else { "" });
     for line in differences {
-        println!("         {}", inert(line));
+        out!("         {}", inert(line));
     }
 }

@@ -19,6 +19,7 @@ use crate::cases::json_rows;
 use crate::cli::inert_text;
 use crate::delta::{is_table, table_url};
 use crate::plugin::{Plugin, TransformOutput, Transformer};
+use crate::runtime::out::out;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct TryArgs {
@@ -62,11 +63,11 @@ pub(super) async fn try_plugin(config: &Path, args: &TryArgs) -> anyhow::Result<
                     "reason": reject.reason, "value": reject.value })
             })
             .collect();
-        println!("{}", json!({ "rows": json_rows(&rows)?, "rejects": rejects, "counts": counts }));
+        out!("{}", json!({ "rows": json_rows(&rows)?, "rejects": rejects, "counts": counts }));
         return Ok(());
     }
     if rows.num_rows() > 0 {
-        println!("{}", inert_text::text_table(&[rows])?);
+        out!("{}", inert_text::text_table(&[rows])?);
     }
     if !rejects.is_empty() {
         let cells = |reject: Reject| {
@@ -74,9 +75,9 @@ pub(super) async fn try_plugin(config: &Path, args: &TryArgs) -> anyhow::Result<
             vec![position, reject.code.to_owned(), reject.reason, reject.value]
         };
         let rejects: Vec<_> = rejects.into_iter().map(cells).collect();
-        println!("{}", text_table(&["rejected", "code", "reason", "value"], &rejects)?);
+        out!("{}", text_table(&["rejected", "code", "reason", "value"], &rejects)?);
     }
-    println!(
+    out!(
         "{}: {} of {} events, {} dropped, {} rejected. Nothing was written.",
         counted(counts.events, "event"),
         counted(counts.rows, "row"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::process::terminate;
+use super::process::send_signal;
 use super::wait::poll;
 use super::{Project, wait_for_exit};
 
@@ -44,6 +44,10 @@ impl Daemon {
 
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    pub fn signal(&self, signal: i32) {
+        send_signal(&self.child, signal);
     }
 
     pub fn log(&self) -> String {
@@ -90,7 +94,7 @@ impl Daemon {
     /// Stops it with SIGTERM, and returns the lines of its JSON log.
     #[track_caller]
     pub fn stop(mut self) -> Vec<Value> {
-        terminate(&self.child);
+        self.signal(libc::SIGTERM);
         let status = wait_for_exit(&mut self.child, Duration::from_secs(60));
         assert!(status.is_some_and(|status| status.success()), "{status:?}\n{}", self.log());
         self.log_lines()

@@ -3,7 +3,7 @@
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use super::process::terminate;
+use super::process::send_signal;
 use super::{Project, wait_for_exit};
 
 /// A generator that sends events until it is stopped or dropped.
@@ -25,7 +25,7 @@ impl Generator {
     /// Stops it with SIGTERM, after which it must end without an error.
     #[track_caller]
     pub fn stop(mut self) {
-        terminate(&self.0);
+        send_signal(&self.0, libc::SIGTERM);
         let status = wait_for_exit(&mut self.0, Duration::from_secs(30));
         assert!(status.is_some_and(|status| status.success()), "silverd generate: {status:?}");
     }
@@ -34,7 +34,7 @@ impl Generator {
 impl Drop for Generator {
     fn drop(&mut self) {
         if self.0.try_wait().is_ok_and(|status| status.is_none()) {
-            terminate(&self.0);
+            send_signal(&self.0, libc::SIGTERM);
             let _ = wait_for_exit(&mut self.0, Duration::from_secs(30));
         }
     }

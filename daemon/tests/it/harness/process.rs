@@ -16,10 +16,9 @@ pub fn wait_for_exit(child: &mut Child, timeout: Duration) -> Option<ExitStatus>
     status
 }
 
-/// Sends SIGTERM.
-pub(super) fn terminate(child: &Child) {
+pub(super) fn send_signal(child: &Child, signal: i32) {
     // SAFETY: sends a signal to a child that was not waited for yet, so that its number is still its own.
-    let sent = unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) };
+    let sent = unsafe { libc::kill(child.id() as libc::pid_t, signal) };
     assert_eq!(sent, 0, "{}", std::io::Error::last_os_error());
 }
 
