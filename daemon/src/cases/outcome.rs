@@ -12,6 +12,7 @@ use silverd_core::shadow::{Outcome, Row};
 
 use super::case::Case;
 use crate::plugin::Transformer;
+use crate::sql::printable_batch;
 
 /// The plugin's outcome for the event of a case.
 pub(crate) fn outcome_of(transformer: &mut Transformer, case: &Case) -> anyhow::Result<Outcome> {
@@ -47,7 +48,7 @@ pub(crate) fn chunk_of<'c>(cases: impl IntoIterator<Item = &'c Case>) -> Chunk {
 pub(crate) fn json_rows(batch: &RecordBatch) -> anyhow::Result<Vec<Row>> {
     let mut out = Vec::new();
     let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(&mut out);
-    writer.write(batch)?;
+    writer.write(&printable_batch(batch)?)?;
     writer.finish()?;
     if out.is_empty() { Ok(Vec::new()) } else { serde_json::from_slice(&out).context("read rows as JSON") }
 }

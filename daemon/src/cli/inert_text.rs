@@ -9,6 +9,8 @@ use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, ArrayFormatterFactory, DisplayIndex, FormatOptions, FormatResult};
 use arrow::util::pretty::pretty_format_batches_with_options;
 
+use crate::sql::printable;
+
 /// The text on one line: `\n` and `\u{1b}` stand for a line break and an escape character.
 pub(super) fn inert(text: &str) -> String {
     let mut inert = String::with_capacity(text.len());
@@ -28,8 +30,8 @@ pub(super) fn inert_lines(text: &str) -> String {
 
 /// A table for a terminal, with each cell on one line.
 pub(super) fn text_table(batches: &[RecordBatch]) -> Result<String, ArrowError> {
-    let options = FormatOptions::default().with_display_error(true).with_formatter_factory(Some(&InertCells));
-    Ok(pretty_format_batches_with_options(batches, &options)?.to_string())
+    let options = FormatOptions::default().with_formatter_factory(Some(&InertCells));
+    Ok(pretty_format_batches_with_options(&printable(batches)?, &options)?.to_string())
 }
 
 /// C0, DEL, C1, line and paragraph separators, and what Unicode calls bidirectional controls.

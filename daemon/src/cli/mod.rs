@@ -113,11 +113,6 @@ async fn execute(
     time: Option<Duration>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    if command.only_prints() {
-        // The reader of the output may stop before its end, as `head` does.
-        // SAFETY: restores the default action of a signal.
-        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-    }
     let config = &config;
     match command {
         Command::Demo(args) => demo::demo(config, args, time, stop).await,
@@ -138,14 +133,6 @@ async fn execute(
         Command::Undo(args) => rebuild::undo(config, args, stop).await,
         Command::Maintain(args) => maintain::maintain(config, args, stop).await,
         Command::Quarantine(command) => quarantine::quarantine(config, command, stop).await,
-    }
-}
-
-impl Command {
-    /// True if the command prints something and writes no table.
-    fn only_prints(&self) -> bool {
-        use quarantine::QuarantineCommand::{List, Show};
-        matches!(self, Self::Check(_) | Self::Query(_) | Self::Verify(_) | Self::Quarantine(List(_) | Show { .. }))
     }
 }
 

@@ -24,6 +24,7 @@ use crate::app::wrong_use;
 use crate::corrections::{Correction, QuarantinedEvents, Resolved, retry_on_conflict};
 use crate::delta::is_table;
 use crate::runtime::out::out;
+use crate::sql::printable;
 use crate::tables::event_set::EventSet;
 use crate::tables::quarantine::KIND;
 use crate::tables::side_output::SideOutput;
@@ -179,7 +180,7 @@ async fn show(setup: &Setup, id: &str) -> anyhow::Result<()> {
     );
     let batches = query::collect(setup, &sql).await?;
     let mut found = false;
-    for batch in &batches {
+    for batch in &printable(&batches)? {
         for row in 0..batch.num_rows() {
             found = true;
             print_event(batch, row)?;

@@ -69,9 +69,6 @@ pub async fn query(file: &Path, args: QueryArgs) -> anyhow::Result<()> {
 /// The process that [`query`] starts.
 pub(super) fn query_process() -> ExitCode {
     let run = || {
-        // The reader of the output may stop before its end, as `head` does.
-        // SAFETY: restores the default action of a signal.
-        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
         let start: Start = read_message()?.content()?;
         let request: Request = read_message()?.content()?;
         limit_this_process(&start)?;
@@ -143,7 +140,7 @@ impl Answer {
 
     /// A table for a terminal, without anything that the terminal would obey.
     fn text(&self) -> anyhow::Result<String> {
-        let mut rows = sql::printable(&self.rows)?;
+        let mut rows = self.rows.clone();
         if rows.is_empty() {
             rows.push(RecordBatch::new_empty(self.schema.clone()));
         }

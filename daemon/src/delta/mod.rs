@@ -49,4 +49,4 @@ pub use table::Table;
 pub(crate) use table::silverd_info;
 pub use table_files::TableFiles;
 pub use table_lock::TableLock;
-pub(crate) use transactions::{LogOffsets, read_offsets};
+pub(crate) use transactions::{LogOffsets, lost_transactions, read_offsets};

@@ -51,6 +51,11 @@ pub(crate) async fn read_offsets(log: &LogStoreRef) -> anyhow::Result<LogOffsets
     Ok(LogOffsets { offsets: offsets_in(&found.versions), topic_ids, lost: found.lost })
 }
 
+/// How many of silverd's ids the log has lost at a version, at least. A table with any is not written.
+pub(crate) async fn lost_transactions(store: &dyn ObjectStore, version: u64) -> anyhow::Result<u64> {
+    Ok(read_transactions(store, Some(version)).await?.lost)
+}
+
 /// The application ids that name log partitions, as offsets.
 pub(super) fn offsets_in(transactions: &HashMap<String, i64>) -> Offsets {
     transactions.iter().filter_map(|(id, version)| Some((LogPartition::from_app_id(id)?, *version))).collect()

@@ -1,5 +1,5 @@
 //! The process and its environment: the clock, the allocator, background threads, schedules, the state folder, file
-//! watches.
+//! watches, standard output.
 
 pub mod allocator;
 pub(crate) mod atomic_write;

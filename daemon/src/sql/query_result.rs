@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::error::QueryError;
+use super::printable::{outside_of_calendar, printable_column};
 
 /// Characters of one value. The rest is cut off.
 const TEXT_MAX: usize = 4096;
@@ -35,7 +36,7 @@ pub(crate) struct Column {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ColumnKind {
     Number,
-    /// Milliseconds since the epoch.
+    /// Milliseconds since the epoch, or text for a time outside of the calendar: its number and unit.
     Time,
     Bool,
     Text,
@@ -94,7 +95,11 @@ fn cells(array: &ArrayRef) -> Result<Vec<Cell>, QueryError> {
         DataType::Timestamp(_, zone) => {
             let times = cast_to(&DataType::Timestamp(TimeUnit::Millisecond, zone.clone()))?;
             let times = times.as_primitive::<TimestampMillisecondType>();
-            json(array, |row| to_raw_value(&times.is_valid(row).then(|| times.value(row))))
+            let outside = outside_of_calendar(array).map_err(anyhow::Error::from)?;
+            json(array, |row| match &outside[row] {
+                Some(number) => to_raw_value(number),
+                None => to_raw_value(&times.value(row)),
+            })
         }
         DataType::Boolean => {
             let flags = array.as_boolean();
@@ -107,7 +112,8 @@ fn cells(array: &ArrayRef) -> Result<Vec<Cell>, QueryError> {
         }
         _ => {
             let options = FormatOptions::default();
-            let formatter = ArrayFormatter::try_new(array, &options).map_err(anyhow::Error::from)?;
+            let shown = printable_column(array).map_err(anyhow::Error::from)?;
+            let formatter = ArrayFormatter::try_new(&shown, &options).map_err(anyhow::Error::from)?;
             json(array, |row| to_raw_value(&truncate(&formatter.value(row).to_string())))
         }
     }
@@ -131,7 +137,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::Arc;
 
-    use arrow::array::{Decimal128Array, Float64Array, Int64Array, UInt64Array};
+    use arrow::array::{
+        Date32Array, Decimal128Array, DurationSecondArray, Float64Array, Int64Array, TimestampSecondArray, UInt64Array,
+    };
 
     use super::*;
 
@@ -156,5 +164,14 @@ mod tests {
         check(decimal(vec![Some(-5), Some(0)], 18, 2), "[[-0.05],[0.00]]");
         check(decimal(vec![Some(10i128.pow(38) - 1)], 38, 0), "[[99999999999999999999999999999999999999]]");
         check(Arc::new(Float64Array::from(vec![0.1, f64::NAN, f64::INFINITY])), "[[0.1],[null],[null]]");
+    }
+
+    #[test]
+    fn times_outside_of_the_calendar_are_their_numbers() {
+        let times = || TimestampSecondArray::from(vec![Some(2), None, Some(i64::MAX)]);
+        check(Arc::new(times()), "[[2000],[null],[\"9223372036854775807 s\"]]");
+        check(Arc::new(times().with_timezone("UTC")), "[[2000],[null],[\"9223372036854775807 s\"]]");
+        check(Arc::new(Date32Array::from(vec![1, i32::MAX])), "[[\"1970-01-02\"],[\"2147483647 days\"]]");
+        check(Arc::new(DurationSecondArray::from(vec![1, i64::MAX])), "[[\"PT1S\"],[\"9223372036854775807 s\"]]");
     }
 }

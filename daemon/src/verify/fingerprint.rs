@@ -11,6 +11,8 @@ use arrow::row::{RowConverter, SortField};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use silverd_core::schema::added;
 
+use crate::sql::printable_column;
+
 /// The fingerprint of a set of rows: their number, and the sum of their hashes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fingerprint {
@@ -108,11 +110,11 @@ pub(super) fn describe_row((batch, row): (&RecordBatch, usize)) -> String {
 }
 
 /// A cell as text, shortened.
-fn cell(column: &dyn Array, row: usize) -> String {
+fn cell(column: &ArrayRef, row: usize) -> String {
     const CHARS_MAX: usize = 80;
     let options = FormatOptions::default().with_null("null");
-    let text = ArrayFormatter::try_new(column, &options)
-        .and_then(|formatter| formatter.value(row).try_to_string())
+    let text = printable_column(&column.slice(row, 1))
+        .and_then(|column| ArrayFormatter::try_new(&column, &options)?.value(0).try_to_string())
         .unwrap_or_else(|error| error.to_string());
     match text.char_indices().nth(CHARS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -11,22 +11,33 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use silverd_core::verify::{Entry, LogPosition, Problem, TableState, Verifier};
+use silverd_core::verify::{Entry, FileOwner, LogPosition, Problem, TableState, Verifier};
 
-use crate::delta::{LogFiles, action_texts, entry_path, list_log};
+use crate::delta::{LogFiles, action_texts, entry_path, list_log, lost_transactions};
 
 /// Entries that are read concurrently.
 const READS_MAX: usize = 16;
 /// How often a log is read if it is cleaned up meanwhile.
 const TRIES_MAX: usize = 3;
 
-/// Reads the current log into a new verifier.
-pub(super) async fn read<V: Verifier>(store: &dyn ObjectStore, new: impl Fn() -> V) -> anyhow::Result<V> {
+/// Reads the current log of a table into a new verifier.
+pub(super) async fn read<V: Verifier>(
+    store: &dyn ObjectStore,
+    owner: &FileOwner,
+    new: impl Fn() -> V,
+) -> anyhow::Result<V> {
     let mut tries = 0;
     loop {
         let mut verifier = new();
         let files = list_log(store).await.context("list the log")?;
+        let unreadable = check_progress(store, &files, owner, &mut verifier).await.err();
         read_files(store, &files, &mut verifier).await?;
+        if let Some(failure) = unreadable
+            && verifier.findings().errors == 0
+        {
+            // silverd does not open such a table either.
+            verifier.report(LogPosition::default(), Problem::Unreadable { why: format!("{failure:#}") });
+        }
         tries += 1;
         // If the first entry is another one now, the log was cleaned up meanwhile, up to a newer checkpoint.
         let first = list_log(store).await.context("list the log")?.commits.into_keys().next();
@@ -34,6 +45,22 @@ pub(super) async fn read<V: Verifier>(store: &dyn ObjectStore, new: impl Fn() ->
             return Ok(verifier);
         }
     }
+}
+
+/// Reports a log that has lost application ids, as the start of silverd finds it.
+async fn check_progress(
+    store: &dyn ObjectStore,
+    files: &LogFiles,
+    owner: &FileOwner,
+    verifier: &mut impl Verifier,
+) -> anyhow::Result<()> {
+    let newest = files.commits.keys().next_back().max(files.checkpoints.keys().next_back());
+    let Some(version) = newest.copied() else { return Ok(()) };
+    let lost = lost_transactions(store, version).await?;
+    if lost > 0 {
+        verifier.report_lost_progress(version, lost, owner.clone());
+    }
+    Ok(())
 }
 
 async fn read_files(store: &dyn ObjectStore, files: &LogFiles, verifier: &mut impl Verifier) -> anyhow::Result<()> {

@@ -47,7 +47,8 @@ pub async fn verify_logs(pipeline: &Pipeline, base_dir: &Path, selected: &Select
     for table in &pipeline.silver {
         if selected.contains(&table.name) {
             let name = table.name.to_string();
-            silver.push(read_table(&name, &base_dir.join(&*table.path), || SilverVerifier::new(&name)).await?);
+            let (path, owner) = (base_dir.join(&*table.path), FileOwner::Silver(name.clone()));
+            silver.push(read_table(&name, &path, &owner, || SilverVerifier::new(&name)).await?);
         }
     }
     let quarantine = &base_dir.join(&*pipeline.quarantine.path);
@@ -57,7 +58,7 @@ pub async fn verify_logs(pipeline: &Pipeline, base_dir: &Path, selected: &Select
         verify_side_output(&SideOutputKind::LATE, late, &silver, selected).await?,
     ];
     let path = base_dir.join(&*pipeline.bronze.path);
-    let mut bronze = read_table("bronze", &path, || BronzeVerifier::new("bronze")).await?;
+    let mut bronze = read_table("bronze", &path, &FileOwner::Bronze, || BronzeVerifier::new("bronze")).await?;
     bronze.verifier.finish();
     side_outputs[0].verifier.check_unrouted(&bronze.verifier);
     for table in &mut silver {
@@ -83,8 +84,9 @@ async fn verify_side_output(
     silver: &[VerifiedTable<SilverVerifier>],
     selected: &SelectedTables,
 ) -> anyhow::Result<VerifiedTable<SideOutputVerifier>> {
-    let mut table = read_table(kind.name, path, || SideOutputVerifier::new(kind)).await?;
-    for announcing in silver {
+    let mut table = read_table(kind.name, path, &FileOwner::SideOutput, || SideOutputVerifier::new(kind)).await?;
+    // The announcements of a table whose progress is lost have no numbers that can be compared.
+    for announcing in silver.iter().filter(|table| !table.verifier.has_lost_progress()) {
         let (id, announcements) = (announcing.verifier.id(), announcing.verifier.announcements(kind));
         let is_pending = is_pending(&table, id, announcements).await?;
         table.verifier.check_announcements(id, announcements, is_pending);
@@ -94,10 +96,15 @@ async fn verify_side_output(
     Ok(table)
 }
 
-async fn read_table<V: Verifier>(name: &str, path: &Path, new: impl Fn() -> V) -> anyhow::Result<VerifiedTable<V>> {
+async fn read_table<V: Verifier>(
+    name: &str,
+    path: &Path,
+    owner: &FileOwner,
+    new: impl Fn() -> V,
+) -> anyhow::Result<VerifiedTable<V>> {
     let log: Option<LogStoreRef> = open_log(path)?;
     let verifier = match &log {
-        Some(log) => log::read(log.object_store(None).as_ref(), new)
+        Some(log) => log::read(log.object_store(None).as_ref(), owner, new)
             .await
             .with_context(|| format!("read the log of {name} in {}", path.display()))?,
         None => new(),

@@ -37,7 +37,7 @@ impl Report {
         let mut rows = vec![Row::new(
             &verified.bronze,
             vec![
-                ("offsets", Some(covered(bronze.first(), bronze.next()))),
+                ("offsets", (!bronze.has_lost_progress()).then(|| covered(bronze.first(), bronze.next()))),
                 ("events", number(bronze.events())),
                 ("rows", number(bronze.rows())),
             ],
@@ -46,10 +46,12 @@ impl Report {
         for table in &verified.silver {
             let (verifier, counts) = (&table.verifier, table.verifier.counts());
             let corrections = verifier.corrections();
+            let (is_known, is_bronze_known) = (!verifier.has_lost_progress(), !bronze.has_lost_progress());
+            let lag = || verifier.lag(bronze, |topic| verified.takes(&table.name, topic));
             rows.push(Row::new(
                 table,
                 vec![
-                    ("offsets", Some(covered(verifier.first(), verifier.next()))),
+                    ("offsets", is_known.then(|| covered(verifier.first(), verifier.next()))),
                     ("events", number(counts.events)),
                     ("with rows", number(counts.with_rows)),
                     ("rows", number(verifier.rows())),
@@ -57,7 +59,7 @@ impl Report {
                     ("duplicates", number(counts.duplicates)),
                     ("quarantined", number(counts.rejected + corrections.quarantined)),
                     ("late", number(counts.late + corrections.counts.late)),
-                    ("lag", Some(verifier.lag(bronze, |topic| verified.takes(&table.name, topic)))),
+                    ("lag", (is_known && is_bronze_known).then(lag)),
                 ],
             ));
             if corrections.commits > 0 {

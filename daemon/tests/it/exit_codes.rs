@@ -47,6 +47,7 @@ fn exit_codes_are_those_of_the_manual() {
         (2, &["rebuild"]),
         (2, &["rebuild", "page_view", "--from", "2025-01-02", "--to", "2025-01-01"]),
         (2, &["rebuild", "page_view", "--from", "yesterday"]),
+        (2, &["rebuild", "page_view", "--as-of", "2999-01-01"]),
         (2, &["rebuild", "--written-by", "ffffffffffff"]),
         (2, &["maintain", "none"]),
         (2, &["quarantine", "list", "--table", "none"]),

@@ -6,7 +6,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::harness::tables::topic;
-use super::harness::{Daemon, Project, SILVER, TableOptions, actions, entries, expected, finding_kinds, rows, verify};
+use super::harness::{
+    Daemon, Project, SILVER, TableCopy, TableOptions, actions, entries, expected, finding_kinds, rows, verify,
+};
 
 const TXN_RETENTION: &str = "delta.setTransactionRetentionDuration";
 
@@ -87,6 +89,15 @@ fn deleted_progress_is_found_in_older_commits() {
     expected::check(&project);
 }
 
+/// Verifies all tables, which have exactly these kinds of findings, among them an error. Returns the report.
+#[track_caller]
+fn verify_finds(folder: &Path, args: &[&str], kinds: &[&str]) -> Value {
+    let (report, code) = verify(folder, args);
+    let expected = kinds.iter().map(|kind| (*kind).to_owned()).collect();
+    assert_eq!((code, finding_kinds(&report)), (Some(1), expected), "{report:#}");
+    report
+}
+
 /// Without the commits, Bronze's offsets are in its rows; Silver's are nowhere.
 #[test]
 fn lost_progress_is_read_from_bronzes_rows() {
@@ -95,6 +106,7 @@ fn lost_progress_is_read_from_bronzes_rows() {
     for table in ["bronze", "page_view"] {
         lose_progress(&project.path(table));
     }
+    verify_finds(project.folder.path(), &[], &["bronze: lost-progress", "page_view: lost-progress"]);
     let errors = project.silverd_fails(&["run", "--drain"], 1);
     assert!(errors.contains("page_view") && errors.contains("does not write the table"), "{errors}");
     assert_eq!(rows(&project.path("bronze")).len(), counts["bronze"], "bronze is not doubled");
@@ -119,8 +131,16 @@ fn lost_progress_of_silver_is_set_again_by_a_rebuild() {
     let options = TableOptions { dedup_within_s: None, late_after_s: Some(60) };
     let project = drained_with("lost-silver", options);
     expected::check(&project);
+    let copy = TableCopy::of(project.folder.path());
+    lose_progress(&copy.path("late"));
+    verify_finds(copy.folder(), &[], &["late: lost-progress"]);
     let page_view = project.path("page_view");
     lose_progress(&page_view);
+    let report = verify_finds(project.folder.path(), &[], &["page_view: lost-progress"]);
+    let help = report["findings"][0]["help"].as_str().unwrap();
+    assert!(help.contains("`silverd rebuild page_view`, without days"), "{help}");
+    let both = ["page_view: lost-progress", "page_view: not-compared"];
+    verify_finds(project.folder.path(), &["--deep"], &both);
     project.generate(&["--count", "500", "--seed", "6"]);
     project.send_odd_events();
     let before = rows(&page_view).len();
@@ -165,6 +185,7 @@ fn lost_progress_is_missed_without_a_commit_that_counts_it() {
         delete_transactions(&path);
         without_commits(&path);
     }
+    verify_finds(project.folder.path(), &[], &["bronze: lost-progress", "page_view: lost-progress"]);
     let errors = project.silverd_fails(&["run", "--drain"], 1);
     assert!(errors.contains("page_view") && errors.contains("does not write the table"), "{errors}");
     assert_eq!(rows(&project.path("bronze")).len(), counts["bronze"], "bronze is not doubled");
@@ -211,6 +232,7 @@ fn a_quarantine_that_has_lost_its_progress_does_not_stop_bronze() {
     let project = drained("lost-quarantine");
     let quarantine = project.path("quarantine");
     lose_progress(&quarantine);
+    verify_finds(project.folder.path(), &[], &["quarantine: lost-progress"]);
     let before = rows(&quarantine).len();
     project.generate(&["--count", "500", "--seed", "6"]);
     project.send_odd_events();

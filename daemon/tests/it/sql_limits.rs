@@ -69,6 +69,14 @@ fn a_query_that_passes_a_limit_ends_with_an_error_that_names_it() {
     assert_eq!(project.query("SELECT count(*) AS n FROM page_view")[0]["n"], views);
     let error = project.silverd_fails(&["query", "SELECT 10000000000 * 10000000000"], 1);
     assert!(error.contains("Arithmetic overflow"), "{error}");
+    assert_eq!(project.query("SELECT ceil(9007199254740993) AS n")[0]["n"], 9_007_199_254_740_993_i64);
+    // A time outside of the calendar is its number, and no error in the place of a value.
+    let sql = "SELECT from_unixtime(9223372036854775807) AS t, [from_unixtime(9223372036854775807)] AS times";
+    let row = &project.query(sql)[0];
+    let number = Value::from("9223372036854775807 s");
+    assert_eq!((&row["t"], &row["times"][0]), (&number, &number), "{row}");
+    let text = project.silverd(&["query", sql]);
+    assert!(text.contains("| 9223372036854775807 s | [9223372036854775807 s] |"), "{text}");
 }
 
 #[test]

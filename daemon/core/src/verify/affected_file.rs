@@ -19,7 +19,7 @@ pub struct AffectedFile {
     pub owner: FileOwner,
 }
 
-/// The table that a file belongs to.
+/// The table that a file or a log belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileOwner {
     Bronze,
@@ -88,6 +88,23 @@ pub(super) struct FileBounds {
 impl FileBounds {
     fn has_partition(&self, log: &LogPartition) -> bool {
         (self.partitions.0..=self.partitions.1).contains(&i64::from(log.partition))
+    }
+}
+
+impl FileOwner {
+    /// What to do when the table's log has lost its progress.
+    pub(super) fn help_with_lost_progress(&self) -> String {
+        match self {
+            Self::Bronze => "start silverd: it reads the offsets from Bronze's rows, and sets them again".to_owned(),
+            Self::Silver(table) => format!(
+                "`silverd rebuild {table}`, without days, makes all its rows again from Bronze, and sets its progress. \
+                 Until then silverd does not write the table"
+            ),
+            Self::SideOutput => "stop silverd, move the table's folder away, and start silverd, which creates it again. \
+                                 `silverd rebuild TABLE` of each Silver table finds its rejects again. Until then silverd \
+                                 writes neither this table nor the Silver tables that send rows to it"
+                .to_owned(),
+        }
     }
 }
 

@@ -26,6 +26,9 @@ const SIDE_OUTPUT: &str = "if somebody removed the table, this is the consequenc
                            `silverd rebuild` of their days processes them again. Otherwise restore its _delta_log from \
                            a backup";
 
+const WRITERS_LOST: &str = "the rows were not compared: the table's log has lost its progress, and with it which plugin \
+                            wrote which offsets";
+
 type Texts = (String, String, &'static str);
 
 impl Problem {
@@ -40,6 +43,7 @@ impl Problem {
         let help = match self {
             Self::FileMissing { file } | Self::FileSize { file, .. } | Self::FileDamaged { file, .. } => file.help(),
             Self::ForeignCommit { days, rebuilt_in: None, .. } => foreign_help(days.as_ref()),
+            Self::LostProgress { owner, .. } => owner.help_with_lost_progress(),
             _ => help.to_owned(),
         };
         Explanation { found, expected, help, examples }
@@ -53,6 +57,7 @@ impl Problem {
             | Self::FileSize { .. }
             | Self::FileDamaged { .. }
             | Self::LostEntries { .. }
+            | Self::LostProgress { .. }
             | Self::Unreadable { .. }
             | Self::ForeignCommit { .. }
             | Self::Checkpoint { .. }
@@ -89,6 +94,14 @@ impl Problem {
             Self::LostEntries { first, last } => {
                 (format!("entries {first} to {last} are not in the log"), "an entry for every version".into(), RESTORE)
             }
+            Self::LostProgress { lost, .. } => (
+                format!(
+                    "the progress of this table is lost: its log lacks at least {lost} of the `txn` actions that hold it. \
+                     Another engine has deleted them, and the commits that set them are gone"
+                ),
+                "a `txn` action for every log partition that the table has read, in a checkpoint or a commit".into(),
+                "",
+            ),
             Self::Unreadable { why } => (why.clone(), "an entry that can be read".into(), RESTORE),
             Self::ForeignCommit { added, removed, rebuilt_in, .. } => (
                 format!(
@@ -301,6 +314,7 @@ impl Problem {
                     NotComparedReason::FilesDamaged => {
                         format!("{offsets} offsets were not compared: files of the table or of Bronze cannot be read")
                     }
+                    NotComparedReason::ProgressLost => WRITERS_LOST.into(),
                 },
                 match reason {
                     NotComparedReason::PluginMissing | NotComparedReason::WriterUnknown => {
@@ -308,11 +322,13 @@ impl Problem {
                     }
                     NotComparedReason::OtherDecoder => "events that the decoder of this silverd has read".into(),
                     NotComparedReason::FilesDamaged => "files that can be read".into(),
+                    NotComparedReason::ProgressLost => "a log with the table's progress".into(),
                 },
                 match reason {
                     NotComparedReason::PluginMissing
                     | NotComparedReason::OtherDecoder
-                    | NotComparedReason::WriterUnknown => {
+                    | NotComparedReason::WriterUnknown
+                    | NotComparedReason::ProgressLost => {
                         "`silverd rebuild` of the table, and the current plugin is the writer of all rows"
                     }
                     NotComparedReason::FilesDamaged => "see to these files first; each is reported on its own",

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::affected_file::AffectedFile;
+use super::affected_file::{AffectedFile, FileOwner};
 use crate::counts::Counts;
 use crate::offsets::{LogPartition, OffsetRange};
 
@@ -40,6 +40,12 @@ pub enum Problem {
     LostEntries { first: u64, last: u64 },
     /// An entry or a checkpoint cannot be read.
     Unreadable { why: String },
+    /// The log has lost at least so many of silverd's application ids, so that it does not say how far the table is.
+    LostProgress {
+        lost: u64,
+        #[serde(skip)]
+        owner: FileOwner,
+    },
     /// A commit of another writer changed rows, from the first to the last of these days. A rebuild may have replaced them
     /// since, in the version `rebuilt_in`.
     ForeignCommit {
@@ -141,6 +147,8 @@ pub enum NotComparedReason {
     WriterUnknown,
     /// Files of the table or of Bronze cannot be read.
     FilesDamaged,
+    /// The table's log has lost its progress, and with it which plugin wrote which offsets.
+    ProgressLost,
 }
 
 impl Problem {
@@ -152,6 +160,20 @@ impl Problem {
             | Self::NotCompared { .. }
             | Self::ForeignCommit { rebuilt_in: Some(_), .. } => Severity::Notice,
             _ => Severity::Error,
+        }
+    }
+
+    /// Whether a log that has lost application ids has such findings for that reason alone.
+    fn follows_from_lost_progress(&self) -> bool {
+        match self {
+            Self::Checkpoint { what, .. } => *what == APPLICATION_IDS,
+            Self::Gap { .. }
+            | Self::TxnMismatch { .. }
+            | Self::SequenceNumber { .. }
+            | Self::NotPublished { .. }
+            | Self::Pending { .. }
+            | Self::DifferentFile { .. } => true,
+            _ => false,
         }
     }
 }
@@ -178,7 +200,12 @@ pub struct Findings {
     pub list: Vec<Finding>,
     pub errors: usize,
     pub notices: usize,
+    /// The log has lost application ids.
+    pub(super) has_lost_progress: bool,
 }
+
+/// What of a checkpoint differs if it lacks some.
+pub(super) const APPLICATION_IDS: &str = "application ids";
 
 /// The most findings that are kept per table: a damaged log often has very many.
 const FINDINGS_MAX: usize = 100;
@@ -189,6 +216,9 @@ impl Findings {
     }
 
     pub fn add(&mut self, position: LogPosition, problem: Problem) {
+        if self.has_lost_progress && problem.follows_from_lost_progress() {
+            return;
+        }
         match problem.severity() {
             Severity::Error => self.errors += 1,
             Severity::Notice => self.notices += 1,

@@ -1,7 +1,7 @@
 //! The part of verification that is the same for every table: the files of the log, and the sum of their rows.
 
 use super::entry::Entry;
-use super::finding::{Findings, Problem};
+use super::finding::{APPLICATION_IDS, Findings, Problem};
 use super::foreign::ForeignCommits;
 use super::state::{TableState, file_key};
 use crate::offsets::LogPartition;
@@ -129,7 +129,7 @@ impl Ledger {
         let differs = |id: &&String| self.state.txns.get(*id) != checkpoint.txns.get(*id);
         if let Some(id) = self.state.txns.keys().chain(checkpoint.txns.keys()).find(differs) {
             let describe = |state: &TableState| format!("{id} at {:?}", state.txn(id));
-            compare("application ids", describe(&self.state), describe(checkpoint));
+            compare(APPLICATION_IDS, describe(&self.state), describe(checkpoint));
         }
     }
 

@@ -15,7 +15,8 @@
 //! | quarantine  | of events that no table takes          | starts where the last range ended, adds `rejected` rows, sets each `txn` to the end of its range |
 //! | any         | of another writer                      | changes no rows (a compaction may rewrite them), or a later rebuild replaces what it changed |
 //!
-//! If the first entries of a log were cleaned up, verification starts at a checkpoint, whose state is taken as given.
+//! If the first entries of a log were cleaned up, verification starts at a checkpoint, whose state is taken as given. A log
+//! that has lost silverd's application ids is one error; the rules that need them do not apply to it.
 
 mod affected_file;
 mod attribution;

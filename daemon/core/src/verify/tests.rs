@@ -2,6 +2,8 @@
 
 mod other_writers;
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -165,6 +167,50 @@ fn verify_entries(bronze: &[Entry], silver: &[Entry], quarantine: &[Entry]) -> V
     q.check_unrouted(&b);
     q.finish(Some(&[s.id().to_owned()]));
     [b.findings().list.clone(), s.findings().list.clone(), q.findings().list.clone()].concat()
+}
+
+/// The kinds of the findings in logs that begin with checkpoints without application ids; that of Bronze is its newest
+/// version.
+fn kinds_without_ids(is_reported: bool) -> BTreeSet<String> {
+    let commits: [Commit; 3] = [[(0, 20), (0, 10)], [(20, 45), (10, 30)], [(45, 60), (30, 50)]];
+    let logs = logs(&commits, &commits);
+    let (mut b, mut s, mut q) = verifiers();
+    if is_reported {
+        b.report_lost_progress(3, 2, FileOwner::Bronze);
+        s.report_lost_progress(3, 3, FileOwner::Silver("page_view".to_owned()));
+        q.report_lost_progress(7, 1, FileOwner::SideOutput);
+    }
+    let checkpoint = |version: u64, id: &str| TableState { table_id: Some(id.to_owned()), ..TableState::at(version) };
+    b.start_at(checkpoint(3, "b"));
+    s.start_at(checkpoint(1, "silver-id"));
+    q.start_at(checkpoint(1, "q"));
+    entries(&logs.silver).iter().skip(2).for_each(|entry| s.apply(entry));
+    entries(&logs.quarantine).iter().skip(2).for_each(|entry| q.apply(entry));
+    b.finish();
+    s.finish(&b);
+    q.check_announcements(s.id(), s.announcements(&SideOutputKind::QUARANTINE), false);
+    q.check_unrouted(&b);
+    q.finish(Some(&[s.id().to_owned()]));
+    let findings = [b.findings(), s.findings(), q.findings()].into_iter().flat_map(|findings| &findings.list);
+    let kind = |finding: &Finding| serde_json::to_value(&finding.problem).expect("JSON")["kind"].to_string();
+    findings.map(kind).collect()
+}
+
+#[test]
+fn what_follows_from_lost_progress_is_no_finding_of_its_own() {
+    let unreported = kinds_without_ids(false);
+    for kind in ["\"ahead-of-bronze\"", "\"sequence-number\"", "\"not-published\""] {
+        assert!(unreported.contains(kind), "{kind}: {unreported:?}");
+    }
+    assert_eq!(kinds_without_ids(true), BTreeSet::from(["\"lost-progress\"".to_owned()]));
+}
+
+#[test]
+fn lost_progress_has_its_way_out() {
+    let help = |owner: FileOwner| Problem::LostProgress { lost: 3, owner }.explain().help;
+    assert!(help(FileOwner::Silver("views".to_owned())).starts_with("`silverd rebuild views`, without days, "));
+    assert!(help(FileOwner::SideOutput).contains("move the table's folder away"));
+    assert!(help(FileOwner::Bronze).starts_with("start silverd"));
 }
 
 fn verify(logs: &Logs) -> Vec<Finding> {

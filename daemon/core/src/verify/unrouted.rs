@@ -10,6 +10,7 @@ use super::entry::{Entry, RangesInfo, read_ranges};
 use super::finding::{Findings, LogPosition, Problem};
 use super::ledger::RowChange;
 use super::progress::{Progress, ProgressIds};
+use super::verifier::Verifier;
 use crate::offsets::{LogPartition, OffsetRange, Offsets, Ranges};
 use crate::unrouted::{SWITCH_ID, log_of_progress_id, progress_id};
 
@@ -154,7 +155,7 @@ impl UnroutedCommits {
     pub(super) fn finish(&self, bronze: &BronzeVerifier, findings: &mut Findings) {
         for (log, next) in &self.progress.next {
             let end = bronze.next().get(log).copied();
-            if end.is_none_or(|end| end < *next) {
+            if end.is_none_or(|end| end < *next) && !bronze.has_lost_progress() {
                 let offsets = Some(OffsetRange::new(end.unwrap_or(0), *next));
                 let position = LogPosition { version: None, partition: Some(log.clone()), offsets };
                 findings.add(position, Problem::AheadOfBronze { end: *next, bronze: end });

@@ -1,5 +1,6 @@
 //! What the verifiers of all kinds of tables have in common.
 
+use super::affected_file::FileOwner;
 use super::entry::Entry;
 use super::finding::{Findings, LogPosition, Problem};
 use super::ledger::Ledger;
@@ -24,6 +25,19 @@ pub trait Verifier {
     /// Adds a finding that only the reader of the log or of the data files can make.
     fn report(&mut self, position: LogPosition, problem: Problem) {
         self.ledger_mut().findings.add(position, problem);
+    }
+
+    /// Adds the finding that the log has lost at least so many application ids at this version. Must come before the first
+    /// entry: what follows from it is no finding of its own.
+    fn report_lost_progress(&mut self, version: u64, lost: u64, owner: FileOwner) {
+        let findings = &mut self.ledger_mut().findings;
+        findings.at(version, Problem::LostProgress { lost, owner });
+        findings.has_lost_progress = true;
+    }
+
+    /// Whether the log has lost application ids.
+    fn has_lost_progress(&self) -> bool {
+        self.findings().has_lost_progress
     }
 
     fn findings(&self) -> &Findings {

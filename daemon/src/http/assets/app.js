@@ -183,7 +183,7 @@
 
   function cell(value, kind, name) {
     if (value === null) return "–";
-    if (kind === "time") return new Date(value).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+    if (kind === "time" && typeof value === "number") return new Date(value).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
     if (kind === "number") return /total|revenue|price|amount/.test(name) ? money.format(value) : amount(value);
     return String(value);
   }

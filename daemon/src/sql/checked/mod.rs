@@ -1,4 +1,4 @@
-//! Arithmetic that fails where a result does not fit, instead of giving a wrong number.
+//! Arithmetic and rounding that are exact, or fail where a result does not fit, instead of giving a wrong number.
 //!
 //! | SQL | DataFusion | here |
 //! |---|---|---|
@@ -9,13 +9,15 @@
 //! | `avg` of durations | wraps | has room for every total |
 //! | `avg` of decimals of more than 63 digits | can wrap | fails |
 //! | `date_part` of a duration | drops fractions, wraps | exact, or fails |
-//! | casts, `abs`, `round`, `ceil`, `floor`, `gcd`, `factorial`, `%`, `/` of integers, `lcm` of integers | fail | |
-//! | `power`, `avg` of integers, `array_sum` | are floats: rounded, and never wrapped | |
+//! | `ceil`, `floor`, `trunc` of integers | are floats | are integers |
+//! | casts, `abs`, `round`, `gcd`, `factorial`, `%`, `/` and `lcm` of integers, `ceil` and `floor` of decimals | fail | |
+//! | `power`, `avg` and `median` of integers, `array_sum`; see docs/cli.md | are floats: rounded, and never wrapped | |
 
 mod aggregates;
 mod arithmetic;
 mod duration_part;
 mod precision;
+mod rounding;
 #[cfg(test)]
 mod tests;
 mod total;
@@ -33,12 +35,16 @@ use datafusion::prelude::SessionContext;
 
 use aggregates::{CheckedAverage, CheckedSum};
 use arithmetic::{ArithmeticPlanner, CheckedLcm, Negation};
+use rounding::ExactRounding;
 
 /// Lets the queries of a context fail where a number overflows.
 pub(super) fn check_overflow(context: &mut SessionContext) -> Result<()> {
     FunctionRegistry::register_udaf(context, Arc::new(AggregateUDF::from(CheckedSum::default())))?;
     FunctionRegistry::register_udaf(context, Arc::new(AggregateUDF::from(CheckedAverage::default())))?;
     FunctionRegistry::register_udf(context, Arc::new(ScalarUDF::from(CheckedLcm::default())))?;
+    for function in ExactRounding::all() {
+        FunctionRegistry::register_udf(context, Arc::new(ScalarUDF::from(function)))?;
+    }
     context.register_function_rewrite(Arc::new(CheckedRewrite))?;
     context.register_expr_planner(Arc::new(ArithmeticPlanner))
 }

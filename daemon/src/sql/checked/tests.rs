@@ -93,6 +93,37 @@ async fn what_fits_is_right() {
         ("SELECT CAST('0.1' AS DECIMAL(18, 2)) + 1, CAST(7 AS DECIMAL(18, 2)) / 2", "1.10,3.500000"),
         ("SELECT d * 1 - d FROM s WHERE g = 2 ORDER BY 1", "0;0"),
         ("SELECT lcm(CAST(4 AS DECIMAL(5, 0)), CAST(6 AS DECIMAL(5, 0))), lcm(4, 6) AS m", "12,12"),
+        // More digits than a double has.
+        (
+            "SELECT ceil(9007199254740993), floor(9007199254740993), trunc(9007199254740993), round(9007199254740993), \
+             abs(9007199254740993)",
+            "9007199254740993,9007199254740993,9007199254740993,9007199254740993,9007199254740993",
+        ),
+        (
+            "SELECT ceil(n), floor(n), trunc(n) FROM s WHERE g = 3",
+            "-9223372036854775808,-9223372036854775808,-9223372036854775808",
+        ),
+        ("SELECT ceil(n), trunc(n, -1) FROM s WHERE g = 2 ORDER BY n", "1,0;,"),
+        (
+            "SELECT trunc(n, -2), trunc(n, g), trunc(n, -20), trunc(-n + 1, -g) FROM s WHERE g = 1 AND n > 0 LIMIT 1",
+            "9223372036854775800,9223372036854775807,0,-9223372036854775800",
+        ),
+        (
+            "SELECT trunc(CAST(18446744073709551615 AS BIGINT UNSIGNED), -1), trunc(7, CAST(NULL AS BIGINT))",
+            "18446744073709551610,",
+        ),
+        ("SELECT arrow_typeof(ceil(CAST(1 AS SMALLINT))), arrow_typeof(trunc(CAST(1 AS SMALLINT), 1))", "Int16,Int16"),
+        ("SELECT ceil(1.5), floor(-1.5), trunc(1.25, 1), ceil(NULL)", "2.0,-2.0,1.2,"),
+        (
+            "SELECT ceil(CAST('9007199254740993.01' AS DECIMAL(20, 2))), floor(CAST('-9007199254740993.01' AS DECIMAL(20, 2))), \
+             trunc(CAST('9007199254740993.99' AS DECIMAL(20, 2)), 1), round(CAST('9007199254740993.49' AS DECIMAL(20, 2)))",
+            "9007199254740994.00,-9007199254740994.00,9007199254740993.90,9007199254740993",
+        ),
+        (
+            "SELECT median(CAST(v AS DECIMAL(20, 1))), avg(CAST(v AS DECIMAL(20, 0))) FROM (VALUES (9007199254740993), \
+             (9007199254740994)) AS v(v)",
+            "9007199254740993.5,9007199254740993.5000",
+        ),
     ] {
         assert_eq!(answer(sql).await.as_deref(), Ok(expected), "{sql}");
     }

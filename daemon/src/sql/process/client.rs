@@ -131,7 +131,7 @@ pub(crate) async fn run_with_limits(work: SqlWork, start: &Start, content: &Mess
     };
     let status = tokio::time::timeout(Duration::from_secs(start.seconds_max), run).await;
     match status {
-        Ok(Ok(status)) if status.success() || is_broken_pipe(status) => Ok(()),
+        Ok(Ok(status)) if status.success() => Ok(()),
         Ok(Ok(status)) => Err(why_it_ended(status, start, stderr).await),
         Ok(Err(failure)) => Err(anyhow::Error::from(failure).into()),
         Err(_) => Err(QueryError::Limit(SqlLimit::Seconds(start.seconds_max))),
@@ -149,12 +149,6 @@ fn command(work: SqlWork) -> Command {
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     command
-}
-
-/// The reader of the output stopped before its end, as `head` does.
-fn is_broken_pipe(status: ExitStatus) -> bool {
-    use std::os::unix::process::ExitStatusExt;
-    status.signal() == Some(libc::SIGPIPE)
 }
 
 async fn why_it_ended(status: ExitStatus, start: &Start, stderr: Stderr) -> QueryError {

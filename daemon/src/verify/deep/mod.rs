@@ -13,7 +13,7 @@
 //! | one of several plugins, after a correction    | not compared, with a notice               |
 //!
 //! Before that, all data files are read to their end: if one of Bronze or of the table is missing or damaged, the table
-//! is not compared.
+//! is not compared. Nor is it if its log has lost its progress, because the writers of its offsets are lost with it.
 
 mod blocks;
 mod by_commit;
@@ -87,19 +87,26 @@ pub async fn compare_rows(
         let (bronze, log) = (&bronze, &log);
         let job =
             Job { pipeline, base_dir, host, index, bronze: bronze.clone(), log: log.clone(), verifier, quarantine };
-        let (compared, problems) = if is_bronze_readable && broken_files.is_empty() {
-            match job.compare(&mut |done, total| progress(name, done, total)).await {
+        let obstacle = if verifier.has_lost_progress() {
+            Some(NotComparedReason::ProgressLost)
+        } else if !is_bronze_readable || !broken_files.is_empty() {
+            Some(NotComparedReason::FilesDamaged)
+        } else {
+            None
+        };
+        let (compared, problems) = match obstacle {
+            None => match job.compare(&mut |done, total| progress(name, done, total)).await {
                 Ok(compared) => compared,
                 // A log with findings may not even load.
                 Err(failure) if verifier.findings().errors + verified.bronze.verifier.findings().errors > 0 => {
                     (Compared::default(), vec![Problem::Unreadable { why: format!("{failure:#}") }])
                 }
                 Err(failure) => return Err(failure.context(format!("compare the rows of {name}"))),
+            },
+            Some(reason) => {
+                let offsets = verifier.attribution().iter().map(|(_, range, _)| range.len()).sum();
+                (Compared::default(), vec![Problem::NotCompared { digest: None, offsets, reason }])
             }
-        } else {
-            let offsets = verifier.attribution().iter().map(|(_, range, _)| range.len()).sum();
-            let reason = NotComparedReason::FilesDamaged;
-            (Compared::default(), vec![Problem::NotCompared { digest: None, offsets, reason }])
         };
         problems.into_iter().for_each(|problem| verifier.report(LogPosition::default(), problem));
         verified.compared.push((name.clone(), compared));
