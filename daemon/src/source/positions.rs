@@ -19,13 +19,15 @@ pub(super) struct Position {
     /// The same in the chunk.
     pub(super) index: LogIndex,
     pub(super) next: i64,
+    /// Bronze has nothing of the partition, and no record of it was read.
+    pub(super) is_new: bool,
 }
 
 impl Positions {
-    pub(super) fn insert(&mut self, log: LogPartition, index: LogIndex, next: i64) {
+    pub(super) fn insert(&mut self, log: LogPartition, index: LogIndex, next: i64, is_new: bool) {
         self.remove(&log);
         self.by_topic.entry(log.topic.clone()).or_default().insert(log.partition, self.list.len());
-        self.list.push(Position { log, index, next });
+        self.list.push(Position { log, index, next, is_new });
     }
 
     pub(super) fn remove(&mut self, log: &LogPartition) {
@@ -80,7 +82,7 @@ mod tests {
             .into_iter()
             .collect();
         for (next, log) in (0..).zip(&logs) {
-            positions.insert(log.clone(), builder.log(log), next);
+            positions.insert(log.clone(), builder.log(log), next, false);
         }
         let next = |positions: &mut Positions, topic: &str, partition| {
             positions.of_message(topic, partition).map(|position| position.next)
@@ -93,7 +95,7 @@ mod tests {
         assert_eq!(found, [None, Some(1), Some(2), Some(3), None, None]);
         positions.remove(&logs[3]);
         assert_eq!([next(&mut positions, "b", 7), next(&mut positions, "b", 0)], [None, Some(2)]);
-        positions.insert(logs[1].clone(), builder.log(&logs[1]), 9);
+        positions.insert(logs[1].clone(), builder.log(&logs[1]), 9, false);
         assert_eq!((next(&mut positions, "a", 1), positions.iter().len()), (Some(9), 2));
     }
 }

@@ -93,6 +93,7 @@ fn many_days_of_silver_need_no_more_memory() {
     let sections = "[commit]\ninterval = \"3s\"\nrows_max = 200000\nbytes_max = \"200MiB\"\n";
     let measure = |name: &str, day: &dyn Fn(usize) -> usize| {
         let project = super::reload::project(name, sections);
+        project.broker.create_topic(&project.topic, PARTITIONS);
         let event = |number: usize| {
             // From 1984 on.
             let seconds = (5_000 + day(number)) * 86_400;

@@ -138,7 +138,7 @@ fn names_come_from_the_file_of_the_table() {
     let text = std::fs::read_to_string(fixture.join("segment.wit")).unwrap();
     for (from, to, error) in [
         ("anonymous-id:", "anonymous:", "`input.anonymous` has a `@name` in the WIT text of the table"),
-        ("interface calls", "interface phone-calls", "has no interface `calls`"),
+        (" calls", " phone-calls", "has no interface `calls`"),
         ("record input {", "record input", "does not parse"),
     ] {
         std::fs::write(wit.join("calls.wit"), text.replace(from, to)).unwrap();

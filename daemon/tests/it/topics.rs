@@ -286,7 +286,7 @@ fn tombstones_reach_the_tables_that_ask_for_them() {
 
 /// The same offset in several topics is several events.
 #[test]
-fn events_of_several_topics_with_equal_offsets_are_told_apart() {
+fn equal_offsets_of_several_topics_are_several_events() {
     const TOPICS: [&str; 3] = ["a", "b", "c"];
     let Some(project) = project("equal-offsets", "topics = [\"{}.a\", \"{}.b\", \"{}.c\"]") else { return };
     let options = "dedup = { by = [\"event_id\"], within = \"1h\" }\nlate_after = \"1m\"\n";
@@ -334,5 +334,25 @@ fn topics_that_are_created_later_are_read_from_their_first_record() {
     send(&project, "c", numbers(30));
     project.silverd(&["run", "--drain"]);
     assert_eq!(stored(&project), counts(&[("a", 10), ("b", 20), ("c", 30)]));
+    verify_deep(&project);
+}
+
+/// A topic that was created with the wrong settings: Bronze has none of its records, so the new one is read.
+#[test]
+fn an_empty_topic_may_be_created_again() {
+    let Some(project) = project("empty-again", "topics = [\"{}.a\", \"{}.b\"]") else { return };
+    create(&project, "a", 2);
+    create(&project, "b", 2);
+    send(&project, "a", numbers(10));
+    let mut daemon = Daemon::start(&project);
+    daemon.until("the records", |_| stored(&project) == counts(&[("a", 10)]));
+    project.broker.delete_topic(&named(&project, "b"));
+    create(&project, "b", 3);
+    send(&project, "b", numbers(10));
+    daemon.until("the records of the new topic", |_| stored(&project) == counts(&[("a", 10), ("b", 10)]));
+    send(&project, "b", numbers(100));
+    daemon.until("more of them", |_| stored(&project) == counts(&[("a", 10), ("b", 110)]));
+    daemon.stop();
+    project.silverd(&["run", "--drain"]);
     verify_deep(&project);
 }

@@ -21,7 +21,7 @@ const TOPICS_INTERVAL: Duration = Duration::from_secs(2);
 impl PollLoop<'_> {
     pub(super) fn add_partitions(&mut self, assigned: &[AssignedPartition]) -> anyhow::Result<()> {
         info!(partitions = %names_of(assigned.iter().map(|assigned| &assigned.log)), "partitions assigned");
-        for AssignedPartition { log, high, start, .. } in assigned {
+        for AssignedPartition { log, committed, high, start } in assigned {
             let (topic, partition) = (&log.topic, log.partition);
             self.options.high_watermarks.set(log.clone(), *high);
             let start = match start {
@@ -36,7 +36,7 @@ impl PollLoop<'_> {
                 }
             };
             self.options.problems.resolve(&ProblemOf::Partition(log.clone()));
-            self.positions.insert(log.clone(), self.chunk.log(log), start);
+            self.positions.insert(log.clone(), self.chunk.log(log), start, committed.is_none());
             self.end_offsets.assigned(log.clone());
             self.initial_ends.insert(log.clone(), *high);
         }
@@ -108,6 +108,13 @@ impl PollLoop<'_> {
                 Ok(Some(SessionEnd::Reassign))
             }
         }
+    }
+
+    /// Whether a topic is gone, or was created again, since it was assigned. False if Kafka does not answer.
+    pub(super) fn has_other_topics(&self) -> bool {
+        let before = self.consumer.context().topics();
+        let found = request_topics(self.options, &self.admin);
+        found.is_ok_and(|found| before.change_to(&found) == TopicChange::Removed)
     }
 
     /// Whether the session must end because partitions are missing.

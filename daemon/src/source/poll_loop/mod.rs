@@ -79,6 +79,10 @@ pub(super) struct PollLoop<'s> {
     /// Where each partition ended when it was assigned.
     initial_ends: BTreeMap<LogPartition, i64>,
     has_unreadable: bool,
+    /// The chunk has the first records of a partition.
+    has_new: bool,
+    /// The chunk may have records of a topic that was created again: nothing more is handed over.
+    must_reassign: bool,
     topics_looked_at: Instant,
     group_check: GroupCheck,
     end_offsets: EndOffsets,
@@ -114,6 +118,8 @@ impl<'s> PollLoop<'s> {
             positions: Positions::default(),
             initial_ends: BTreeMap::new(),
             has_unreadable: false,
+            has_new: false,
+            must_reassign: false,
             topics_looked_at: now,
             group_check: GroupCheck::default(),
             end_offsets: EndOffsets::default(),
@@ -133,6 +139,9 @@ impl<'s> PollLoop<'s> {
             if let Some(end) = end? {
                 return Ok(end);
             }
+            if self.must_reassign {
+                return Ok(SessionEnd::Reassign);
+            }
             let end = match self.check_topics()? {
                 Some(end) => Some(end),
                 None => self.check_assignment()?,
@@ -143,6 +152,9 @@ impl<'s> PollLoop<'s> {
             }
             if self.options.drain && self.is_drained() {
                 self.hand_over(false);
+                if self.must_reassign {
+                    return Ok(SessionEnd::Reassign);
+                }
                 let _ = self.events.blocking_send(SourceEvent::Drained);
                 return Ok(SessionEnd::Finished);
             }
@@ -198,6 +210,7 @@ impl<'s> PollLoop<'s> {
         }
         self.chunk.push(position.index, position.next, record::from_message(message));
         position.next = message.offset() + 1;
+        self.has_new |= std::mem::take(&mut position.is_new);
         self.options.bytes_read.fetch_add(size as u64, Relaxed);
         if self.first_record_at.is_none() {
             self.first_record_at = Some(Instant::now());
@@ -307,6 +320,15 @@ impl<'s> PollLoop<'s> {
 
     fn hand_over(&mut self, full: bool) {
         self.first_record_at = None;
+        // A topic without records may have been created again since it was looked for: Bronze would store the new one's records
+        // under the id of the one before.
+        if std::mem::take(&mut self.has_new) && self.has_other_topics() {
+            self.must_reassign = true;
+        }
+        if self.must_reassign {
+            drop(self.chunk.finish(clock::now_micros()));
+            return;
+        }
         if !self.chunk.is_empty() {
             self.flush_policy.flushed(self.started.elapsed());
             let waits_since = Instant::now();
