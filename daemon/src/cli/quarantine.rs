@@ -316,7 +316,7 @@ async fn replay_unrouted(setup: &Setup, code: Option<&str>, is_asked_for: bool) 
     let silver = &setup.pipeline.silver;
     let (router, mut plugins) = (Router::new(silver), BTreeMap::new());
     let progress = Progress::new(NO_TABLE);
-    let (mut done, mut marked, mut counts) = (EventSet::default(), 0, Counts::default());
+    let (mut done, mut taken, mut rejected, mut rows) = (EventSet::default(), 0, 0, 0);
     loop {
         let part = QuarantinedEvents::read_part(&quarantine, NO_TABLE, code, &done).await;
         let part = part.context("read the quarantine")?;
@@ -340,19 +340,18 @@ async fn replay_unrouted(setup: &Setup, code: Option<&str>, is_asked_for: bool) 
             });
             let (summary, of_table) = replayed.await?;
             resolved.merge(of_table);
-            counts += summary.counts;
+            rows += summary.counts.rows;
         }
         let mark = resolved.mark(&quarantine, NO_TABLE).await;
         mark.context("mark resolved events in the quarantine")?;
-        marked += resolved.len();
+        taken += resolved.len() - resolved.rejected();
+        rejected += resolved.rejected();
         done.merge(part.events().clone());
     }
     progress.clear();
     out!(
-        "{NO_TABLE}: {marked} of {events} events resolved ({} rows), {} rejected; the others match no table, or their table \
-         has not read them from bronze yet",
-        counts.rows,
-        counts.rejected
+        "{NO_TABLE}: {taken} of {events} events resolved ({rows} rows), {rejected} rejected by their tables, under which the \
+         quarantine has them now; the others match no table, or their table has not read them from bronze yet"
     );
     Ok(())
 }

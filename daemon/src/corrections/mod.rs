@@ -271,11 +271,13 @@ impl Correction {
         progress: Progress<'_>,
     ) -> Result<(CorrectionSummary, Resolved), CorrectionError> {
         self.table.check_progress()?;
-        let passed = unrouted.routed_to(&self.router, self.index, Some(&self.table.offsets()))?;
-        match passed.len() {
-            0 => Ok(Default::default()),
-            _ => self.transform_again(&passed, progress).await,
+        let mut passed = unrouted.routed_to(&self.router, self.index, Some(&self.table.offsets()))?;
+        if passed.len() == 0 {
+            return Ok(Default::default());
         }
+        let rejected = QuarantinedEvents::positions(&self.quarantine, &self.config.name, None).await?;
+        passed.rejected_before = Some(rejected);
+        self.transform_again(&passed, progress).await
     }
 
     async fn transform_again(

@@ -40,6 +40,8 @@ const PART_BYTES_MAX: usize = 64 << 20;
 pub(crate) struct QuarantinedEvents {
     pub(super) events: EventSet,
     rows: Vec<RecordBatch>,
+    /// For events that no table took: which of them the quarantine has as rejects of the table that takes them now.
+    pub(super) rejected_before: Option<EventSet>,
 }
 
 /// How a quarantined event was resolved.
@@ -48,17 +50,20 @@ pub(super) enum Resolution {
     Row,
     Dropped,
     Duplicate,
+    /// No table took it before. The table that takes it now rejects it, and has it in the quarantine.
+    Rejected,
 }
 
 /// Resolved events by their resolution.
 #[derive(Default)]
-pub(crate) struct Resolved([EventSet; 3]);
+pub(crate) struct Resolved([EventSet; 4]);
 
 /// The outcomes of some quarantined events.
 pub(super) struct QuarantinedOutcomes<'o> {
     pub(super) events: EventSet,
-    /// Events that were rejected again.
+    /// Events that were rejected, and whether that resolves them.
     pub(super) rejected: &'o EventSet,
+    pub(super) are_unrouted: bool,
     /// Events with rows, before and after duplicates were dropped.
     pub(super) with_rows: &'o EventSet,
     pub(super) with_new_rows: &'o EventSet,
@@ -67,13 +72,14 @@ pub(super) struct QuarantinedOutcomes<'o> {
 }
 
 impl Resolution {
-    const ALL: [Resolution; 3] = [Resolution::Row, Resolution::Dropped, Resolution::Duplicate];
+    const ALL: [Resolution; 4] = [Resolution::Row, Resolution::Dropped, Resolution::Duplicate, Resolution::Rejected];
 
     fn name(self) -> &'static str {
         match self {
             Resolution::Row => "row",
             Resolution::Dropped => "dropped",
             Resolution::Duplicate => "duplicate",
+            Resolution::Rejected => "rejected",
         }
     }
 }
@@ -83,7 +89,7 @@ impl Resolved {
         self.0[resolution as usize].merge(events.clone());
     }
 
-    /// Adds the events that were not rejected again.
+    /// Adds the events that were not rejected again, and those that a table rejects that did not take them before.
     pub(super) fn add_outcomes(&mut self, outcomes: &QuarantinedOutcomes<'_>) {
         let accepted = outcomes.events.without(outcomes.rejected).without(outcomes.left_out);
         let without_row = accepted.without(outcomes.with_new_rows);
@@ -91,6 +97,9 @@ impl Resolved {
         self.add(Resolution::Row, &accepted.without(&without_row));
         self.add(Resolution::Duplicate, &without_row.without(&dropped));
         self.add(Resolution::Dropped, &dropped);
+        if outcomes.are_unrouted {
+            self.add(Resolution::Rejected, &outcomes.events.and(outcomes.rejected));
+        }
     }
 
     /// Adds what another table made of the same events.
@@ -109,6 +118,12 @@ impl Resolved {
 
     pub(crate) fn len(&self) -> u64 {
         self.events().len()
+    }
+
+    /// The events that every table rejects that takes them.
+    pub(crate) fn rejected(&self) -> u64 {
+        let [taken @ .., rejected] = &self.0;
+        taken.iter().fold(rejected.clone(), |rejected, taken| rejected.without(taken)).len()
     }
 
     /// Marks the events in the quarantine. Events that are marked already are left as they are.
@@ -204,7 +219,7 @@ impl QuarantinedEvents {
 
     /// The positions alone, for a correction that reads the events from Bronze.
     pub(super) fn without_rows(events: EventSet) -> Self {
-        Self { events, rows: Vec::new() }
+        Self { events, rows: Vec::new(), rejected_before: None }
     }
 
     /// Reads unresolved events of a table that are not in `done`, as many as one commit takes.
@@ -228,11 +243,11 @@ impl QuarantinedEvents {
                 bytes += batch.get_array_memory_size();
                 rows.push(batch);
                 if events.len() >= PART_ROWS_MAX as u64 || bytes >= PART_BYTES_MAX {
-                    return Ok(Self { events, rows });
+                    return Ok(Self { events, rows, rejected_before: None });
                 }
             }
         }
-        Ok(Self { events, rows })
+        Ok(Self { events, rows, rejected_before: None })
     }
 
     /// The events that table `index` of a router takes: none, if it matches on headers, which the quarantine does not have.
@@ -257,7 +272,7 @@ impl QuarantinedEvents {
             rows.push(filter_record_batch(batch, &wanted)?);
         }
         rows.retain(|batch| batch.num_rows() > 0);
-        Ok(Self { events, rows })
+        Ok(Self { events, rows, rejected_before: None })
     }
 
     pub(crate) fn events(&self) -> &EventSet {

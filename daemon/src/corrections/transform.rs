@@ -185,6 +185,7 @@ impl Correction {
             let outcomes = QuarantinedOutcomes {
                 events: events_at(coordinates, records.iter().copied().filter(is_quarantined)),
                 rejected: &rejected,
+                are_unrouted: quarantined.rejected_before.is_some(),
                 with_rows: &with_rows,
                 with_new_rows: &EventSet::of_batches(&output.rows, ROW_COORDINATES)?,
                 left_out: &left_out,
@@ -192,7 +193,13 @@ impl Correction {
             corrected.resolved.add_outcomes(&outcomes);
         }
         let mut new_rejects = std::mem::take(&mut output.rejected);
-        new_rejects.retain(|reject| !is_quarantined(&reject.record));
+        match &quarantined.rejected_before {
+            None => new_rejects.retain(|reject| !is_quarantined(&reject.record)),
+            Some(before) => {
+                let before = before.mask(coordinates);
+                new_rejects.retain(|reject| !before.value(reject.record as usize));
+            }
+        }
         self.add_rejects(chunk, &new_rejects, corrected)?;
         if self.late.is_some() {
             self.add_late(&mut output, corrected)?;

@@ -304,10 +304,11 @@ fn bronze_does_not_wait_for_the_quarantine() {
 fn unrouted_events_that_a_table_takes_by_now_are_resolved() {
     let project = quarantining("unrouted-replay", "interval = \"50ms\"");
     let replay = || project.silverd(&["quarantine", "replay", "--table", "unrouted"]);
-    project.send_values(&[view("hidden", 1), view("hidden", 2), view("secret", 3), b"{}".to_vec()]);
+    let incomplete = b"{\"event_type\": \"secret\"}".to_vec();
+    project.send_values(&[view("hidden", 1), view("hidden", 2), view("secret", 3), b"{}".to_vec(), incomplete]);
     project.silverd(&["run", "--drain"]);
     let printed = replay();
-    assert!(printed.contains("unrouted: 0 of 4 events resolved (0 rows), 0 rejected"), "{printed}");
+    assert!(printed.contains("unrouted: 0 of 5 events resolved (0 rows), 0 rejected"), "{printed}");
 
     let hidden = format!(
         "[silver.hidden]\nplugin = \"{}/plugins/page_view\"\nmatch = {{ field = \"event_type\", equals = \"hidden\" }}\n\
@@ -317,22 +318,25 @@ fn unrouted_events_that_a_table_takes_by_now_are_resolved() {
     project.append_to_pipeline(&hidden);
     // Its table does not exist yet: it will take them from Bronze.
     let printed = replay();
-    assert!(printed.contains("unrouted: 0 of 4 events resolved"), "{printed}");
+    assert!(printed.contains("unrouted: 0 of 5 events resolved"), "{printed}");
     project.silverd(&["run", "--drain"]);
     assert_eq!(rows(&project.path("hidden")).len(), 2);
     let printed = replay();
-    assert!(printed.contains("unrouted: 2 of 4 events resolved (0 rows), 0 rejected"), "{printed}");
+    assert!(printed.contains("unrouted: 2 of 5 events resolved (0 rows), 0 rejected"), "{printed}");
 
     project.replace_in_pipeline("equals = \"hidden\"", "equals = \"secret\"");
     project.silverd(&["run", "--drain"]);
     assert_eq!(rows(&project.path("hidden")).len(), 2, "the table has passed their offsets");
     let printed = project.silverd(&["quarantine", "replay", "--code", "other-value"]);
-    assert!(printed.contains("unrouted: 1 of 1 events resolved (1 rows), 0 rejected"), "{printed}");
+    assert!(printed.contains("unrouted: 1 of 2 events resolved (1 rows), 1 rejected"), "{printed}");
     assert_eq!(rows(&project.path("hidden")).len(), 3);
     let printed = project.silverd(&["quarantine", "replay"]);
     assert!(printed.contains("unrouted: 0 of 1 events resolved"), "{printed}");
     assert_eq!(rows(&project.path("hidden")).len(), 3);
-    let resolved = unrouted_rows(&project).iter().filter(|row| row["resolution"] == "row").count();
-    assert_eq!(resolved, 3);
+    let resolved = |by: &str| unrouted_rows(&project).iter().filter(|row| row["resolution"] == by).count();
+    assert_eq!((resolved("row"), resolved("rejected")), (3, 1));
+    // The table that rejects it has it in the quarantine, once.
+    let of_table = project.query("SELECT count(*) AS n FROM quarantine WHERE \"table\" = 'hidden'");
+    assert_eq!(of_table[0]["n"], 1);
     project.silverd(&["verify"]);
 }
