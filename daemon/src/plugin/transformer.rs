@@ -40,6 +40,12 @@ impl Transformer {
         Self { breaker, ..self }
     }
 
+    /// Calls the plugin on this many further threads where a chunk has several batches, whatever cores are free.
+    pub fn with_further_threads(mut self, threads: usize) -> Self {
+        self.lanes_ahead.threads = Some(threads);
+        self
+    }
+
     /// Creates the plugin's instance before the first event needs it.
     pub(crate) fn start(&mut self) -> anyhow::Result<()> {
         self.lane.start()

@@ -118,6 +118,32 @@ fn many_days_of_silver_need_no_more_memory() {
     assert!(many_days <= 512 << 20, "{many_days} bytes");
 }
 
+/// A commit needs nothing of the log but the entries since the one before: it costs the same however long the log is.
+#[test]
+fn commits_do_not_read_the_log_again() {
+    let project = Project::with_sections("log-once", "[commit]\ninterval = \"50ms\"\n");
+    project.broker.create_topic(&project.topic, PARTITIONS);
+    let mut daemon = Daemon::start_with_dashboard(&project);
+    let mut until_stored = |events: usize| {
+        project.send_values(&vec![b"{}".to_vec(); 10]);
+        daemon.until("the events in bronze", |daemon| {
+            let status: Value = serde_json::from_str(&daemon.get("/api/status").body).unwrap_or_default();
+            status["tables"].as_array().is_some_and(|tables| tables.iter().any(|table| table["rows"] == events))
+        });
+    };
+    until_stored(10);
+    let log = project.path("bronze").join("_delta_log");
+    let (first, elsewhere) = (log.join(format!("{:020}.json", 0)), project.folder.path().join("first.json"));
+    std::fs::rename(&first, &elsewhere).unwrap();
+    for events in (20..=100).step_by(10) {
+        until_stored(events);
+    }
+    assert_eq!(daemon.count_logged("append to bronze"), 0, "{}", daemon.log());
+    std::fs::rename(&elsewhere, &first).unwrap();
+    daemon.stop();
+    project.silverd(&["verify"]);
+}
+
 /// Two daemons that are started at once create the same tables, and write them.
 #[test]
 fn two_daemons_that_start_on_an_empty_folder_write_every_event_once() {

@@ -130,18 +130,24 @@ fn batching_makes_no_difference() {
     for table in SILVER {
         let events: Vec<_> = events(table).into_iter().take(400).collect();
         let chunk = chunk_of(&[damaged(&events), events].concat());
-        let outcomes = |rows_max, bytes_max| {
+        let outcomes = |rows_max, bytes_max, threads| {
             let limits = Limits { batch_rows_max: rows_max, batch_bytes_max: bytes_max, ..Limits::default() };
-            let mut transformer = now(table, limits);
+            let mut transformer = now(table, limits).with_further_threads(threads);
             let output = transform(&mut transformer, &chunk);
             let rejected = output.rejected.iter();
             let rejected: Vec<_> = rejected.map(|reject| (reject.record, reject.code, reject.reason.clone())).collect();
             (rows(&transformer, &output), output.counts, rejected)
         };
-        let whole = outcomes(4_096, 4 << 20);
+        let whole = outcomes(4_096, 4 << 20, 0);
         assert!(whole.1.rejected > 50, "{table}: {:?}", whole.1);
         for (rows_max, bytes_max) in [(1, 4 << 20), (7, 4 << 20), (4_096, 2_000)] {
-            assert_eq!(outcomes(rows_max, bytes_max), whole, "{table} in batches of {rows_max} events, {bytes_max} B");
+            for threads in [0, 3] {
+                let found = outcomes(rows_max, bytes_max, threads);
+                assert_eq!(
+                    found, whole,
+                    "{table} in batches of {rows_max} events, {bytes_max} B, {threads} more threads"
+                );
+            }
         }
     }
 }

@@ -90,7 +90,7 @@ const PRINTING: [&[&str]; 11] = [
     &["quarantine", "list"],
     &["rebuild", "page_view", "--dry-run"],
     &["plugin", "list"],
-    &["plugin", "history"],
+    &["plugin", "history", "page_view"],
     &["plugin", "inspect", "page_view"],
 ];
 

@@ -87,7 +87,10 @@ pub(super) struct FileBounds {
 
 impl FileBounds {
     fn has_partition(&self, log: &LogPartition) -> bool {
-        (self.partitions.0..=self.partitions.1).contains(&i64::from(log.partition))
+        let is_among = |found: &str, name: &str| found == "*" || found == name;
+        is_among(&self.cluster, &log.cluster)
+            && is_among(&self.topic, &log.topic)
+            && (self.partitions.0..=self.partitions.1).contains(&i64::from(log.partition))
     }
 }
 
