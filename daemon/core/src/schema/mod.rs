@@ -115,11 +115,15 @@ pub enum ContractError {
     TwoFields { interface: String, field: String, key: String },
     #[error("the comment of `{field}` has the line `{line}`; expected `@name(\"key\")`, with the key that JSON has")]
     Name { field: String, line: String },
-    #[error("`{0}` has a `@name` in the WIT text of the table, and the component has no such field: build it from this text")]
+    #[error(
+        "`{0}` has a `@name` in the WIT text of the table, and the component has no such field: build it from this text"
+    )]
     NameOfNothing(String),
     #[error("the WIT text of the table, which has lines with `@name`, does not parse: {0}")]
     Wit(String),
-    #[error("the WIT text of the table, which has lines with `@name`, has no interface `{0}`, which the component exports")]
+    #[error(
+        "the WIT text of the table, which has lines with `@name`, has no interface `{0}`, which the component exports"
+    )]
     WitInterface(String),
     #[error("the row has two columns named `{0}`")]
     TwoColumns(String),
