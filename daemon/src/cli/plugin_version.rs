@@ -109,7 +109,7 @@ pub(super) async fn load_as_of(setup: &Setup, index: usize, time: DateTime<Utc>)
 /// Says what makes a version that served once doubtful.
 fn report(table: &SilverTable, host: &Host, plugin: &Plugin, served: &ServedVersion) {
     let (name, digest) = (&table.name, &plugin.digest);
-    let held = host.deployments.as_ref().map(|deployments| deployments.held(name)).unwrap_or_default();
+    let held = host.held(name);
     if let Some(failed) = held.failed(&served.plugin) {
         out!("{name}: version {digest} was rolled back, and does not serve again: {}", inert(&failed.reason));
     }

@@ -40,6 +40,12 @@ pub(crate) struct PluginSpan {
     pub corrections: BTreeMap<String, Corrected>,
 }
 
+impl PluginSpan {
+    pub(crate) fn version(&self) -> PluginVersion {
+        PluginVersion { digest: self.digest.clone(), given: self.given.clone() }
+    }
+}
+
 /// What corrections of one kind did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(crate) struct Corrected {
@@ -82,7 +88,7 @@ pub(crate) async fn last_plugin(table: &FilePath) -> anyhow::Result<Option<Plugi
         add_commit(&mut spans, version, &bytes).with_context(|| format!("read commit {version}"))?;
         // A correction makes no progress, and its plugin need not be the active one.
         if let Some(span) = spans.pop().filter(|span| !span.ranges.is_empty()) {
-            return Ok(Some(PluginVersion { digest: span.digest, given: span.given }));
+            return Ok(Some(span.version()));
         }
     }
     Ok(None)

@@ -14,6 +14,7 @@ use wasmtime::{Store, Trap};
 use super::batch::{Batch, Batch01};
 use super::binary::{Declared, encode};
 use super::config::{Config, Passed};
+use super::deployments::version_with;
 use super::digest::Digest;
 use super::engine::{deadline, to_anyhow};
 use super::events::{Events, Rooms, TypedEvents};
@@ -162,8 +163,7 @@ impl Plugin {
 
     /// The digests of its file, and of its settings and reference files.
     pub(crate) fn version(&self) -> PluginVersion {
-        let given = Some(self.config_digest.as_str().to_owned());
-        PluginVersion { digest: self.digest.as_str().to_owned(), given }
+        version_with(self.digest.as_str(), &self.config_digest)
     }
 
     /// What a commit says about the version that made its rows.

@@ -9,7 +9,7 @@ use silverd_core::config::{Limits, SilverTable};
 
 use super::build::{newest_build, trial_wasm_of};
 use super::component::Plugin;
-use super::deployments::{Choice, is_same_version};
+use super::deployments::{Choice, is_same_version, version_with};
 use super::digest::Digest;
 use super::host::Host;
 use super::load::{KeptVersion, LoadError, config_digest, kept_version, load_file};
@@ -82,32 +82,18 @@ fn version_instead(
     given: &Digest,
     last_writer: Option<&PluginVersion>,
 ) -> Option<PluginVersion> {
-    let held = host.deployments.as_ref().map(|deployments| deployments.held(&config.name)).unwrap_or_default();
+    let held = host.held(&config.name);
     let Some(serving) = last_writer else {
         return held.by_hand(host.reload_mode, newest).map(|deployment| deployment.plugin());
     };
     let is_refused = |version: &PluginVersion| held.refused(version).is_some() && !is_same_version(version, serving);
-    let with_current =
-        |digest: &str| PluginVersion { digest: digest.to_owned(), given: Some(given.as_str().to_owned()) };
     // Its current settings and reference files may have been rejected, too: then it keeps those that it has.
-    let build_of_serving = || Some(with_current(&serving.digest)).filter(|version| !is_refused(version));
+    let build_of_serving = || Some(version_with(&serving.digest, given)).filter(|version| !is_refused(version));
     let serves_on = || Some(build_of_serving().unwrap_or_else(|| serving.clone()));
     match held.choose(host.reload_mode, newest, given, serving) {
-        Choice::Newest => {
-            if is_refused(&with_current(newest?.as_str())) {
-                serves_on()
-            } else {
-                None
-            }
-        }
         Choice::Stays => Some(serving.clone()),
-        Choice::OtherSettings => serves_on(),
-        Choice::Deployed(version) => {
-            if is_refused(&version) {
-                serves_on()
-            } else {
-                Some(version)
-            }
-        }
+        Choice::Newest if newest.is_none_or(|newest| !is_refused(&version_with(newest.as_str(), given))) => None,
+        Choice::Deployed(version) if !is_refused(&version) => Some(version),
+        Choice::Newest | Choice::Deployed(_) | Choice::OtherSettings => serves_on(),
     }
 }

@@ -136,6 +136,11 @@ fn given_at_fault(version: &PluginVersion, before: &PluginVersion) -> Option<Str
     version.given.clone().filter(|_| version.digest == before.digest)
 }
 
+/// A build with settings and reference files that have this digest.
+pub(crate) fn version_with(digest: &str, given: &Digest) -> PluginVersion {
+    PluginVersion { digest: digest.to_owned(), given: Some(given.as_str().to_owned()) }
+}
+
 /// Whether both are the same version, as far as both say what they were given.
 pub(crate) fn is_same_version(a: &PluginVersion, b: &PluginVersion) -> bool {
     a.digest == b.digest && (a.given == b.given || a.given.is_none() || b.given.is_none())
@@ -197,8 +202,7 @@ impl Held {
         given: &Digest,
         serving: &PluginVersion,
     ) -> Choice {
-        let with_current =
-            |digest: &str| PluginVersion { digest: digest.to_owned(), given: Some(given.as_str().to_owned()) };
+        let with_current = |digest: &str| version_with(digest, given);
         let (asked, choice) = match (self.by_hand(mode, newest), mode, newest, &self.deployment) {
             (Some(deployment), ..) => {
                 let mut version = with_current(&deployment.version);

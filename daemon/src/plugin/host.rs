@@ -14,7 +14,7 @@ use wasmtime::component::Linker;
 use super::cache::Compiler;
 use super::config::Config;
 use super::config_store::ConfigStore;
-use super::deployments::Deployments;
+use super::deployments::{Deployments, Held};
 use super::digest::Digest;
 use super::engine::{engine, start_epoch_ticker};
 use super::guest_state::{GuestState, linker};
@@ -87,6 +87,16 @@ impl Host {
         };
         let tables = Mutex::default();
         Ok(Arc::new(Self { engine, linker, compiler, kept_plugins, kept_configs, deployments, reload_mode, tables }))
+    }
+
+    /// Whether the file of a version is kept, unread. True if none is kept.
+    pub(crate) fn keeps(&self, digest: &Digest) -> bool {
+        self.kept_plugins.as_ref().is_none_or(|kept_plugins| kept_plugins.path(digest).is_file())
+    }
+
+    /// What is remembered of a table's versions; nothing if silverd cannot remember them.
+    pub(crate) fn held(&self, table: &str) -> Held {
+        self.deployments.as_ref().map(|deployments| deployments.held(table)).unwrap_or_default()
     }
 
     /// Names tables that plugins fill: the versions that made their last rows stay in the folder of `[state]`.

@@ -15,6 +15,7 @@ use silverd_core::schema::{Kind, TableSchema};
 use super::build;
 use super::component::Plugin;
 use super::config::{Config, ReferenceFile};
+use super::deployments::version_with;
 use super::digest::Digest;
 use super::host::Host;
 use crate::delta::PluginVersion;
@@ -83,7 +84,7 @@ fn load_newest(
     (wasm_of, load): (WasmOf, LoadFile),
 ) -> Result<Plugin, LoadError> {
     let kept = |digest: &str| load_kept(config, base_dir, host.clone(), limits.clone(), digest);
-    let held = host.deployments.as_ref().map(|deployments| deployments.held(&config.name)).unwrap_or_default();
+    let held = host.held(&config.name);
     if let (ReloadMode::Manual, Some(deployment)) = (host.reload_mode, &held.deployment)
         && let Some(plugin) = kept(&deployment.version)?
     {
@@ -93,7 +94,7 @@ fn load_newest(
     if let Some(deployment) = &held.deployment {
         let bytes = std::fs::read(&file).with_context(|| format!("read plugin {}", file.display()))?;
         let (digest, given) = (Digest::of(&bytes), config_digest(config, base_dir)?);
-        let newest = PluginVersion { digest: digest.as_str().to_owned(), given: Some(given.as_str().to_owned()) };
+        let newest = version_with(digest.as_str(), &given);
         let by_hand = held.by_hand(host.reload_mode, Some(&digest));
         let rollback = Some(deployment).filter(|rollback| rollback.rolled_back && held.failed(&newest).is_some());
         if let Some(deployment) = by_hand.or(rollback)

@@ -37,7 +37,7 @@ pub(crate) use about::About;
 pub use component::{Instance, Plugin};
 pub use config::{Config, ReferenceFile};
 pub(crate) use current::{Current, load_current};
-pub(crate) use deployments::{Choice, Deployment, FailedVersion, Held, is_same_version};
+pub(crate) use deployments::{Choice, Deployment, FailedVersion, Held, is_same_version, version_with};
 pub use digest::Digest;
 pub use events::{Rooms, TypedEvents};
 pub use fault::Fault;

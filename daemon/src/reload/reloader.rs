@@ -11,10 +11,11 @@ use tracing::{error, info, warn};
 
 use super::pending::{Candidate, PendingVersion};
 use super::validate::{Build, PluginLoader, RejectedVersion, start, validate};
-use crate::delta::{PluginVersion, open_log, plugin_history};
+use crate::delta::{PluginSpan, PluginVersion, open_log, plugin_history};
 use crate::plugin::build::{PluginLocation, wasm_of};
 use crate::plugin::{
-    Choice, Digest, FailedVersion, Held, Plugin, config_digest, is_same_version, kept_file, load_version, wit_file,
+    Choice, Digest, FailedVersion, Held, Plugin, config_digest, is_same_version, kept_file, load_version, version_with,
+    wit_file,
 };
 use crate::runtime::causes;
 use crate::runtime::file_watch::{FileStamp, FileWatch};
@@ -64,15 +65,16 @@ impl PluginReloader {
     /// Considers each new version at this location, until pipeline.toml asks for something else.
     async fn follow(&self, desired: &DesiredVersion, location: &PluginLocation, at_startup: bool) {
         let read_stamp = || self.stamp(&desired.table, location);
-        let wasm = match (desired.reload.mode, at_startup) {
+        let (mut watch, mut desired_changes) = (self.watch.clone(), self.desired.clone());
+        let mut wasm = match (desired.reload.mode, at_startup) {
             (ReloadMode::Watch, true) => build(self.loader.base_dir.join(&*desired.table.plugin)).await.map(Some),
             (mode, _) => newest_wasm(mode, location),
         };
-        self.end_deployment(desired, wasm.as_ref().ok().and_then(|wasm| wasm.as_deref())).await;
-        let (mut seen, _) = read_stamp();
-        self.consider(desired, wasm).await;
-        let (mut watch, mut desired_changes) = (self.watch.clone(), self.desired.clone());
         loop {
+            self.end_deployment(desired, wasm.as_ref().ok().and_then(|wasm| wasm.as_deref())).await;
+            // Before the files are read: what changes after it, is considered again.
+            let (seen, _) = read_stamp();
+            self.consider(desired, wasm).await;
             tokio::select! {
                 _ = watch.changed(&seen, read_stamp) => {}
                 changed = desired_changes.changed() => {
@@ -83,11 +85,7 @@ impl PluginReloader {
                     return;
                 }
             }
-            let wasm = newest_wasm(desired.reload.mode, location);
-            self.end_deployment(desired, wasm.as_ref().ok().and_then(|wasm| wasm.as_deref())).await;
-            // Before the files are read: what changes after it, is considered again.
-            (seen, _) = read_stamp();
-            self.consider(desired, wasm).await;
+            wasm = newest_wasm(desired.reload.mode, location);
         }
     }
 
@@ -146,23 +144,19 @@ impl PluginReloader {
     /// The newest build was rejected: the one that serves gets the current settings and reference files, if it may.
     async fn refresh(&self, desired: &DesiredVersion, active: &Arc<Plugin>) {
         let DesiredVersion { table, reload } = desired;
-        let deployments = self.loader.host.deployments.as_ref();
-        let held = deployments.map(|deployments| deployments.held(&table.name)).unwrap_or_default();
         let refreshed = async {
-            let given = self.current_given(table).await?;
-            let version = PluginVersion { given: Some(given.as_str().to_owned()), ..active.version() };
-            let Some(file) = kept_file(&self.loader.host, &active.digest)? else { return Ok(None) };
-            if held.refused(&version).is_some() {
-                return Ok(None);
+            let version = version_with(active.digest.as_str(), &self.current_given(table).await?);
+            match self.build_of(active, false)? {
+                Some(build) if self.loader.host.held(&table.name).refused(&version).is_none() => {
+                    validate(&self.loader, table, reload, build, active).await
+                }
+                _ => anyhow::Ok(None),
             }
-            let build = Build { file, digest: active.digest.clone(), has_cases: false };
-            validate(&self.loader, table, reload, build, active).await
         };
         match refreshed.await {
             Ok(Some(candidate)) => self.offer(candidate),
             Ok(None) => {}
             Err(failure) => {
-                let failure: anyhow::Error = failure;
                 self.remember_rejected(&failure, active);
                 info!(table = %table.name, "the current version keeps its settings and reference files: {failure:#}");
             }
@@ -197,8 +191,7 @@ impl PluginReloader {
             None => None,
         };
         let given = self.current_given(table).await?;
-        let deployments = self.loader.host.deployments.as_ref();
-        let held = deployments.map(|deployments| deployments.held(&table.name)).unwrap_or_default();
+        let held = self.loader.host.held(&table.name);
         let choice = held.choose(reload.mode, newest.as_ref(), &given, &active.version());
         self.report_held(desired, &held, newest.as_ref(), &given);
         let build = match (&choice, wasm, newest) {
@@ -215,17 +208,19 @@ impl PluginReloader {
                 Build { file: self.kept(&digest)?, digest, has_cases }
             }
             (Choice::OtherSettings | Choice::Newest, _, newest) => {
-                match kept_file(&self.loader.host, &active.digest)? {
-                    Some(file) => {
-                        let has_cases = newest.is_none_or(|newest| newest == active.digest);
-                        Build { file, digest: active.digest.clone(), has_cases }
-                    }
-                    None => return Ok(None),
-                }
+                let has_cases = newest.is_none_or(|newest| newest == active.digest);
+                let Some(build) = self.build_of(active, has_cases)? else { return Ok(None) };
+                build
             }
         };
         let validation = validate(&self.loader, table, reload, build, active);
         spans::record(spans::plugin_validation(&table.name), validation).await
+    }
+
+    /// The build of the active version, to be validated with the current settings; `None` if its file was not kept.
+    fn build_of(&self, active: &Plugin, has_cases: bool) -> anyhow::Result<Option<Build>> {
+        let file = kept_file(&self.loader.host, &active.digest)?;
+        Ok(file.map(|file| Build { file, digest: active.digest.clone(), has_cases }))
     }
 
     /// The digest of the table's current settings and reference files.
@@ -237,12 +232,8 @@ impl PluginReloader {
     /// Says which version serves instead of the newest build.
     fn report_held(&self, desired: &DesiredVersion, held: &Held, newest: Option<&Digest>, given: &Digest) {
         let (table, mode) = (&desired.table.name, desired.reload.mode);
-        let version = |digest: &Digest| PluginVersion {
-            digest: digest.as_str().to_owned(),
-            given: Some(given.as_str().to_owned()),
-        };
         let rollback = held.deployment.as_ref().filter(|deployment| deployment.rolled_back);
-        let failed = newest.and_then(|newest| held.failed(&version(newest)));
+        let failed = newest.and_then(|newest| held.failed(&version_with(newest.as_str(), given)));
         let message = match (mode, held.by_hand(mode, newest), failed, rollback) {
             (ReloadMode::Manual, _, _, Some(rollback)) => Some(format!(
                 "version {} is blocked: {}. `silverd plugin deploy {table}` deploys another build",
@@ -281,7 +272,7 @@ impl PluginReloader {
     async fn written_by(&self, table: &SilverTable) -> anyhow::Result<Vec<PluginVersion>> {
         let Some(log) = open_log(&self.loader.base_dir.join(&*table.path))? else { return Ok(Vec::new()) };
         let spans = plugin_history(log.object_store(None).as_ref()).await?;
-        Ok(spans.into_iter().map(|span| PluginVersion { digest: span.digest, given: span.given }).collect())
+        Ok(spans.iter().map(PluginSpan::version).collect())
     }
 
     fn kept(&self, version: &Digest) -> anyhow::Result<PathBuf> {

@@ -12,10 +12,10 @@ use tracing::warn;
 
 use super::recent_versions::{RecentVersion, RecentVersions};
 use crate::cases::failed_cases;
-use crate::delta::{PluginSpan, PluginVersion, open_log, plugin_history};
+use crate::delta::{PluginVersion, open_log, plugin_history};
 use crate::plugin::build::{newest_digest, wasm_of};
 use crate::plugin::{
-    Deployment, Digest, Held, Host, Plugin, config_digest, is_same_version, kept_file, load_file, load_version,
+    Deployment, Digest, Held, Host, Plugin, config_digest, is_same_version, load_file, load_version, version_with,
 };
 
 /// What a worker starts with, unless somebody deployed a version or it failed.
@@ -89,8 +89,7 @@ pub(crate) async fn startup_version(
     let (config, base_dir, limits) = (config.clone(), base_dir.to_path_buf(), limits.clone());
     let deployed_has_served = match &held.deployment {
         Some(deployment) if !deployment.rolled_back => {
-            let given = config_digest(&config, &base_dir)?.as_str().to_owned();
-            has_served(&table, &PluginVersion { given: Some(given), ..deployment.plugin() }).await?
+            has_served(&table, &with_current(&deployment.plugin(), &config, &base_dir)).await?
         }
         _ => false,
     };
@@ -110,12 +109,19 @@ struct Starting {
     deployed_has_served: bool,
 }
 
+/// The version with the current settings and reference files, unless it names others, or these cannot be read.
+fn with_current(version: &PluginVersion, config: &SilverTable, base_dir: &Path) -> PluginVersion {
+    match (&version.given, config_digest(config, base_dir)) {
+        (None, Ok(given)) => version_with(&version.digest, &given),
+        _ => version.clone(),
+    }
+}
+
 /// Whether a version has written the table in a folder.
 async fn has_served(table: &Path, version: &PluginVersion) -> anyhow::Result<bool> {
     let Some(log) = open_log(table)? else { return Ok(false) };
-    let of_span = |span: &PluginSpan| PluginVersion { digest: span.digest.clone(), given: span.given.clone() };
     let history = plugin_history(log.object_store(None).as_ref()).await?;
-    Ok(history.iter().any(|span| is_same_version(&of_span(span), version)))
+    Ok(history.iter().any(|span| is_same_version(&span.version(), version)))
 }
 
 /// The version that wrote the table in a folder last, and did not fail.
@@ -125,7 +131,7 @@ pub(crate) async fn last_good(table: &Path, held: &Held) -> anyhow::Result<Optio
 
 impl Starting {
     fn version(&self, preferred: Preferred) -> anyhow::Result<StartupVersion> {
-        self.warn_if_state_was_lost()?;
+        self.warn_if_state_was_lost();
         if let Some(plugin) = self.deployed(&preferred)? {
             return Ok(StartupVersion { plugin, canary: None });
         }
@@ -149,11 +155,9 @@ impl Starting {
     }
 
     /// Without the folder of `[state]` nothing says which versions must not serve.
-    fn warn_if_state_was_lost(&self) -> anyhow::Result<()> {
-        let Some(digest) = self.recent.last.as_ref().and_then(|last| Digest::parse(&last.digest)) else {
-            return Ok(());
-        };
-        if kept_file(&self.host, &digest)?.is_none() {
+    fn warn_if_state_was_lost(&self) {
+        let Some(digest) = self.recent.last.as_ref().and_then(|last| Digest::parse(&last.digest)) else { return };
+        if !self.host.keeps(&digest) {
             warn!(
                 table = %self.config.name,
                 "the file of version {}, which wrote the table last, is not in the folder of [state]. If that folder was \
@@ -162,7 +166,6 @@ impl Starting {
                 Digest::short(digest.as_str())
             );
         }
-        Ok(())
     }
 
     /// What somebody deployed.
@@ -185,9 +188,7 @@ impl Starting {
         }
         let Some(deployment) = self.held.by_hand(mode, newest.as_ref()) else { return Ok(None) };
         let mut version = deployment.plugin();
-        let given = config_digest(&self.config, &self.base_dir)?.as_str().to_owned();
-        let current = PluginVersion { given: version.given.clone().or(Some(given)), ..version.clone() };
-        if let Some(rejected) = self.held.refused(&current) {
+        if let Some(rejected) = self.held.refused(&with_current(&version, &self.config, &self.base_dir)) {
             let (table, digest) = (&self.config.name, Digest::short(&version.digest));
             warn!(%table, "version {digest}, which somebody deployed, does not serve: {}", rejected.reason);
             return Ok(None);
@@ -213,8 +214,7 @@ impl Starting {
     /// The build that made the last progress and did not fail, with the current settings: nobody watches these.
     fn last_build(&self) -> anyhow::Result<Arc<Plugin>> {
         let Some(last) = self.last() else { return self.newest_build() };
-        let given = config_digest(&self.config, &self.base_dir)?;
-        let current = PluginVersion { digest: last.digest.clone(), given: Some(given.as_str().to_owned()) };
+        let current = version_with(&last.digest, &config_digest(&self.config, &self.base_dir)?);
         if is_same_version(&last, &current) || self.refused(&current).is_some() {
             return self.last_writer();
         }
@@ -249,9 +249,8 @@ impl Starting {
     /// The newest build, or the last writer if it failed or was rejected.
     fn newest_build(&self) -> anyhow::Result<Arc<Plugin>> {
         let file = self.built()?;
-        let given = config_digest(&self.config, &self.base_dir)?.as_str().to_owned();
-        let digest = digest_of(&file)?;
-        let version = PluginVersion { digest: digest.as_str().to_owned(), given: Some(given) };
+        let (digest, given) = (digest_of(&file)?, config_digest(&self.config, &self.base_dir)?);
+        let version = version_with(digest.as_str(), &given);
         if let Some(reason) = self.refused(&version) {
             let table = &self.config.name;
             let refusal = format!(
@@ -259,7 +258,7 @@ impl Starting {
             );
             let Some(last) = self.recent.good.first().map(|last| last.version.clone()) else { bail!(refusal) };
             // The build that serves, with the current settings, if these were not rejected.
-            let current = PluginVersion { digest: last.digest.clone(), given: version.given };
+            let current = version_with(&last.digest, &given);
             for serving in [Some(current).filter(|current| self.refused(current).is_none()), Some(last)] {
                 if let Some(plugin) = serving.map(|serving| self.kept(&serving)).transpose()?.flatten() {
                     warn!(%table, "{refusal}. Version {} serves", Digest::short(plugin.digest.as_str()));

@@ -15,7 +15,7 @@ use super::shadow::shadow_run;
 use crate::bronze::newest_events;
 use crate::cases::failed_cases;
 use crate::delta::PluginVersion;
-use crate::plugin::{Digest, Host, Plugin, Transformer, config_digest, load_file};
+use crate::plugin::{Digest, Host, Plugin, Transformer, config_digest, load_file, version_with};
 use crate::runtime::causes;
 use crate::tables::silver::check_fit;
 
@@ -70,8 +70,7 @@ pub(crate) async fn validate(
             let loaded = load_file(&config, &loader.base_dir, loader.host, loader.limits, &file);
             loaded.map(Some).map_err(|failure| match (failure.key.is_none(), file.is_file()) {
                 (true, true) => {
-                    let given = Some(given.as_str().to_owned());
-                    let version = PluginVersion { digest: digest.as_str().to_owned(), given };
+                    let version = version_with(digest.as_str(), &given);
                     anyhow::Error::new(RejectedVersion { version, why: failure.into() })
                 }
                 _ => failure.into(),

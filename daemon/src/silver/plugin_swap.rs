@@ -30,8 +30,7 @@ impl WorkerTask {
     }
 
     fn has_failed(&self, plugin: &Plugin) -> bool {
-        let deployments = self.context.host.deployments.as_ref();
-        deployments.is_some_and(|known| known.held(&self.config.name).failed(&plugin.version()).is_some())
+        self.context.host.held(&self.config.name).failed(&plugin.version()).is_some()
     }
 
     fn switch_to(&mut self, candidate: Candidate, begun: Instant) -> anyhow::Result<()> {

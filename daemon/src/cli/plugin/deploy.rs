@@ -107,13 +107,11 @@ async fn check(
     history: &[PluginSpan],
 ) -> anyhow::Result<()> {
     let version = plugin.version();
-    let of_span = |span: &PluginSpan| PluginVersion { digest: span.digest.clone(), given: span.given.clone() };
-    if !is_newest && history.iter().any(|span| is_same_version(&of_span(span), &version)) {
+    if !is_newest && history.iter().any(|span| is_same_version(&span.version(), &version)) {
         check_fit(table, &plugin, &setup.base_dir).await?;
         return Ok(());
     }
-    let held = host.deployments.as_ref().map(|deployments| deployments.held(&table.name)).unwrap_or_default();
-    let active = match last_good(&setup.base_dir.join(&*table.path), &held).await? {
+    let active = match last_good(&setup.base_dir.join(&*table.path), &host.held(&table.name)).await? {
         Some(PluginVersion { digest, given }) => {
             let limits = setup.pipeline.limits.clone();
             let load = || load_version(table, &setup.base_dir, host.clone(), limits, &digest, given.as_deref());

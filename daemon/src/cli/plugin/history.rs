@@ -10,7 +10,7 @@ use silverd_core::counts::Counts;
 use super::counted;
 use crate::app::setup::Setup;
 use crate::cli::plugin_version::short;
-use crate::delta::{Corrected, PluginSpan, PluginVersion, open_log, plugin_history};
+use crate::delta::{Corrected, PluginSpan, open_log, plugin_history};
 use crate::runtime::out::out;
 
 #[derive(clap::Args, Debug)]
@@ -52,8 +52,7 @@ fn print_span(span: &PluginSpan, state: &Path) {
         (false, _) => "  (its file is no longer kept)",
         (true, false) => "  (its settings and reference files are no longer kept)",
     };
-    let version = PluginVersion { digest: digest.clone(), given: given.clone() };
-    out!("\nplugin {}  {interface}{note}", short(&version));
+    out!("\nplugin {}  {interface}{note}", short(&span.version()));
     out!("  {} to {}", time_text(span.first_at_ms), time_text(span.last_at_ms));
     out!("  versions {first_version} to {last_version}, {}", counted(span.commits, "commit"));
     if span.commits > span.corrections.values().map(|corrected| corrected.commits).sum::<u64>() {

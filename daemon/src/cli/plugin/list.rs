@@ -63,7 +63,7 @@ pub(super) async fn list(config: &Path, args: &ListArgs) -> anyhow::Result<()> {
     for table in &setup.pipeline.silver {
         let folder = setup.base_dir.join(&*table.plugin);
         let newest = tokio::task::block_in_place(|| newest_digest(&folder)).ok().flatten();
-        let held = host.deployments.as_ref().map(|deployments| deployments.held(&table.name)).unwrap_or_default();
+        let held = host.held(&table.name);
         let by_hand = held.by_hand(host.reload_mode, newest.as_ref());
         let rollback = held.deployment.as_ref().filter(|deployment| deployment.rolled_back);
         let mut failed: Vec<_> = held.failed.iter().map(|version| Failed::of(version, true)).collect();

@@ -407,3 +407,18 @@ fn cases_of_a_file_are_run() {
     session.stop();
     assert_eq!(rows_by_version(&session.project), BTreeMap::from([("one".to_owned(), 20), ("two".to_owned(), 10)]));
 }
+
+/// The kept file of the version that wrote last does not match its name any more: the newest build serves.
+#[test]
+fn an_altered_kept_version_does_not_end_the_start() {
+    let mut session = Session::start(project("altered", "[commit]\ninterval = \"100ms\"\n"));
+    session.ten_rows_more();
+    session.stop();
+    let one = digest(&version("one"));
+    let kept = session.project.folder.path().join(format!("data/.silverd/plugins/{one}.wasm"));
+    std::fs::write(kept, b"altered").unwrap();
+    session.start_again();
+    session.ten_rows_more();
+    session.stop();
+    assert_eq!(rows_by_version(&session.project), BTreeMap::from([("one".to_owned(), 20)]));
+}
