@@ -292,7 +292,7 @@ async fn replay_table(setup: &Setup, index: usize, code: Option<&str>) -> anyhow
             correction.replay(&part, &mut |now, _| progress.show(before + now, events)).await
         });
         let summary = replayed.await?;
-        done.merge(part.events().clone());
+        done.merge(part.events());
         resolved += summary.resolved;
         counts += summary.counts;
     }
@@ -346,7 +346,7 @@ async fn replay_unrouted(setup: &Setup, code: Option<&str>, is_asked_for: bool) 
         mark.context("mark resolved events in the quarantine")?;
         taken += resolved.len() - resolved.rejected();
         rejected += resolved.rejected();
-        done.merge(part.events().clone());
+        done.merge(part.events());
     }
     progress.clear();
     out!(

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use object_store::ObjectStoreExt;
@@ -11,12 +11,12 @@ use tracing::debug;
 
 use super::Correction;
 use super::error::{Conflict, CorrectionError};
-use crate::delta::{Change, CommitError, DataFile, NewFile};
+use crate::delta::{Change, CommitError, DataFile, NewFile, Table};
 use crate::tables::side_output;
 
 /// The application id that makes two corrections of a table conflict.
 const CORRECTIONS: &str = "silverd-corrections";
-/// How often the commit is tried again if a running daemon commits first.
+/// How often a commit is tried again if a running daemon commits first.
 const COMMIT_TRIES_MAX: usize = 50;
 
 impl Correction {
@@ -134,4 +134,26 @@ impl Correction {
     fn conflict(&self) -> Conflict {
         Conflict { table: self.config.name.to_string() }
     }
+}
+
+/// Commits a change of the files of a side output. `compute` returns it with its result; it computes again what other writers
+/// got ahead of. A change that removes no file is not committed.
+pub(super) async fn commit_change<T>(
+    side_output: &mut Table,
+    compute: impl AsyncFn(&mut Table) -> anyhow::Result<(Change, T)>,
+) -> anyhow::Result<T> {
+    for _ in 0..COMMIT_TRIES_MAX {
+        let (change, result) = compute(side_output).await?;
+        if change.removes.is_empty() {
+            return Ok(result);
+        }
+        match side_output.commit(change).await {
+            Ok(_) => return Ok(result),
+            Err(failure) => debug!("change rows of {}: {failure}", side_output.name),
+        }
+    }
+    bail!(
+        "other writers committed to the table {} first {COMMIT_TRIES_MAX} times in a row; run the command again",
+        side_output.name
+    )
 }

@@ -8,21 +8,19 @@
 //! | the quarantine, unresolved  | the first                                                       |
 //! | the quarantine, resolved    | all: an event may be rejected again after it was resolved       |
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use futures::TryStreamExt;
 use serde_json::json;
 
 use super::Correction;
+use super::commit::commit_change;
 use super::quarantined::unresolved;
 use super::scope::rewrite;
 use crate::delta::{Change, DataFile, Table, is_table, read_columns};
 use crate::tables::event_set::{Coordinates, EventSet, RECORD_COORDINATES};
 use crate::tables::side_output::SideOutput;
-
-/// How often the commit is tried again if other writers commit first.
-const COMMIT_TRIES_MAX: usize = 50;
 
 impl Correction {
     /// Removes the table's rows that a side output has twice. Returns how many these are, for each that had some.
@@ -46,18 +44,15 @@ impl Correction {
 
 async fn remove_second_rows(output: &SideOutput, table: &str, dry_run: bool) -> anyhow::Result<u64> {
     let mut guard = output.table().await;
-    for _ in 0..COMMIT_TRIES_MAX {
+    commit_change(&mut guard, async |guard| {
         let mut files = guard.files().await?;
         files.sort_by(|a, b| (a.modified_ms, &a.path).cmp(&(b.modified_ms, &b.path)));
-        let (mut seen, mut adds, mut removes, mut doubled) = (EventSet::default(), Vec::new(), Vec::new(), 0);
+        let (mut seen, mut change, mut doubled) = (EventSet::default(), Change::default(), 0);
         for file in files {
-            let second = second_rows(&guard, &file, table, &mut seen).await?;
+            let second = second_rows(guard, &file, table, &mut seen).await?;
             let count = second.iter().filter(|is_second| **is_second).count();
-            if count == 0 {
-                continue;
-            }
             doubled += count as u64;
-            if dry_run {
+            if count == 0 || dry_run {
                 continue;
             }
             if count < second.len() {
@@ -68,20 +63,14 @@ async fn remove_second_rows(output: &SideOutput, table: &str, dry_run: bool) -> 
                     let kept: BooleanArray = of_batch.iter().map(|is_second| Some(!*is_second)).collect();
                     anyhow::Ok(filter_record_batch(batch, &kept)?)
                 };
-                adds.push(rewrite(&guard, &file, without_second).await?);
+                change.adds.push(rewrite(guard, &file, without_second).await?);
             }
-            removes.push(file);
+            change.removes.push(file);
         }
-        if removes.is_empty() {
-            return Ok(doubled);
-        }
-        let info = json!({ "table": table, "doubled": doubled });
-        match guard.commit(Change { adds, removes, info, ..Change::default() }).await {
-            Ok(_) => return Ok(doubled),
-            Err(failure) => tracing::debug!("remove rows that are there twice: {failure}"),
-        }
-    }
-    bail!("other writers committed first {COMMIT_TRIES_MAX} times in a row; run the command again")
+        change.info = json!({ "table": table, "doubled": doubled });
+        Ok((change, doubled))
+    })
+    .await
 }
 
 /// For each row of a file, whether it is one more of an event that was `seen`.

@@ -109,7 +109,7 @@ pub(crate) async fn events_written_by(
     let mut written = Written { unknown, ..Written::default() };
     for (version, events) in meant.into_iter().filter(|(_, events)| events.len() > 0) {
         written.versions.push(version);
-        written.events.merge(events);
+        written.events.merge(&events);
     }
     Ok(Some(written))
 }
@@ -124,7 +124,7 @@ pub(crate) async fn events_made_again(table: &Path, since: u64, failed: &PluginV
     }
     let writers = RowWriters::read(reader.log(), since + 1..=newest).await?;
     for (_, events) in writers.versions.into_iter().filter(|(version, _)| !is_same_version(version, failed)) {
-        made_again.merge(events);
+        made_again.merge(&events);
     }
     Ok(made_again)
 }

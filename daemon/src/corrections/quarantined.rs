@@ -19,6 +19,7 @@ use silverd_core::chunk::{self, Chunk};
 use silverd_core::offsets::Offsets;
 use silverd_core::route::{Event, EventHeaders, Router, Routes};
 
+use super::commit::commit_change;
 use super::scope::rewrite;
 use crate::delta::{Change, DataFile, Table, read_columns};
 use crate::runtime::clock;
@@ -28,8 +29,6 @@ use crate::tables::side_output::SideOutput;
 
 /// The most records of a chunk of quarantined events.
 const CHUNK_ROWS_MAX: usize = 50_000;
-/// How often the mark is tried again if other writers commit first.
-const MARK_TRIES_MAX: usize = 50;
 
 /// Unresolved events of one table that are replayed in one commit: a quarantine may be larger than memory, and the commit
 /// names the events.
@@ -86,7 +85,7 @@ impl Resolution {
 
 impl Resolved {
     pub(super) fn add(&mut self, resolution: Resolution, events: &EventSet) {
-        self.0[resolution as usize].merge(events.clone());
+        self.0[resolution as usize].merge(events);
     }
 
     /// Adds the events that were not rejected again, and those that a table rejects that did not take them before.
@@ -105,14 +104,14 @@ impl Resolved {
     /// Adds what another table made of the same events.
     pub(crate) fn merge(&mut self, others: Self) {
         for (events, more) in self.0.iter_mut().zip(others.0) {
-            events.merge(more);
+            events.merge(&more);
         }
     }
 
     /// All of them. Several tables may have resolved an event in different ways.
     pub(super) fn events(&self) -> EventSet {
         let mut all = EventSet::default();
-        self.0.iter().for_each(|events| all.insert_all(events));
+        self.0.iter().for_each(|events| all.merge(events));
         all
     }
 
@@ -132,26 +131,20 @@ impl Resolved {
             return Ok(());
         }
         let mut guard = quarantine.table().await;
-        for _ in 0..MARK_TRIES_MAX {
-            let (mut adds, mut removes, mut marked) = (Vec::new(), Vec::new(), 0);
+        commit_change(&mut guard, async |guard| {
+            let (mut change, mut marked) = (Change::default(), 0);
             for file in guard.files().await? {
-                let count = self.count_in(&guard, &file, table).await?;
+                let count = self.count_in(guard, &file, table).await?;
                 if count > 0 {
                     marked += count;
-                    adds.push(rewrite(&guard, &file, |batch| self.mark_rows(batch, table)).await?);
-                    removes.push(file);
+                    change.adds.push(rewrite(guard, &file, |batch| self.mark_rows(batch, table)).await?);
+                    change.removes.push(file);
                 }
             }
-            if removes.is_empty() {
-                return Ok(());
-            }
-            let info = json!({ "table": table, "resolved": marked });
-            match guard.commit(Change { adds, removes, info, ..Change::default() }).await {
-                Ok(_) => return Ok(()),
-                Err(failure) => tracing::debug!("mark resolved events: {failure}"),
-            }
-        }
-        bail!("other writers committed to the quarantine first {MARK_TRIES_MAX} times in a row; run the command again")
+            change.info = json!({ "table": table, "resolved": marked });
+            Ok((change, ()))
+        })
+        .await
     }
 
     /// How many rows of a file have to be marked.

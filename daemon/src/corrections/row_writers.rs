@@ -90,20 +90,20 @@ impl RowWriters {
     fn add(&mut self, version: PluginVersion, events: &EventSet) {
         let events = self.take(events);
         match self.versions.iter_mut().find(|(known, _)| *known == version) {
-            Some((_, written)) => written.insert_all(&events),
+            Some((_, written)) => written.merge(&events),
             None => self.versions.push((version, events)),
         }
     }
 
     fn add_unknown(&mut self, events: &EventSet) {
         let events = self.take(events);
-        self.unknown.insert_all(&events);
+        self.unknown.merge(&events);
     }
 
     /// Those of the events that no later commit names.
     fn take(&mut self, events: &EventSet) -> EventSet {
         let events = events.without(&self.later);
-        self.later.insert_all(&events);
+        self.later.merge(&events);
         events
     }
 }
@@ -157,7 +157,7 @@ impl<'l> EventsOfDays<'l> {
                 }
                 self.events.insert(*day, events);
             }
-            found.insert_all(&self.events[day]);
+            found.merge(&self.events[day]);
         }
         Ok(found)
     }

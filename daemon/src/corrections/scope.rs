@@ -138,8 +138,8 @@ impl Plan {
         found: FoundRows,
     ) -> anyhow::Result<()> {
         let FoundRows { rows, removed, removed_events, kept_events } = found;
-        self.events_with_rows.merge(removed_events);
-        self.kept_events.merge(kept_events);
+        self.events_with_rows.merge(&removed_events);
+        self.kept_events.merge(&kept_events);
         if removed == 0 {
             return Ok(());
         }

@@ -164,7 +164,7 @@ impl Correction {
             Some(day_scope) => {
                 let elsewhere = self.events_on_other_days(&output, day_scope.days)?;
                 let left_out = elsewhere.without(day_scope.removed_events);
-                corrected.moved.merge(elsewhere.without(&left_out));
+                corrected.moved.merge(&elsewhere.without(&left_out));
                 leave_out(&mut output, &left_out, coordinates, day_scope.removed_events)?;
                 left_out
             }

@@ -240,8 +240,8 @@ impl RebalanceContext {
         Some(Unreadable::Recreated { stored, found })
     }
 
-    /// If Bronze has nothing of the cluster, for the topics that were there from the first: the end of every partition, which becomes
-    /// its beginning, also of those that other daemons read, or that are empty. Bronze commits it at once.
+    /// If Bronze has nothing of the cluster, for the topics that were there from the first: the end of every partition, which
+    /// becomes its beginning, also of those that other daemons read, or that are empty. Bronze commits it at once.
     fn begin_at_end(&self, consumer: &BaseConsumer<Self>, committed: &Offsets) -> anyhow::Result<Offsets> {
         // A topic that is found later, or named later, is read from its first record.
         if committed.keys().any(|log| log.cluster == self.cluster) {

@@ -8,7 +8,7 @@ use std::ops::{Range, RangeInclusive};
 
 use anyhow::Context;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::compute::{cast, filter_record_batch, not, partition};
+use arrow::compute::{cast, filter_record_batch, not};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimestampMicrosecondType};
 use arrow::row::{RowConverter, SortField};
 use chrono::DateTime;
@@ -229,7 +229,7 @@ impl Dedup {
         Ok(KeyColumns {
             keys: self.keys(batch)?,
             times: micros(batch, &self.event_time)?,
-            runs: runs(batch)?,
+            runs: Coordinates::of(batch, ROW_COORDINATES)?.runs(),
             offsets: column(batch, added::OFFSET)?.as_primitive::<Int64Type>().values(),
         })
     }
@@ -246,18 +246,6 @@ impl Dedup {
         let rows = self.converter.convert_columns(&columns)?;
         Ok(rows.iter().map(|row| self.key_function.key(row.as_ref())).collect())
     }
-}
-
-/// Consecutive rows of the same log partition.
-fn runs(batch: &RecordBatch) -> anyhow::Result<Vec<(LogPartition, Range<usize>)>> {
-    let names = [added::CLUSTER_ID, added::TOPIC, added::PARTITION];
-    let columns: Vec<ArrayRef> = names.iter().map(|name| column(batch, name).cloned()).collect::<Result<_, _>>()?;
-    let of_run = |rows: Range<usize>| {
-        let first = Coordinates::of(&batch.slice(rows.start, 1), ROW_COORDINATES)?;
-        let log = first.runs().pop().context("a run has a row")?.0;
-        Ok((log, rows))
-    };
-    partition(&columns)?.ranges().into_iter().map(of_run).collect()
 }
 
 fn without_dictionary(ty: &DataType) -> DataType {

@@ -129,13 +129,7 @@ impl EventSet {
         again
     }
 
-    pub(crate) fn merge(&mut self, others: EventSet) {
-        for (log, offsets) in others.0 {
-            *self.0.entry(log).or_default() |= offsets;
-        }
-    }
-
-    pub(crate) fn insert_all(&mut self, others: &EventSet) {
+    pub(crate) fn merge(&mut self, others: &EventSet) {
         for (log, offsets) in &others.0 {
             *self.0.entry(log.clone()).or_default() |= offsets;
         }

@@ -85,7 +85,7 @@ pub(super) async fn compare_rejects(
     if is_only_table && silver.corrections().commits == 0 {
         let none = EventSet::default();
         for (code, of) in &expected.by_code {
-            other_code.merge(of.without(found.by_code.get(code).unwrap_or(&none)).without(&missing));
+            other_code.merge(&of.without(found.by_code.get(code).unwrap_or(&none)).without(&missing));
         }
     }
     let examples = examples(&missing, &unexpected, &other_code);

@@ -45,7 +45,7 @@ pub(super) async fn compare(
     let codes = UnroutedReason::ALL.map(UnroutedReason::as_str);
     let found = quarantined(NO_TABLE, &codes, quarantine).await.context("read the quarantine")?;
     let mut all = EventSet::default();
-    expected.values().for_each(|events| all.merge(events.clone()));
+    expected.values().for_each(|events| all.merge(events));
     let missing = all.without(&found.any);
     let covered = EventSet::of_ranges(&offsets);
     let elsewhere = found.any.without(&covered);
@@ -53,7 +53,7 @@ pub(super) async fn compare(
     let (mut other_code, none) = (EventSet::default(), EventSet::default());
     for (reason, events) in &expected {
         let of_code = found.by_code.get(reason.as_str()).unwrap_or(&none);
-        other_code.merge(events.without(of_code).without(&missing));
+        other_code.merge(&events.without(of_code).without(&missing));
     }
     let examples = examples(&missing, &unexpected, &other_code);
     let (missing, unexpected, other_code) = (missing.len(), unexpected.len(), other_code.len());
