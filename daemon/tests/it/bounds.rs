@@ -5,6 +5,7 @@ use std::time::Duration;
 use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::Value;
 
+use super::harness::tables::data_files;
 use super::harness::{Daemon, PARTITIONS, Project, TableOptions, expected, rows};
 
 const EVENTS: usize = 100_000;
@@ -42,22 +43,23 @@ struct Measured {
     files: usize,
 }
 
+/// Whether a daemon has written this many rows of a table since its start.
+fn has_rows(daemon: &Daemon, table: &str, rows: usize) -> bool {
+    let status: Value = serde_json::from_str(&daemon.get("/api/status").body).unwrap_or_default();
+    let tables = status["tables"].as_array();
+    tables.is_some_and(|tables| tables.iter().any(|one| one["name"] == table && one["rows"] == rows))
+}
+
 fn measure(project: &Project) -> Measured {
     let mut daemon = Daemon::start_with_dashboard(project);
-    daemon.until_within(Duration::from_secs(120), "all events in bronze", |daemon| {
-        let status: Value = serde_json::from_str(&daemon.get("/api/status").body).unwrap_or_default();
-        let tables = status["tables"].as_array().cloned().unwrap_or_default();
-        tables.iter().any(|table| table["name"] == "bronze" && table["rows"] == EVENTS)
-    });
+    daemon.until_within(Duration::from_secs(120), "all events in bronze", |daemon| has_rows(daemon, "bronze", EVENTS));
     let metrics = daemon.get("/metrics").body;
     let sum =
         metrics.lines().find_map(|line| line.strip_prefix("silverd_commit_duration_seconds_sum{table=\"bronze\"} "));
     let seconds = sum.unwrap_or_else(|| panic!("{metrics}")).parse().unwrap();
     let peak_bytes = daemon.json("/api/status")["memory_peak_bytes"].as_u64().unwrap();
     daemon.stop();
-    let days = std::fs::read_dir(project.path("bronze")).unwrap().map(|entry| entry.unwrap().path());
-    let days = days.filter(|path| path.is_dir() && !path.ends_with("_delta_log"));
-    let files = days.map(|day| std::fs::read_dir(day).unwrap().count()).sum();
+    let files = data_files(&project.path("bronze"));
     Measured { seconds, peak_bytes, files }
 }
 
@@ -101,11 +103,7 @@ fn many_days_of_silver_need_no_more_memory() {
         };
         project.send_values(&(0..EVENTS).map(event).collect::<Vec<_>>());
         let mut daemon = Daemon::start_with_dashboard(&project);
-        daemon.until_within(Duration::from_secs(120), "all rows", |daemon| {
-            let status: Value = serde_json::from_str(&daemon.get("/api/status").body).unwrap_or_default();
-            let tables = status["tables"].as_array().cloned().unwrap_or_default();
-            tables.iter().any(|table| table["name"] == "hits" && table["rows"] == EVENTS)
-        });
+        daemon.until_within(Duration::from_secs(120), "all rows", |daemon| has_rows(daemon, "hits", EVENTS));
         let peak_bytes = daemon.json("/api/status")["memory_peak_bytes"].as_u64().unwrap();
         daemon.stop();
         project.silverd(&["verify"]);
@@ -126,10 +124,7 @@ fn commits_do_not_read_the_log_again() {
     let mut daemon = Daemon::start_with_dashboard(&project);
     let mut until_stored = |events: usize| {
         project.send_values(&vec![b"{}".to_vec(); 10]);
-        daemon.until("the events in bronze", |daemon| {
-            let status: Value = serde_json::from_str(&daemon.get("/api/status").body).unwrap_or_default();
-            status["tables"].as_array().is_some_and(|tables| tables.iter().any(|table| table["rows"] == events))
-        });
+        daemon.until("the events in bronze", |daemon| has_rows(daemon, "bronze", events));
     };
     until_stored(10);
     let log = project.path("bronze").join("_delta_log");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rdkafka::producer::{BaseRecord, Producer};
 
-use super::harness::{Broker, Daemon, OwnKafka, Project, rows, verify};
+use super::harness::{Broker, Daemon, OwnKafka, Project, verify};
 
 /// Records that Bronze has, and how many of these the log keeps.
 const STORED: i64 = 100;
@@ -71,10 +71,6 @@ fn cut(kafka: &OwnKafka, topic: &str, from: i64) {
     }
 }
 
-fn stored(project: &Project) -> usize {
-    if project.has_table("bronze") { rows(&project.path("bronze")).len() } else { 0 }
-}
-
 fn is_refused(daemon: &mut Daemon, reason: &str) {
     daemon.until("a refusal", |daemon| {
         let ready = daemon.get("/health/ready");
@@ -88,7 +84,7 @@ fn is_refused(daemon: &mut Daemon, reason: &str) {
 fn a_log_that_is_too_short_is_reported() {
     let Some((kafka, project)) = project("short") else { return };
     let mut daemon = Daemon::start_with_dashboard(&project);
-    daemon.until("all records", |_| stored(&project) == STORED as usize);
+    daemon.until("all records", |_| project.bronze_rows() == STORED as usize);
     kafka.stop();
     cut(&kafka, &project.topic, KEPT);
     kafka.start_again();
@@ -96,7 +92,7 @@ fn a_log_that_is_too_short_is_reported() {
     daemon.stop();
     let errors = project.silverd_fails(&["run", "--drain"], 1);
     assert!(errors.contains("the log ends at 50"), "{errors}");
-    assert_eq!(stored(&project), STORED as usize);
+    assert_eq!(project.bronze_rows(), STORED as usize);
     let (report, code) = verify(project.folder.path(), &[]);
     assert_eq!(code, Some(0), "{report:#}");
 }
@@ -106,7 +102,7 @@ fn a_log_that_is_too_short_is_reported() {
 fn a_log_that_was_written_again_is_reported() {
     let Some((kafka, project)) = project("again") else { return };
     let mut daemon = Daemon::start_with_dashboard(&project);
-    daemon.until("all records", |_| stored(&project) == STORED as usize);
+    daemon.until("all records", |_| project.bronze_rows() == STORED as usize);
     daemon.signal(libc::SIGSTOP);
     kafka.stop();
     cut(&kafka, &project.topic, KEPT);
@@ -115,5 +111,5 @@ fn a_log_that_was_written_again_is_reported() {
     daemon.signal(libc::SIGCONT);
     is_refused(&mut daemon, "the end of the log was cut");
     daemon.stop();
-    assert_eq!(stored(&project), STORED as usize);
+    assert_eq!(project.bronze_rows(), STORED as usize);
 }

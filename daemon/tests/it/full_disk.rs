@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-use super::harness::{Daemon, Project, SILVER, expected, rows, verify};
+use super::harness::tables::data_files;
+use super::harness::{Daemon, Project, SILVER, expected, verify};
 
 /// A file system of its own for a folder, which ends with the test.
 struct Disk(PathBuf);
@@ -36,13 +37,6 @@ impl Drop for Disk {
     }
 }
 
-/// The data files in a table's folder, whether its log has them or not.
-fn data_files(table: &Path) -> usize {
-    let days = std::fs::read_dir(table).unwrap().map(|day| day.unwrap().path());
-    let days = days.filter(|path| path.is_dir() && !path.ends_with("_delta_log"));
-    days.map(|day| std::fs::read_dir(day).unwrap().count()).sum()
-}
-
 /// Fills the disk of a folder under a running silverd. `table` is one that cannot be written then.
 fn fill(folder: &str, table: &str) {
     let project = Project::new("full-disk", "interval = \"50ms\"");
@@ -51,7 +45,7 @@ fn fill(folder: &str, table: &str) {
     let mut daemon = Daemon::start_with_dashboard(&project);
     daemon.until("the first rows", |daemon| {
         let tables = SILVER.iter().all(|table| project.has_table(table));
-        tables && rows(&project.path("bronze")).len() == 300 && daemon.get("/health/ready").body == "ready\n"
+        tables && project.bronze_rows() == 300 && daemon.get("/health/ready").body == "ready\n"
     });
     let filler = disk.fill();
     project.generate(&["--count", "3000", "--seed", "6"]);
@@ -67,7 +61,7 @@ fn fill(folder: &str, table: &str) {
     assert!(data_files(&project.path(table)) <= files, "each try leaves a file");
 
     std::fs::remove_file(filler).unwrap();
-    daemon.until("all events in bronze", |_| rows(&project.path("bronze")).len() == 3300);
+    daemon.until("all events in bronze", |_| project.bronze_rows() == 3300);
     daemon.until("readiness", |daemon| daemon.get("/health/ready").body == "ready\n");
     daemon.stop();
     project.silverd(&["run", "--drain"]);

@@ -9,7 +9,7 @@ use notify::{EventKind, RecursiveMode, Watcher};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::harness::{Daemon, Generator, Project, SILVER, TableOptions, expected, rows, seed};
+use super::harness::{Daemon, Generator, Project, SILVER, TableOptions, expected, seed};
 
 const ARGS: [&str; 3] = ["run", "--log", "warn"];
 
@@ -124,23 +124,22 @@ fn a_daemon_that_was_stopped_for_a_while_writes_nothing_twice() {
     project.append_to_pipeline("[source.kafka]\n\"group.protocol\" = \"classic\"\n\"session.timeout.ms\" = 6000\n");
     project.broker.create_topic(&project.topic, 1);
     let send = |count: usize| project.send_values(&vec![b"{\"number\": 1}".to_vec(); count]);
-    let stored = || if project.has_table("bronze") { rows(&project.path("bronze")).len() } else { 0 };
     send(10);
     let mut first = Daemon::start_with_dashboard(&project);
-    first.until("the first records", |_| stored() == 10);
+    first.until("the first records", |_| project.bronze_rows() == 10);
     send(20);
     // Then the consumer has them, and their chunk waits for the interval.
     first.until("records that are not in bronze", |daemon| daemon.json("/api/status")["lag"] == 20);
     first.signal(libc::SIGSTOP);
     let mut second = Daemon::start(&project);
-    second.until_within(Duration::from_secs(120), "the records by another daemon", |_| stored() == 30);
+    second.until_within(Duration::from_secs(120), "the records by another daemon", |_| project.bronze_rows() == 30);
     first.signal(libc::SIGCONT);
     first.until_logged("bronze is fenced", 1);
     send(5);
-    second.until("the last records", |_| stored() >= 35);
+    second.until("the last records", |_| project.bronze_rows() >= 35);
     first.stop();
     second.stop();
-    assert_eq!(stored(), 35);
+    assert_eq!(project.bronze_rows(), 35);
     project.silverd(&["verify"]);
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use super::harness::{Daemon, Project, rows, verify};
+use super::harness::{Daemon, Project, verify};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -40,10 +40,6 @@ fn transactional_producer(project: &Project) -> BaseProducer {
     producer
 }
 
-fn stored(project: &Project) -> usize {
-    if project.has_table("bronze") { rows(&project.path("bronze")).len() } else { 0 }
-}
-
 /// `start = "latest"` is decided at the first start, also for partitions that are empty then.
 #[test]
 fn the_beginning_is_decided_once() {
@@ -55,12 +51,12 @@ fn the_beginning_is_decided_once() {
     project.broker.create_topic(&project.topic, 3);
     send(&project, 1, 5);
     project.silverd(&["run", "--drain"]);
-    assert_eq!(stored(&project), 0, "what was there at the first start is left out");
+    assert_eq!(project.bronze_rows(), 0, "what was there at the first start is left out");
     for partition in 0..3 {
         send(&project, partition, 10);
     }
     project.silverd(&["run", "--drain"]);
-    assert_eq!(stored(&project), 30, "what came between two runs is read");
+    assert_eq!(project.bronze_rows(), 30, "what came between two runs is read");
     project.silverd(&["verify"]);
 }
 
@@ -88,13 +84,13 @@ fn added_partitions_are_read_from_their_first_record() {
     project.broker.grow_topic(&project.topic, 3);
     send(&project, 1, 10);
     send(&project, 2, 10);
-    daemon.until("all records of all partitions", |_| stored(&project) == 25);
+    daemon.until("all records of all partitions", |_| project.bronze_rows() == 25);
     daemon.stop();
 
     project.broker.grow_topic(&project.topic, 4);
     send(&project, 3, 7);
     project.silverd(&["run", "--drain"]);
-    assert_eq!(stored(&project), 32);
+    assert_eq!(project.bronze_rows(), 32);
     project.silverd(&["verify"]);
 }
 
@@ -108,7 +104,7 @@ fn a_new_topic_can_be_drained_at_once() {
     }
     project.broker.create_topic(&project.topic, 300);
     project.silverd(&["run", "--drain"]);
-    assert_eq!(stored(&project), 0);
+    assert_eq!(project.bronze_rows(), 0);
 }
 
 /// A drain that cannot read the topic fails, whoever ends it first; one that has nothing to read does not.
@@ -158,7 +154,7 @@ fn markers_of_transactions_count_as_read() {
         }
     }
     let mut daemon = Daemon::start_with_dashboard(&project);
-    daemon.until("the committed records", |_| stored(&project) == 10);
+    daemon.until("the committed records", |_| project.bronze_rows() == 10);
     daemon.until("no lag", |daemon| {
         let status = daemon.json("/api/status");
         let partitions = status["partitions"].as_array().unwrap();
@@ -166,7 +162,7 @@ fn markers_of_transactions_count_as_read() {
     });
     daemon.stop();
     project.silverd(&["run", "--drain"]);
-    assert_eq!(stored(&project), 10);
+    assert_eq!(project.bronze_rows(), 10);
     project.silverd(&["verify"]);
 }
 
@@ -185,7 +181,7 @@ fn a_drain_passes_the_marker_at_the_end() {
         send_by(&producer, &project, 0, 10);
         producer.commit_transaction(TIMEOUT).unwrap();
         project.silverd(&["run", "--drain"]);
-        assert_eq!(stored(&project), 10 * round);
+        assert_eq!(project.bronze_rows(), 10 * round);
         // Ten records a round, and a marker.
         project.broker.delete_records(&project.topic, 0, 11 * round as i64);
         project.silverd(&["run", "--drain"]);
@@ -209,14 +205,14 @@ fn a_transaction_that_stays_open_is_reported() {
     send(&project, 0, 20);
     send(&project, 1, 5);
     let mut daemon = Daemon::start_with_dashboard(&project);
-    daemon.until("the other partition", |_| stored(&project) == 5);
+    daemon.until("the other partition", |_| project.bronze_rows() == 5);
     daemon.until_within(Duration::from_secs(180), "a refusal", |daemon| daemon.get("/health/ready").status == 503);
     let ready = daemon.get("/health/ready").body;
     assert!(ready.contains("a transaction has been open at offset 0") && ready.contains("the 30 offsets"), "{ready}");
     assert!(daemon.get("/metrics").body.contains("silverd_source_up 0"));
-    assert_eq!(stored(&project), 5);
+    assert_eq!(project.bronze_rows(), 5);
     producer.commit_transaction(TIMEOUT).unwrap();
-    daemon.until("all records", |_| stored(&project) == 35);
+    daemon.until("all records", |_| project.bronze_rows() == 35);
     daemon.until("readiness", |daemon| daemon.get("/health/ready").status == 200);
     daemon.stop();
     project.silverd(&["verify"]);
@@ -259,7 +255,7 @@ fn a_deleted_topic_is_reported() {
     project.broker.create_topic(&project.topic, 2);
     send(&project, 0, 10);
     let mut daemon = Daemon::start_with_dashboard(&project);
-    daemon.until("the records", |_| stored(&project) == 10);
+    daemon.until("the records", |_| project.bronze_rows() == 10);
     daemon.until("readiness", |daemon| daemon.get("/health/ready").status == 200);
     project.broker.delete_topic(&project.topic);
     daemon.until("a refusal", |daemon| daemon.get("/health/ready").status == 503);
@@ -280,16 +276,16 @@ fn a_member_id_that_another_member_has_is_reported() {
     project.broker.create_topic(&project.topic, 1);
     send(&project, 0, 10);
     let mut first = Daemon::start(&project);
-    first.until("the first rows", |_| stored(&project) == 10);
+    first.until("the first rows", |_| project.bronze_rows() == 10);
     let mut second = Daemon::start(&project);
     second.until_logged("another member of the consumer group has this `group.instance.id`", 1);
     assert_eq!(second.count_logged("group.protocol"), 0, "{}", second.log());
     // The first one goes on, and the second one takes over when it has left.
     send(&project, 0, 10);
-    first.until("more rows", |_| stored(&project) == 20);
+    first.until("more rows", |_| project.bronze_rows() == 20);
     first.stop();
     send(&project, 0, 10);
-    second.until_within(Duration::from_secs(120), "the second one takes over", |_| stored(&project) == 30);
+    second.until_within(Duration::from_secs(120), "the second one takes over", |_| project.bronze_rows() == 30);
     second.stop();
     let (report, code) = verify(project.folder.path(), &[]);
     assert_eq!(code, Some(0), "{report:#}");

@@ -15,6 +15,7 @@ use silverd_core::config;
 use super::broker::Broker;
 use super::process::output_of;
 use super::root;
+use super::tables::rows;
 
 /// The time that a command may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
@@ -134,6 +135,11 @@ impl Project {
     /// Whether a table was created.
     pub fn has_table(&self, table: &str) -> bool {
         self.path(table).join("_delta_log").is_dir()
+    }
+
+    /// How many records Bronze has.
+    pub fn bronze_rows(&self) -> usize {
+        if self.has_table("bronze") { rows(&self.path("bronze")).len() } else { 0 }
     }
 
     pub fn command(&self, args: &[&str]) -> Command {

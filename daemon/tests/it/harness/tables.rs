@@ -163,3 +163,10 @@ fn value(array: &dyn Array, row: usize) -> Value {
         other => panic!("a test table has no {other}"),
     }
 }
+
+/// The number of data files in a table's folder, whether its log has them or not.
+pub fn data_files(table: &Path) -> usize {
+    let days = std::fs::read_dir(table).unwrap().map(|day| day.unwrap().path());
+    let days = days.filter(|path| path.is_dir() && !path.ends_with("_delta_log"));
+    days.map(|day| std::fs::read_dir(day).unwrap().count()).sum()
+}
