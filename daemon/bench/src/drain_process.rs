@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, ensure};
 use serde_json::{Map, Value};
-use silverd::plugin::this_program;
+use silverd::runtime::this_program;
 use tokio::process::Command;
 
 use crate::args::{Codec, Transforms, name_of};

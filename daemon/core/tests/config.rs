@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use silverd_core::config::{self, ConfigError, ConfigErrors, Located, TableName};
+use silverd_core::config::{self, ConfigError, ConfigErrors, Located, SilverTable, TableName, Transform};
 
 /// The `pipeline.toml` at the top of the repository.
 const REPOSITORY_PIPELINE: &str = include_str!("../../../pipeline.toml");
@@ -72,7 +72,7 @@ fn the_repository_pipeline_is_valid() {
     assert_eq!(pipeline.source.brokers, "localhost:9092");
     let names: Vec<_> = pipeline.silver.iter().map(|table| table.name.to_string()).collect();
     assert_eq!(names, ["page_view", "add_to_cart", "order_placed"]);
-    assert_eq!(&REPOSITORY_PIPELINE[pipeline.silver[0].plugin.span.clone()], "\"plugins/page_view\"");
+    assert_eq!(&REPOSITORY_PIPELINE[pipeline.silver[0].transform.span().clone()], "\"plugins/page_view\"");
 }
 
 #[test]
@@ -84,11 +84,15 @@ fn a_comment_does_not_change_the_pipeline() {
 #[test]
 fn errors_found_later_are_shown_in_the_same_form() {
     let pipeline = config::check(REPOSITORY_PIPELINE, &env).expect("pipeline.toml");
-    let missing = |plugin: &Located<String>| {
+    let plugin_of = |table: &SilverTable| match &table.transform {
+        Transform::Plugin(plugin) => plugin.clone(),
+        Transform::Sql(_) => panic!("a plugin"),
+    };
+    let missing = |plugin: Located<String>| {
         let help = "build it: cargo component build --release".to_owned();
         ConfigError::new(plugin.span.clone(), format!("no plugin at `{}`", plugin.value), "no such file", Some(help))
     };
-    let errors: Vec<_> = pipeline.silver.iter().rev().map(|table| missing(&table.plugin)).collect();
+    let errors: Vec<_> = pipeline.silver.iter().rev().map(|table| missing(plugin_of(table))).collect();
     let shown = ConfigErrors::from(errors).render("pipeline.toml", REPOSITORY_PIPELINE, false);
     compare(&folder("found_later.err"), &shown);
 }

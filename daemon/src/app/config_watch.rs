@@ -68,7 +68,7 @@ impl ConfigWatch {
                 concerned.all || starts.contains(&concerned.of(&table.name))
             })?;
             setup.check_cases(&loaded, |table| {
-                let same = |was: &SilverTable| was.name == table.name && was.plugin == table.plugin;
+                let same = |was: &SilverTable| was.name == table.name && was.transform == table.transform;
                 !running.silver.iter().any(same)
             })?;
             setup.check_sql()?;

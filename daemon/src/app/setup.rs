@@ -6,12 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use silverd_core::config::{self, ConfigError, ConfigErrors, Limits, Pipeline, SilverTable};
+use silverd_core::config::{
+    self, ConfigError, ConfigErrors, Limits, Pipeline, SilverTable, SqlInput, SqlTransform, Transform, place_in_string,
+};
 
 use super::WrongUse;
 use crate::cases::failed_cases;
-use crate::plugin::{FaultyKey, Host, LoadError, Loaded, Plugin, load_plugin, load_unreleased, this_program};
+use crate::plugin::{FaultyKey, Host, LoadError, Loaded, Plugin, Source, load_plugin, load_unreleased};
+use crate::row_sql::SqlError;
 use crate::runtime::file_watch::FileStamp;
+use crate::runtime::this_program;
 use crate::sql::{self, Tables};
 use crate::tables::silver::check_fit;
 
@@ -82,7 +86,15 @@ impl Setup {
         let base_dir = &self.base_dir;
         let pipeline = &mut self.pipeline;
         for table in &mut pipeline.silver {
-            table.plugin.value = base_dir.join(&*table.plugin).display().to_string();
+            let absolute = |path: &str| base_dir.join(path).display().to_string();
+            match &mut table.transform {
+                Transform::Plugin(plugin) => plugin.value = absolute(plugin),
+                Transform::Sql(SqlTransform { input, .. }) => {
+                    if let SqlInput::File(file) = &mut input.value {
+                        *file = absolute(file);
+                    }
+                }
+            }
             for path in table.reference.values_mut() {
                 path.value = base_dir.join(&**path).display().to_string();
             }
@@ -145,7 +157,7 @@ impl Setup {
                 Ok(plugin) => {
                     loaded.insert(table.name.clone(), Arc::new(plugin));
                 }
-                Err(failure) => errors.push(config_error(table, &failure)),
+                Err(failure) => errors.push(config_error(&self.text, table, &failure)),
             }
         }
         if errors.is_empty() {
@@ -162,12 +174,12 @@ impl Setup {
         let mut errors = Vec::new();
         for table in self.pipeline.silver.iter().filter(|table| of(table)) {
             let Some(plugin) = loaded.get(&table.name) else { continue };
-            let failure = match failed_cases(&self.base_dir.join(&*table.plugin), plugin) {
+            let failure = match failed_cases(&Source::of(table, &self.base_dir), plugin) {
                 Ok(None) => continue,
                 Ok(Some(failed)) => anyhow!("{failed}. `silverd plugin test {}` shows all", table.name),
                 Err(failure) => failure.context("run its cases"),
             };
-            errors.push(config_error(table, &failure.into()));
+            errors.push(config_error(&self.text, table, &failure.into()));
         }
         if errors.is_empty() {
             return Ok(());
@@ -193,13 +205,21 @@ impl Setup {
 }
 
 /// A plugin's failure as an error at the place in pipeline.toml that causes it.
-fn config_error(table: &SilverTable, failure: &LoadError) -> ConfigError {
-    let plugin = &table.plugin.span;
+fn config_error(text: &str, table: &SilverTable, failure: &LoadError) -> ConfigError {
+    let plugin = table.transform.span();
+    if let Some(error) = failure.source.downcast_ref::<SqlError>() {
+        let place = error.place.as_ref().map_or_else(|| plugin.clone(), |place| place_in_string(text, plugin, place));
+        return ConfigError::new(place, format!("[silver.{}] {error}", table.name), "this SQL", None);
+    }
+    let label = match &table.transform {
+        Transform::Plugin(_) => "this plugin",
+        Transform::Sql(_) => "this SQL",
+    };
     let (span, label) = match &failure.key {
         Some(FaultyKey::EventTime) => (&table.event_time.span, "this column"),
         Some(FaultyKey::Dedup) => (table.dedup.as_ref().map_or(plugin, |dedup| &dedup.by.span), "these columns"),
         Some(FaultyKey::Reference(name)) => (table.reference.get(name).map_or(plugin, |file| &file.span), "this file"),
-        Some(FaultyKey::Plugin) | None => (plugin, "this plugin"),
+        Some(FaultyKey::Plugin) | None => (plugin, label),
     };
     ConfigError::new(span.clone(), format!("[silver.{}] {failure:#}", table.name), label, None)
 }

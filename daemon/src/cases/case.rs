@@ -1,7 +1,7 @@
 //! A plugin's cases: events, each with its expected outcome. A file holds one case, or a list.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
@@ -9,6 +9,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use silverd_core::outcome::Code;
 use silverd_core::shadow::{Outcome, Row};
+
+use crate::plugin::Source;
 
 /// An event and its expected outcome.
 #[derive(Debug)]
@@ -40,10 +42,16 @@ struct RawReject {
     reason: String,
 }
 
-/// The folder of a plugin's cases, whether it exists or not.
-pub(crate) fn cases_folder(plugin: &Path) -> PathBuf {
-    let is_file = plugin.extension().is_some_and(|extension| extension == "wasm");
-    if is_file { plugin.with_extension("cases") } else { plugin.join("cases") }
+/// The folder of a table's cases, whether it exists or not: `cases/` in a plugin's folder, `hits.cases/` next to the plugin
+/// `hits.wasm`, and `cases/<table>/` next to pipeline.toml for a table with SQL.
+pub(crate) fn cases_folder(source: &Source) -> PathBuf {
+    match source {
+        Source::Plugin(file) if file.extension().is_some_and(|extension| extension == "wasm") => {
+            file.with_extension("cases")
+        }
+        Source::Plugin(folder) => folder.join("cases"),
+        Source::Sql(sql) => sql.base_dir().join("cases").join(&*sql.table().name),
+    }
 }
 
 /// A file of cases.
@@ -54,10 +62,9 @@ pub(crate) struct CaseFile {
 }
 
 impl CaseFile {
-    /// All files in the plugin's folder `cases/`, sorted by name; for a plugin that is a file, in the folder next to it:
-    /// `hits.cases/` for `hits.wasm`.
-    pub(crate) fn read_all(plugin: &Path) -> anyhow::Result<Vec<Self>> {
-        let folder = cases_folder(plugin);
+    /// All files in the folder of the cases, sorted by name; see [`cases_folder`].
+    pub(crate) fn read_all(source: &Source) -> anyhow::Result<Vec<Self>> {
+        let folder = cases_folder(source);
         let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {

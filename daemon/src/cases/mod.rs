@@ -5,14 +5,13 @@ mod case;
 mod diff;
 mod outcome;
 
-use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) use case::{Case, CaseFile, cases_folder};
 pub(crate) use diff::differences;
 pub(crate) use outcome::{chunk_of, json_rows, outcome_of};
 
-use crate::plugin::{Plugin, Transformer};
+use crate::plugin::{Plugin, Source, Transformer};
 
 /// The cases of a plugin that have another outcome than the expected one.
 pub(crate) struct FailedCases {
@@ -22,12 +21,12 @@ pub(crate) struct FailedCases {
     first: String,
 }
 
-/// Runs the cases in a plugin's folder, without those for which no outcome is expected yet. `None` if all pass.
-pub(crate) fn failed_cases(folder: &Path, plugin: &Arc<Plugin>) -> anyhow::Result<Option<FailedCases>> {
+/// Runs the cases of a table, without those for which no outcome is expected yet. `None` if all pass.
+pub(crate) fn failed_cases(source: &Source, plugin: &Arc<Plugin>) -> anyhow::Result<Option<FailedCases>> {
     let columns: Vec<_> = plugin.schema.columns.iter().map(|column| column.name.clone()).collect();
     let mut transformer = Transformer::new(plugin.clone());
     let mut found = FailedCases { cases: 0, failed: 0, first: String::new() };
-    for case in CaseFile::read_all(folder)?.iter().flat_map(|file| &file.cases) {
+    for case in CaseFile::read_all(source)?.iter().flat_map(|file| &file.cases) {
         let Some(expected) = &case.expected else { continue };
         found.cases += 1;
         let differences = differences(expected, &outcome_of(&mut transformer, case)?, &columns);

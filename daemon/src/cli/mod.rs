@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::generate::{self, GenerateArgs};
 use crate::plugin::cache::COMPILE_COMMAND;
-use crate::sql::process::{SQL_COMMAND, SqlWork};
+use crate::sql_engine::{SQL_COMMAND, SqlWork};
 
 use process::{LogArgs, WRONG_USE};
 

@@ -12,7 +12,7 @@ use crate::app::setup::Setup;
 use crate::app::wrong_use;
 use crate::cases::failed_cases;
 use crate::delta::{PluginVersion, ServedVersion, last_plugin, serving_at};
-use crate::plugin::{Current, Digest, Host, KeptVersion, Plugin, kept_version, load_current};
+use crate::plugin::{Current, Digest, Host, KeptVersion, Plugin, Source, kept_version, load_current};
 use crate::runtime::clock;
 use crate::runtime::out::out;
 use crate::tables::silver::check_fit;
@@ -48,8 +48,8 @@ pub(super) async fn load_serving(setup: &Setup, index: usize) -> anyhow::Result<
     }
     // A daemon runs the cases, too, before it serves a build for the first time.
     let is_new = is_newest_build && last.is_none_or(|last| last.digest != plugin.digest.as_str());
-    let folder = base_dir.join(&*table.plugin);
-    if is_new && let Some(failed) = tokio::task::block_in_place(|| failed_cases(&folder, &plugin))? {
+    let source = Source::of(table, base_dir);
+    if is_new && let Some(failed) = tokio::task::block_in_place(|| failed_cases(&source, &plugin))? {
         bail!(
             "the newest build of table {name}, {}, has not served yet, and {failed}. `silverd plugin test {name}` shows all; \
              `silverd plugin deploy {name} --digest DIGEST` serves an earlier version",

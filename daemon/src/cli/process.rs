@@ -16,7 +16,9 @@ use crate::gold::GoldHandler;
 use crate::plugin::cache;
 use crate::runtime::{causes, out};
 use crate::sql::PanelHandler;
-use crate::sql::process::{SqlWork, serve};
+use crate::row_sql;
+use crate::sql::process::serve;
+use crate::sql_engine::SqlWork;
 use crate::telemetry::logging;
 
 const FAILED: u8 = 1;
@@ -86,13 +88,14 @@ pub fn compile_plugin() -> ExitCode {
     )
 }
 
-/// The hidden command [`SQL_COMMAND`](crate::sql::process::SQL_COMMAND). Must be called before any thread is started, so
+/// The hidden command [`SQL_COMMAND`](crate::sql_engine::SQL_COMMAND). Must be called before any thread is started, so
 /// that its low priority applies to all of them.
-pub(super) fn sql(work: SqlWork) -> ExitCode {
+pub fn sql(work: SqlWork) -> ExitCode {
     let served = match work {
         SqlWork::Panels => serve(PanelHandler::new),
         SqlWork::Gold => serve(GoldHandler::new),
         SqlWork::Query => return query_process(),
+        SqlWork::Rows => row_sql::serve(),
     };
     served.map_or_else(report, |()| ExitCode::SUCCESS)
 }

@@ -20,8 +20,9 @@ use crate::app::setup::Setup;
 use crate::app::wrong_use;
 use crate::delta::TableReader;
 use crate::runtime::out::{self, out};
-use crate::sql::process::{Message, OUT_OF_MEMORY, SqlWork, Start, limit_this_process, read_message, run_with_limits};
+use crate::sql::process::{Start, read_message, run_with_limits};
 use crate::sql::{self, DeltaScan, QueryError, Tables};
+use crate::sql_engine::{Message, OUT_OF_MEMORY, SqlWork, limit_this_process};
 
 #[derive(clap::Args, Debug)]
 pub struct QueryArgs {
@@ -71,7 +72,7 @@ pub(super) fn query_process() -> ExitCode {
     let run = || {
         let start: Start = read_message()?.content()?;
         let request: Request = read_message()?.content()?;
-        limit_this_process(&start)?;
+        limit_this_process(start.memory_bytes_max, start.yields)?;
         std::thread::Builder::new().name("parent".to_owned()).spawn(|| {
             let _ = std::io::stdin().lock().read(&mut [0]);
             // The command that waits for the result has ended.

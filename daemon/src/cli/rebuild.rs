@@ -19,7 +19,7 @@ use crate::corrections::{
     retry_on_conflict,
 };
 use crate::delta::PluginVersion;
-use crate::plugin::Plugin;
+use crate::plugin::{Plugin, Source};
 use crate::runtime::out::out;
 
 #[derive(clap::Args, Debug)]
@@ -226,9 +226,9 @@ fn check_is_another(
         bail!("version {version} served table {name} at the time of --as-of, too: name another time{only}");
     }
     bail!(
-        "table {name} still runs version {version}: build a good version in {} first, or give it good settings and reference \
+        "table {name} still runs version {version}: make a good version of {} first, or give it good settings and reference \
          files, or use an earlier version with --as-of; then run the command again{only}",
-        config.plugin.value
+        Source::of(config, Path::new(""))
     )
 }
 

@@ -136,8 +136,8 @@ impl Correction {
     }
 }
 
-/// Commits a change of the files of a side output. `compute` returns it with its result; it computes again what other writers
-/// got ahead of. A change that removes no file is not committed.
+/// Commits a change of the files of a side output. `compute` returns it with its result; it runs again if another
+/// writer's commit came first. A change that removes no file is not committed.
 pub(super) async fn commit_change<T>(
     side_output: &mut Table,
     compute: impl AsyncFn(&mut Table) -> anyhow::Result<(Change, T)>,

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use silverd_core::config::SqlLimits;
 
 use super::model::{DAYS_MAX, Definition, Model, Refreshed, Scope};
-use crate::sql::process::{Ended, Handler, Message, Notes, SqlProcess, SqlWork, Start};
+use crate::sql::process::{Ended, Handler, Notes, SqlProcess, Start};
 use crate::sql::{QueryError, Tables};
+use crate::sql_engine::{Message, SqlWork};
 
 /// Asks a process to refresh Gold tables.
 pub(super) struct GoldProcess(SqlProcess);

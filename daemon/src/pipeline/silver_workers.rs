@@ -161,7 +161,7 @@ impl SilverWorkers {
         for table in &self.pipeline.silver {
             let worker = match (before.remove(&table.name), changes.of(&table.name)) {
                 (Some(worker), Some(TableChange::Restarted)) => {
-                    let same = |was: &SilverTable| was.name == table.name && was.plugin == table.plugin;
+                    let same = |was: &SilverTable| was.name == table.name && was.transform == table.transform;
                     let ignore_kept_plugin = !old.silver.iter().any(same);
                     let context = WorkerContext { ignore_kept_plugin, ..context.clone() };
                     Worker::start(table, context, worker.replace())

@@ -10,7 +10,6 @@ use serde::Deserialize;
 use tracing::{info, warn};
 
 use super::build_output::{TARGET, build_folders, newest};
-use super::digest::Digest;
 use super::prebuilt::{prebuilt_wasm, target_folders};
 use crate::runtime::clock;
 
@@ -33,38 +32,6 @@ pub(crate) fn trial_wasm_of(plugin: &Path) -> anyhow::Result<PathBuf> {
         PluginLocation::Package(package) => package.trial_wasm(),
         location => location.wasm().with_context(|| format!("{} was removed", plugin.display())),
     }
-}
-
-/// The newest build of a plugin, as a daemon finds it.
-pub(crate) struct NewestBuild {
-    pub(crate) wasm: PathBuf,
-    pub(crate) digest: Digest,
-    /// The plugin's sources were changed since.
-    pub(crate) sources_are_newer: bool,
-}
-
-/// The newest build of a plugin; `None` if there is none. Builds nothing.
-pub(crate) fn newest_build(plugin: &Path) -> anyhow::Result<Option<NewestBuild>> {
-    if !plugin.exists() {
-        return Ok(None);
-    }
-    let location = PluginLocation::of(plugin)?;
-    let Some(wasm) = location.wasm() else { return Ok(None) };
-    let sources_are_newer = match &location {
-        PluginLocation::Package(package) => !package.is_up_to_date(&wasm)?,
-        PluginLocation::File(_) | PluginLocation::Prebuilt(_) => false,
-    };
-    Ok(Some(NewestBuild { digest: digest_of(&wasm)?, wasm, sources_are_newer }))
-}
-
-/// The digest of a plugin's newest wasm, without building it; `None` if it is not built.
-pub(crate) fn newest_digest(plugin: &Path) -> anyhow::Result<Option<Digest>> {
-    PluginLocation::of(plugin)?.wasm().map(|wasm| digest_of(&wasm)).transpose()
-}
-
-fn digest_of(wasm: &Path) -> anyhow::Result<Digest> {
-    let bytes = std::fs::read(wasm).with_context(|| format!("read plugin {}", wasm.display()))?;
-    Ok(Digest::of(&bytes))
 }
 
 /// Where a plugin's wasm is found, for those who look at it repeatedly. Nothing is built.
@@ -110,6 +77,14 @@ impl PluginLocation {
             PluginLocation::File(file) => file.parent().map(Path::to_path_buf).into_iter().collect(),
             PluginLocation::Prebuilt(folder) => target_folders(folder).flat_map(build_folders).collect(),
             PluginLocation::Package(package) => build_folders(package.target.clone()).collect(),
+        }
+    }
+
+    /// Whether the sources were changed after this wasm was built.
+    pub(super) fn has_newer_sources(&self, wasm: &Path) -> anyhow::Result<bool> {
+        match self {
+            PluginLocation::Package(package) => Ok(!package.is_up_to_date(wasm)?),
+            PluginLocation::File(_) | PluginLocation::Prebuilt(_) => Ok(false),
         }
     }
 

@@ -27,6 +27,11 @@ impl Config {
         Passed { settings: &self.settings, reference: &self.reference }
     }
 
+    /// The names and contents of the reference files.
+    pub(super) fn references(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.reference.iter().map(|file| (file.name.as_str(), file.contents.as_slice()))
+    }
+
     /// Differs for any two configurations that differ.
     pub(super) fn digest(&self) -> Digest {
         let mut bytes = Vec::new();

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use anyhow::anyhow;
 use silverd_core::config::{Limits, SilverTable};
 
-use super::build::{newest_build, trial_wasm_of};
 use super::component::Plugin;
 use super::deployments::{Choice, is_same_version, version_with};
 use super::digest::Digest;
 use super::host::Host;
 use super::load::{KeptVersion, LoadError, config_digest, kept_version, load_file};
+use super::source::Source;
 use crate::delta::PluginVersion;
 
 /// The current version.
@@ -46,8 +46,8 @@ pub(crate) fn load_current(
     limits: &Limits,
     last_writer: Option<&PluginVersion>,
 ) -> Result<Current, LoadError> {
-    let folder = base_dir.join(&*config.plugin);
-    let newest = newest_build(&folder)?;
+    let source = Source::of(config, base_dir);
+    let newest = source.newest()?;
     let given = config_digest(config, base_dir)?;
     let digest = newest.as_ref().map(|newest| &newest.digest);
     if let Some(version) = version_instead(config, host, digest, &given, last_writer) {
@@ -66,8 +66,8 @@ pub(crate) fn load_current(
         }
     }
     let (file, is_outdated) = match newest {
-        Some(newest) => (newest.wasm, newest.sources_are_newer),
-        None => (trial_wasm_of(&folder)?, false),
+        Some(newest) => (newest.file, newest.sources_are_newer),
+        None => (source.build_trial()?, false),
     };
     let plugin = load_file(config, base_dir, host.clone(), limits.clone(), &file)?;
     Ok(Current { plugin, is_newest_build: true, is_outdated })

@@ -19,8 +19,8 @@ use wasmtime::{Result, ValRaw, bail, ensure};
 pub enum Events<'a> {
     /// The records of the chunk with these indexes.
     Raw { chunk: &'a Chunk, rows: &'a [u32] },
-    /// Events of this type, which the host has decoded.
-    Typed { records: &'a Records<'a>, ty: &'a EventType, image: &'a mut Image },
+    /// Events of this type, which the host has decoded: those of the records with these indexes.
+    Typed { records: &'a Records<'a>, rows: &'a [u32], ty: &'a EventType, image: &'a mut Image },
 }
 
 /// Decoded events, as the contract's `list<event>`.

@@ -5,6 +5,7 @@ use silverd_core::outcome::Code;
 use wasmtime::{Store, Trap, WasmBacktrace};
 
 use super::guest_state::GuestState;
+use crate::row_sql::SqlFault;
 
 /// The end of wasmtime's message if an answer exceeds its budget. wasmtime keeps the type of this error private.
 const HOSTCALL_FUEL_EXHAUSTED: &str = "fuel allocated for hostcalls has been exhausted";
@@ -35,11 +36,28 @@ pub(super) fn fault_of(store: &mut Store<GuestState>, limits: &Limits, ms: u64, 
         }
         None if error.root_cause().to_string().ends_with(HOSTCALL_FUEL_EXHAUSTED) => (
             Code::InvalidOutput,
-            format!("its answer is larger than limits.output_bytes_max, {} bytes", limits.output_bytes_max),
+            too_large(limits),
         ),
         None => (Code::InvalidOutput, format!("its answer is not valid: {}", error.root_cause())),
     };
     Fault { code, reason }
+}
+
+/// The fault of a process that evaluates SQL, for a batch that was allowed to take `ms` milliseconds.
+pub(super) fn sql_fault(fault: SqlFault, limits: &Limits, ms: u64) -> Fault {
+    let (code, reason) = match fault {
+        SqlFault::Timeout => (Code::Timeout, timeout_reason(limits, ms)),
+        SqlFault::Memory => {
+            (Code::Memory, format!("its SQL needs more than limits.memory_bytes_max, {} bytes", limits.memory_bytes_max))
+        }
+        SqlFault::TooLarge => (Code::InvalidOutput, too_large(limits)),
+        SqlFault::Ended(how) => (Code::Trap, how),
+    };
+    Fault { code, reason }
+}
+
+fn too_large(limits: &Limits) -> String {
+    format!("its answer is larger than limits.output_bytes_max, {} bytes", limits.output_bytes_max)
 }
 
 fn timeout_reason(limits: &Limits, ms: u64) -> String {

@@ -142,9 +142,3 @@ struct Kept {
     configs: ConfigStore,
     deployments: Deployments,
 }
-
-/// This program, even if its file was replaced after its start.
-pub fn this_program() -> PathBuf {
-    let running = Path::new("/proc/self/exe");
-    if running.exists() { running.to_path_buf() } else { std::env::current_exe().unwrap_or_default() }
-}

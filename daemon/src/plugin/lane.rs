@@ -49,6 +49,8 @@ pub(super) struct Answer {
     pub(super) counts: Counts,
     pub(super) decode: Duration,
     pub(super) lift: Duration,
+    /// CPU time of another process.
+    pub(super) elsewhere: Duration,
     /// Whether the plugin got any event; otherwise the host rejected all of them.
     pub(super) has_called: bool,
 }
@@ -106,7 +108,7 @@ impl Lane {
             }
         }
         let decode = thread_cpu().saturating_sub(began);
-        let events = Events::Typed { records: &records, ty, image: &mut image };
+        let events = Events::Typed { records: &records, rows: &fitting, ty, image: &mut image };
         let answer = match fitting.is_empty() {
             true => Ok(Ok(Answer::default())),
             false => self.answer(chunk, &fitting, batch.ms, events),
@@ -149,17 +151,21 @@ impl Lane {
             counts,
             rejected: rejected.collect(),
             lift: output.rows.took,
+            elsewhere: output.rows.elsewhere,
             has_called: true,
             ..Answer::default()
         };
         if output.rows.len == 0 {
             return Ok(answer);
         }
-        let columns = output.rows.columns.into_iter().zip(&self.plugin.schema.columns);
-        let columns: Vec<ArrayRef> = columns
-            .map(|(array, column)| typed(array, column))
-            .collect::<Result<_, _>>()
-            .map_err(|error| invalid(error.to_string()))?;
+        let columns = match self.plugin.sql() {
+            Some(_) => output.rows.columns,
+            None => {
+                let columns = output.rows.columns.into_iter().zip(&self.plugin.schema.columns);
+                let columns: Result<Vec<ArrayRef>, _> = columns.map(|(array, column)| typed(array, column)).collect();
+                columns.map_err(|error| invalid(error.to_string()))?
+            }
+        };
         let origins: Vec<u32> = output.row_events.iter().map(|event| records[*event as usize]).collect();
         let rows = with_origin(&self.schema, columns, chunk, &origins).map_err(|error| invalid(error.to_string()))?;
         answer.rows = Some(rows);

@@ -33,6 +33,8 @@ pub struct Rows {
     pub columns: Vec<ArrayRef>,
     /// CPU time of the lift.
     pub took: Duration,
+    /// CPU time of the process that made the rows, if it is another one.
+    pub elsewhere: Duration,
 }
 
 // SAFETY: a list is lowered as a pointer and a length, and `typecheck` lets only lists of records pass.
@@ -81,7 +83,7 @@ impl Rows {
         for (at, ty) in fields(types, &types[record].fields.iter().map(|field| field.ty).collect::<Vec<_>>()) {
             columns.push(reader.column(ty, &Strided { at: cells.at + at, ..cells }, None)?);
         }
-        Ok(Self { len, columns, took: thread_cpu().saturating_sub(began) })
+        Ok(Self { len, columns, took: thread_cpu().saturating_sub(began), elsewhere: Duration::ZERO })
     }
 }
 

@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use silverd_core::config::{Limits, ReloadMode, SilverTable, TableName};
+use silverd_core::config::{Limits, ReloadMode, SilverTable, TableName, Transform};
 use silverd_core::input::NAME_LINE;
 use silverd_core::schema::{Kind, TableSchema};
 
-use super::build;
 use super::component::Plugin;
 use super::config::{Config, ReferenceFile};
 use super::deployments::version_with;
 use super::digest::Digest;
 use super::host::Host;
+use super::source::{Source, VersionFile};
 use crate::delta::PluginVersion;
 
 /// Loaded plugins by table.
@@ -50,10 +50,10 @@ pub(crate) enum KeptVersion {
     NoGiven,
 }
 
-/// Builds a plugin's newer sources, and returns its newest wasm.
-type WasmOf = fn(&Path) -> anyhow::Result<PathBuf>;
+/// Builds a plugin's newer sources, and returns its newest version.
+type Build = fn(&Source) -> anyhow::Result<VersionFile>;
 /// Loads a table's plugin from a file.
-type LoadFile = fn(&SilverTable, &Path, Arc<Host>, Limits, &Path) -> Result<Plugin, LoadError>;
+type LoadFile = fn(&SilverTable, &Path, Arc<Host>, Limits, &VersionFile) -> Result<Plugin, LoadError>;
 
 /// Loads the version of a plugin that should serve its table: the newest build, for which it builds newer sources first;
 /// or the one that was deployed instead.
@@ -63,7 +63,7 @@ pub(crate) fn load_plugin(
     host: Arc<Host>,
     limits: Limits,
 ) -> Result<Plugin, LoadError> {
-    load_newest(config, base_dir, host, limits, (build::wasm_of, load_file))
+    load_newest(config, base_dir, host, limits, (Source::build, load_file))
 }
 
 /// The same to look at, and not to serve: newer sources are built where no daemon looks, and nothing is kept.
@@ -73,7 +73,7 @@ pub(crate) fn load_unreleased(
     host: Arc<Host>,
     limits: Limits,
 ) -> Result<Plugin, LoadError> {
-    load_newest(config, base_dir, host, limits, (build::trial_wasm_of, load_trial))
+    load_newest(config, base_dir, host, limits, (Source::build_trial, load_trial))
 }
 
 fn load_newest(
@@ -81,7 +81,7 @@ fn load_newest(
     base_dir: &Path,
     host: Arc<Host>,
     limits: Limits,
-    (wasm_of, load): (WasmOf, LoadFile),
+    (build, load): (Build, LoadFile),
 ) -> Result<Plugin, LoadError> {
     let kept = |digest: &str| load_kept(config, base_dir, host.clone(), limits.clone(), digest);
     let held = host.held(&config.name);
@@ -90,10 +90,9 @@ fn load_newest(
     {
         return Ok(plugin);
     }
-    let file = wasm_of(&base_dir.join(&*config.plugin))?;
+    let file = build(&Source::of(config, base_dir))?;
     if let Some(deployment) = &held.deployment {
-        let bytes = std::fs::read(&file).with_context(|| format!("read plugin {}", file.display()))?;
-        let (digest, given) = (Digest::of(&bytes), config_digest(config, base_dir)?);
+        let (digest, given) = (file.digest()?, config_digest(config, base_dir)?);
         let newest = version_with(digest.as_str(), &given);
         let by_hand = held.by_hand(host.reload_mode, Some(&digest));
         let rollback = Some(deployment).filter(|rollback| rollback.rolled_back && held.failed(&newest).is_some());
@@ -112,12 +111,10 @@ pub(crate) fn load_file(
     base_dir: &Path,
     host: Arc<Host>,
     limits: Limits,
-    file: &Path,
+    file: &VersionFile,
 ) -> Result<Plugin, LoadError> {
-    let bytes = std::fs::read(file).with_context(|| format!("read plugin {}", file.display()))?;
-    let plugin = Plugin::compile(host, &config.name, &bytes, plugin_config(config, base_dir)?, limits);
-    let plugin = plugin.with_context(|| format!("load plugin {}", file.display()))?;
-    check_keys(config, &plugin)?;
+    let bytes = file.read()?;
+    let plugin = load_bytes(config, base_dir, host, limits, file, &bytes)?;
     plugin.keep(&bytes);
     Ok(plugin)
 }
@@ -128,9 +125,21 @@ pub(crate) fn load_trial(
     base_dir: &Path,
     host: Arc<Host>,
     limits: Limits,
-    file: &Path,
+    file: &VersionFile,
 ) -> Result<Plugin, LoadError> {
-    let plugin = Plugin::load(host, &config.name, file, plugin_config(config, base_dir)?, limits)?;
+    load_bytes(config, base_dir, host, limits, file, &file.read()?)
+}
+
+fn load_bytes(
+    config: &SilverTable,
+    base_dir: &Path,
+    host: Arc<Host>,
+    limits: Limits,
+    file: &VersionFile,
+    bytes: &[u8],
+) -> Result<Plugin, LoadError> {
+    let plugin = Plugin::compile(host, &config.name, bytes, plugin_config(config, base_dir)?, limits);
+    let plugin = plugin.with_context(|| format!("load {file}"))?;
     check_keys(config, &plugin)?;
     Ok(plugin)
 }
@@ -216,8 +225,12 @@ fn plugin_config(config: &SilverTable, base_dir: &Path) -> Result<Config, LoadEr
             .map_err(|source| LoadError { key: Some(FaultyKey::Reference(name.clone())), source })?;
         reference.push(ReferenceFile { name: name.clone(), contents });
     }
+    let wit = match config.transform {
+        Transform::Plugin(_) => names_text(config, base_dir)?,
+        Transform::Sql(_) => None,
+    };
     let settings = config.settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    Ok(Config { settings, reference, wit: names_text(config, base_dir)? })
+    Ok(Config { settings, reference, wit })
 }
 
 /// The path of the table's file in `wit/silver`, whether it exists or not.
@@ -273,7 +286,7 @@ fn check_dedup_column(schema: &TableSchema, name: &str) -> Result<(), String> {
 
 fn no_such_column(schema: &TableSchema) -> String {
     let names: Vec<_> = schema.columns.iter().map(|column| column.name.as_str()).collect();
-    format!("names no column of the plugin's row, which has {}", names.join(", "))
+    format!("names no column of the table's rows, which have {}", names.join(", "))
 }
 
 impl fmt::Display for FaultyKey {

@@ -26,6 +26,7 @@ pub mod native;
 mod outcomes;
 mod output;
 mod prebuilt;
+mod source;
 mod stopped_wasi;
 mod store;
 mod transformer;
@@ -41,13 +42,14 @@ pub(crate) use deployments::{Choice, Deployment, FailedVersion, Held, is_same_ve
 pub use digest::Digest;
 pub use events::{Rooms, TypedEvents};
 pub use fault::Fault;
-pub use host::{Host, this_program};
+pub use host::Host;
 pub use lift::Rows;
 pub use load::Loaded;
 pub(crate) use load::{
     FaultyKey, KeptVersion, LoadError, config_digest, kept_file, kept_version, load_file, load_kept, load_plugin,
     load_trial, load_unreleased, load_version, wit_file,
 };
+pub(crate) use source::{Source, SourceLocation, VersionFile};
 pub use outcomes::{Rejected, TransformError, TransformOutput, Tripped};
 pub use transformer::Transformer;
 pub(crate) use unfinished_rebuild::UnfinishedRebuild;

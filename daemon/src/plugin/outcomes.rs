@@ -19,7 +19,7 @@ pub struct TransformOutput {
     pub decode: Duration,
     /// CPU time of lifting the rows.
     pub lift: Duration,
-    /// CPU time of all that on other threads than the caller's.
+    /// CPU time of all that on other threads than the caller's, and in other processes.
     pub other_threads: Duration,
 }
 

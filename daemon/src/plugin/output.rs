@@ -48,6 +48,18 @@ impl From<RejectCode> for Code {
     }
 }
 
+impl From<Reject> for Rejected {
+    fn from(reject: Reject) -> Self {
+        let code = match reject.code {
+            Code::Malformed => RejectCode::Malformed,
+            Code::MissingField => RejectCode::MissingField,
+            Code::OutOfRange => RejectCode::OutOfRange,
+            _ => RejectCode::Other,
+        };
+        Rejected { event: reject.event, code, reason: reject.reason }
+    }
+}
+
 impl From<Rejected> for Reject {
     fn from(rejected: Rejected) -> Self {
         Reject { event: rejected.event, code: rejected.code.into(), reason: rejected.reason }

@@ -190,6 +190,7 @@ fn add(output: &mut TransformOutput, answer: Answer) {
     output.counts += answer.counts;
     output.decode += answer.decode;
     output.lift += answer.lift;
+    output.other_threads += answer.elsewhere;
 }
 
 /// The least time for a part of a batch that took too long.

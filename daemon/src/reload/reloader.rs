@@ -12,10 +12,9 @@ use tracing::{error, info, warn};
 use super::pending::{Candidate, PendingVersion};
 use super::validate::{Build, PluginLoader, RejectedVersion, start, validate};
 use crate::delta::{PluginSpan, PluginVersion, open_log, plugin_history};
-use crate::plugin::build::{PluginLocation, wasm_of};
 use crate::plugin::{
-    Choice, Digest, FailedVersion, Held, Plugin, config_digest, is_same_version, kept_file, load_version, version_with,
-    wit_file,
+    Choice, Digest, FailedVersion, Held, Plugin, Source, SourceLocation, VersionFile, config_digest, is_same_version,
+    kept_file, load_version, version_with, wit_file,
 };
 use crate::runtime::causes;
 use crate::runtime::file_watch::{FileStamp, FileWatch};
@@ -49,10 +48,13 @@ impl PluginReloader {
         let mut at_startup = self.builds_sources;
         loop {
             let desired = self.desired.borrow_and_update().clone();
-            let plugin = self.loader.base_dir.join(&*desired.table.plugin);
-            let location = tokio::task::spawn_blocking(move || PluginLocation::of(&plugin)).await;
+            let source = Source::of(&desired.table, &self.loader.base_dir);
+            let location = {
+                let source = source.clone();
+                tokio::task::spawn_blocking(move || source.location()).await
+            };
             match location.map_err(anyhow::Error::new).and_then(|location| location) {
-                Ok(location) => self.follow(&desired, &location, at_startup).await,
+                Ok(location) => self.follow(&desired, &source, &location, at_startup).await,
                 Err(failure) => {
                     self.reject(&failure);
                     tokio::select! { () = tokio::time::sleep(RETRY_INTERVAL) => {} _ = self.desired.changed() => {} }
@@ -63,18 +65,18 @@ impl PluginReloader {
     }
 
     /// Considers each new version at this location, until pipeline.toml asks for something else.
-    async fn follow(&self, desired: &DesiredVersion, location: &PluginLocation, at_startup: bool) {
+    async fn follow(&self, desired: &DesiredVersion, source: &Source, location: &SourceLocation, at_startup: bool) {
         let read_stamp = || self.stamp(&desired.table, location);
         let (mut watch, mut desired_changes) = (self.watch.clone(), self.desired.clone());
-        let mut wasm = match (desired.reload.mode, at_startup) {
-            (ReloadMode::Watch, true) => build(self.loader.base_dir.join(&*desired.table.plugin)).await.map(Some),
-            (mode, _) => newest_wasm(mode, location),
+        let mut newest = match (desired.reload.mode, at_startup) {
+            (ReloadMode::Watch, true) => build(source.clone()).await.map(Some),
+            (mode, _) => newest_version(mode, location),
         };
         loop {
-            self.end_deployment(desired, wasm.as_ref().ok().and_then(|wasm| wasm.as_deref())).await;
+            self.end_deployment(desired, newest.as_ref().ok().and_then(Option::as_ref)).await;
             // Before the files are read: what changes after it, is considered again.
             let (seen, _) = read_stamp();
-            self.consider(desired, wasm).await;
+            self.consider(desired, newest).await;
             tokio::select! {
                 _ = watch.changed(&seen, read_stamp) => {}
                 changed = desired_changes.changed() => {
@@ -85,30 +87,30 @@ impl PluginReloader {
                     return;
                 }
             }
-            wasm = newest_wasm(desired.reload.mode, location);
+            newest = newest_version(desired.reload.mode, location);
         }
     }
 
     /// Ends what somebody deployed, if there is another build than the one that it serves instead of.
-    async fn end_deployment(&self, desired: &DesiredVersion, newest: Option<&Path>) {
+    async fn end_deployment(&self, desired: &DesiredVersion, newest: Option<&VersionFile>) {
         let (Some(deployments), Some(newest)) = (&self.loader.host.deployments, newest) else { return };
         let table = &desired.table.name;
         if desired.reload.mode == ReloadMode::Manual || deployments.get(table).is_none() {
             return;
         }
-        let ended = digest_of(newest.to_path_buf()).await.and_then(|newest| deployments.end_by_hand(table, &newest));
+        let ended = digest_of(newest.clone()).await.and_then(|newest| deployments.end_by_hand(table, &newest));
         if let Err(error) = ended {
             warn!(%table, "end the deployment of an earlier version: {}", causes(&error));
         }
     }
 
     /// The state of the files that decide which version is used, and the folders in which they are.
-    fn stamp(&self, table: &SilverTable, location: &PluginLocation) -> (FileStamp, Vec<PathBuf>) {
+    fn stamp(&self, table: &SilverTable, location: &SourceLocation) -> (FileStamp, Vec<PathBuf>) {
         let mut files: Vec<PathBuf> = table.reference.values().map(|file| self.loader.base_dir.join(&**file)).collect();
         let mut folders = location.folders();
         files.push(wit_file(table, &self.loader.base_dir));
         folders.extend(files.iter().filter_map(|file| file.parent().map(Path::to_path_buf)));
-        files.extend(location.wasm());
+        files.extend(location.file());
         if let Some(deployments) = &self.loader.host.deployments {
             files.push(deployments.path(&table.name));
             folders.push(deployments.folder());
@@ -116,14 +118,14 @@ impl PluginReloader {
         (FileStamp::of(files), folders)
     }
 
-    /// Validates the version that should serve, if it is another one than the active one. `wasm` is the newest build.
-    async fn consider(&self, desired: &DesiredVersion, wasm: anyhow::Result<Option<PathBuf>>) {
-        let wasm = match wasm {
-            Ok(wasm) => wasm,
+    /// Validates the version that should serve, if it is another one than the active one. `newest` is the newest build.
+    async fn consider(&self, desired: &DesiredVersion, newest: anyhow::Result<Option<VersionFile>>) {
+        let newest = match newest {
+            Ok(newest) => newest,
             Err(failure) => return self.reject(&failure),
         };
         while let Some(active) = self.pending.active() {
-            match self.candidate(desired, wasm.as_deref(), &active).await {
+            match self.candidate(desired, newest.as_ref(), &active).await {
                 Ok(Some(candidate)) => return self.offer(candidate),
                 Ok(None) => {
                     // The active version should stay, so no candidate is needed, unless the worker has just taken one.
@@ -182,21 +184,21 @@ impl PluginReloader {
     async fn candidate(
         &self,
         desired: &DesiredVersion,
-        wasm: Option<&Path>,
+        file: Option<&VersionFile>,
         active: &Arc<Plugin>,
     ) -> anyhow::Result<Option<Candidate>> {
         let DesiredVersion { table, reload } = desired;
-        let newest = match wasm {
-            Some(wasm) => Some(digest_of(wasm.to_path_buf()).await?),
+        let newest = match file {
+            Some(file) => Some(digest_of(file.clone()).await?),
             None => None,
         };
         let given = self.current_given(table).await?;
         let held = self.loader.host.held(&table.name);
         let choice = held.choose(reload.mode, newest.as_ref(), &given, &active.version());
         self.report_held(desired, &held, newest.as_ref(), &given);
-        let build = match (&choice, wasm, newest) {
+        let build = match (&choice, file, newest) {
             (Choice::Stays, ..) => return Ok(None),
-            (Choice::Newest, Some(wasm), Some(digest)) => Build { file: wasm.to_path_buf(), digest, has_cases: true },
+            (Choice::Newest, Some(file), Some(digest)) => Build { file: file.clone(), digest, has_cases: true },
             (Choice::Deployed(version), _, newest) => {
                 let written = self.written_by(table).await?;
                 if written.iter().any(|known| is_same_version(known, version)) {
@@ -220,7 +222,7 @@ impl PluginReloader {
     /// The build of the active version, to be validated with the current settings; `None` if its file was not kept.
     fn build_of(&self, active: &Plugin, has_cases: bool) -> anyhow::Result<Option<Build>> {
         let file = kept_file(&self.loader.host, &active.digest)?;
-        Ok(file.map(|file| Build { file, digest: active.digest.clone(), has_cases }))
+        Ok(file.map(|file| Build { file: VersionFile::File(file), digest: active.digest.clone(), has_cases }))
     }
 
     /// The digest of the table's current settings and reference files.
@@ -275,8 +277,9 @@ impl PluginReloader {
         Ok(spans.iter().map(PluginSpan::version).collect())
     }
 
-    fn kept(&self, version: &Digest) -> anyhow::Result<PathBuf> {
-        kept_file(&self.loader.host, version)?.with_context(|| format!("the file of version {version} was not kept"))
+    fn kept(&self, version: &Digest) -> anyhow::Result<VersionFile> {
+        let file = kept_file(&self.loader.host, version)?;
+        file.map(VersionFile::File).with_context(|| format!("the file of version {version} was not kept"))
     }
 
     /// A version that has served before, with what it was given then. It is not compared with the active one.
@@ -325,24 +328,20 @@ impl PluginReloader {
 }
 
 /// The newest build. In manual mode there need not be one.
-fn newest_wasm(mode: ReloadMode, location: &PluginLocation) -> anyhow::Result<Option<PathBuf>> {
-    let wasm = location.wasm().filter(|wasm| mode == ReloadMode::Watch || wasm.is_file());
+fn newest_version(mode: ReloadMode, location: &SourceLocation) -> anyhow::Result<Option<VersionFile>> {
+    let newest = location.newest()?.filter(|newest| mode == ReloadMode::Watch || newest.exists());
     match mode {
-        ReloadMode::Watch if wasm.is_none() => {
+        ReloadMode::Watch if newest.is_none() => {
             bail!("the plugin is not built: run `cargo component build --release` in its folder")
         }
-        _ => Ok(wasm),
+        _ => Ok(newest),
     }
 }
 
-async fn digest_of(wasm: PathBuf) -> anyhow::Result<Digest> {
-    let read = move || {
-        let bytes = std::fs::read(&wasm).with_context(|| format!("read plugin {}", wasm.display()))?;
-        Ok(Digest::of(&bytes))
-    };
-    tokio::task::spawn_blocking(read).await?
+async fn digest_of(file: VersionFile) -> anyhow::Result<Digest> {
+    tokio::task::spawn_blocking(move || file.digest()).await?
 }
 
-async fn build(plugin: PathBuf) -> anyhow::Result<PathBuf> {
-    tokio::task::spawn_blocking(move || wasm_of(&plugin)).await?
+async fn build(source: Source) -> anyhow::Result<VersionFile> {
+    tokio::task::spawn_blocking(move || source.build()).await?
 }

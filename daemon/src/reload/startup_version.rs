@@ -13,9 +13,9 @@ use tracing::warn;
 use super::recent_versions::{RecentVersion, RecentVersions};
 use crate::cases::failed_cases;
 use crate::delta::{PluginVersion, open_log, plugin_history};
-use crate::plugin::build::{newest_digest, wasm_of};
 use crate::plugin::{
-    Deployment, Digest, Held, Host, Plugin, config_digest, is_same_version, load_file, load_version, version_with,
+    Deployment, Digest, Held, Host, Plugin, Source, VersionFile, config_digest, is_same_version, load_file, load_version,
+    version_with,
 };
 
 /// What a worker starts with, unless somebody deployed a version or it failed.
@@ -176,12 +176,12 @@ impl Starting {
         }
         let newest = match (mode, preferred) {
             (ReloadMode::Manual, _) => None,
-            (ReloadMode::Watch, Preferred::LastWriter | Preferred::Loaded(_)) => newest_digest(&self.plugin_path())
+            (ReloadMode::Watch, Preferred::LastWriter | Preferred::Loaded(_)) => self.source().newest_digest()
                 .unwrap_or_else(|error| {
                     warn!(table = %self.config.name, "{error:#}");
                     None
                 }),
-            (ReloadMode::Watch, Preferred::NewestBuild | Preferred::NamedPlugin) => Some(digest_of(&self.built()?)?),
+            (ReloadMode::Watch, Preferred::NewestBuild | Preferred::NamedPlugin) => Some(self.built()?.digest()?),
         };
         if let (ReloadMode::Watch, Some(newest), Some(deployments)) = (mode, &newest, &self.host.deployments) {
             deployments.end_by_hand(&self.config.name, newest)?;
@@ -237,7 +237,7 @@ impl Starting {
         if self.host.reload_mode == ReloadMode::Watch {
             return self.newest_build();
         }
-        match newest_digest(&self.plugin_path())? {
+        match self.source().newest_digest()? {
             Some(newest) if newest.as_str() == last.digest => self.newest_build(),
             _ => bail!(
                 "version {digest}, which wrote the table last, cannot be loaded: {missing}. Run `silverd plugin deploy {table}`, \
@@ -249,7 +249,7 @@ impl Starting {
     /// The newest build, or the last writer if it failed or was rejected.
     fn newest_build(&self) -> anyhow::Result<Arc<Plugin>> {
         let file = self.built()?;
-        let (digest, given) = (digest_of(&file)?, config_digest(&self.config, &self.base_dir)?);
+        let (digest, given) = (file.digest()?, config_digest(&self.config, &self.base_dir)?);
         let version = version_with(digest.as_str(), &given);
         if let Some(reason) = self.refused(&version) {
             let table = &self.config.name;
@@ -277,7 +277,7 @@ impl Starting {
         if self.recent.good.iter().any(|found| found.version == version) {
             return Ok(plugin);
         }
-        match failed_cases(&self.plugin_path(), &plugin).context("run its cases")? {
+        match failed_cases(&self.source(), &plugin).context("run its cases")? {
             Some(failed) => bail!(
                 "version {} must pass its cases before it writes the table, and {failed}. `silverd plugin test {}` shows all",
                 plugin.digest,
@@ -335,17 +335,12 @@ impl Starting {
         Ok(load_version(&self.config, &self.base_dir, host, limits, digest, given.as_deref())?.map(Arc::new))
     }
 
-    fn plugin_path(&self) -> PathBuf {
-        self.base_dir.join(&*self.config.plugin)
+    fn source(&self) -> Source {
+        Source::of(&self.config, &self.base_dir)
     }
 
     /// The newest build, built first if its sources are newer.
-    fn built(&self) -> anyhow::Result<PathBuf> {
-        wasm_of(&self.plugin_path())
+    fn built(&self) -> anyhow::Result<VersionFile> {
+        self.source().build()
     }
-}
-
-fn digest_of(file: &Path) -> anyhow::Result<Digest> {
-    let bytes = std::fs::read(file).with_context(|| format!("read plugin {}", file.display()))?;
-    Ok(Digest::of(&bytes))
 }

@@ -15,7 +15,7 @@ use super::shadow::shadow_run;
 use crate::bronze::newest_events;
 use crate::cases::failed_cases;
 use crate::delta::PluginVersion;
-use crate::plugin::{Digest, Host, Plugin, Transformer, config_digest, load_file, version_with};
+use crate::plugin::{Digest, Host, Plugin, Source, Transformer, VersionFile, config_digest, load_file, version_with};
 use crate::runtime::causes;
 use crate::tables::silver::check_fit;
 
@@ -31,7 +31,7 @@ pub(crate) struct PluginLoader {
 
 /// A build that is to be validated, with the current settings and reference files.
 pub(crate) struct Build {
-    pub(crate) file: PathBuf,
+    pub(crate) file: VersionFile,
     pub(crate) digest: Digest,
     /// The cases in the plugin's folder are for this build, and not for a later one.
     pub(crate) has_cases: bool,
@@ -58,7 +58,7 @@ pub(crate) async fn validate(
     Build { file, digest, has_cases }: Build,
     active: &Arc<Plugin>,
 ) -> anyhow::Result<Option<Candidate>> {
-    let written_at = file.metadata().and_then(|metadata| metadata.modified()).ok();
+    let written_at = file.modified();
     let has_active_digest = digest == active.digest;
     let plugin = {
         let (loader, config, active) = (loader.clone(), config.clone(), active.clone());
@@ -68,7 +68,7 @@ pub(crate) async fn validate(
                 return Ok(None);
             }
             let loaded = load_file(&config, &loader.base_dir, loader.host, loader.limits, &file);
-            loaded.map(Some).map_err(|failure| match (failure.key.is_none(), file.is_file()) {
+            loaded.map(Some).map_err(|failure| match (failure.key.is_none(), file.exists()) {
                 (true, true) => {
                     let version = version_with(digest.as_str(), &given);
                     anyhow::Error::new(RejectedVersion { version, why: failure.into() })
@@ -129,10 +129,10 @@ async fn newest_events_of(
     events.context("shadow run: read the newest events of bronze").map(Some)
 }
 
-/// Runs the cases in the plugin's folder.
+/// Runs the table's cases.
 async fn check_cases(loader: &PluginLoader, config: &SilverTable, plugin: &Arc<Plugin>) -> anyhow::Result<()> {
-    let (folder, plugin) = (loader.base_dir.join(&*config.plugin), plugin.clone());
-    let failed = tokio::task::spawn_blocking(move || failed_cases(&folder, &plugin)).await?.context("run its cases")?;
+    let (source, plugin) = (Source::of(config, &loader.base_dir), plugin.clone());
+    let failed = tokio::task::spawn_blocking(move || failed_cases(&source, &plugin)).await?.context("run its cases")?;
     match failed {
         Some(failed) => bail!("{failed}. `silverd plugin test {}` shows all", config.name),
         None => Ok(()),

@@ -3,7 +3,6 @@
 //! `bronze`, `quarantine`, `late` and the Silver tables have their own names, a Gold table is `gold.<name>`, and
 //! `live.<name>` holds the newest rows of a Silver table, kept in memory.
 
-mod checked;
 mod delta_scan;
 mod error;
 mod file_stats;

@@ -8,10 +8,11 @@ use silverd_core::config::SqlLimits;
 
 use super::error::QueryError;
 use super::live_tables::{self, LiveTables, LiveUpdate};
-use super::process::{Handler, Message, Notes, SqlProcess, SqlWork, Start};
+use super::process::{Handler, Notes, SqlProcess, Start};
 use super::query::{live_table, plan, table_references};
 use super::query_result::{QueryResult, collect_rows};
 use super::tables::{TableCache, Tables};
+use crate::sql_engine::{Message, SqlWork};
 use crate::tables::recent_rows::RecentRows;
 
 /// Runs queries for their first rows, over the tables and the newest rows in memory.

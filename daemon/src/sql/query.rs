@@ -8,17 +8,16 @@ use datafusion::catalog::{MemorySchemaProvider, TableProvider};
 use datafusion::common::TableReference;
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::context::SQLOptions;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser;
 
-use super::checked::check_overflow;
 use super::error::QueryError;
 use super::live_tables::LiveTables;
 use super::process::Start;
 use super::tables::{TableCache, Tables};
+use crate::sql_engine;
 
 /// The schemas of the names `gold.<name>` and `live.<name>`.
 const GOLD: &str = "gold";
@@ -87,12 +86,9 @@ pub(crate) fn table_references(sql: &str) -> Result<Vec<String>, QueryError> {
     Ok(references.iter().filter_map(name_of).collect())
 }
 
-/// A context without tables, whose operators keep this much memory at most, and spill to disk or fail beyond it. It has
-/// the schemas of `gold.<name>` and `live.<name>`.
+/// A context with the schemas of `gold.<name>` and `live.<name>`; see [`bounded_context`](sql_engine::bounded_context).
 pub(crate) fn bounded_context(pool_bytes: usize, config: SessionConfig) -> anyhow::Result<SessionContext> {
-    let runtime = RuntimeEnvBuilder::new().with_memory_limit(pool_bytes, 1.0);
-    let mut context = SessionContext::new_with_config_rt(config.with_information_schema(true), runtime.build_arc()?);
-    check_overflow(&mut context)?;
+    let context = sql_engine::bounded_context(pool_bytes, config)?;
     for name in context.catalog_names() {
         let catalog = context.catalog(&name).context("find the catalog")?;
         for schema in [GOLD, LIVE] {

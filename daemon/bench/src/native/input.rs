@@ -14,7 +14,7 @@ pub(super) struct Record<'e> {
 
 /// The input of each event. In the place of addresses the image gets the numbers of its blocks.
 pub(super) fn inputs<T>(events: &mut Events<'_>, input: fn(&Record<'_>) -> T) -> Vec<T> {
-    let Events::Typed { records, ty, image } = events else { return Vec::new() };
+    let Events::Typed { records, ty, image, .. } = events else { return Vec::new() };
     let Type::Record(fields) = &ty.input.ty else { return Vec::new() };
     for number in 0..image.blocks().len() {
         let block = image.blocks()[number];

@@ -2,7 +2,7 @@
 //!
 //! | changed | effect |
 //! |---|---|
-//! | `plugin`, `settings`, `reference`, `max_new_rejects` of `[silver.x]` | the plugin is validated and swapped |
+//! | `plugin`, `sql`, `input`, `settings`, `reference`, `max_new_rejects` of `[silver.x]` | the new version is validated and swapped |
 //! | any other key of `[silver.x]`, `[limits]` except `sql_…` | the table's worker restarts |
 //! | a table is added or removed | its worker starts and catches up, or stops |
 //! | `[source]`, `[commit]` | the Kafka consumer restarts |
@@ -13,7 +13,7 @@
 
 use std::fmt;
 
-use super::pipeline::{Pipeline, SilverTable, TableName};
+use super::pipeline::{Pipeline, SilverTable, TableName, Transform};
 
 /// What a running daemon must do to apply another pipeline.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -133,14 +133,25 @@ impl fmt::Display for Changes {
 impl SilverTable {
     /// Whether the tables are the same except for the plugin and what is passed to it.
     fn is_same_except_for_its_plugin(&self, other: &Self) -> bool {
-        let Self { plugin, settings, reference, max_new_rejects, .. } = other.clone();
-        Self { plugin, settings, reference, max_new_rejects, ..self.clone() } == *other
+        let Self { transform, settings, reference, max_new_rejects, .. } = other.clone();
+        Self { transform, settings, reference, max_new_rejects, ..self.clone() } == *other
+    }
+}
+
+impl Transform {
+    /// The key that makes another one differ.
+    fn key_of_change(&self, new: &Self) -> &'static str {
+        match (self, new) {
+            (_, Self::Plugin(_)) => "plugin",
+            (Self::Sql(old), Self::Sql(new)) if old.sql == new.sql => "input",
+            (_, Self::Sql(_)) => "sql",
+        }
     }
 }
 
 fn keys_that_differ(old: &SilverTable, new: &SilverTable) -> Vec<&'static str> {
     let differs = [
-        ("plugin", old.plugin != new.plugin),
+        (old.transform.key_of_change(&new.transform), old.transform != new.transform),
         ("path", old.path != new.path),
         ("match", old.matches != new.matches),
         ("event_time", old.event_time != new.event_time),

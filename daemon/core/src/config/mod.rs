@@ -14,6 +14,7 @@ mod matching;
 mod nearest;
 mod paths;
 mod pipeline;
+mod place;
 mod read;
 mod renamed;
 mod section;
@@ -28,9 +29,10 @@ pub use error::{ConfigError, ConfigErrors};
 pub use matching::{Match, Test};
 pub use pipeline::{
     Bronze, Chart, Commit, Compression, Dedup, Gold, Http, Late, Limits, Located, Maintenance, OnDataLoss, Panel,
-    Pipeline, Quarantine, Reload, ReloadMode, Secret, SilverTable, Source, SqlLimits, Start, State, TableName,
-    Unrouted, WhenFull,
+    Pipeline, Quarantine, Reload, ReloadMode, Secret, SilverTable, Source, SqlInput, SqlLimits, SqlTransform, Start,
+    State, TableName, Transform, Unrouted, WhenFull,
 };
+pub use place::place_in_string;
 pub use renamed::{Fixed, Note, fix};
 pub use topics::{TopicPattern, Topics};
 

@@ -68,11 +68,11 @@ pub struct Bronze {
     pub compression: Compression,
 }
 
-/// `[silver.<name>]`: one table, and the plugin that transforms its events into rows.
+/// `[silver.<name>]`: one table, and what transforms its events into rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SilverTable {
     pub name: TableName,
-    pub plugin: Located<String>,
+    pub transform: Transform,
     pub path: Located<String>,
     pub matches: Match,
     /// Whether it takes records without a value, too.
@@ -89,6 +89,40 @@ pub struct SilverTable {
     pub late_after_ms: Option<u64>,
     /// Overrides that of `[reload]`.
     pub max_new_rejects: Option<f64>,
+}
+
+/// What transforms the events of a Silver table into rows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Transform {
+    /// A plugin: the folder of its sources, or its file.
+    Plugin(Located<String>),
+    Sql(SqlTransform),
+}
+
+impl Transform {
+    /// The bytes of the text that name it.
+    pub fn span(&self) -> &Range<usize> {
+        match self {
+            Transform::Plugin(plugin) => &plugin.span,
+            Transform::Sql(SqlTransform { sql, .. }) => &sql.span,
+        }
+    }
+}
+
+/// `sql` and `input`: a query over the one row that an event is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SqlTransform {
+    pub sql: Located<String>,
+    pub input: Located<SqlInput>,
+}
+
+/// The columns of the table `event` in a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SqlInput {
+    /// WIT with the record `input`.
+    Wit(String),
+    /// The path of a WIT file with that record.
+    File(String),
 }
 
 /// `dedup`: an event is a duplicate if the table already has a row with the same `by` columns and an event time at most

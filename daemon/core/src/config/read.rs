@@ -9,10 +9,16 @@ use toml::de::{DeInteger, DeValue};
 use super::env;
 use super::error::ConfigError;
 use super::literal::{self, Fault};
-use super::pipeline::{Compression, Located, TableName};
+use super::pipeline::{Compression, Located, SqlInput, TableName};
+use super::place::place_in_string;
 use super::renamed;
 use super::value::{Key, Value, expected, in_file_order};
 use super::walk::Walk;
+use crate::input::{InputField, input_wit, interface_wit};
+
+/// The package and the interface of the record `input` of a table without a plugin.
+const INPUT_PACKAGE: &str = "silverd:sql";
+const INPUT_INTERFACE: &str = "event";
 
 const NAME_LABEL: &str = "expected a lower-case letter, then lower-case letters, digits and `_`, at most 63 characters";
 
@@ -214,6 +220,55 @@ pub(super) fn references(walk: &mut Walk, value: Value) -> Option<BTreeMap<Strin
     Some(references)
 }
 
+/// The columns of the table `event`: types by key, or the path of a WIT file.
+pub(super) fn input(walk: &mut Walk, value: Value) -> Option<Located<SqlInput>> {
+    let DeValue::Table(table) = value.get_ref() else {
+        if value.get_ref().is_str() {
+            let path = path(walk, value)?;
+            return Some(Located::new(SqlInput::File(path.value), value.span()));
+        }
+        let help = "write input = { event_id = \"string\", ts = \"timestamp\" }, or the path of a WIT file";
+        walk.report(expected("a table of types", value).with_help(help));
+        return None;
+    };
+    let (mut fields, mut values) = (Vec::new(), Vec::new());
+    for (key, value) in in_file_order(table) {
+        let name: &str = key.get_ref();
+        if name.is_empty() || name.contains(['"', '\\']) || name.contains(char::is_control) {
+            let label = "expected a key without quotes, backslashes and control characters";
+            let what = "this key cannot be a field of the input";
+            let help = "take the object that has it as `json`, or as `map<T>`".to_owned();
+            walk.report(ConfigError::new(key.span(), what, label, Some(help)));
+            return None;
+        }
+        fields.push(InputField { key: name, ty: any_string(walk, value)?, comment: comment_after(walk.text, value) });
+        values.push(value);
+    }
+    if fields.is_empty() {
+        let help = "name the fields that the SQL needs, such as { event_id = \"string\", ts = \"timestamp\" }";
+        walk.report(ConfigError::new(value.span(), "this input is empty", "expected a field", Some(help.to_owned())));
+        return None;
+    }
+    match input_wit(&fields) {
+        Ok(wit) => {
+            Some(Located::new(SqlInput::Wit(interface_wit(INPUT_PACKAGE, INPUT_INTERFACE, &wit)), value.span()))
+        }
+        Err((number, error)) => {
+            let place = place_in_string(walk.text, &values[number].span(), &error.at);
+            let what = format!("the type of `{}` is not valid", fields[number].key);
+            walk.report(ConfigError::new(place, what, format!("expected {}", error.expected), error.help));
+            None
+        }
+    }
+}
+
+/// The comment that follows a value on its line.
+fn comment_after<'t>(text: &'t str, value: Value) -> Option<&'t str> {
+    let line = text.get(value.span().end..)?.lines().next()?;
+    let comment = line.trim_start().trim_start_matches(',').trim_start().strip_prefix('#')?.trim();
+    (!comment.is_empty() && !comment.starts_with('@')).then_some(comment)
+}
+
 /// A string, with variables, or a number or a boolean as text. May be empty.
 pub(super) fn scalar(walk: &mut Walk, value: Value) -> Option<String> {
     match value.get_ref() {
@@ -325,10 +380,8 @@ fn expand(walk: &mut Walk, value: Value, text: &str) -> Option<String> {
         Err(faults) => faults,
     };
     let span = value.span();
-    // Offsets in the string are offsets in the text only if the string was written without escapes.
-    let start = walk.text.get(span.clone()).and_then(|raw| raw.find(text)).map(|quotes| span.start + quotes);
     for fault in faults {
-        let place = start.map_or(span.clone(), |start| start + fault.at.start..start + fault.at.end);
+        let place = place_in_string(walk.text, &span, &fault.at);
         walk.report(ConfigError::new(place, fault.message, fault.label, Some(fault.help)));
     }
     None

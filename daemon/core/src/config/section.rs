@@ -13,6 +13,8 @@ use super::{matching, nearest, renamed};
 
 pub(super) const SILVER_TABLE: &[&str] = &[
     "plugin",
+    "sql",
+    "input",
     "path",
     "match",
     "event_time",
@@ -170,6 +172,12 @@ impl<'t> Section<'t> {
 
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.is_some_and(|table| table.contains_key(key))
+    }
+
+    /// The place of a key, and its value.
+    pub(super) fn key(&self, key: &str) -> Option<(Range<usize>, Value<'t>)> {
+        let (key, value) = self.table?.get_key_value(key)?;
+        Some((key.span(), value))
     }
 
     /// The key's value as `read` returns it; `None` if the key is absent or its value is wrong.

@@ -1,7 +1,8 @@
 //! `[silver.<name>]`: the Silver tables, and how each gets its rows from its events.
 
+use super::error::ConfigError;
 use super::matching;
-use super::pipeline::{Dedup, Located, SilverTable, TableName, WhenFull};
+use super::pipeline::{Dedup, Located, SilverTable, SqlTransform, TableName, Transform, WhenFull};
 use super::read;
 use super::section::{self, Root, Section};
 use super::value::Value;
@@ -33,7 +34,7 @@ pub(super) fn silver(walk: &mut Walk, root: &Root) -> Vec<SilverSection> {
 }
 
 fn silver_table(walk: &mut Walk, name: Option<TableName>, key: &str, section: &Section) -> SilverSection {
-    let plugin = section.required(walk, "plugin", "plugin = \"plugins/page_view\"", read::path);
+    let transform = transform(walk, section);
     let path = section.path_or(walk, "path", &format!("data/silver/{key}"));
     let matches =
         section.required(walk, "match", matching::EXAMPLE, |walk, value| matching::matches(walk, section, value));
@@ -49,7 +50,7 @@ fn silver_table(walk: &mut Walk, name: Option<TableName>, key: &str, section: &S
     let checked = || {
         Some(SilverTable {
             name: name?,
-            plugin: plugin?,
+            transform: transform?,
             path,
             matches: matches?,
             tombstones,
@@ -63,6 +64,34 @@ fn silver_table(walk: &mut Walk, name: Option<TableName>, key: &str, section: &S
         })
     };
     SilverSection { title: section.title().to_owned(), path: located, late, checked: checked() }
+}
+
+/// The plugin of a table, or its SQL.
+fn transform(walk: &mut Walk, section: &Section) -> Option<Transform> {
+    let title = section.title();
+    if !section.has("sql") {
+        if let Some((span, _)) = section.key("input") {
+            let help = "remove `input`, or write the table's rows as `sql` instead of `plugin`";
+            let what = format!("`input` in [{title}] belongs to `sql`; a plugin has the record `input` in its WIT");
+            walk.report(ConfigError::new(span, what, "without `sql`", Some(help.to_owned())));
+        }
+        let example = "plugin = \"plugins/page_view\"` or `sql = \"SELECT … FROM event\"";
+        return section.required(walk, "plugin", example, read::path).map(Transform::Plugin);
+    }
+    for (key, help) in [
+        ("plugin", "keep one of the two"),
+        ("tombstones", "use a plugin for records without a value"),
+        ("settings", "write the values into the SQL"),
+    ] {
+        if let Some((span, _)) = section.key(key) {
+            let what = format!("[{title}] has `sql` and `{key}`");
+            walk.report(ConfigError::new(span, what, "not with `sql`", Some(help.to_owned())));
+        }
+    }
+    let sql = section.optional(walk, "sql", read::located);
+    let example = "input = { event_id = \"string\", ts = \"timestamp\" }";
+    let input = section.required(walk, "input", example, read::input);
+    Some(Transform::Sql(SqlTransform { sql: sql?, input: input? }))
 }
 
 fn dedup(walk: &mut Walk, parent: &Section, value: Value) -> Option<Dedup> {

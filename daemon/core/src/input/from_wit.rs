@@ -3,11 +3,11 @@
 
 use wit_parser::{Field as WitField, InterfaceId, Resolve, Type as WitType, TypeDefKind, TypeId, WorldId};
 
-use super::names::Names;
+use super::names::{NAME_LINE, Names};
 use super::{ContractVersion, Enum, EventType, Field, HeaderType, Input, Item, Layout, MetaType, OptionalBytes};
 use super::{Slot, Type};
 use crate::schema::wit::{ContractAlias, contract_alias, describe, list_item, option_item, record_of, resolve_alias};
-use crate::schema::{COLUMNS_MAX, ContractError, Mismatch};
+use crate::schema::{COLUMNS_MAX, CONTRACT_TEXT as TEXT, ContractError, Mismatch};
 use crate::schema::{compare_to_contract, count_columns, discriminant_bytes, find_transform, version_of};
 
 /// The fields of the record `event`, and the records that they have.
@@ -47,6 +47,28 @@ impl Input {
     }
 }
 
+impl EventType {
+    /// Reads it from WIT text with a record `input` in an interface, for a table without a plugin; and the comments of its
+    /// fields.
+    pub fn of_text(text: &str) -> Result<(Self, Vec<Option<String>>), ContractError> {
+        let mut resolve = Resolve::default();
+        let parse_error = |error: String| ContractError::Wit(error);
+        resolve.push_str("types.wit", TEXT).map_err(|error| parse_error(format!("{error:#}")))?;
+        let package = resolve.push_str("input.wit", text).map_err(|error| parse_error(format!("{error:#}")))?;
+        let found = resolve.packages[package].interfaces.values().filter_map(|id| {
+            let input = resolve.interfaces[*id].types.get(INPUT)?;
+            Some((*id, *input))
+        });
+        let found: Vec<_> = found.collect();
+        let [(interface, input)] = found[..] else { return Err(ContractError::Inputs(found.len())) };
+        let names = Names::of(Some(text), &resolve, interface)?;
+        let fields = record_of(&resolve, WitType::Id(input)).map_or(&[][..], |record| &record.fields);
+        let comments = fields.iter().map(|field| comment(field.docs.contents.as_deref()?)).collect();
+        let ty = Reader { resolve: &resolve, names, interface }.input(WitType::Id(input))?;
+        Ok((ty, comments))
+    }
+}
+
 struct Reader<'r> {
     resolve: &'r Resolve,
     names: Names,
@@ -59,15 +81,12 @@ impl Reader<'_> {
             let expected = "a list of records: `list<input>`, or a list of records of `input` and `meta`";
             return Err(signature(Mismatch::new("events", expected, describe(self.resolve, item))));
         };
-        if count_columns(self.resolve, item, COLUMNS_MAX) > COLUMNS_MAX {
-            return Err(ContractError::TooManyFields);
-        }
         let of = |name: &str| record.fields.iter().find(|field| field.name == name).map(|field| field.ty);
         let is_event = of(INPUT).is_some() && record.fields.iter().all(|field| [INPUT, META].contains(&&*field.name));
         if !is_event {
-            let (slot, layout) = self.slot(item, "")?;
-            return Ok(EventType { layout, input: slot, meta: None });
+            return self.input(item);
         }
+        self.check_size(item)?;
         let (offsets, layout) = self.offsets(&record.fields)?;
         let at = |name: &str| record.fields.iter().position(|field| field.name == name).map(|at| offsets[at]);
         let (input, _) = self.slot(of(INPUT).unwrap_or(item), "")?;
@@ -84,6 +103,20 @@ impl Reader<'_> {
             _ => None,
         };
         Ok(EventType { layout, input: Slot { at: at(INPUT).unwrap_or(0), ..input }, meta })
+    }
+
+    /// An event that is the record `input` alone.
+    fn input(&self, record: WitType) -> Result<EventType, ContractError> {
+        self.check_size(record)?;
+        let (slot, layout) = self.slot(record, "")?;
+        Ok(EventType { layout, input: slot, meta: None })
+    }
+
+    fn check_size(&self, ty: WitType) -> Result<(), ContractError> {
+        match count_columns(self.resolve, ty, COLUMNS_MAX) > COLUMNS_MAX {
+            true => Err(ContractError::TooManyFields),
+            false => Ok(()),
+        }
     }
 
     /// The offsets of the contract's `meta`, which the type has been compared with.
@@ -252,6 +285,12 @@ impl Reader<'_> {
         }
         Ok((read, fields.layout()))
     }
+}
+
+/// The comment of a field, without the line that names it.
+fn comment(docs: &str) -> Option<String> {
+    let lines: Vec<_> = docs.lines().map(str::trim).filter(|line| !line.starts_with(NAME_LINE)).collect();
+    Some(lines.join("\n").trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 /// Where the payload of an option is, and the layout of the option: a discriminant of one byte comes first.

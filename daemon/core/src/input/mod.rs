@@ -1,11 +1,13 @@
 //! Typed input: the record `input` of a table's WIT says what the table needs of an event. silverd reads it from the
 //! event's JSON, natively and once, into the form that `list<event>` has in a guest's memory. So no plugin has a parser.
 
+mod columns;
 mod decode;
 mod from_wit;
 mod image;
 mod meta;
 mod names;
+mod of_types;
 mod records;
 mod reject;
 
@@ -15,6 +17,7 @@ mod tests;
 pub use decode::Decoder;
 pub use image::{Block, Image, Region};
 pub use names::NAME_LINE;
+pub use of_types::{InputField, InputWit, TypeError, input_wit, interface_wit};
 pub use records::Records;
 pub use reject::Rejection;
 

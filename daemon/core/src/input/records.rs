@@ -29,6 +29,11 @@ impl<'c> Records<'c> {
         }
     }
 
+    /// The chunk.
+    pub fn chunk(&self) -> &'c Chunk {
+        self.chunk
+    }
+
     /// Whether a record has no value.
     pub(super) fn is_tombstone(&self, row: usize) -> bool {
         self.values.is_null(row)

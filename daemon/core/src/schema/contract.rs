@@ -9,7 +9,7 @@ use super::{CONTRACT, ContractError};
 use crate::input::ContractVersion;
 
 /// The contract of this version of silverd, and the one before, which components may still have.
-const TEXT: &str = include_str!("../../../../wit/types.wit");
+pub(crate) const TEXT: &str = include_str!("../../../../wit/types.wit");
 const TEXT_0_1: &str = include_str!("../../../../wit/v0.1/types.wit");
 /// The interface and the function that pass settings to a plugin.
 const PLUGIN: &str = "plugin";

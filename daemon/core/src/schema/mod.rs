@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, TimeUnit};
 
-pub(crate) use contract::{Mismatch, compare_to_contract, version_of};
+pub(crate) use contract::{Mismatch, TEXT as CONTRACT_TEXT, compare_to_contract, version_of};
 pub(crate) use from_wit::{count_columns, find_transform};
 
 /// The WIT package with the types that every plugin uses.
@@ -125,6 +125,11 @@ pub enum ContractError {
         "the WIT text of the table, which has lines with `@name`, has no interface `{0}`, which the component exports"
     )]
     WitInterface(String),
+    #[error(
+        "the WIT text has {0} interfaces with a record `input`; expected one interface with `record input {{ … }}`, whose \
+         fields silverd reads from an event's JSON"
+    )]
+    Inputs(usize),
     #[error("the row has two columns named `{0}`")]
     TwoColumns(String),
     #[error("the row has a field `{0}`, a name that silverd reserves for its own columns")]

@@ -11,8 +11,9 @@ use crate::app::setup::Setup;
 use crate::app::wrong_use;
 use crate::cases::failed_cases;
 use crate::delta::{PluginSpan, PluginVersion, last_plugin, open_log, plugin_history};
-use crate::plugin::build::{newest_build, trial_wasm_of, wasm_of};
-use crate::plugin::{Deployment, Digest, Host, Plugin, is_same_version, kept_file, load_file, load_kept, load_version};
+use crate::plugin::{
+    Deployment, Digest, Host, Plugin, Source, VersionFile, is_same_version, kept_file, load_file, load_kept, load_version,
+};
 use crate::reload::{Build, PluginLoader, last_good, validate};
 use crate::runtime::out::out;
 use crate::tables::silver::check_fit;
@@ -39,16 +40,16 @@ pub(super) async fn deploy(config: &Path, args: &DeployArgs) -> anyhow::Result<(
     let deployments = host.deployments.as_ref().context(
         "the folder of [state] cannot be used, so silverd cannot remember which version to serve; see the warning above",
     )?;
-    let folder = setup.base_dir.join(&*table.plugin);
+    let source = Source::of(table, &setup.base_dir);
     let limits = setup.pipeline.limits.clone();
     let load_newest = || {
-        let file = wasm_of(&folder).with_context(|| format!("read the newest build of {}", folder.display()))?;
+        let file = source.build().with_context(|| format!("read the newest build of {source}"))?;
         Ok::<_, anyhow::Error>(Arc::new(load_file(table, &setup.base_dir, host.clone(), limits.clone(), &file)?))
     };
     let newest = match &args.digest {
         None => tokio::task::block_in_place(load_newest)?.digest.clone(),
-        Some(_) => tokio::task::block_in_place(|| unreleased_digest(&folder))
-            .with_context(|| format!("read the newest build of {}", folder.display()))?,
+        Some(_) => tokio::task::block_in_place(|| unreleased_digest(&source))
+            .with_context(|| format!("read the newest build of {source}"))?,
     };
     let history = match open_log(&setup.base_dir.join(&*table.path))? {
         Some(log) => plugin_history(log.object_store(None).as_ref()).await?,
@@ -80,10 +81,7 @@ pub(super) async fn deploy(config: &Path, args: &DeployArgs) -> anyhow::Result<(
     let until = if is_manual {
         "until another is deployed".to_owned()
     } else {
-        format!(
-            "until another file is built in {}. `silverd plugin deploy {name}` serves the newest build again",
-            table.plugin.value
-        )
+        format!("until there is another build of {source}. `silverd plugin deploy {name}` serves the newest build again")
     };
     out!("{name}: version {target} is deployed, in a running silverd at once and at every start, {until}");
     let has_rows = history.iter().any(|span| span.digest == instead_of.as_str() && span.counts.rows > 0);
@@ -124,7 +122,7 @@ async fn check(
         let (base_dir, limits) = (setup.base_dir.clone(), setup.pipeline.limits.clone());
         let loader = PluginLoader { host: host.clone(), limits, bronze, base_dir };
         let file = kept_file(host, &plugin.digest)?.context("its file was not kept")?;
-        let build = Build { file, digest: plugin.digest.clone(), has_cases: is_newest };
+        let build = Build { file: VersionFile::File(file), digest: plugin.digest.clone(), has_cases: is_newest };
         let validated = validate(&loader, table, &setup.pipeline.reload, build, &active).await?;
         if let Some(shadow) = validated.and_then(|candidate| candidate.shadow) {
             out!("{}: shadow run: {shadow}", table.name);
@@ -132,18 +130,18 @@ async fn check(
         return Ok(());
     }
     check_fit(table, &plugin, &setup.base_dir).await?;
-    let folder = setup.base_dir.join(&*table.plugin);
-    if is_newest && let Some(failed) = tokio::task::block_in_place(|| failed_cases(&folder, &plugin))? {
+    let source = Source::of(table, &setup.base_dir);
+    if is_newest && let Some(failed) = tokio::task::block_in_place(|| failed_cases(&source, &plugin))? {
         bail!("{failed}. `silverd plugin test {}` shows all", table.name);
     }
     Ok(())
 }
 
 /// The digest of the newest build. Newer sources are not built, which would release them.
-fn unreleased_digest(folder: &Path) -> anyhow::Result<Digest> {
-    match newest_build(folder)? {
+fn unreleased_digest(source: &Source) -> anyhow::Result<Digest> {
+    match source.newest()? {
         Some(newest) => Ok(newest.digest),
-        None => Ok(Digest::of(&std::fs::read(trial_wasm_of(folder)?)?)),
+        None => source.build_trial()?.digest(),
     }
 }
 

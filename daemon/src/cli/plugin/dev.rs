@@ -19,7 +19,7 @@ use crate::cases::{CaseFile, cases_folder};
 use crate::cli::inert_text::{inert, inert_lines};
 use crate::delta::{PluginVersion, last_plugin};
 use crate::plugin::build::{PluginLocation, files_under};
-use crate::plugin::{Plugin, load_version};
+use crate::plugin::{Plugin, SourceLocation, load_version};
 use crate::reload::shadow_run;
 use crate::runtime::file_watch::{FileStamp, FileWatch};
 use crate::runtime::out::out;
@@ -50,15 +50,23 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) async fn dev(config: &Path, args: &DevArgs, stop: CancellationToken) -> anyhow::Result<()> {
     let (place, cases) = tokio::task::block_in_place(|| {
         let selected = SelectedPlugin::find(config, &args.plugin, args.table.as_deref())?;
-        anyhow::Ok((PluginLocation::of(&selected.path)?, cases_folder(&selected.path)))
+        anyhow::Ok((selected.source.location()?, cases_folder(&selected.source)))
     })?;
     let stamp = || {
         let (mut files, mut folders) = (Vec::new(), Vec::new());
-        place.sources().iter().for_each(|source| files_under(source, &mut files, &mut folders));
         files_under(&cases, &mut files, &mut folders);
-        if let PluginLocation::File(wasm) = &place {
-            files.push(wasm.clone());
-            folders.extend(wasm.parent().map(Path::to_path_buf));
+        match &place {
+            SourceLocation::Plugin(PluginLocation::File(wasm)) => {
+                files.push(wasm.clone());
+                folders.extend(wasm.parent().map(Path::to_path_buf));
+            }
+            SourceLocation::Plugin(place) => {
+                place.sources().iter().for_each(|source| files_under(source, &mut files, &mut folders));
+            }
+            SourceLocation::Sql(_) => {
+                files.extend(place.file().into_iter().chain([config.to_path_buf()]));
+                folders.extend(files.iter().filter_map(|file| file.parent().map(Path::to_path_buf)));
+            }
         }
         (FileStamp::of(files), folders)
     };
@@ -90,16 +98,16 @@ async fn check_once(config: &Path, args: &DevArgs) -> anyhow::Result<()> {
     let current = current_version(&selected).await?;
     let began = Instant::now();
     let plugin = tokio::task::block_in_place(|| selected.load().map(Arc::new))?;
-    let wasm = tokio::task::block_in_place(|| selected.wasm())?;
+    let bytes = tokio::task::block_in_place(|| selected.version()?.read())?;
     out!(
         "{}: version {}, {}, after {:.1} s",
         selected.name,
         plugin.digest,
-        size(wasm.metadata()?.len()),
+        size(bytes.len() as u64),
         began.elapsed().as_secs_f64()
     );
     let mut failed = 0;
-    if CaseFile::read_all(&selected.path)?.iter().any(|file| !file.cases.is_empty()) {
+    if CaseFile::read_all(&selected.source)?.iter().any(|file| !file.cases.is_empty()) {
         failed = tokio::task::block_in_place(|| test_one(&selected, false))?.failed;
     }
     compare(&selected, &plugin, current, args.last).await?;

@@ -9,7 +9,7 @@ use silverd_core::schema::{Column, Kind, TableSchema};
 use super::input_text::input_text;
 use super::selected::SelectedPlugin;
 use super::{counted, size, text_table};
-use crate::plugin::{About, Digest};
+use crate::plugin::{About, Digest, VersionFile};
 use crate::runtime::out::out;
 use crate::tables::silver::check_fit;
 
@@ -24,16 +24,21 @@ pub(super) struct InspectArgs {
 
 pub(super) async fn inspect(config: &Path, args: &InspectArgs) -> anyhow::Result<()> {
     let selected = SelectedPlugin::find(config, &args.plugin, args.table.as_deref())?;
-    let wasm = selected.wasm()?;
-    let bytes = std::fs::read(&wasm).with_context(|| format!("read {}", wasm.display()))?;
-    let about = About::of(&bytes).with_context(|| format!("read plugin {}", wasm.display()))?;
-    let list = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-    out!("file     {}", wasm.display());
+    let version = selected.version()?;
+    let bytes = version.read()?;
+    match &version {
+        VersionFile::File(file) => out!("file     {}", file.display()),
+        VersionFile::Sql(_) => out!("SQL      in {}", config.display()),
+    }
     out!("digest   {}", Digest::of(&bytes).as_str());
     out!("size     {}", size(bytes.len() as u64));
-    out!("kind     {}", if about.module { "core module, which silverd turns into a component" } else { "component" });
-    out!("exports  {}", list(&about.exports));
-    out!("imports  {}", list(&about.imports));
+    if matches!(version, VersionFile::File(_)) {
+        let about = About::of(&bytes).with_context(|| format!("read {version}"))?;
+        let list = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+        out!("kind     {}", if about.module { "core module, which silverd turns into a component" } else { "component" });
+        out!("exports  {}", list(&about.exports));
+        out!("imports  {}", list(&about.imports));
+    }
     let plugin = tokio::task::block_in_place(|| selected.load())?;
     out!("{}", input_text(&plugin.input)?);
     out!("{}", schema_text(&plugin.schema)?);

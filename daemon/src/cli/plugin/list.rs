@@ -9,8 +9,7 @@ use super::text_table;
 use crate::app::setup::Setup;
 use crate::cli::inert_text::inert;
 use crate::delta::last_plugin;
-use crate::plugin::build::newest_digest;
-use crate::plugin::{Digest, FailedVersion};
+use crate::plugin::{Digest, FailedVersion, Source};
 use crate::runtime::out::out;
 
 #[derive(clap::Args, Debug)]
@@ -61,8 +60,8 @@ pub(super) async fn list(config: &Path, args: &ListArgs) -> anyhow::Result<()> {
     let host = setup.host()?;
     let mut tables = Vec::new();
     for table in &setup.pipeline.silver {
-        let folder = setup.base_dir.join(&*table.plugin);
-        let newest = tokio::task::block_in_place(|| newest_digest(&folder)).ok().flatten();
+        let source = Source::of(table, &setup.base_dir);
+        let newest = tokio::task::block_in_place(|| source.newest_digest()).ok().flatten();
         let held = host.held(&table.name);
         let by_hand = held.by_hand(host.reload_mode, newest.as_ref());
         let rollback = held.deployment.as_ref().filter(|deployment| deployment.rolled_back);

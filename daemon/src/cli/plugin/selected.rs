@@ -1,6 +1,6 @@
 //! The plugin that a command works on, and the table of pipeline.toml that it fills, if there is one.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -8,13 +8,12 @@ use silverd_core::config::{Limits, SilverTable};
 
 use crate::app::setup::Setup;
 use crate::app::wrong_use;
-use crate::plugin::{Config, Host, Plugin, build, load_trial};
+use crate::plugin::{Config, Host, Plugin, Source, VersionFile, load_trial};
 
 pub(super) struct SelectedPlugin {
     /// As it was given on the command line.
     pub(super) name: String,
-    /// The folder of a cargo package, or a file.
-    pub(super) path: PathBuf,
+    pub(super) source: Source,
     pub(super) setup: Option<Setup>,
     /// The table that it fills, and the table's index in pipeline.toml.
     pub(super) table: Option<(usize, SilverTable)>,
@@ -32,9 +31,9 @@ impl SelectedPlugin {
             tables.filter(|(_, table)| &*table.name == name).map(|(at, table)| (at, table.clone())).next()
         };
         let base_dir = setup.as_ref().map(|setup| setup.base_dir.clone()).unwrap_or_default();
-        let path = match (Path::new(given), table_named(given)) {
-            (path, _) if path.exists() => path.to_path_buf(),
-            (_, Some((_, table))) => base_dir.join(&**table.plugin),
+        let source = match (Path::new(given), table_named(given)) {
+            (path, _) if path.exists() => Source::Plugin(path.to_path_buf()),
+            (_, Some((_, table))) => Source::of(&table, &base_dir),
             _ => wrong_use!(
                 "there is no plugin {given}: give the folder of a cargo package, a .wasm file, or a table of pipeline.toml"
             ),
@@ -46,20 +45,22 @@ impl SelectedPlugin {
             },
             None => match table_named(given).filter(|_| !Path::new(given).exists()) {
                 Some(table) => Some(table),
-                None => table_with_plugin(&path, setup.as_ref())?,
+                None => match &source {
+                    Source::Plugin(path) => table_with_plugin(path, setup.as_ref())?,
+                    Source::Sql(sql) => table_named(&sql.table().name),
+                },
             },
         };
         let (host, limits) = match &setup {
             Some(setup) => (setup.host()?, setup.pipeline.limits.clone()),
             None => (Host::new()?, Limits::default()),
         };
-        Ok(Self { name: given.to_owned(), path, setup, table, limits, host })
+        Ok(Self { name: given.to_owned(), source, setup, table, limits, host })
     }
 
-    /// The WebAssembly file of the plugin's sources. If it must be built, that does not release it: see
-    /// [`build::trial_wasm_of`].
-    pub(super) fn wasm(&self) -> anyhow::Result<PathBuf> {
-        build::trial_wasm_of(&self.path)
+    /// The version of the sources as they are now. If it must be built, that does not release it.
+    pub(super) fn version(&self) -> anyhow::Result<VersionFile> {
+        self.source.build_trial()
     }
 
     /// The plugin, with the settings and reference files of its table. It is not kept: a trial takes no other version's place.
@@ -68,9 +69,9 @@ impl SelectedPlugin {
         match (&self.table, &self.setup) {
             (Some((_, table)), Some(setup)) => {
                 // This file, even if it is blocked, or pipeline.toml names another plugin for the table.
-                Ok(load_trial(table, &setup.base_dir, host, limits, &self.wasm()?)?)
+                Ok(load_trial(table, &setup.base_dir, host, limits, &self.version()?)?)
             }
-            _ => Plugin::load(host, &self.name, &self.wasm()?, Config::default(), limits)
+            _ => Plugin::compile(host, &self.name, &self.version()?.read()?, Config::default(), limits)
                 .context("no table of pipeline.toml uses this plugin, so it gets no settings and no reference files"),
         }
     }
@@ -80,7 +81,10 @@ impl SelectedPlugin {
 fn table_with_plugin(path: &Path, setup: Option<&Setup>) -> anyhow::Result<Option<(usize, SilverTable)>> {
     let Some(setup) = setup else { return Ok(None) };
     let canonical = |path: &Path| path.canonicalize().ok();
-    let uses_it = |table: &SilverTable| canonical(&setup.base_dir.join(&**table.plugin)) == canonical(path);
+    let uses_it = |table: &SilverTable| match Source::of(table, &setup.base_dir) {
+        Source::Plugin(of_table) => canonical(&of_table) == canonical(path),
+        Source::Sql(_) => false,
+    };
     let tables: Vec<_> = setup.pipeline.silver.iter().enumerate().filter(|(_, table)| uses_it(table)).collect();
     match tables[..] {
         [] => Ok(None),

@@ -13,7 +13,7 @@ use super::selected::SelectedPlugin;
 use crate::app::setup::Setup;
 use crate::cases::{Case, CaseFile, cases_folder, differences, outcome_of};
 use crate::cli::inert_text::inert;
-use crate::plugin::Transformer;
+use crate::plugin::{Source, Transformer};
 use crate::runtime::out::out;
 
 #[derive(clap::Args, Debug)]
@@ -56,12 +56,12 @@ pub(super) fn test(config: &Path, args: &TestArgs) -> anyhow::Result<()> {
 
 /// Runs a plugin's cases and prints the result of each.
 pub(super) fn test_one(selected: &SelectedPlugin, update: bool) -> anyhow::Result<TestResult> {
-    let files = CaseFile::read_all(&selected.path)?;
+    let files = CaseFile::read_all(&selected.source)?;
     ensure!(
         files.iter().any(|file| !file.cases.is_empty()),
         "{} has no cases: write {{ \"event\": {{ … }} }} into {} and run `silverd plugin test {} --update`",
         selected.name,
-        cases_folder(&selected.path).join("first.json").display(),
+        cases_folder(&selected.source).join("first.json").display(),
         selected.name
     );
     let plugin = Arc::new(selected.load()?);
@@ -106,11 +106,11 @@ pub(super) fn test_one(selected: &SelectedPlugin, update: bool) -> anyhow::Resul
 
 fn plugins_with_cases(config: &Path) -> anyhow::Result<Vec<String>> {
     let setup = Setup::read(config)?;
-    let has_cases = |table: &&SilverTable| cases_folder(&setup.base_dir.join(&**table.plugin)).is_dir();
+    let has_cases = |table: &&SilverTable| cases_folder(&Source::of(table, &setup.base_dir)).is_dir();
     let names: Vec<_> = setup.pipeline.silver.iter().filter(has_cases).map(|table| table.name.to_string()).collect();
     ensure!(
         !names.is_empty(),
-        "no plugin of pipeline.toml has a folder cases/; `silverd plugin new` creates an example"
+        "no table of pipeline.toml has cases; `silverd plugin new` creates an example"
     );
     Ok(names)
 }

@@ -9,12 +9,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 
-use super::limits::OUT_OF_MEMORY;
-use super::message::Message;
 use super::server::Reply;
-use super::{SQL_COMMAND, SqlWork, Start};
-use crate::plugin::this_program;
+use super::Start;
 use crate::sql::error::{QueryError, SqlLimit};
+use crate::sql_engine::{Message, OUT_OF_MEMORY, SqlWork, sql_command};
 
 /// What is kept of the process's last words.
 const STDERR_BYTES_MAX: usize = 4 << 10;
@@ -139,15 +137,8 @@ pub(crate) async fn run_with_limits(work: SqlWork, start: &Start, content: &Mess
 }
 
 fn command(work: SqlWork) -> Command {
-    let mut command = Command::new(this_program());
-    command
-        .args([SQL_COMMAND, work.name()])
-        // SQL needs none of the daemon's secrets.
-        .env_clear()
-        .envs(["TMPDIR", "TZ"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+    let mut command = Command::from(sql_command(work));
+    command.stdin(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
 

@@ -12,8 +12,6 @@
 //! too, but could end nothing less than the whole process; so there is another process to end.
 
 mod client;
-mod limits;
-mod message;
 mod server;
 
 use serde::{Deserialize, Serialize};
@@ -22,33 +20,7 @@ use silverd_core::config::SqlLimits;
 use super::tables::Tables;
 
 pub(crate) use client::{Ended, SqlProcess, run_with_limits};
-pub(crate) use limits::{OUT_OF_MEMORY, limit_this_process};
-pub(crate) use message::Message;
 pub(crate) use server::{Handler, Notes, read_message, serve};
-
-/// The hidden command of silverd that runs SQL.
-pub(crate) const SQL_COMMAND: &str = "sql-process";
-
-/// What a process runs SQL for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum SqlWork {
-    /// The queries of the dashboard.
-    Panels,
-    /// Refreshes of Gold tables.
-    Gold,
-    /// One query, whose result is printed.
-    Query,
-}
-
-impl SqlWork {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Panels => "panels",
-            Self::Gold => "gold",
-            Self::Query => "query",
-        }
-    }
-}
 
 /// The first message to the process.
 #[derive(Clone, Debug, Serialize, Deserialize)]

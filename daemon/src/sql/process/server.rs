@@ -7,10 +7,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Start;
-use super::limits::limit_this_process;
-use super::message::Message;
 use crate::runtime::TABLE_OPENS_MAX;
 use crate::sql::QueryError;
+use crate::sql_engine::{Message, limit_this_process};
 
 /// Answers the requests of one kind of work.
 pub(crate) trait Handler {
@@ -55,7 +54,7 @@ pub(crate) fn read_message() -> io::Result<Message> {
 /// Answers requests until the input ends. When it does during a query, the process ends at once: nobody waits any more.
 pub(crate) fn serve<H: Handler>(new: impl FnOnce(Start) -> H) -> anyhow::Result<()> {
     let start: Start = read_message()?.content()?;
-    limit_this_process(&start)?;
+    limit_this_process(start.memory_bytes_max, start.yields)?;
     let (sender, requests) = mpsc::channel();
     std::thread::Builder::new().name("requests".to_owned()).spawn(move || {
         while let Ok(message) = read_message() {

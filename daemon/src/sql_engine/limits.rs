@@ -2,7 +2,6 @@
 
 use anyhow::Context;
 
-use super::Start;
 use crate::runtime::allocator;
 
 /// Ingestion comes first; a query still gets a tenth of a busy core.
@@ -12,16 +11,17 @@ const STACK_BYTES: usize = 64 << 20;
 /// The exit code of a process that reached its memory limit.
 pub(crate) const OUT_OF_MEMORY: u8 = 111;
 
-/// Limits this process: beyond `memory_bytes_max` in addition to what it has now, it ends with [`OUT_OF_MEMORY`]. Call it
+/// Limits this process: beyond `memory_bytes_max` in addition to what it has now, it ends with [`OUT_OF_MEMORY`]. It may yield to
+/// ingestion. Call it
 /// before any thread is started, so that the low priority applies to all of them.
-pub(crate) fn limit_this_process(start: &Start) -> anyhow::Result<()> {
+pub(crate) fn limit_this_process(memory_bytes_max: usize, yields: bool) -> anyhow::Result<()> {
     allocator::exit_when_out_of_memory(OUT_OF_MEMORY);
-    let bytes = data_bytes()? + start.memory_bytes_max + STACK_BYTES;
+    let bytes = data_bytes()? + memory_bytes_max + STACK_BYTES;
     let limit = libc::rlimit { rlim_cur: bytes as libc::rlim_t, rlim_max: bytes as libc::rlim_t };
     let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the calls take numbers, and pointers to local structs.
     let limited = unsafe {
-        if start.yields {
+        if yields {
             libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS);
         }
         libc::setrlimit(libc::RLIMIT_CORE, &no_core);

@@ -44,12 +44,12 @@ impl Message {
         Ok(Self { json, attachments: parts })
     }
 
-    pub(super) fn write_to(&self, mut out: impl Write) -> io::Result<()> {
+    pub(crate) fn write_to(&self, mut out: impl Write) -> io::Result<()> {
         out.write_all(&self.encoded()?)?;
         out.flush()
     }
 
-    pub(super) fn read_from(mut input: impl Read) -> io::Result<Self> {
+    pub(crate) fn read_from(mut input: impl Read) -> io::Result<Self> {
         let next_length = |input: &mut dyn Read, max| {
             let mut length = [0; 4];
             input.read_exact(&mut length)?;
@@ -65,12 +65,12 @@ impl Message {
         Self::from_parts(parts)
     }
 
-    pub(super) async fn send(&self, out: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    pub(crate) async fn send(&self, out: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         out.write_all(&self.encoded()?).await?;
         out.flush().await
     }
 
-    pub(super) async fn receive(input: &mut (impl AsyncRead + Unpin)) -> io::Result<Self> {
+    pub(crate) async fn receive(input: &mut (impl AsyncRead + Unpin)) -> io::Result<Self> {
         let count = checked(input.read_u32_le().await?, PARTS_MAX)?;
         let mut parts = Vec::new();
         for _ in 0..count {

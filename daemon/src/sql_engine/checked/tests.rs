@@ -12,7 +12,7 @@ use datafusion::logical_expr::EmitTo;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::total::Aggregate;
-use crate::sql::bounded_context;
+use crate::sql_engine::bounded_context;
 
 const MAX: i64 = i64::MAX;
 /// Two of these have more than 38 digits, and fit into 128 bits.

@@ -1,0 +1,231 @@
+//! Evaluates the SQL of a table on batches of events. If it fails on a batch, the batch is halved until the events on which it
+//! fails are alone: each of them is rejected, with the column.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::{cast, concat_batches, filter_record_batch, take_record_batch};
+use arrow::datatypes::{SchemaRef, UInt32Type};
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::catalog::TableProvider;
+use datafusion::common::DataFusionError;
+use datafusion::datasource::MemTable;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
+use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::physical_plan::memory::MemoryStream;
+use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::prelude::SessionContext;
+use parking_lot::Mutex;
+use silverd_core::outcome::{Code, Reject};
+
+use super::definition::Definition;
+use super::event::{EVENT, EventColumns};
+use super::plan::{self, Planned, arrow_schema};
+use super::reference::read_csv;
+
+/// The SQL of a table, with its reference files, ready for events.
+pub(super) struct Evaluator {
+    context: SessionContext,
+    events: Arc<Mutex<RecordBatch>>,
+    logical: LogicalPlan,
+    physical: Arc<dyn ExecutionPlan>,
+    /// The columns of the table.
+    schema: SchemaRef,
+    not_null: Vec<usize>,
+    /// Where the last event failed: it is asked first why the next one does.
+    suspect: usize,
+}
+
+/// The rows of a batch, and the events that have none because something is wrong.
+#[derive(Debug)]
+pub(super) struct Evaluated {
+    pub(super) rows: RecordBatch,
+    /// The number of the event of each row, ascending.
+    pub(super) row_events: Vec<u32>,
+    pub(super) rejects: Vec<Reject>,
+}
+
+/// Adds the tables of the reference files to a context.
+pub(super) fn add_references<'r>(
+    context: &SessionContext,
+    references: impl IntoIterator<Item = (&'r str, &'r [u8])>,
+) -> anyhow::Result<()> {
+    for (name, contents) in references {
+        anyhow::ensure!(name != EVENT, "a reference file cannot have the name `{EVENT}`, which is that of the events");
+        let rows = read_csv(name, contents)?;
+        context.register_table(name, Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?))?;
+    }
+    Ok(())
+}
+
+impl Evaluator {
+    pub(super) async fn new<'r>(
+        definition: &Definition,
+        references: impl IntoIterator<Item = (&'r str, &'r [u8])>,
+        pool_bytes: usize,
+    ) -> anyhow::Result<Self> {
+        let context = plan::context(pool_bytes)?;
+        add_references(&context, references)?;
+        let event = EventColumns::of(&definition.input, &definition.sql)?;
+        let events = Arc::new(Mutex::new(RecordBatch::new_empty(event.schema())));
+        let provider = events_table(event.schema(), events.clone())?;
+        let planned = plan::plan(&context, &definition.sql, &event, &definition.not_null, provider)?;
+        let Planned { plan: logical, schema } = planned;
+        let physical = context.state().create_physical_plan(&logical).await?;
+        let not_null = schema.columns.iter().enumerate().filter(|(_, column)| !column.nullable);
+        let not_null = not_null.map(|(at, _)| at).collect();
+        Ok(Self { context, events, logical, physical, schema: arrow_schema(&schema), not_null, suspect: 0 })
+    }
+
+    /// The outcomes of events, whose last column has their numbers.
+    pub(super) async fn evaluate(&mut self, events: &RecordBatch) -> Result<Evaluated, DataFusionError> {
+        let (mut parts, mut rejects) = (Vec::new(), Vec::new());
+        // A stack whose top is the next part, so that the rows stay in order.
+        let mut remaining = vec![(0, events.num_rows())];
+        while let Some((start, len)) = remaining.pop() {
+            if len == 0 {
+                continue;
+            }
+            match self.run(&self.physical.clone(), events.slice(start, len)).await {
+                Ok(rows) => parts.extend(rows),
+                // Memory is the limit of the process, and not a fault of an event.
+                Err(error) if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) => return Err(error),
+                Err(error) if len == 1 => {
+                    let event = events.slice(start, 1);
+                    rejects.push(self.reject(number_of(&event, 0), event, &error).await);
+                }
+                Err(_) => {
+                    let half = len / 2;
+                    remaining.extend([(start + half, len - half), (start, half)]);
+                }
+            }
+        }
+        self.finish(parts, rejects)
+    }
+
+    async fn run(
+        &self,
+        plan: &Arc<dyn ExecutionPlan>,
+        events: RecordBatch,
+    ) -> Result<Vec<RecordBatch>, DataFusionError> {
+        *self.events.lock() = events;
+        let plan = if plan.children().is_empty() { plan.clone() } else { reset_plan_states(plan.clone())? };
+        collect(plan, self.context.task_ctx()).await
+    }
+
+    /// Why an event fails: the first column that cannot be computed for it, or another part of the query.
+    async fn reject(&mut self, number: u32, event: RecordBatch, error: &DataFusionError) -> Reject {
+        let columns = self.schema.fields().len();
+        let order = std::iter::once(self.suspect).chain((0..columns).filter(|at| *at != self.suspect));
+        for at in order.collect::<Vec<_>>() {
+            let Ok(plan) = self.plan_of_column(at).await else { continue };
+            if let Err(of_column) = self.run(&plan, event.clone()).await {
+                self.suspect = at;
+                let reason = format!("{}: {}", self.schema.field(at).name(), reason(&of_column));
+                return Reject { event: number, code: Code::OutOfRange, reason };
+            }
+        }
+        Reject { event: number, code: Code::OutOfRange, reason: reason(error) }
+    }
+
+    /// A plan that computes one column alone.
+    async fn plan_of_column(&self, at: usize) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        let LogicalPlan::Projection(projection) = &self.logical else {
+            return Err(DataFusionError::Internal("the plan ends with a projection".to_owned()));
+        };
+        let column: Vec<Expr> = projection.expr.get(at).cloned().into_iter().collect();
+        let column = LogicalPlan::Projection(Projection::try_new(column, projection.input.clone())?);
+        self.context.state().create_physical_plan(&column).await
+    }
+
+    /// Puts the parts together, in the order of the events, and rejects events with a null where none may be.
+    fn finish(&self, parts: Vec<RecordBatch>, mut rejects: Vec<Reject>) -> Result<Evaluated, DataFusionError> {
+        let Some(first) = parts.first() else {
+            let rows = RecordBatch::new_empty(self.schema.clone());
+            return Ok(Evaluated { rows, row_events: Vec::new(), rejects });
+        };
+        let mut rows = concat_batches(&first.schema(), &parts)?;
+        let unsorted = numbers(&rows).to_vec();
+        if !unsorted.is_sorted() {
+            let mut order: Vec<u32> = (0..unsorted.len() as u32).collect();
+            order.sort_by_key(|row| unsorted[*row as usize]);
+            rows = take_record_batch(&rows, &UInt32Array::from(order))?;
+        }
+        for at in &self.not_null {
+            let column = rows.column(*at).clone();
+            if column.null_count() == 0 {
+                continue;
+            }
+            let of_rows = numbers(&rows);
+            let mut without: Vec<u32> =
+                (0..rows.num_rows()).filter(|row| column.is_null(*row)).map(|row| of_rows[row]).collect();
+            without.dedup();
+            let keep: BooleanArray = of_rows.iter().map(|number| Some(without.binary_search(number).is_err())).collect();
+            let name = self.schema.field(*at).name();
+            rejects.extend(without.iter().map(|event| Reject {
+                event: *event,
+                code: Code::MissingField,
+                reason: format!("{name}: null, and the table needs a value in this column"),
+            }));
+            rows = filter_record_batch(&rows, &keep)?;
+        }
+        let row_events = numbers(&rows).to_vec();
+        let columns = self.schema.fields().iter().enumerate();
+        let columns = columns.map(|(at, field)| cast(rows.column(at), field.data_type()));
+        let columns: Vec<ArrayRef> = columns.collect::<Result<_, _>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(row_events.len()));
+        let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
+        rejects.sort_by_key(|reject| reject.event);
+        Ok(Evaluated { rows, row_events, rejects })
+    }
+}
+
+/// What an author can mend.
+fn reason(error: &DataFusionError) -> String {
+    let text = error.find_root().strip_backtrace();
+    let known = ["Arrow error: ", "Cast error: ", "Execution error: ", "Compute error: ", "Invalid argument error: "];
+    known.iter().fold(text.as_str(), |text, prefix| text.strip_prefix(prefix).unwrap_or(text)).to_owned()
+}
+
+/// The numbers of the events of rows.
+fn numbers(rows: &RecordBatch) -> &[u32] {
+    rows.column(rows.num_columns() - 1).as_primitive::<UInt32Type>().values()
+}
+
+fn number_of(events: &RecordBatch, row: usize) -> u32 {
+    numbers(events)[row]
+}
+
+/// The table of the events that are evaluated.
+pub(super) fn events_table(
+    schema: SchemaRef,
+    events: Arc<Mutex<RecordBatch>>,
+) -> Result<Arc<dyn TableProvider>, DataFusionError> {
+    let partition = Arc::new(EventPartition { schema: schema.clone(), events });
+    Ok(Arc::new(StreamingTable::try_new(schema, vec![partition])?))
+}
+
+#[derive(Debug)]
+struct EventPartition {
+    schema: SchemaRef,
+    events: Arc<Mutex<RecordBatch>>,
+}
+
+impl PartitionStream for EventPartition {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let events = self.events.lock().clone();
+        match MemoryStream::try_new(vec![events], self.schema.clone(), None) {
+            Ok(stream) => Box::pin(stream),
+            Err(error) => Box::pin(datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(
+                self.schema.clone(),
+                futures::stream::once(async { Err(error) }),
+            )),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Silver tables without a plugin: SQL over the fields of an event makes their rows, in a process of its own for each table.
+//!
+//! ```text
+//!   pipeline.toml ─ Definition ─▶ RowSql (the table's schema) ─ start ─▶ SqlInstance ── batch ─▶ process: Evaluator
+//! ```
+
+mod comments;
+mod definition;
+mod error;
+mod evaluate;
+mod event;
+mod instance;
+mod plan;
+mod process;
+mod reference;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use parking_lot::Mutex;
+use silverd_core::schema::TableSchema;
+
+use evaluate::{add_references, events_table};
+use process::Start;
+
+pub(crate) use definition::Definition;
+pub(crate) use error::SqlError;
+pub(crate) use event::EventColumns;
+pub(crate) use instance::{SqlFault, SqlInstance, SqlRows};
+pub(crate) use process::serve;
+
+/// DataFusion's memory for planning, which keeps nothing.
+const PLANNING_POOL_BYTES: usize = 16 << 20;
+
+/// The SQL of a table, planned.
+pub(crate) struct RowSql {
+    definition: Definition,
+    pub(crate) event: EventColumns,
+    pub(crate) schema: TableSchema,
+}
+
+impl RowSql {
+    /// Plans the SQL of a definition. Nothing is computed: only the process that evaluates it does.
+    pub(crate) fn plan<'r>(
+        definition: Definition,
+        references: impl IntoIterator<Item = (&'r str, &'r [u8])>,
+    ) -> anyhow::Result<Self> {
+        let context = plan::context(PLANNING_POOL_BYTES)?;
+        add_references(&context, references)?;
+        let event = EventColumns::of(&definition.input, &definition.sql)?;
+        let none = Arc::new(Mutex::new(RecordBatch::new_empty(event.schema())));
+        let provider = events_table(event.schema(), none)?;
+        let planned = plan::plan(&context, &definition.sql, &event, &definition.not_null, provider)?;
+        Ok(Self { definition, event, schema: planned.schema })
+    }
+
+    /// WIT with the record `input`.
+    pub(crate) fn input_wit(&self) -> &str {
+        &self.definition.input
+    }
+
+    /// Starts a process, which has to be ready within `ms` milliseconds.
+    pub(crate) fn start(
+        &self,
+        references: Vec<(String, Vec<u8>)>,
+        memory_bytes_max: usize,
+        ms: u64,
+    ) -> anyhow::Result<SqlInstance> {
+        let (references, contents) = references.into_iter().unzip();
+        let start = Start { definition: self.definition.clone(), references, memory_bytes_max };
+        SqlInstance::start(&start, contents, ms)
+    }
+}

@@ -1,0 +1,20 @@
+//! The contexts in which all SQL is planned.
+
+use datafusion::execution::FunctionRegistry;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use super::checked::check_overflow;
+use super::json;
+
+/// A context without tables, whose operators keep this much memory at most, and spill to disk or fail beyond it. Its
+/// arithmetic is exact, and it has the functions for JSON.
+pub(crate) fn bounded_context(pool_bytes: usize, config: SessionConfig) -> anyhow::Result<SessionContext> {
+    let runtime = RuntimeEnvBuilder::new().with_memory_limit(pool_bytes, 1.0);
+    let mut context = SessionContext::new_with_config_rt(config.with_information_schema(true), runtime.build_arc()?);
+    check_overflow(&mut context)?;
+    for function in json::functions() {
+        FunctionRegistry::register_udf(&mut context, function)?;
+    }
+    Ok(context)
+}
