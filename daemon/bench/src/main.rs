@@ -23,6 +23,7 @@ use silverd::cli::process::{self, LogArgs};
 use silverd::plugin::cache::COMPILE_COMMAND;
 use silverd::runtime::allocator::Allocator;
 use silverd::source::EmbeddedBroker;
+use silverd::sql_engine::{SQL_COMMAND, SqlWork};
 use tokio_util::sync::CancellationToken;
 
 use args::BenchArgs;
@@ -54,6 +55,12 @@ enum Command {
     /// What this program runs to compile a plugin: reads a component from stdin, writes machine code to stdout
     #[command(hide = true, name = COMPILE_COMMAND)]
     CompilePlugin,
+    /// What this program runs to evaluate SQL: reads requests from stdin, writes answers to stdout
+    #[command(hide = true, name = SQL_COMMAND)]
+    Sql {
+        #[arg(value_enum)]
+        work: SqlWork,
+    },
 }
 
 const EMBEDDED_TOPIC: &str = "silverd-bench";
@@ -63,8 +70,10 @@ const EVENT_BYTES: u64 = 512;
 fn main() -> ExitCode {
     silverd::runtime::allocator::configure();
     let cli = Cli::parse();
-    if let Some(Command::CompilePlugin) = cli.command {
-        return process::compile_plugin();
+    match cli.command {
+        Some(Command::CompilePlugin) => return process::compile_plugin(),
+        Some(Command::Sql { work }) => return process::sql(work),
+        Some(Command::Soak(_)) | None => {}
     }
     process::run(&cli.log, |stop| execute(cli.command, cli.config, cli.bench, stop))
 }
@@ -77,7 +86,7 @@ async fn execute(
 ) -> anyhow::Result<()> {
     match command {
         Some(Command::Soak(args)) => soak::soak(args, stop).await,
-        Some(Command::CompilePlugin) => Ok(()),
+        Some(Command::CompilePlugin | Command::Sql { .. }) => Ok(()),
         None if args.serve => running::serve(&config, args, stop).await,
         None if args.once => drain::once(&config, args, stop).await,
         None => bench(&config, args, stop).await,

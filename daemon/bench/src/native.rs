@@ -74,7 +74,7 @@ impl<T: Transform + Send> Native for NativePlugin<T> {
         let began = thread_cpu();
         let columns = (self.columns)(&output.rows);
         let took = thread_cpu().saturating_sub(began);
-        let rows = Rows { len: output.rows.len(), columns, took, elsewhere: Duration::ZERO };
+        let rows = Rows { len: output.rows.len(), columns, took, elsewhere: std::time::Duration::ZERO };
         Output { rows, row_events: output.row_events, rejects }
     }
 }

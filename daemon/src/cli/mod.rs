@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod inert_text;
+mod infer;
 mod maintain;
 mod plugin;
 mod plugin_version;
@@ -54,6 +55,8 @@ enum Command {
     Run(run::RunArgs),
     /// Check pipeline.toml and its plugins, and report every error
     Check(check::CheckArgs),
+    /// Look at the newest events of a topic, and show for each kind of event which fields it has, of which types; writes nothing
+    Infer(infer::InferArgs),
     /// Create, inspect, test, try and deploy plugins, and show which version wrote what
     Plugin(plugin::PluginArgs),
     /// Send generated events, or those of a file, to a topic
@@ -126,6 +129,7 @@ async fn execute(
             generate::run(args, stop).await.map(drop)
         }
         Command::CompilePlugin | Command::Sql { .. } => Ok(()),
+        Command::Infer(args) => infer::infer(config, args, stop).await,
         Command::Plugin(args) => plugin::plugin(config, args, stop).await,
         Command::Query(args) => query::query(config, args).await,
         Command::Verify(args) => verify::verify(config, args, stop).await,

@@ -34,10 +34,9 @@ pub(super) fn fault_of(store: &mut Store<GuestState>, limits: &Limits, ms: u64, 
             let explanation = store.data_mut().output.take_trap_reason();
             (Code::Trap, trap_reason(explanation, *trap, &innermost_functions(&error)))
         }
-        None if error.root_cause().to_string().ends_with(HOSTCALL_FUEL_EXHAUSTED) => (
-            Code::InvalidOutput,
-            too_large(limits),
-        ),
+        None if error.root_cause().to_string().ends_with(HOSTCALL_FUEL_EXHAUSTED) => {
+            (Code::InvalidOutput, too_large(limits))
+        }
         None => (Code::InvalidOutput, format!("its answer is not valid: {}", error.root_cause())),
     };
     Fault { code, reason }
@@ -47,9 +46,10 @@ pub(super) fn fault_of(store: &mut Store<GuestState>, limits: &Limits, ms: u64, 
 pub(super) fn sql_fault(fault: SqlFault, limits: &Limits, ms: u64) -> Fault {
     let (code, reason) = match fault {
         SqlFault::Timeout => (Code::Timeout, timeout_reason(limits, ms)),
-        SqlFault::Memory => {
-            (Code::Memory, format!("its SQL needs more than limits.memory_bytes_max, {} bytes", limits.memory_bytes_max))
-        }
+        SqlFault::Memory => (
+            Code::Memory,
+            format!("its SQL needs more than limits.memory_bytes_max, {} bytes", limits.memory_bytes_max),
+        ),
         SqlFault::TooLarge => (Code::InvalidOutput, too_large(limits)),
         SqlFault::Ended(how) => (Code::Trap, how),
     };

@@ -49,7 +49,7 @@ pub(crate) use load::{
     FaultyKey, KeptVersion, LoadError, config_digest, kept_file, kept_version, load_file, load_kept, load_plugin,
     load_trial, load_unreleased, load_version, wit_file,
 };
-pub(crate) use source::{Source, SourceLocation, VersionFile};
 pub use outcomes::{Rejected, TransformError, TransformOutput, Tripped};
+pub(crate) use source::{Source, SourceLocation, VersionFile};
 pub use transformer::Transformer;
 pub(crate) use unfinished_rebuild::UnfinishedRebuild;

@@ -132,7 +132,7 @@ impl SqlSource {
     /// The file with the record `input`, if it is not in pipeline.toml.
     fn input_file(&self) -> Option<PathBuf> {
         match &self.transform.input.value {
-            SqlInput::Wit(_) => None,
+            SqlInput::Fields(_) => None,
             SqlInput::File(file) => Some(self.base_dir.join(file)),
         }
     }

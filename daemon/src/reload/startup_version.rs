@@ -14,8 +14,8 @@ use super::recent_versions::{RecentVersion, RecentVersions};
 use crate::cases::failed_cases;
 use crate::delta::{PluginVersion, open_log, plugin_history};
 use crate::plugin::{
-    Deployment, Digest, Held, Host, Plugin, Source, VersionFile, config_digest, is_same_version, load_file, load_version,
-    version_with,
+    Deployment, Digest, Held, Host, Plugin, Source, VersionFile, config_digest, is_same_version, load_file,
+    load_version, version_with,
 };
 
 /// What a worker starts with, unless somebody deployed a version or it failed.
@@ -176,11 +176,12 @@ impl Starting {
         }
         let newest = match (mode, preferred) {
             (ReloadMode::Manual, _) => None,
-            (ReloadMode::Watch, Preferred::LastWriter | Preferred::Loaded(_)) => self.source().newest_digest()
-                .unwrap_or_else(|error| {
+            (ReloadMode::Watch, Preferred::LastWriter | Preferred::Loaded(_)) => {
+                self.source().newest_digest().unwrap_or_else(|error| {
                     warn!(table = %self.config.name, "{error:#}");
                     None
-                }),
+                })
+            }
             (ReloadMode::Watch, Preferred::NewestBuild | Preferred::NamedPlugin) => Some(self.built()?.digest()?),
         };
         if let (ReloadMode::Watch, Some(newest), Some(deployments)) = (mode, &newest, &self.host.deployments) {

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use silverd_core::config::{SilverTable, SqlInput, SqlTransform};
+use silverd_core::input::interface_wit;
 
 /// The SQL of a table, with what it reads of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,10 +25,11 @@ impl Definition {
     /// What pipeline.toml says of a table. Its paths are relative to `base_dir`.
     pub(crate) fn of(table: &SilverTable, transform: &SqlTransform, base_dir: &Path) -> anyhow::Result<Self> {
         let input = match &transform.input.value {
-            SqlInput::Wit(text) => text.clone(),
+            SqlInput::Fields(input) => interface_wit("silverd:sql", "event", input),
             SqlInput::File(path) => {
                 let path = base_dir.join(path);
-                std::fs::read_to_string(&path).with_context(|| format!("read the input's WIT file {}", path.display()))?
+                std::fs::read_to_string(&path)
+                    .with_context(|| format!("read the input's WIT file {}", path.display()))?
             }
         };
         let dedup = table.dedup.iter().flat_map(|dedup| dedup.by.iter());

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use datafusion::common::{DataFusionError, Location, Span};
+use datafusion::common::{DataFusionError, Location, SchemaError, Span};
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use datafusion::sql::sqlparser::{dialect::GenericDialect, tokenizer};
 
@@ -23,9 +23,7 @@ impl SqlError {
     /// The first place of a word or a function in the SQL.
     pub(super) fn at_word(self, sql: &str, word: &str) -> Self {
         let tokens = tokens(sql);
-        let is_word = |token: &tokenizer::TokenWithSpan| {
-            matches!(&token.token, Token::Word(found) if found.value.eq_ignore_ascii_case(word))
-        };
+        let is_word = |token: &tokenizer::TokenWithSpan| matches!(&token.token, Token::Word(found) if found.value.eq_ignore_ascii_case(word));
         let place = tokens.iter().find(|token| is_word(token)).and_then(|token| {
             let start = offset(sql, token.span.start.line, token.span.start.column)?;
             Some(start..start + word.len())
@@ -43,6 +41,16 @@ impl SqlError {
                 let place = place_of_parser(sql, &text);
                 let text = text.strip_prefix("sql parser error: ").unwrap_or(&text).to_owned();
                 (without_place(&text).to_owned(), place)
+            }
+            DataFusionError::SchemaError(schema, _)
+                if matches!(
+                    **schema,
+                    SchemaError::AmbiguousReference { .. } | SchemaError::DuplicateUnqualifiedField { .. }
+                ) =>
+            {
+                let help = "give the column another name; next to unnest, a column that is changed needs another name than the \
+                            field has, or is changed in a query around the one with unnest";
+                (format!("{schema}: {help}"), None)
             }
             other => (other.strip_backtrace(), None),
         };

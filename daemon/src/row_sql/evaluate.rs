@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{cast, concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::{SchemaRef, UInt32Type};
-use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::TableProvider;
+use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::DataFusionError;
 use datafusion::datasource::MemTable;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -34,7 +34,9 @@ pub(super) struct Evaluator {
     /// The columns of the table.
     schema: SchemaRef,
     not_null: Vec<usize>,
-    /// Where the last event failed: it is asked first why the next one does.
+    /// Plans that compute one column alone, for those that were needed; the last one computes none.
+    of_columns: Vec<Option<Arc<dyn ExecutionPlan>>>,
+    /// Where the last event failed: it is looked at first when the next one does.
     suspect: usize,
 }
 
@@ -76,7 +78,9 @@ impl Evaluator {
         let physical = context.state().create_physical_plan(&logical).await?;
         let not_null = schema.columns.iter().enumerate().filter(|(_, column)| !column.nullable);
         let not_null = not_null.map(|(at, _)| at).collect();
-        Ok(Self { context, events, logical, physical, schema: arrow_schema(&schema), not_null, suspect: 0 })
+        let of_columns = vec![None; schema.columns.len() + 1];
+        let schema = arrow_schema(&schema);
+        Ok(Self { context, events, logical, physical, schema, not_null, of_columns, suspect: 0 })
     }
 
     /// The outcomes of events, whose last column has their numbers.
@@ -118,26 +122,35 @@ impl Evaluator {
     /// Why an event fails: the first column that cannot be computed for it, or another part of the query.
     async fn reject(&mut self, number: u32, event: RecordBatch, error: &DataFusionError) -> Reject {
         let columns = self.schema.fields().len();
-        let order = std::iter::once(self.suspect).chain((0..columns).filter(|at| *at != self.suspect));
-        for at in order.collect::<Vec<_>>() {
+        let others = (0..columns).filter(|at| *at != self.suspect);
+        // What fails without any column is a filter, a join or an unnest.
+        let order: Vec<usize> = [columns, self.suspect].into_iter().chain(others).collect();
+        for at in order {
             let Ok(plan) = self.plan_of_column(at).await else { continue };
-            if let Err(of_column) = self.run(&plan, event.clone()).await {
+            let Err(error) = self.run(&plan, event.clone()).await else { continue };
+            let mut reason = reason(&error);
+            if at < columns {
                 self.suspect = at;
-                let reason = format!("{}: {}", self.schema.field(at).name(), reason(&of_column));
-                return Reject { event: number, code: Code::OutOfRange, reason };
+                reason = format!("{}: {reason}", self.schema.field(at).name());
             }
+            return Reject { event: number, code: Code::OutOfRange, reason };
         }
         Reject { event: number, code: Code::OutOfRange, reason: reason(error) }
     }
 
     /// A plan that computes one column alone.
-    async fn plan_of_column(&self, at: usize) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    async fn plan_of_column(&mut self, at: usize) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        if let Some(plan) = &self.of_columns[at] {
+            return Ok(plan.clone());
+        }
         let LogicalPlan::Projection(projection) = &self.logical else {
             return Err(DataFusionError::Internal("the plan ends with a projection".to_owned()));
         };
         let column: Vec<Expr> = projection.expr.get(at).cloned().into_iter().collect();
         let column = LogicalPlan::Projection(Projection::try_new(column, projection.input.clone())?);
-        self.context.state().create_physical_plan(&column).await
+        let plan = self.context.state().create_physical_plan(&column).await?;
+        self.of_columns[at] = Some(plan.clone());
+        Ok(plan)
     }
 
     /// Puts the parts together, in the order of the events, and rejects events with a null where none may be.
@@ -162,7 +175,8 @@ impl Evaluator {
             let mut without: Vec<u32> =
                 (0..rows.num_rows()).filter(|row| column.is_null(*row)).map(|row| of_rows[row]).collect();
             without.dedup();
-            let keep: BooleanArray = of_rows.iter().map(|number| Some(without.binary_search(number).is_err())).collect();
+            let keep: BooleanArray =
+                of_rows.iter().map(|number| Some(without.binary_search(number).is_err())).collect();
             let name = self.schema.field(*at).name();
             rejects.extend(without.iter().map(|event| Reject {
                 event: *event,

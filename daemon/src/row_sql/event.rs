@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
+};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use silverd_core::chunk::Chunk;
 use silverd_core::input::{EventType, Image, Records};
@@ -108,7 +110,9 @@ impl Origin {
     fn column(self, chunk: &Chunk, rows: &[u32]) -> ArrayRef {
         let rows = rows.iter().map(|row| *row as usize);
         match self {
-            Self::Topic => Arc::new(rows.map(|row| Some(chunk.topics().value(chunk.topic_of(row)))).collect::<StringArray>()),
+            Self::Topic => {
+                Arc::new(rows.map(|row| Some(chunk.topics().value(chunk.topic_of(row)))).collect::<StringArray>())
+            }
             Self::Partition => Arc::new(Int32Array::from_iter_values(rows.map(|row| chunk.partitions()[row]))),
             Self::Offset => Arc::new(Int64Array::from_iter_values(rows.map(|row| chunk.offsets()[row]))),
             Self::Timestamp => {

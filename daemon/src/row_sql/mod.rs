@@ -9,6 +9,7 @@ mod definition;
 mod error;
 mod evaluate;
 mod event;
+mod functions;
 mod instance;
 mod plan;
 mod process;
@@ -54,11 +55,6 @@ impl RowSql {
         let provider = events_table(event.schema(), none)?;
         let planned = plan::plan(&context, &definition.sql, &event, &definition.not_null, provider)?;
         Ok(Self { definition, event, schema: planned.schema })
-    }
-
-    /// WIT with the record `input`.
-    pub(crate) fn input_wit(&self) -> &str {
-        &self.definition.input
     }
 
     /// Starts a process, which has to be ready within `ms` milliseconds.

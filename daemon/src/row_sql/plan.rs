@@ -22,6 +22,7 @@ use silverd_core::schema::{Column, Kind, TableSchema, added};
 use super::comments::{column_comments, table_comment};
 use super::error::{SqlError, tokens};
 use super::event::{EVENT, EVENT_NUMBER, EventColumns};
+use super::functions::{REJECT, reject};
 use crate::sql_engine::bounded_context;
 
 /// Rows that operators pass on at once: all of a batch.
@@ -38,7 +39,9 @@ pub(super) struct Planned {
 pub(super) fn context(pool_bytes: usize) -> anyhow::Result<SessionContext> {
     let mut config = SessionConfig::new().with_target_partitions(1).with_batch_size(BATCH_ROWS);
     config.options_mut().sql_parser.collect_spans = true;
-    bounded_context(pool_bytes, config)
+    let context = bounded_context(pool_bytes, config)?;
+    context.register_udf(reject());
+    Ok(context)
 }
 
 /// Plans SQL over `event`, whose rows are those of `provider`, and over the tables of the context.
@@ -128,7 +131,9 @@ fn refused_expression(sql: &str, expr: &Expr) -> Option<SqlError> {
                 .to_owned(),
             "SELECT".to_owned(),
         ),
-        Expr::ScalarFunction(function) if function.func.signature().volatility != Volatility::Immutable => {
+        Expr::ScalarFunction(function)
+            if function.func.signature().volatility != Volatility::Immutable && function.name() != REJECT =>
+        {
             let name = function.name();
             let message = format!(
                 "`{name}` gives something else at each call, so that a rebuild would give other rows: take a time or an \
@@ -231,7 +236,9 @@ fn columns_of(
         let refused = |what: String| SqlError::new(what).at_word(sql, name);
         check_name(name).map_err(refused)?;
         if added::ALL.contains(&name.as_str()) {
-            return Err(refused(format!("column `{name}` has a name that silverd adds itself: write `… AS another_name`")));
+            return Err(refused(format!(
+                "column `{name}` has a name that silverd adds itself: write `… AS another_name`"
+            )));
         }
         if columns.iter().any(|earlier| earlier.name == *name) {
             return Err(refused(format!("the query has two columns `{name}`: name one of them with `… AS name`")));
@@ -274,9 +281,10 @@ fn kind_of(column: &str, ty: &DataType) -> Result<Kind, String> {
         | DataType::Decimal128(_, 0..=2)
         | DataType::Decimal256(_, 0..=2) => Kind::Money,
         DataType::Dictionary(_, values) => kind_of(column, values)?,
-        DataType::List(item) | DataType::LargeList(item) | DataType::ListView(item) | DataType::FixedSizeList(item, _) => {
-            Kind::List(Box::new(inner_column(column, "element", item)?))
-        }
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::FixedSizeList(item, _) => Kind::List(Box::new(inner_column(column, "element", item)?)),
         DataType::Struct(fields) => {
             let columns = fields.iter().map(|field| {
                 check_name(field.name()).map_err(|_| {
@@ -290,14 +298,20 @@ fn kind_of(column: &str, ty: &DataType) -> Result<Kind, String> {
             });
             Kind::Struct(columns.collect::<Result<_, _>>()?)
         }
-        DataType::Null => return Err(format!("column `{column}` is always null: give it a type, such as CAST(NULL AS VARCHAR)")),
+        DataType::Null => {
+            return Err(format!("column `{column}` is always null: give it a type, such as CAST(NULL AS VARCHAR)"));
+        }
         DataType::Decimal128(..) | DataType::Decimal256(..) | DataType::Decimal32(..) | DataType::Decimal64(..) => {
             return Err(format!(
                 "column `{column}` is a {ty}, and money has 2 places: write CAST(… AS DECIMAL(18, 2)), which rounds, or \
                  CAST(… AS DOUBLE)"
             ));
         }
-        other => return Err(format!("column `{column}` is a {other}, which Delta has no type for: CAST it, such as to BIGINT or VARCHAR")),
+        other => {
+            return Err(format!(
+                "column `{column}` is a {other}, which Delta has no type for: CAST it, such as to BIGINT or VARCHAR"
+            ));
+        }
     })
 }
 
@@ -327,7 +341,8 @@ fn without_nulls_rule(ty: &DataType) -> DataType {
             DataType::List(Arc::new(Field::new(item.name(), without_nulls_rule(item.data_type()), true)))
         }
         DataType::Struct(fields) => {
-            let fields = fields.iter().map(|field| Field::new(field.name(), without_nulls_rule(field.data_type()), true));
+            let fields =
+                fields.iter().map(|field| Field::new(field.name(), without_nulls_rule(field.data_type()), true));
             DataType::Struct(fields.collect::<Fields>())
         }
         other => other.clone(),
@@ -336,9 +351,9 @@ fn without_nulls_rule(ty: &DataType) -> DataType {
 
 /// Whether the SQL names a column.
 pub(super) fn names_column(sql: &str, name: &str) -> bool {
-    tokens(sql).iter().any(|token| {
-        matches!(&token.token, datafusion::sql::sqlparser::tokenizer::Token::Word(word) if word.value == name)
-    })
+    tokens(sql).iter().any(
+        |token| matches!(&token.token, datafusion::sql::sqlparser::tokenizer::Token::Word(word) if word.value == name),
+    )
 }
 
 /// The Arrow schema of the columns of a table.

@@ -40,7 +40,10 @@ pub(super) struct Start {
 pub(super) enum Reply {
     Ready,
     /// The rows are an attachment, and so are the numbers of their events.
-    Rows { rejects: Vec<RejectReply>, cpu: Duration },
+    Rows {
+        rejects: Vec<RejectReply>,
+        cpu: Duration,
+    },
     Failed(String),
 }
 
@@ -90,7 +93,8 @@ pub(crate) fn serve() -> anyhow::Result<()> {
         let events = decode(batch.attachments.first().map_or(&[][..], Vec::as_slice))?;
         match runtime.block_on(evaluator.evaluate(&events)) {
             Ok(Evaluated { rows, row_events, rejects }) => {
-                let attachments = vec![encode(&rows)?, row_events.iter().flat_map(|event| event.to_le_bytes()).collect()];
+                let attachments =
+                    vec![encode(&rows)?, row_events.iter().flat_map(|event| event.to_le_bytes()).collect()];
                 let rejects = rejects.into_iter().map(RejectReply::from).collect();
                 let cpu = thread_cpu().saturating_sub(began);
                 send(&mut *output, &Reply::Rows { rejects, cpu }, attachments)?;

@@ -26,7 +26,9 @@ pub(super) fn read_csv(name: &str, contents: &[u8]) -> anyhow::Result<RecordBatc
         let batches = reader.collect::<Result<Vec<_>, _>>()?;
         Ok(arrow::compute::concat_batches(&schema, &batches)?)
     };
-    read().with_context(|| format!("read the reference file `{name}` as CSV with the names of its columns in the first line"))
+    read().with_context(|| {
+        format!("read the reference file `{name}` as CSV with the names of its columns in the first line")
+    })
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use silverd_core::offsets::LogPartition;
 use tracing::{debug, warn};
 
 use super::kafka_error::{Remedy, remedy};
-use super::options::SourceOptions;
+use super::options::Broker;
 
 /// How long one poll may block; also how soon a stop is noticed.
 pub(super) const POLL_TIMEOUT: Duration = Duration::from_millis(100);
@@ -49,7 +49,7 @@ impl GroupProtocol {
     }
 }
 
-pub(super) fn client_config(options: &SourceOptions, protocol: GroupProtocol) -> ClientConfig {
+pub(super) fn client_config(config: &config::Source, broker: &Broker, protocol: GroupProtocol) -> ClientConfig {
     let mut client = ClientConfig::new();
     client
         .set("client.id", "silverd")
@@ -69,14 +69,14 @@ pub(super) fn client_config(options: &SourceOptions, protocol: GroupProtocol) ->
     if protocol == GroupProtocol::Classic {
         client.set("partition.assignment.strategy", "cooperative-sticky");
     }
-    for (key, value) in &options.config.kafka {
+    for (key, value) in &config.kafka {
         if key != "group.protocol" {
             client.set(key, value.expose());
         }
     }
     client
-        .set("bootstrap.servers", &options.broker.bootstrap)
-        .set("group.id", &options.config.group)
+        .set("bootstrap.servers", &broker.bootstrap)
+        .set("group.id", &config.group)
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("enable.partition.eof", "true")

@@ -119,7 +119,7 @@ fn run_session(
     assignment: Assignment,
 ) -> anyhow::Result<SessionEnd> {
     let (options, stop) = (&control.options, &control.stop);
-    let client = client::client_config(options, protocol);
+    let client = client::client_config(&options.config, &options.broker, protocol);
     let Some((found, admin)) = find_topics(options, &client, stop)? else { return Ok(SessionEnd::Finished) };
     let context = RebalanceContext::new(options.clone(), found);
     let consumer: BaseConsumer<RebalanceContext> = client.create_with_context(context).context(SET_UP_CONSUMER)?;

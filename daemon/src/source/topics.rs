@@ -238,11 +238,11 @@ pub(super) fn request_topics(options: &SourceOptions, consumer: &AdminConsumer) 
     Ok(Topics(found))
 }
 
-fn is_there(topic: &MetadataTopic) -> bool {
+pub(super) fn is_there(topic: &MetadataTopic) -> bool {
     topic.error().is_none() && !topic.partitions().is_empty()
 }
 
-fn topic_problem(name: &str, bootstrap: &str, found: Option<&MetadataTopic>) -> TopicError {
+pub(super) fn topic_problem(name: &str, bootstrap: &str, found: Option<&MetadataTopic>) -> TopicError {
     let (topic, bootstrap) = (name.to_owned(), bootstrap.to_owned());
     let error = found.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from);
     match error.and_then(|error| Some((error, remedy(error)?))) {

@@ -284,7 +284,8 @@ mod tests {
     #[tokio::test]
     async fn values_are_found_by_their_paths() {
         let context = bounded_context(1 << 20, SessionConfig::new()).unwrap();
-        let json = r#"{"a": [1, "x\u00e4", {"b": true, "n": null}], "t": "text", "f": 1.5, "big": 12345678901234567890}"#;
+        let json =
+            r#"{"a": [1, "x\u00e4", {"b": true, "n": null}], "t": "text", "f": 1.5, "big": 12345678901234567890}"#;
         for (sql, expected) in [
             ("json_get(j, 'a', 2)", r#"{"b": true, "n": null}"#),
             ("json_get(j, 't')", "\"text\""),

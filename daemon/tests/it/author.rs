@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use chrono::{DateTime, SecondsFormat};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{
     BUILD_TIMEOUT, Daemon, Generator, Project, SILVER, copy_folder, root, rows, verify, wait_for_exit,
@@ -61,6 +61,43 @@ fn new_plugin_passes_its_cases_and_fills_a_table() {
     table_grows_with_its_plugin(&project);
     deploy_serves_an_earlier_version_and_the_newest_build(&project);
     incompatible_row_is_refused(&project);
+}
+
+/// The plugin of real events builds as it is, and its rows have the fields of the events: with the time of the events, and
+/// with that of Kafka where they have none.
+#[test]
+fn plugin_of_real_events_fills_a_table() {
+    let project = project("from-events");
+    let sign_up = |at: usize| {
+        json!({ "event_type": "sign_up", "event_id": format!("s{at}"), "createdAt": "2025-08-16T14:50:49Z", "type": "x",
+            "email": format!("ann{at}@example.com"), "plan": { "price": 9.99, "seats": [{ "role": "admin" }] } })
+    };
+    let visit = |at: usize| json!({ "event_type": "visit", "path": "/", "depth": at });
+    project.send_lines((0..20).flat_map(|at| [sign_up(at).to_string(), visit(at).to_string()]));
+    let events = project.folder.path().join("events.jsonl");
+    let error = project.silverd_fails(&["plugin", "new", "refund", "--from-events", events.to_str().unwrap()], 2);
+    assert!(error.contains("has no events of kind `refund`") && error.contains("sign_up, visit"), "{error}");
+
+    // From the topic, and then from Bronze.
+    let output = project.silverd(&["plugin", "new", "sign_up", "--from-events", "--add"]);
+    assert!(output.contains("Next: silverd plugin test plugins/sign_up --update"), "{output}");
+    let cases = std::fs::read_to_string(project.folder.path().join("plugins/sign_up/cases/first.json")).unwrap();
+    assert!(cases.contains("a***@e***.com") && !cases.contains("ann"), "{cases}");
+    build_first(&project);
+    project.silverd(&["plugin", "test", "sign_up", "--update"]);
+    project.silverd(&["plugin", "test", "sign_up"]);
+    project.silverd(&["run", "--drain"]);
+    let found = rows(&project.path("sign_up"));
+    let first = found.iter().find(|row| row["event_id"] == "s7").unwrap();
+    assert_eq!((found.len(), &first["email"], &first["type"]), (20, &json!("ann7@example.com"), &json!("x")));
+    assert_eq!(first["plan"]["seats"], json!([{ "role": "admin" }]));
+
+    project.silverd(&["plugin", "new", "visit", "--from-events", "--add"]);
+    let pipeline = project.pipeline();
+    assert!(pipeline.contains("event_time = \"kafka_time\""), "{pipeline}");
+    project.silverd(&["plugin", "test", "visit", "--update"]);
+    project.silverd(&["run", "--drain"]);
+    assert_eq!(rows(&project.path("visit")).len(), 20);
 }
 
 /// A running daemon adds the table of the new section, builds the plugin, fills the table from the beginning of Bronze, and

@@ -7,6 +7,7 @@ use std::ops::{Deref, Range};
 
 use super::matching::Match;
 use super::topics::Topics;
+use crate::input::InputWit;
 
 /// The contents of `pipeline.toml`, with the defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,8 +120,8 @@ pub struct SqlTransform {
 /// The columns of the table `event` in a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SqlInput {
-    /// WIT with the record `input`.
-    Wit(String),
+    /// The record `input`.
+    Fields(InputWit),
     /// The path of a WIT file with that record.
     File(String),
 }

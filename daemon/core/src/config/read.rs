@@ -14,11 +14,7 @@ use super::place::place_in_string;
 use super::renamed;
 use super::value::{Key, Value, expected, in_file_order};
 use super::walk::Walk;
-use crate::input::{InputField, input_wit, interface_wit};
-
-/// The package and the interface of the record `input` of a table without a plugin.
-const INPUT_PACKAGE: &str = "silverd:sql";
-const INPUT_INTERFACE: &str = "event";
+use crate::input::{InputField, input_wit};
 
 const NAME_LABEL: &str = "expected a lower-case letter, then lower-case letters, digits and `_`, at most 63 characters";
 
@@ -250,9 +246,7 @@ pub(super) fn input(walk: &mut Walk, value: Value) -> Option<Located<SqlInput>> 
         return None;
     }
     match input_wit(&fields) {
-        Ok(wit) => {
-            Some(Located::new(SqlInput::Wit(interface_wit(INPUT_PACKAGE, INPUT_INTERFACE, &wit)), value.span()))
-        }
+        Ok(wit) => Some(Located::new(SqlInput::Fields(wit), value.span())),
         Err((number, error)) => {
             let place = place_in_string(walk.text, &values[number].span(), &error.at);
             let what = format!("the type of `{}` is not valid", fields[number].key);

@@ -139,12 +139,7 @@ struct Reader<'i> {
 }
 
 impl<'i> Reader<'i> {
-    fn fields(
-        &self,
-        fields: &[Field],
-        cells: &Cells,
-        valid: Option<&NullBuffer>,
-    ) -> Result<Vec<ArrayRef>, ArrowError> {
+    fn fields(&self, fields: &[Field], cells: &Cells, valid: Option<&NullBuffer>) -> Result<Vec<ArrayRef>, ArrowError> {
         fields.iter().map(|field| self.slot(&field.slot, cells, valid)).collect()
     }
 

@@ -9,6 +9,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use crate::names::{Unique, in_wit, key_of_wit};
+
 /// Types that WIT has itself.
 const PRIMITIVE: [&str; 13] =
     ["bool", "s8", "s16", "s32", "s64", "u8", "u16", "u32", "u64", "f32", "f64", "char", "string"];
@@ -16,55 +18,8 @@ const PRIMITIVE: [&str; 13] =
 const CONTRACT: [&str; 4] = ["date", "json", "money", "timestamp"];
 /// Records within records.
 const DEPTH_MAX: usize = 32;
-/// Words of WIT, which a name may be with `%` before it.
-const KEYWORDS: [&str; 43] = [
-    "as",
-    "async",
-    "bool",
-    "borrow",
-    "char",
-    "constructor",
-    "enum",
-    "error-context",
-    "export",
-    "f32",
-    "f64",
-    "flags",
-    "from",
-    "func",
-    "future",
-    "import",
-    "include",
-    "interface",
-    "list",
-    "map",
-    "option",
-    "own",
-    "package",
-    "record",
-    "resource",
-    "result",
-    "s16",
-    "s32",
-    "s64",
-    "s8",
-    "static",
-    "stream",
-    "string",
-    "tuple",
-    "type",
-    "u16",
-    "u32",
-    "u64",
-    "u8",
-    "use",
-    "variant",
-    "with",
-    "world",
-];
-
 /// Records in WIT, with those that they contain before them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InputWit {
     /// The records, indented as in an interface.
     pub records: String,
@@ -116,94 +71,37 @@ pub fn interface_wit(package: &str, interface: &str, input: &InputWit) -> String
     text
 }
 
-/// A name of WIT for a key: lower-case words with hyphens. Another line says the key if the name does not.
-pub(crate) fn wit_name(key: &str) -> String {
-    let mut words: Vec<String> = Vec::new();
-    let mut is_word = false;
-    let mut was_lower = false;
-    for character in key.chars() {
-        if !character.is_ascii_alphanumeric() {
-            is_word = false;
-            continue;
-        }
-        let is_new = !is_word || (character.is_ascii_uppercase() && was_lower);
-        if is_new {
-            words.push(String::new());
-        }
-        if let Some(word) = words.last_mut() {
-            word.push(character.to_ascii_lowercase());
-        }
-        (is_word, was_lower) = (true, character.is_ascii_lowercase() || character.is_ascii_digit());
-    }
-    // Each word begins with a letter.
-    let mut name = String::new();
-    for word in words {
-        let is_number = word.starts_with(|first: char| first.is_ascii_digit());
-        match (name.is_empty(), is_number) {
-            (true, true) => name.push_str("field-n"),
-            (true, false) => {}
-            (false, true) => name.push_str("-n"),
-            (false, false) => name.push('-'),
-        }
-        name.push_str(&word);
-    }
-    if name.is_empty() { "field".to_owned() } else { name }
-}
-
-/// The name as it is written in WIT.
-pub(crate) fn escaped(name: &str) -> String {
-    if KEYWORDS.contains(&name) { format!("%{name}") } else { name.to_owned() }
-}
-
 /// The fields of a record.
 #[derive(Default)]
 struct Lines {
-    names: BTreeSet<String>,
+    names: Unique,
     text: String,
 }
 
 impl Lines {
     fn add(&mut self, key: &str, ty: &str, comment: Option<&str>) {
-        let plain = wit_name(key);
-        let mut name = plain.clone();
-        let mut number = 2;
-        while !self.names.insert(name.clone()) {
-            name = format!("{plain}-n{number}");
-            number += 1;
-        }
+        let name = self.names.wit(key);
         if let Some(comment) = comment {
             let _ = writeln!(self.text, "    /// {comment}");
         }
-        if name.replace('-', "_") != key {
+        if key_of_wit(&name) != key {
             let _ = writeln!(self.text, "    /// @name(\"{key}\")");
         }
-        let _ = writeln!(self.text, "    {}: {ty},", escaped(&name));
+        let _ = writeln!(self.text, "    {}: {ty},", in_wit(&name));
     }
 }
 
 #[derive(Default)]
 struct Writer {
     wit: InputWit,
-    names: BTreeSet<String>,
+    names: Unique,
 }
 
 impl Writer {
     fn record(&mut self, name: String, doc: &str, lines: &Lines) {
         let separator = if self.wit.records.is_empty() { "" } else { "\n" };
-        let (name, lines) = (escaped(&name), &lines.text);
+        let (name, lines) = (in_wit(&name), &lines.text);
         let _ = write!(self.wit.records, "{separator}  /// {doc}\n  record {name} {{\n{lines}  }}\n");
-    }
-
-    /// A name for the record in a field.
-    fn record_name(&mut self, key: &str) -> String {
-        let plain = format!("input-{}", wit_name(key));
-        let mut name = plain.clone();
-        let mut number = 2;
-        while !self.names.insert(name.clone()) {
-            name = format!("{plain}-n{number}");
-            number += 1;
-        }
-        name
     }
 }
 
@@ -267,7 +165,7 @@ impl Parser<'_, '_> {
     fn record(&mut self, key: &str) -> Result<String, TypeError> {
         self.deeper()?;
         self.expect('{')?;
-        let name = self.writer.record_name(key);
+        let name = self.writer.names.wit(&format!("input {key}"));
         let mut lines = Lines::default();
         let mut keys = BTreeSet::new();
         while !self.takes('}') {
@@ -324,7 +222,8 @@ impl Parser<'_, '_> {
     fn word(&mut self) -> String {
         self.skip_blanks();
         let rest = &self.text[self.at..];
-        let end = rest.find(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '-' | '$' | '@')).unwrap_or(rest.len());
+        let end =
+            rest.find(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '-' | '$' | '@')).unwrap_or(rest.len());
         self.at += end;
         rest[..end].to_owned()
     }
@@ -462,21 +361,5 @@ interface orders {
         }
         let deep = "list<".repeat(40);
         input_wit(&[field("f", &deep)]).unwrap_err();
-    }
-
-    #[test]
-    fn keys_have_names() {
-        for (key, name) in [
-            ("event_id", "event-id"),
-            ("eventId", "event-id"),
-            ("@type", "type"),
-            ("2nd", "field-n2nd"),
-            ("a_1", "a-n1"),
-            ("ÄÖ", "field"),
-            ("SKU", "sku"),
-            ("a__b", "a-b"),
-        ] {
-            assert_eq!(wit_name(key), name);
-        }
     }
 }

@@ -226,7 +226,11 @@ fn decoded_events_become_columns() {
         ("labels", "map<s32>"),
         ("at", "option<{ city: string, zip: option<string> }>"),
     ];
-    let text = interface_wit("silverd:sql", "t", &input_wit(&fields.map(|(key, ty)| InputField { key, ty, comment: None })).expect("valid types"));
+    let text = interface_wit(
+        "silverd:sql",
+        "t",
+        &input_wit(&fields.map(|(key, ty)| InputField { key, ty, comment: None })).expect("valid types"),
+    );
     let (ty, _) = EventType::of_text(&text).expect("valid WIT");
     let events: [&[u8]; 3] = [
         br#"{"id":"a\u00e4","eventId":18446744073709551615,"small":255,"on":true,"x":1.5,"ts":"2026-01-02T03:04:05Z",
@@ -237,11 +241,18 @@ fn decoded_events_become_columns() {
     ];
     let chunk = chunk(events.map(Some));
     let (records, mut image, mut decoder) = (Records::new(&chunk), Image::default(), Decoder::default());
-    let fits: Vec<_> =
-        (0..3).map(|row| decoder.decode(&ty, &records, row, &mut image, 1 << 20).is_ok()).collect();
+    let fits: Vec<_> = (0..3).map(|row| decoder.decode(&ty, &records, row, &mut image, 1 << 20).is_ok()).collect();
     assert_eq!(fits, [true, false, true]);
     let columns = ty.columns(&records, &mut image).expect("columns");
     let schema = std::sync::Arc::new(arrow_schema::Schema::new(ty.fields()));
     let batch = arrow_array::RecordBatch::try_new(schema, columns).expect("columns of the types that were declared");
-    insta::assert_snapshot!(batch.columns().iter().zip(&fields).map(|(column, (name, _))| format!("{name}: {} {column:?}", column.data_type())).collect::<Vec<_>>().join("\n"));
+    insta::assert_snapshot!(
+        batch
+            .columns()
+            .iter()
+            .zip(&fields)
+            .map(|(column, (name, _))| format!("{name}: {} {column:?}", column.data_type()))
+            .collect::<Vec<_>>()
+            .join("\n")
+    );
 }

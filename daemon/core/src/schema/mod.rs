@@ -3,6 +3,7 @@
 mod contract;
 pub mod evolve;
 mod from_wit;
+mod to_wit;
 pub(crate) mod wit;
 
 use std::collections::HashMap;
@@ -12,6 +13,7 @@ use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, TimeUnit};
 
 pub(crate) use contract::{Mismatch, TEXT as CONTRACT_TEXT, compare_to_contract, version_of};
 pub(crate) use from_wit::{count_columns, find_transform};
+pub use to_wit::table_wit;
 
 /// The WIT package with the types that every plugin uses.
 pub const CONTRACT: &str = "silverd:pipeline";

@@ -12,7 +12,8 @@ use crate::app::wrong_use;
 use crate::cases::failed_cases;
 use crate::delta::{PluginSpan, PluginVersion, last_plugin, open_log, plugin_history};
 use crate::plugin::{
-    Deployment, Digest, Host, Plugin, Source, VersionFile, is_same_version, kept_file, load_file, load_kept, load_version,
+    Deployment, Digest, Host, Plugin, Source, VersionFile, is_same_version, kept_file, load_file, load_kept,
+    load_version,
 };
 use crate::reload::{Build, PluginLoader, last_good, validate};
 use crate::runtime::out::out;
@@ -81,7 +82,9 @@ pub(super) async fn deploy(config: &Path, args: &DeployArgs) -> anyhow::Result<(
     let until = if is_manual {
         "until another is deployed".to_owned()
     } else {
-        format!("until there is another build of {source}. `silverd plugin deploy {name}` serves the newest build again")
+        format!(
+            "until there is another build of {source}. `silverd plugin deploy {name}` serves the newest build again"
+        )
     };
     out!("{name}: version {target} is deployed, in a running silverd at once and at every start, {until}");
     let has_rows = history.iter().any(|span| span.digest == instead_of.as_str() && span.counts.rows > 0);

@@ -35,7 +35,10 @@ pub(super) async fn inspect(config: &Path, args: &InspectArgs) -> anyhow::Result
     if matches!(version, VersionFile::File(_)) {
         let about = About::of(&bytes).with_context(|| format!("read {version}"))?;
         let list = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-        out!("kind     {}", if about.module { "core module, which silverd turns into a component" } else { "component" });
+        out!(
+            "kind     {}",
+            if about.module { "core module, which silverd turns into a component" } else { "component" }
+        );
         out!("exports  {}", list(&about.exports));
         out!("imports  {}", list(&about.imports));
     }

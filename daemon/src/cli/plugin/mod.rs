@@ -1,7 +1,9 @@
 //! `silverd plugin`: the commands for authors of plugins.
 
+mod content;
 mod deploy;
 mod dev;
+mod from_events;
 mod history;
 mod input_text;
 mod inspect;
@@ -12,6 +14,7 @@ mod scaffold;
 mod selected;
 mod test;
 mod try_plugin;
+mod wit;
 
 use std::path::Path;
 
@@ -44,11 +47,13 @@ enum PluginCommand {
     Deploy(deploy::DeployArgs),
     /// Show which version of which plugin serves, and which is the newest build
     List(list::ListArgs),
+    /// Print the WIT of a table with SQL, for a plugin that takes the table over
+    Wit(wit::WitArgs),
 }
 
 pub(super) async fn plugin(config: &Path, args: PluginArgs, stop: CancellationToken) -> anyhow::Result<()> {
     match args.command {
-        PluginCommand::New(args) => new::new(config, &args),
+        PluginCommand::New(args) => new::new(config, &args, stop).await,
         PluginCommand::Inspect(args) => inspect::inspect(config, &args).await,
         PluginCommand::Test(args) => test::test(config, &args),
         PluginCommand::Try(args) => try_plugin::try_plugin(config, &args).await,
@@ -56,6 +61,7 @@ pub(super) async fn plugin(config: &Path, args: PluginArgs, stop: CancellationTo
         PluginCommand::History(args) => history::history(config, &args).await,
         PluginCommand::Deploy(args) => deploy::deploy(config, &args).await,
         PluginCommand::List(args) => list::list(config, &args).await,
+        PluginCommand::Wit(args) => wit::wit(config, &args),
     }
 }
 

@@ -1,10 +1,14 @@
-//! `silverd plugin new`: creates a plugin in Rust, which builds and passes its cases as it is.
+//! `silverd plugin new`: creates a plugin in Rust, which builds as it is.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use silverd_core::config::{self, TableName};
+use silverd_core::infer::Values;
+use tokio_util::sync::CancellationToken;
 
+use super::content::Content;
+use super::from_events::parts_of_events;
 use super::scaffold::{Names, package_of, with_member};
 use crate::app::setup::invalid_config;
 use crate::app::wrong_use;
@@ -21,9 +25,16 @@ pub(super) struct NewArgs {
     /// Also add its section to pipeline.toml
     #[arg(long)]
     add: bool,
+    /// Make it of the newest events of its kind: those of this file, or else of Bronze, or else of the topic. Its row has the
+    /// fields of the events, and its cases are some of them
+    #[arg(long, value_name = "EVENTS.JSONL", num_args = 0..=1)]
+    from_events: Option<Option<PathBuf>>,
+    /// Leave values in the cases that look like a person's data, instead of masking them
+    #[arg(long, requires = "from_events")]
+    show_values: bool,
 }
 
-pub(super) fn new(config: &Path, args: &NewArgs) -> anyhow::Result<()> {
+pub(super) async fn new(config: &Path, args: &NewArgs, stop: CancellationToken) -> anyhow::Result<()> {
     let base_dir = std::path::absolute(config)?.parent().map(Path::to_path_buf).unwrap_or_default();
     let Some(name) = TableName::new(&args.name) else {
         wrong_use!(
@@ -46,12 +57,19 @@ pub(super) fn new(config: &Path, args: &NewArgs) -> anyhow::Result<()> {
         package: package_of(&base_dir.join("wit/silver")),
     };
     names.check()?;
-    let files = names.files();
+    let content = match &args.from_events {
+        Some(file) => {
+            let values = if args.show_values { Values::Shown } else { Values::Masked };
+            Content::of_events(parts_of_events(config, file.clone(), &names, values, stop).await?)
+        }
+        None => Content::example(&names),
+    };
+    let files = names.files(&content);
     if let Some(file) = files.iter().find(|file| base_dir.join(&file.path).exists()) {
         wrong_use!("{} already exists: choose another name, or remove it", file.path.display());
     }
     // Everything is checked before the first file is written.
-    let added = if args.add { Some(with_section(config, text.as_deref(), &names.section())?) } else { None };
+    let added = if args.add { Some(with_section(config, text.as_deref(), &names.section(&content))?) } else { None };
     let manifest = std::fs::read_to_string(&workspace)?;
     let manifest = with_member(&manifest, &name).with_context(|| workspace_help(&workspace))?;
 
@@ -68,9 +86,14 @@ pub(super) fn new(config: &Path, args: &NewArgs) -> anyhow::Result<()> {
             atomic_write(config, &text)?;
             out!("changed  {}: [silver.{name}] is added", config.display());
         }
-        None => out!("\nAdd this to {} (`--add` does it):\n\n{}", config.display(), names.section()),
+        None => out!("\nAdd this to {} (`--add` does it):\n\n{}", config.display(), names.section(&content)),
     }
-    out!("Next: silverd plugin test plugins/{name}");
+    match args.from_events {
+        Some(_) => {
+            out!("Next: silverd plugin test plugins/{name} --update, which writes the rows into its cases: read them")
+        }
+        None => out!("Next: silverd plugin test plugins/{name}"),
+    }
     Ok(())
 }
 

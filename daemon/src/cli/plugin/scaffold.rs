@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
+use super::content::{Content, RUST_KEYWORDS};
+
 /// A file to create.
 pub(super) struct NewFile {
     /// Relative to the folder of pipeline.toml.
@@ -21,105 +23,55 @@ pub(super) struct Names<'n> {
     pub(super) package: String,
 }
 
-/// Reserved words of WIT and Rust, and names that cargo or the templates use.
+/// Reserved words of WIT, and names that cargo or the templates use; also reserved are the keywords of Rust.
 const RESERVED: &[&str] = &[
-    "abstract",
-    "as",
-    "async",
-    "await",
-    "become",
     "bool",
     "borrow",
-    "box",
-    "break",
     "char",
-    "const",
     "constructor",
-    "continue",
     "core",
-    "crate",
-    "do",
-    "dyn",
-    "else",
-    "enum",
     "export",
-    "extern",
     "f32",
     "f64",
-    "false",
-    "final",
     "flags",
-    "fn",
-    "for",
     "from",
     "func",
     "future",
     "gen",
-    "if",
-    "impl",
     "import",
-    "in",
     "include",
     "interface",
-    "let",
     "list",
-    "loop",
-    "macro",
     "map",
-    "match",
-    "mod",
-    "move",
-    "mut",
     "option",
     "output",
-    "override",
     "own",
     "package",
     "plugin",
-    "priv",
     "proc_macro",
-    "pub",
     "record",
-    "ref",
     "resource",
     "result",
-    "return",
     "row",
     "s16",
     "s32",
     "s64",
     "s8",
-    "self",
     "silverd_plugin",
-    "static",
     "std",
     "stream",
     "string",
-    "struct",
-    "super",
     "test",
-    "trait",
-    "true",
-    "try",
     "tuple",
-    "type",
     "types",
-    "typeof",
     "u16",
     "u32",
     "u64",
     "u8",
     "union",
-    "unsafe",
-    "unsized",
-    "use",
     "variant",
-    "virtual",
-    "where",
-    "while",
     "with",
     "world",
-    "yield",
 ];
 
 impl Names<'_> {
@@ -129,39 +81,35 @@ impl Names<'_> {
         let words = table.split('_').all(|word| word.starts_with(|first: char| first.is_ascii_lowercase()));
         ensure!(words, "`{table}` is not a valid name in WIT: each word between the `_` must begin with a letter");
         ensure!(
-            !RESERVED.contains(&table),
+            !RESERVED.contains(&table) && !RUST_KEYWORDS.contains(&table),
             "`{table}` is a reserved word of WIT, Rust or cargo: choose another, such as `{table}s`"
         );
         Ok(())
     }
 
-    pub(super) fn files(&self) -> Vec<NewFile> {
+    pub(super) fn files(&self, content: &Content) -> Vec<NewFile> {
         let plugin = Path::new("plugins").join(self.table);
-        let file = |path: PathBuf, template: &str| NewFile { path, text: self.fill(template) };
+        let file = |path: PathBuf, template: &str| NewFile { path, text: content.fill(&self.fill(template)) };
         vec![
             file(plugin.join("Cargo.toml"), include_str!("template/Cargo.toml.txt")),
             file(plugin.join("src/lib.rs"), include_str!("template/lib.rs.txt")),
-            file(plugin.join("cases/first.json"), include_str!("template/cases.json.txt")),
+            NewFile { path: plugin.join("cases/first.json"), text: content.cases.clone() },
             file(Path::new("wit/silver").join(format!("{}.wit", self.kebab())), include_str!("template/table.wit.txt")),
         ]
     }
 
     /// The section of pipeline.toml.
-    pub(super) fn section(&self) -> String {
-        let Names { table, field, event_type, .. } = self;
-        let quoted = |text: &str| serde_json::Value::from(text).to_string();
-        format!(
-            "[silver.{table}]\nplugin = \"plugins/{table}\"\nmatch = {{ field = {}, equals = {} }}\nevent_time = \"ts\"\n",
-            quoted(field),
-            quoted(event_type)
-        )
+    pub(super) fn section(&self, content: &Content) -> String {
+        let (table, Content { matching, event_time, .. }) = (self.table, content);
+        format!("[silver.{table}]\nplugin = \"plugins/{table}\"\nmatch = {matching}\nevent_time = {event_time}\n")
     }
 
     fn kebab(&self) -> String {
         self.table.replace('_', "-")
     }
 
-    fn fill(&self, template: &str) -> String {
+    /// The template with these names.
+    pub(super) fn fill(&self, template: &str) -> String {
         let (package, version) = self.package.split_once('@').unwrap_or((&self.package, ""));
         let version = if version.is_empty() { String::new() } else { format!("@{version}") };
         let namespace = package.split(':').next().unwrap_or_default();

@@ -108,10 +108,7 @@ fn plugins_with_cases(config: &Path) -> anyhow::Result<Vec<String>> {
     let setup = Setup::read(config)?;
     let has_cases = |table: &&SilverTable| cases_folder(&Source::of(table, &setup.base_dir)).is_dir();
     let names: Vec<_> = setup.pipeline.silver.iter().filter(has_cases).map(|table| table.name.to_string()).collect();
-    ensure!(
-        !names.is_empty(),
-        "no table of pipeline.toml has cases; `silverd plugin new` creates an example"
-    );
+    ensure!(!names.is_empty(), "no table of pipeline.toml has cases; `silverd plugin new` creates an example");
     Ok(names)
 }
 

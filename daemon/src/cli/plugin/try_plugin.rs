@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use arrow::compute::concat_batches;
-use deltalake_core::DeltaTableBuilder;
 use serde_json::json;
 use silverd_core::chunk::Chunk;
 use silverd_core::route::Router;
@@ -17,7 +16,6 @@ use super::{counted, text_table};
 use crate::bronze::newest_events;
 use crate::cases::json_rows;
 use crate::cli::inert_text;
-use crate::delta::{is_table, table_url};
 use crate::plugin::{Plugin, TransformOutput, Transformer};
 use crate::runtime::out::out;
 
@@ -96,14 +94,7 @@ pub(super) async fn newest_events_of(selected: &SelectedPlugin, count: usize) ->
              add a section for the plugin (`silverd plugin new` prints one)"
         );
     };
-    let path = setup.base_dir.join(&**setup.pipeline.bronze.path);
-    if !is_table(&path) {
-        bail!(
-            "bronze is empty: there is no table in {} yet. Run `silverd run` or `silverd demo` first",
-            path.display()
-        );
-    }
-    let bronze = DeltaTableBuilder::from_url(table_url(&path)?)?.build()?.log_store();
+    let bronze = newest_events::open(&setup.base_dir.join(&**setup.pipeline.bronze.path))?;
     let router = Router::new(&setup.pipeline.silver);
     newest_events::newest(&bronze, &router, *at, count).await.context("read the newest events of bronze")
 }

@@ -9,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 
-use super::server::Reply;
 use super::Start;
+use super::server::Reply;
 use crate::sql::error::{QueryError, SqlLimit};
 use crate::sql_engine::{Message, OUT_OF_MEMORY, SqlWork, sql_command};
 

@@ -94,6 +94,8 @@ impl Daemon {
     /// Stops it with SIGTERM, and returns the lines of its JSON log.
     #[track_caller]
     pub fn stop(mut self) -> Vec<Value> {
+        let ended = self.child.try_wait().unwrap();
+        assert!(ended.is_none(), "silverd has ended already: {ended:?}\n{}", self.log());
         self.signal(libc::SIGTERM);
         let status = wait_for_exit(&mut self.child, Duration::from_secs(60));
         assert!(status.is_some_and(|status| status.success()), "{status:?}\n{}", self.log());

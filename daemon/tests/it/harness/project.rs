@@ -10,7 +10,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value;
 use silverd::plugin::build;
-use silverd_core::config;
+use silverd_core::config::{self, Transform};
 
 use super::broker::Broker;
 use super::process::output_of;
@@ -87,7 +87,9 @@ impl Project {
         let text = self.pipeline();
         let pipeline = config::check(&text, &|_| None).unwrap_or_else(|_| panic!("{text}"));
         for table in &pipeline.silver {
-            build::wasm_of(&self.folder.path().join(&*table.plugin)).unwrap();
+            if let Transform::Plugin(plugin) = &table.transform {
+                build::wasm_of(&self.folder.path().join(&**plugin)).unwrap();
+            }
         }
     }
 
