@@ -111,8 +111,7 @@ impl Plugin {
             TransformCode::Native(native) => Backend::Native(native(&self.config)?),
             TransformCode::Sql(sql) => {
                 let references = self.config.references().map(|(name, bytes)| (name.to_owned(), bytes.to_vec()));
-                let ms = self.limits.transform_ms_max;
-                let process = sql.start(references.collect(), self.limits.memory_bytes_max, ms);
+                let process = sql.start(references.collect(), self.limits.memory_bytes_max);
                 Backend::Sql { process: process.context("start its SQL")?, sql: sql.clone() }
             }
             TransformCode::Component(component) => self.instantiate_component(component)?,

@@ -22,7 +22,7 @@ use silverd_core::outcome::{Code, Reject};
 
 use super::definition::Definition;
 use super::event::{EVENT, EventColumns};
-use super::plan::{self, Planned, arrow_schema};
+use super::plan::{self, Planned};
 use super::reference::read_csv;
 
 /// The SQL of a table, with its reference files, ready for events.
@@ -79,7 +79,7 @@ impl Evaluator {
         let not_null = schema.columns.iter().enumerate().filter(|(_, column)| !column.nullable);
         let not_null = not_null.map(|(at, _)| at).collect();
         let of_columns = vec![None; schema.columns.len() + 1];
-        let schema = arrow_schema(&schema);
+        let schema = Arc::new(schema.arrow());
         Ok(Self { context, events, logical, physical, schema, not_null, of_columns, suspect: 0 })
     }
 

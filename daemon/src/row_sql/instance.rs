@@ -14,6 +14,8 @@ use silverd_core::outcome::{Code, Reject};
 use super::process::{Reply, Start, decode, encode, is_closed};
 use crate::sql_engine::{Message, OUT_OF_MEMORY, SqlWork, sql_command};
 
+/// How long the process may take until it is ready, on a machine that does much else.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the process may take to end when its connection is closed.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is read of its last words.
@@ -45,7 +47,7 @@ pub(crate) enum SqlFault {
 
 impl SqlInstance {
     /// Starts the process, and waits until it is ready.
-    pub(super) fn start(start: &Start, references: Vec<Vec<u8>>, ms: u64) -> anyhow::Result<Self> {
+    pub(super) fn start(start: &Start, references: Vec<Vec<u8>>) -> anyhow::Result<Self> {
         let (connection, other) = UnixStream::pair().context("create a socket")?;
         let (stdin, stdout): (OwnedFd, OwnedFd) = (other.try_clone()?.into(), other.into());
         let mut command = sql_command(SqlWork::Rows);
@@ -58,7 +60,7 @@ impl SqlInstance {
         let mut instance = Self { child, connection };
         let mut message = Message::new(start)?;
         message.attachments = references;
-        let until = Instant::now() + Duration::from_millis(ms);
+        let until = Instant::now() + START_TIMEOUT;
         match instance.exchange(&message, until, usize::MAX) {
             Ok(reply) => match reply.content()? {
                 Reply::Ready => Ok(instance),
@@ -66,7 +68,7 @@ impl SqlInstance {
                 Reply::Rows { .. } => bail!("the process for SQL gave no valid answer"),
             },
             Err(error) => match instance.fault(&error) {
-                SqlFault::Timeout => bail!("the SQL was not ready after {ms} ms"),
+                SqlFault::Timeout => bail!("the SQL was not ready after {} s", START_TIMEOUT.as_secs()),
                 SqlFault::Memory => bail!("the SQL and its reference files need more than limits.memory_bytes_max"),
                 SqlFault::TooLarge => bail!("the process for SQL gave no valid answer"),
                 SqlFault::Ended(how) => bail!("{how}"),

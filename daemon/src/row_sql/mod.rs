@@ -57,15 +57,14 @@ impl RowSql {
         Ok(Self { definition, event, schema: planned.schema })
     }
 
-    /// Starts a process, which has to be ready within `ms` milliseconds.
+    /// Starts a process, and waits until it is ready.
     pub(crate) fn start(
         &self,
         references: Vec<(String, Vec<u8>)>,
         memory_bytes_max: usize,
-        ms: u64,
     ) -> anyhow::Result<SqlInstance> {
         let (references, contents) = references.into_iter().unzip();
         let start = Start { definition: self.definition.clone(), references, memory_bytes_max };
-        SqlInstance::start(&start, contents, ms)
+        SqlInstance::start(&start, contents)
     }
 }

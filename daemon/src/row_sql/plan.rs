@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Fields};
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column as SqlColumn, DataFusionError, JoinType};
@@ -354,9 +354,4 @@ pub(super) fn names_column(sql: &str, name: &str) -> bool {
     tokens(sql).iter().any(
         |token| matches!(&token.token, datafusion::sql::sqlparser::tokenizer::Token::Word(word) if word.value == name),
     )
-}
-
-/// The Arrow schema of the columns of a table.
-pub(super) fn arrow_schema(schema: &TableSchema) -> SchemaRef {
-    Arc::new(Schema::new(schema.columns.iter().map(Column::arrow).collect::<Vec<_>>()))
 }

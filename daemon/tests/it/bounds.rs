@@ -1,9 +1,12 @@
 //! What outside data, and other daemons, can do to the size and the time of silverd's work.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::{DataType, Field, Schema};
 use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::Value;
+use silverd::delta::{Table, TableSpec};
 
 use super::harness::tables::data_files;
 use super::harness::{Daemon, PARTITIONS, Project, TableOptions, expected, rows};
@@ -164,5 +167,24 @@ fn two_daemons_that_start_on_an_empty_folder_write_every_event_once() {
         project.silverd(&["run", "--drain"]);
         expected::check(&project);
         project.silverd(&["verify", "--deep"]);
+    }
+}
+
+/// Of several that create a table at once, one does, and all have it open.
+#[test]
+fn tables_that_are_created_at_once_are_open_for_each() {
+    let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    for round in 0..200 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data/bronze");
+        let open = || {
+            let spec = TableSpec { name: "bronze".to_owned(), path: path.clone(), schema: schema.clone(), doc: None };
+            runtime.spawn(async move { Table::open(&spec).await.map(drop) })
+        };
+        let opened = [open(), open(), open(), open()];
+        for opened in runtime.block_on(futures::future::join_all(opened)) {
+            opened.unwrap().unwrap_or_else(|error| panic!("round {round}: {error:#}"));
+        }
     }
 }

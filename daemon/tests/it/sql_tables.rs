@@ -119,12 +119,12 @@ fn an_event_that_fails_is_quarantined_with_its_column_and_can_be_replayed() {
     project.silverd(&["run", "--drain"]);
     let ids = |table: &str| project.query(&format!("SELECT event_id FROM {table} ORDER BY 1"));
     assert_eq!(ids("carts"), [json!({ "event_id": "e1" }), json!({ "event_id": "e4" })]);
-    let rejects = project.query("SELECT code, reason FROM quarantine ORDER BY \"offset\"");
+    let rejects = project.query("SELECT code, reason FROM quarantine ORDER BY reason");
     let reason = |at: usize| rejects[at]["reason"].as_str().unwrap().to_owned();
     assert!(rejects.len() == 2 && reason(0).starts_with("line_total: "), "{rejects:?}");
     assert!(reason(1).starts_with("qty: expected an integer"), "{rejects:?}");
     project.replace_in_pipeline("price * qty AS line_total", "CASE WHEN qty < 1000 THEN price * qty END AS line_total");
-    project.silverd(&["quarantine", "replay", "carts"]);
+    project.silverd(&["quarantine", "replay", "--table", "carts"]);
     assert_eq!(ids("carts").len(), 3);
     project.silverd(&["verify", "--deep"]);
 }
@@ -166,7 +166,7 @@ fn cases_of_sql_tables_run_and_a_plugin_can_take_the_table_over() {
     project.silverd(&["plugin", "test", "carts", "--update"]);
     project.silverd(&["plugin", "test"]);
     let case = std::fs::read_to_string(folder.join("first.json")).unwrap();
-    assert!(case.contains("\"line_total\": \"5.00\""), "{case}");
+    assert!(case.contains("\"line_total\": 5.0"), "{case}");
     // A daemon does not take up a version that fails them.
     project.replace_in_pipeline("price * qty", "price * (qty + 1)");
     let out = project.silverd_fails(&["plugin", "test", "carts"], 1);
