@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::{cast, concat_batches, filter_record_batch, take_record_batch};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::{SchemaRef, UInt32Type};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::streaming::StreamingTable;
@@ -186,9 +186,7 @@ impl Evaluator {
             rows = filter_record_batch(&rows, &keep)?;
         }
         let row_events = numbers(&rows).to_vec();
-        let columns = self.schema.fields().iter().enumerate();
-        let columns = columns.map(|(at, field)| cast(rows.column(at), field.data_type()));
-        let columns: Vec<ArrayRef> = columns.collect::<Result<_, _>>()?;
+        let columns = rows.columns()[..self.schema.fields().len()].to_vec();
         let options = RecordBatchOptions::new().with_row_count(Some(row_events.len()));
         let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
         rejects.sort_by_key(|reject| reject.event);

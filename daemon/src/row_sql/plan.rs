@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Fields};
+use arrow::datatypes::{DataType, Field};
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column as SqlColumn, DataFusionError, JoinType};
@@ -245,7 +245,8 @@ fn columns_of(
         }
         let kind = kind_of(name, field.data_type()).map_err(refused)?;
         let doc = comments.get(at).cloned().flatten().or_else(|| event.comment(name));
-        let nullable = field.is_nullable() && !not_null.contains(name);
+        // Whether an expression may be null changes with each edit, and a column of Delta cannot follow.
+        let nullable = !not_null.contains(name);
         columns.push(Column { name: name.clone(), kind, nullable, doc });
     }
     Ok(columns)
@@ -317,7 +318,7 @@ fn kind_of(column: &str, ty: &DataType) -> Result<Kind, String> {
 
 fn inner_column(column: &str, name: &str, field: &Field) -> Result<Column, String> {
     let kind = kind_of(column, field.data_type())?;
-    Ok(Column { name: name.to_owned(), kind, nullable: field.is_nullable(), doc: None })
+    Ok(Column { name: name.to_owned(), kind, nullable: true, doc: None })
 }
 
 /// Casts the columns of a plan to those of the table. `analyzed` is the plan without the numbers of the events.
@@ -325,28 +326,13 @@ fn typed(analyzed: &LogicalPlan, carried: LogicalPlan, schema: &TableSchema) -> 
     let number = number_of(&carried);
     let columns = analyzed.schema().iter().zip(&schema.columns).map(|((qualifier, field), column)| {
         let value = Expr::Column(SqlColumn::from((qualifier, field)));
-        let ty = without_nulls_rule(&column.kind.arrow());
+        let ty = column.kind.arrow();
         let value = if *field.data_type() == ty { value } else { cast(value, ty) };
         value.alias(&column.name)
     });
     let mut exprs: Vec<_> = columns.collect();
     exprs.push(Expr::Column(number).alias(EVENT_NUMBER));
     Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(carried))?))
-}
-
-/// The same type; the schema's own fields are given to the arrays after the cast.
-fn without_nulls_rule(ty: &DataType) -> DataType {
-    match ty {
-        DataType::List(item) => {
-            DataType::List(Arc::new(Field::new(item.name(), without_nulls_rule(item.data_type()), true)))
-        }
-        DataType::Struct(fields) => {
-            let fields =
-                fields.iter().map(|field| Field::new(field.name(), without_nulls_rule(field.data_type()), true));
-            DataType::Struct(fields.collect::<Fields>())
-        }
-        other => other.clone(),
-    }
 }
 
 /// Whether the SQL names a column.

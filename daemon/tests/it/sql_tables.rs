@@ -107,6 +107,9 @@ fn saved_sql_is_validated_and_swapped_without_losing_an_event() {
     project.send_lines((40..50).map(|id| cart(id, "1")));
     until("rows of the version that serves", || count() == 50);
     assert_eq!(upper(), 30);
+    // Whether an expression can be null is no matter of the schema.
+    project.replace_in_pipeline("price * qty AS line_total, CAST('x' || sku AS BIGINT) AS x", "price AS line_total");
+    daemon.until_logged("a new version is validated", 2);
     daemon.stop();
     project.silverd(&["verify"]);
 }
