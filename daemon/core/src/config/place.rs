@@ -43,6 +43,10 @@ impl<'t> Written<'t> {
             let (written, bytes) = self.character(place);
             (place, value) = (place + written, value + bytes);
         }
+        // What is not part of the string belongs to nothing after it.
+        while place < self.content.end && self.character(place).1 == 0 {
+            place += self.character(place).0;
+        }
         place
     }
 

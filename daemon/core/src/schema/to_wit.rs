@@ -19,10 +19,11 @@ pub fn table_wit(package: &str, table: &str, schema: &TableSchema, input: &Input
     let interface = Unique::default().wit(table);
     let uses: Vec<_> = rows.uses.iter().copied().collect();
     let mut text = format!("package {package};\n\n");
-    comment(&mut text, "", schema.doc.as_deref());
+    let mut doc = String::new();
+    comment(&mut doc, "  ", schema.doc.as_deref().or(Some("A row of the table.")));
     let _ = write!(
         text,
-        "interface {} {{\n  use silverd:pipeline/types@0.2.0.{{{}}};\n\n{}{}\n  /// A row of the table.\n  record row {{\n\
+        "interface {} {{\n  use silverd:pipeline/types@0.2.0.{{{}}};\n\n{}{}\n{doc}  record row {{\n\
          {columns}  }}\n",
         in_wit(&interface),
         uses.join(", "),
