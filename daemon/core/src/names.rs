@@ -225,9 +225,14 @@ fn truncated(name: &str, length_max: usize) -> String {
     name[..name.len().min(length_max)].trim_end_matches(['-', '_']).to_owned()
 }
 
+/// Whether WIT has the word itself.
+pub fn is_wit_keyword(name: &str) -> bool {
+    WIT_KEYWORDS.contains(&name)
+}
+
 /// A name as it stands in WIT: a keyword has a `%` before it.
 pub(crate) fn in_wit(name: &str) -> String {
-    if WIT_KEYWORDS.contains(&name) { format!("%{name}") } else { name.to_owned() }
+    if is_wit_keyword(name) { format!("%{name}") } else { name.to_owned() }
 }
 
 /// The key that a WIT name stands for, unless a line `@name` says otherwise.

@@ -14,6 +14,7 @@
 //!
 //! All but the last give null where there is no such value, and where the text is not JSON.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::builder::{ListBuilder, StringBuilder};
@@ -24,7 +25,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
-use silverd_core::json::{Kind, Tape, unescape};
+use silverd_core::json::{Json, Kind, Tape};
 
 /// What a function gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -118,9 +119,13 @@ impl JsonFunction {
         let mut found = Finder { json, path, tape: Tape::default() };
         let rows = 0..json.len();
         match self.wanted {
-            Wanted::Json => Arc::new(rows.map(|row| found.at(row)?.json()).collect::<StringArray>()),
-            Wanted::Text => Arc::new(rows.map(|row| found.at(row)?.text()).collect::<StringArray>()),
-            Wanted::Str => Arc::new(rows.map(|row| found.at(row)?.string()).collect::<StringArray>()),
+            Wanted::Json => Arc::new(rows.map(|row| found.at(row)?.json().map(str::to_owned)).collect::<StringArray>()),
+            Wanted::Text => {
+                Arc::new(rows.map(|row| Some(found.at(row)?.text()?.into_owned())).collect::<StringArray>())
+            }
+            Wanted::Str => {
+                Arc::new(rows.map(|row| Some(found.at(row)?.string()?.into_owned())).collect::<StringArray>())
+            }
             Wanted::Int => Arc::new(rows.map(|row| found.at(row)?.number()?.parse().ok()).collect::<Int64Array>()),
             Wanted::Float => {
                 let finite = |number: &f64| number.is_finite();
@@ -170,8 +175,7 @@ struct Finder<'a> {
 
 /// A value in a JSON text.
 struct Found<'f> {
-    text: &'f str,
-    tape: &'f Tape,
+    json: Json<'f>,
     node: usize,
 }
 
@@ -185,69 +189,46 @@ impl Finder<'_> {
         if !self.is_json(row) {
             return None;
         }
-        let (text, tape) = (self.json.value(row), &self.tape);
+        let json = Json { text: self.json.value(row).as_bytes(), tape: &self.tape };
         let mut node = 0;
         for part in self.path {
-            let kind = tape.nodes().get(node)?.kind;
-            node = match part {
-                Part::Keys(keys) if kind == Kind::Object && keys.is_valid(row) => {
-                    tape.member(text.as_bytes(), node, keys.as_string::<i32>().value(row))?
+            node = match (part, json.kind(node)) {
+                (Part::Keys(keys), Kind::Object) if keys.is_valid(row) => {
+                    json.tape.member(json.text, node, keys.as_string::<i32>().value(row))?
                 }
-                Part::Indexes(indexes) if kind == Kind::Array && indexes.is_valid(row) => {
+                (Part::Indexes(indexes), Kind::Array) if indexes.is_valid(row) => {
                     let index = usize::try_from(indexes.as_primitive::<Int64Type>().value(row)).ok()?;
-                    tape.items(node).nth(index)?
+                    json.tape.items(node).nth(index)?
                 }
                 _ => return None,
             };
         }
-        Some(Found { text, tape, node })
+        Some(Found { json, node })
     }
 }
 
 impl<'f> Found<'f> {
     fn kind(&self) -> Kind {
-        self.tape.nodes()[self.node].kind
+        self.json.kind(self.node)
     }
 
-    /// The value as it is written; a string without its quotes.
-    fn raw(&self, node: usize) -> &'f str {
-        let node = &self.tape.nodes()[node];
-        self.text.get(node.start as usize..node.end as usize).unwrap_or_default()
+    fn json(&self) -> Option<&'f str> {
+        Some(self.json.json(self.node))
     }
 
-    fn json_of(&self, node: usize) -> &'f str {
-        let found = &self.tape.nodes()[node];
-        let (start, end) = (found.start as usize, found.end as usize);
-        let quotes = usize::from(matches!(found.kind, Kind::Text | Kind::Escaped));
-        self.text.get(start - quotes..end + quotes).unwrap_or_default()
+    fn string(&self) -> Option<Cow<'f, str>> {
+        matches!(self.kind(), Kind::Text | Kind::Escaped).then(|| self.json.content(self.node))
     }
 
-    fn json(&self) -> Option<String> {
-        Some(self.json_of(self.node).to_owned())
-    }
-
-    fn string(&self) -> Option<String> {
-        match self.kind() {
-            Kind::Text => Some(self.raw(self.node).to_owned()),
-            Kind::Escaped => {
-                let mut content = Vec::new();
-                unescape(self.raw(self.node).as_bytes(), &mut content);
-                String::from_utf8(content).ok()
-            }
-            _ => None,
-        }
-    }
-
-    fn text(&self) -> Option<String> {
+    fn text(&self) -> Option<Cow<'f, str>> {
         match self.kind() {
             Kind::Null => None,
-            Kind::Text | Kind::Escaped => self.string(),
-            _ => self.json(),
+            _ => self.string().or_else(|| self.json().map(Cow::Borrowed)),
         }
     }
 
     fn number(&self) -> Option<&'f str> {
-        (self.kind() == Kind::Number).then(|| self.raw(self.node))
+        (self.kind() == Kind::Number).then(|| self.json.raw(self.node))
     }
 
     fn boolean(&self) -> Option<bool> {
@@ -260,8 +241,8 @@ impl<'f> Found<'f> {
 
     fn length(&self) -> Option<i64> {
         let count = match self.kind() {
-            Kind::Array => self.tape.items(self.node).count(),
-            Kind::Object => self.tape.members(self.node).count(),
+            Kind::Array => self.json.tape.items(self.node).count(),
+            Kind::Object => self.json.tape.members(self.node).count(),
             _ => return None,
         };
         i64::try_from(count).ok()
@@ -269,7 +250,7 @@ impl<'f> Found<'f> {
 
     fn items(&self) -> Option<Vec<&'f str>> {
         let is_array = self.kind() == Kind::Array;
-        is_array.then(|| self.tape.items(self.node).map(|item| self.json_of(item)).collect())
+        is_array.then(|| self.json.tape.items(self.node).map(|item| self.json.json(item)).collect())
     }
 }
 

@@ -15,6 +15,7 @@ use super::renamed;
 use super::value::{Key, Value, expected, in_file_order};
 use super::walk::Walk;
 use crate::input::{InputField, input_wit};
+use crate::wit_text::can_be_named;
 
 const NAME_LABEL: &str = "expected a lower-case letter, then lower-case letters, digits and `_`, at most 63 characters";
 
@@ -230,7 +231,7 @@ pub(super) fn input(walk: &mut Walk, value: Value) -> Option<Located<SqlInput>> 
     let (mut fields, mut values) = (Vec::new(), Vec::new());
     for (key, value) in in_file_order(table) {
         let name: &str = key.get_ref();
-        if name.is_empty() || name.contains(['"', '\\']) || name.contains(char::is_control) {
+        if !can_be_named(name) {
             let label = "expected a key without quotes, backslashes and control characters";
             let what = "this key cannot be a field of the input";
             let help = "take the object that has it as `json`, or as `map<T>`".to_owned();

@@ -12,9 +12,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::Event;
-use super::node::Json;
 use super::unread::read_object;
-use crate::json::{Kind, Tape};
+use crate::json::{Json, Kind, Tape};
 use crate::names::words;
 
 /// Where a field is: the names that lead to it from the event's object.

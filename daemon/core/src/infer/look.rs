@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::kinds::{By, FieldPath, KindFinder, kind_of};
-use super::node::{Bounds, Json, Node};
+use super::node::{Bounds, Node};
 use super::report::Report;
 use super::unread::{NotAnObject, Unread, read_object};
 use super::{Event, Values};
-use crate::json::Tape;
+use crate::json::{Json, Tape};
 
 /// Kinds of events that are looked at.
 const KINDS_MAX: usize = 200;

@@ -1,6 +1,5 @@
 //! What stands at a path of the events of one kind: a tree of counts, which grows with each event.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde_json::Value;
@@ -8,7 +7,7 @@ use silverd_values::Scalar;
 
 use super::distinct::Distinct;
 use super::scalar::{self, Amount, TextForm, TimeForm};
-use crate::json::{Kind, Tape, unescape};
+use crate::json::{Json, Kind};
 
 /// Paths that are kept per kind of event.
 pub(super) const PATHS_MAX: usize = 2_000;
@@ -19,42 +18,6 @@ const RECORD_KEYS_MAX: usize = 100;
 const EXAMPLES_MAX: usize = 3;
 /// Characters of an example.
 const EXAMPLE_LENGTH_MAX: usize = 120;
-
-/// A JSON text, with its parts.
-#[derive(Clone, Copy)]
-pub(super) struct Json<'e> {
-    pub(super) text: &'e [u8],
-    pub(super) tape: &'e Tape,
-}
-
-impl<'e> Json<'e> {
-    /// The bytes of a part: those of a string without its quotes.
-    fn raw(self, node: usize) -> &'e str {
-        let node = &self.tape.nodes()[node];
-        // The tape has checked the text.
-        std::str::from_utf8(&self.text[node.start as usize..node.end as usize]).unwrap_or_default()
-    }
-
-    /// The content of a string or a key.
-    pub(super) fn content(self, node: usize) -> Cow<'e, str> {
-        let raw = self.raw(node);
-        if self.tape.nodes()[node].kind != Kind::Escaped {
-            return Cow::Borrowed(raw);
-        }
-        let mut content = Vec::new();
-        unescape(raw.as_bytes(), &mut content);
-        Cow::Owned(String::from_utf8_lossy(&content).into_owned())
-    }
-
-    /// The text of a scalar as routing sees it; `None` for null, objects and arrays.
-    pub(super) fn scalar_text(self, node: usize) -> Option<Cow<'e, str>> {
-        match self.tape.nodes()[node].kind {
-            Kind::Text | Kind::Escaped => Some(self.content(node)),
-            Kind::Number | Kind::True | Kind::False => Some(Cow::Borrowed(self.raw(node))),
-            Kind::Null | Kind::Object | Kind::Array => None,
-        }
-    }
-}
 
 /// The smallest and the largest of the values.
 #[derive(Clone, Debug)]

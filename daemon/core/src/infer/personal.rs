@@ -4,9 +4,9 @@ use serde_json::Value;
 use silverd_values::Scalar;
 
 use super::FieldPath;
-use super::node::{Json, quoted};
+use super::node::quoted;
 use super::scalar::{self, TextForm, TimeForm};
-use crate::json::Kind;
+use crate::json::{Json, Kind};
 use crate::names::words;
 
 /// A key is a person's if one of its words is one of these.

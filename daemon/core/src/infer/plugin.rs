@@ -3,14 +3,13 @@
 use serde_json::Value;
 
 use super::kinds::kind_of;
-use super::node::Json;
 use super::proposal::{Proposal, toml_string};
 use super::report::KindOfEvent;
 use super::unread::read_object;
 use super::wit::InputRecords;
 use super::{Event, Values, personal};
-use crate::json::Tape;
-use crate::names::Unique;
+use crate::json::{Json, Tape};
+use crate::names::{Unique, key_of_wit};
 use crate::schema::added;
 
 /// Events that become cases.
@@ -46,7 +45,7 @@ impl PluginParts {
         for field in &input.fields {
             let name = names.wit(&field.name);
             row.push_str(&field.in_row(&name));
-            columns.push((snake(&name), Some(snake(&field.name))));
+            columns.push((key_of_wit(&name), Some(key_of_wit(&field.name))));
         }
         let takes_meta = table.event_time.is_none();
         let event_time = match table.event_time.map(|at| &table.columns[at].field.key) {
@@ -56,8 +55,8 @@ impl PluginParts {
         let event_time = event_time.unwrap_or_else(|| {
             let name = names.wit(&table.kafka_time);
             row.push_str(&format!("    /// The time that Kafka has for the record.\n    {name}: timestamp,\n"));
-            columns.push((snake(&name), None));
-            snake(&name)
+            columns.push((key_of_wit(&name), None));
+            key_of_wit(&name)
         });
         let event = if takes_meta { "\n  record event {\n    input: input,\n    meta: meta,\n  }\n" } else { "" };
         let kind_line = format!("  /// {}.\n", kind.title());
@@ -70,11 +69,6 @@ impl PluginParts {
             cases: cases(kind, events, values),
         }
     }
-}
-
-/// A name of WIT as Rust and Delta have it.
-fn snake(name: &str) -> String {
-    name.replace('-', "_")
 }
 
 fn cases(kind: &KindOfEvent, events: &[Event], values: Values) -> String {

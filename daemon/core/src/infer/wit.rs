@@ -4,10 +4,8 @@ use std::collections::BTreeSet;
 
 use super::input::{InputField, InputType, Slot};
 use super::report::{KindOfEvent, Report};
-use crate::names::{Unique, in_wit, key_of_wit};
-
-/// What comes from the contract, and is no type of WIT's own.
-const CONTRACT_TYPES: [&str; 4] = ["timestamp", "date", "money", "json"];
+use crate::names::{Unique, in_wit};
+use crate::wit_text::{self, can_be_named, contract_type, use_line};
 
 /// The interfaces of all kinds.
 pub fn wit(report: &Report) -> String {
@@ -15,12 +13,8 @@ pub fn wit(report: &Report) -> String {
     let interface = |kind: &KindOfEvent| {
         let records = InputRecords::of(&kind.input);
         let name = interfaces.wit(&kind.table);
-        let mut text = format!("/// {}.\ninterface {} {{\n", kind.title(), in_wit(&name));
-        if !records.contract_types.is_empty() {
-            let types: Vec<_> = records.contract_types.iter().copied().collect();
-            text.push_str(&format!("  use silverd:pipeline/types@0.2.0.{{{}}};\n\n", types.join(", ")));
-        }
-        text + &records.text + "}\n"
+        let (title, uses, records) = (kind.title(), use_line(&records.contract_types), records.text);
+        format!("/// {title}.\ninterface {} {{\n{uses}{records}}}\n", in_wit(&name))
     };
     report.kinds.iter().map(interface).collect::<Vec<_>>().join("\n")
 }
@@ -86,7 +80,7 @@ impl InputRecords {
             }
             scalar => {
                 let name = scalar.scalar_name().unwrap_or_default();
-                self.contract_types.extend(CONTRACT_TYPES.into_iter().find(|known| *known == name));
+                self.contract_types.extend(contract_type(name));
                 name.to_owned()
             }
         };
@@ -97,12 +91,8 @@ impl InputRecords {
 impl WitField {
     /// The field with its comment, and with its key if the name does not say it.
     fn in_input(&self) -> String {
-        let looks_like = self.looks_like.iter().map(|looks_like| format!("    /// {looks_like}.\n"));
-        let mut lines: String = looks_like.collect();
-        if self.key != key_of_wit(&self.name) {
-            lines.push_str(&format!("    /// @name(\"{}\")\n", self.key));
-        }
-        lines + &format!("    {}: {},\n", in_wit(&self.name), self.ty)
+        let comment = self.looks_like.as_ref().map(|looks_like| format!("{looks_like}."));
+        wit_text::field(&self.name, &self.key, &self.ty, comment.as_deref())
     }
 
     /// The field of a row under this name, with its comment.
@@ -110,9 +100,4 @@ impl WitField {
         let looks_like = self.looks_like.as_ref().map(|looks_like| format!(", {looks_like}")).unwrap_or_default();
         format!("    /// `{}` of the event{looks_like}.\n    {}: {},\n", self.key, in_wit(name), self.ty)
     }
-}
-
-/// Whether a line `@name` can have the key.
-fn can_be_named(key: &str) -> bool {
-    !key.is_empty() && !key.contains(['"', '\\']) && !key.chars().any(char::is_control)
 }

@@ -9,15 +9,15 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use crate::names::{Unique, in_wit, key_of_wit};
+use crate::names::{Unique, in_wit};
+use crate::wit_text::{self, contract_type, use_line};
 
 /// Types that WIT has itself.
 const PRIMITIVE: [&str; 13] =
     ["bool", "s8", "s16", "s32", "s64", "u8", "u16", "u32", "u64", "f32", "f64", "char", "string"];
-/// Types of the contract.
-const CONTRACT: [&str; 4] = ["date", "json", "money", "timestamp"];
 /// Records within records.
 const DEPTH_MAX: usize = 32;
+
 /// Records in WIT, with those that they contain before them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InputWit {
@@ -61,14 +61,8 @@ pub fn input_wit(fields: &[InputField<'_>]) -> Result<InputWit, (usize, TypeErro
 
 /// An interface with the records of an input.
 pub fn interface_wit(package: &str, interface: &str, input: &InputWit) -> String {
-    let mut text = format!("package {package};\n\ninterface {interface} {{\n");
-    if !input.uses.is_empty() {
-        let uses: Vec<_> = input.uses.iter().copied().collect();
-        let _ = writeln!(text, "  use silverd:pipeline/types@0.2.0.{{{}}};\n", uses.join(", "));
-    }
-    text.push_str(&input.records);
-    text.push_str("}\n");
-    text
+    let (uses, records) = (use_line(&input.uses), &input.records);
+    format!("package {package};\n\ninterface {interface} {{\n{uses}{records}}}\n")
 }
 
 /// The fields of a record.
@@ -80,14 +74,7 @@ struct Lines {
 
 impl Lines {
     fn add(&mut self, key: &str, ty: &str, comment: Option<&str>) {
-        let name = self.names.wit(key);
-        if let Some(comment) = comment {
-            let _ = writeln!(self.text, "    /// {comment}");
-        }
-        if key_of_wit(&name) != key {
-            let _ = writeln!(self.text, "    /// @name(\"{key}\")");
-        }
-        let _ = writeln!(self.text, "    {}: {ty},", in_wit(&name));
+        self.text += &wit_text::field(&self.names.wit(key), key, ty, comment);
     }
 }
 
@@ -133,7 +120,7 @@ impl Parser<'_, '_> {
         if PRIMITIVE.contains(&&*name) {
             return Ok(name);
         }
-        if let Some(contract) = CONTRACT.into_iter().find(|contract| *contract == name) {
+        if let Some(contract) = contract_type(&name) {
             self.writer.wit.uses.insert(contract);
             return Ok(name);
         }

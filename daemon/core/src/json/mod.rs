@@ -2,6 +2,7 @@
 //! Routing and typed input read the tape, and nothing else reads the text. It keeps numbers as they are written (an id
 //! beyond 2^53 stays exact), and knows the byte of every part (a reject says where).
 
+mod part;
 mod scan;
 mod tape;
 mod unescape;
@@ -9,6 +10,7 @@ mod unescape;
 #[cfg(test)]
 mod tests;
 
+pub use part::Json;
 pub use tape::{Kind, Node, Tape};
 pub use unescape::unescape;
 

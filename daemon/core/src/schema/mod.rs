@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, TimeUnit};
 
+pub use crate::names::is_wit_keyword;
 pub(crate) use contract::{Mismatch, TEXT as CONTRACT_TEXT, compare_to_contract, version_of};
 pub(crate) use from_wit::{count_columns, find_transform};
 pub use to_wit::table_wit;

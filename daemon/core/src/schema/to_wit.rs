@@ -6,6 +6,7 @@ use std::fmt::Write;
 use super::{Column, Kind, TableSchema};
 use crate::input::InputWit;
 use crate::names::{Unique, in_wit, key_of_wit};
+use crate::wit_text::{self, use_line};
 
 /// The WIT of a table: an interface with its `input` and its rows, and a world that exports it.
 ///
@@ -17,16 +18,11 @@ pub fn table_wit(package: &str, table: &str, schema: &TableSchema, input: &Input
     rows.uses.insert("reject");
     let columns = rows.fields(&schema.columns)?;
     let interface = Unique::default().wit(table);
-    let uses: Vec<_> = rows.uses.iter().copied().collect();
-    let mut text = format!("package {package};\n\n");
-    let mut doc = String::new();
-    comment(&mut doc, "  ", schema.doc.as_deref().or(Some("A row of the table.")));
-    let _ = write!(
-        text,
-        "interface {} {{\n  use silverd:pipeline/types@0.2.0.{{{}}};\n\n{}{}\n{doc}  record row {{\n\
-         {columns}  }}\n",
+    let doc = wit_text::comment("  ", schema.doc.as_deref().unwrap_or("A row of the table."));
+    let mut text = format!(
+        "package {package};\n\ninterface {} {{\n{}{}{}\n{doc}  record row {{\n{columns}  }}\n",
         in_wit(&interface),
-        uses.join(", "),
+        use_line(&rows.uses),
         input.records,
         rows.records
     );
@@ -70,9 +66,7 @@ impl Rows {
             if key_of_wit(&name) != column.name {
                 return Err(column.name.clone());
             }
-            let ty = self.ty(column)?;
-            comment(&mut lines, "    ", column.doc.as_deref());
-            let _ = writeln!(lines, "    {}: {ty},", in_wit(&name));
+            lines += &wit_text::field(&name, &column.name, &self.ty(column)?, column.doc.as_deref());
         }
         Ok(lines)
     }
@@ -118,12 +112,6 @@ impl Rows {
     fn of_contract(&mut self, name: &'static str) -> String {
         self.uses.insert(name);
         name.to_owned()
-    }
-}
-
-fn comment(text: &mut String, indent: &str, doc: Option<&str>) {
-    for line in doc.iter().flat_map(|doc| doc.lines()) {
-        let _ = writeln!(text, "{indent}/// {line}");
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use silverd_core::schema::is_wit_keyword;
 
 use super::content::{Content, RUST_KEYWORDS};
 
@@ -23,56 +24,9 @@ pub(super) struct Names<'n> {
     pub(super) package: String,
 }
 
-/// Reserved words of WIT, and names that cargo or the templates use; also reserved are the keywords of Rust.
-const RESERVED: &[&str] = &[
-    "bool",
-    "borrow",
-    "char",
-    "constructor",
-    "core",
-    "export",
-    "f32",
-    "f64",
-    "flags",
-    "from",
-    "func",
-    "future",
-    "gen",
-    "import",
-    "include",
-    "interface",
-    "list",
-    "map",
-    "option",
-    "output",
-    "own",
-    "package",
-    "plugin",
-    "proc_macro",
-    "record",
-    "resource",
-    "result",
-    "row",
-    "s16",
-    "s32",
-    "s64",
-    "s8",
-    "silverd_plugin",
-    "std",
-    "stream",
-    "string",
-    "test",
-    "tuple",
-    "types",
-    "u16",
-    "u32",
-    "u64",
-    "u8",
-    "union",
-    "variant",
-    "with",
-    "world",
-];
+/// Names that cargo or the templates use; also reserved are the keywords of WIT and Rust.
+const RESERVED: [&str; 11] =
+    ["core", "gen", "output", "plugin", "proc_macro", "row", "silverd_plugin", "std", "test", "types", "union"];
 
 impl Names<'_> {
     /// Checks that the table's name is a valid name in WIT and Rust.
@@ -81,7 +35,7 @@ impl Names<'_> {
         let words = table.split('_').all(|word| word.starts_with(|first: char| first.is_ascii_lowercase()));
         ensure!(words, "`{table}` is not a valid name in WIT: each word between the `_` must begin with a letter");
         ensure!(
-            !RESERVED.contains(&table) && !RUST_KEYWORDS.contains(&table),
+            !RESERVED.contains(&table) && !is_wit_keyword(table) && !RUST_KEYWORDS.contains(&table),
             "`{table}` is a reserved word of WIT, Rust or cargo: choose another, such as `{table}s`"
         );
         Ok(())

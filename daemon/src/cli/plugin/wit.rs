@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use silverd_core::config::{SqlInput, Transform};
 use silverd_core::input::InputWit;
 use silverd_core::schema::table_wit;
@@ -40,10 +40,10 @@ pub(super) fn wit(config: &Path, args: &WitArgs) -> anyhow::Result<()> {
     let package = package_of(&setup.base_dir.join("wit/silver"));
     match table_wit(&package, &table.name, &plugin.schema, &input) {
         Ok(text) => out!("{}", text.trim_end()),
-        Err(column) => bail!(anyhow!(
+        Err(column) => bail!(
             "column `{column}` has no name in WIT, where each part of a name begins with a letter: give the column another \
              name with `… AS name` if a plugin is to take the table over"
-        )),
+        ),
     }
     Ok(())
 }
