@@ -330,7 +330,7 @@ fn sql_output(
     };
     let batch = sql.event.batch(records, rows, image).map_err(|error| invalid(error.to_string()))?;
     let SqlRows { rows, row_events, rejects, cpu } =
-        process.evaluate(&batch, ms, limits.output_bytes_max).map_err(|fault| sql_fault(fault, limits, ms))?;
+        process.evaluate(batch, ms, limits.output_bytes_max).map_err(|fault| sql_fault(fault, limits, ms))?;
     let rows = Rows { len: rows.num_rows(), columns: rows.columns().to_vec(), took: Duration::ZERO, elsewhere: cpu };
     Ok(Output { rows, row_events, rejects: rejects.into_iter().map(Rejected::from).collect() })
 }

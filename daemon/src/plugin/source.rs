@@ -89,12 +89,7 @@ impl Source {
 
     /// The digest of the newest build; `None` if there is none. Builds nothing.
     pub(crate) fn newest_digest(&self) -> anyhow::Result<Option<Digest>> {
-        match self {
-            Self::Plugin(plugin) => {
-                PluginLocation::of(plugin)?.wasm().map(|wasm| VersionFile::File(wasm).digest()).transpose()
-            }
-            Self::Sql(sql) => sql.version()?.digest().map(Some),
-        }
+        self.location()?.newest()?.map(|newest| newest.digest()).transpose()
     }
 
     /// Where a newer version will be found. Runs `cargo metadata` if the plugin is a package.

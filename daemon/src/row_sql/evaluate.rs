@@ -6,24 +6,16 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::{SchemaRef, UInt32Type};
-use datafusion::catalog::TableProvider;
-use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::DataFusionError;
-use datafusion::datasource::MemTable;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
 use datafusion::physical_plan::execution_plan::reset_plan_states;
-use datafusion::physical_plan::memory::MemoryStream;
-use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::SessionContext;
 use parking_lot::Mutex;
 use silverd_core::outcome::{Code, Reject};
 
 use super::definition::Definition;
-use super::event::{EVENT, EventColumns};
-use super::plan::{self, Planned};
-use super::reference::read_csv;
+use super::plan::{Planned, plan};
 
 /// The SQL of a table, with its reference files, ready for events.
 pub(super) struct Evaluator {
@@ -49,32 +41,13 @@ pub(super) struct Evaluated {
     pub(super) rejects: Vec<Reject>,
 }
 
-/// Adds the tables of the reference files to a context.
-pub(super) fn add_references<'r>(
-    context: &SessionContext,
-    references: impl IntoIterator<Item = (&'r str, &'r [u8])>,
-) -> anyhow::Result<()> {
-    for (name, contents) in references {
-        anyhow::ensure!(name != EVENT, "a reference file cannot have the name `{EVENT}`, which is that of the events");
-        let rows = read_csv(name, contents)?;
-        context.register_table(name, Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?))?;
-    }
-    Ok(())
-}
-
 impl Evaluator {
     pub(super) async fn new<'r>(
         definition: &Definition,
         references: impl IntoIterator<Item = (&'r str, &'r [u8])>,
         pool_bytes: usize,
     ) -> anyhow::Result<Self> {
-        let context = plan::context(pool_bytes)?;
-        add_references(&context, references)?;
-        let event = EventColumns::of(&definition.input, &definition.sql)?;
-        let events = Arc::new(Mutex::new(RecordBatch::new_empty(event.schema())));
-        let provider = events_table(event.schema(), events.clone())?;
-        let planned = plan::plan(&context, &definition.sql, &event, &definition.not_null, provider)?;
-        let Planned { plan: logical, schema } = planned;
+        let Planned { context, events, plan: logical, schema, .. } = plan(definition, references, pool_bytes)?;
         let physical = context.state().create_physical_plan(&logical).await?;
         let not_null = schema.columns.iter().enumerate().filter(|(_, column)| !column.nullable);
         let not_null = not_null.map(|(at, _)| at).collect();
@@ -98,7 +71,7 @@ impl Evaluator {
                 Err(error) if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) => return Err(error),
                 Err(error) if len == 1 => {
                     let event = events.slice(start, 1);
-                    rejects.push(self.reject(number_of(&event, 0), event, &error).await);
+                    rejects.push(self.reject(numbers(&event)[0], event, &error).await);
                 }
                 Err(_) => {
                     let half = len / 2;
@@ -115,8 +88,8 @@ impl Evaluator {
         events: RecordBatch,
     ) -> Result<Vec<RecordBatch>, DataFusionError> {
         *self.events.lock() = events;
-        let plan = if plan.children().is_empty() { plan.clone() } else { reset_plan_states(plan.clone())? };
-        collect(plan, self.context.task_ctx()).await
+        // A join keeps what it has read for one execution.
+        collect(reset_plan_states(plan.clone())?, self.context.task_ctx()).await
     }
 
     /// Why an event fails: the first column that cannot be computed for it, or another part of the query.
@@ -204,40 +177,4 @@ fn reason(error: &DataFusionError) -> String {
 /// The numbers of the events of rows.
 fn numbers(rows: &RecordBatch) -> &[u32] {
     rows.column(rows.num_columns() - 1).as_primitive::<UInt32Type>().values()
-}
-
-fn number_of(events: &RecordBatch, row: usize) -> u32 {
-    numbers(events)[row]
-}
-
-/// The table of the events that are evaluated.
-pub(super) fn events_table(
-    schema: SchemaRef,
-    events: Arc<Mutex<RecordBatch>>,
-) -> Result<Arc<dyn TableProvider>, DataFusionError> {
-    let partition = Arc::new(EventPartition { schema: schema.clone(), events });
-    Ok(Arc::new(StreamingTable::try_new(schema, vec![partition])?))
-}
-
-#[derive(Debug)]
-struct EventPartition {
-    schema: SchemaRef,
-    events: Arc<Mutex<RecordBatch>>,
-}
-
-impl PartitionStream for EventPartition {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let events = self.events.lock().clone();
-        match MemoryStream::try_new(vec![events], self.schema.clone(), None) {
-            Ok(stream) => Box::pin(stream),
-            Err(error) => Box::pin(datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(
-                self.schema.clone(),
-                futures::stream::once(async { Err(error) }),
-            )),
-        }
-    }
 }

@@ -6,11 +6,18 @@ use arrow::array::{
     Array, ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use datafusion::catalog::TableProvider;
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::common::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::sql::sqlparser::tokenizer::Token;
+use parking_lot::Mutex;
 use silverd_core::chunk::Chunk;
 use silverd_core::input::{EventType, Image, Records};
 
-use super::error::SqlError;
-use super::plan::names_column;
+use super::error::{SqlError, tokens};
 
 /// The name of the table.
 pub(super) const EVENT: &str = "event";
@@ -40,42 +47,49 @@ pub(crate) struct EventColumns {
     pub(crate) ty: EventType,
     comments: Vec<Option<String>>,
     /// Those that the SQL names.
-    origins: Vec<(&'static str, Origin)>,
+    origins: Vec<Origin>,
+    /// All of them; the last one is [`EVENT_NUMBER`].
+    schema: SchemaRef,
 }
 
 impl EventColumns {
     pub(super) fn of(input: &str, sql: &str) -> Result<Self, SqlError> {
         let (ty, comments) = EventType::of_text(input).map_err(|error| SqlError::new(format!("input: {error}")))?;
-        let is_named = |(name, _): &(&str, Origin)| {
-            names_column(sql, name) && ty.fields().iter().all(|field| field.name() != name)
-        };
-        let origins = ORIGINS.into_iter().filter(is_named).collect();
-        Ok(Self { ty, comments, origins })
+        let mut fields: Vec<FieldRef> = ty.fields().iter().cloned().collect();
+        let tokens = tokens(sql);
+        let is_named =
+            |name: &str| tokens.iter().any(|token| matches!(&token.token, Token::Word(word) if word.value == name));
+        let mut origins = Vec::new();
+        for (name, origin) in ORIGINS {
+            if is_named(name) && fields.iter().all(|field| field.name() != name) {
+                let (ty, nullable) = origin.data_type();
+                fields.push(Arc::new(Field::new(name, ty, nullable)));
+                origins.push(origin);
+            }
+        }
+        fields.push(Arc::new(Field::new(EVENT_NUMBER, DataType::UInt32, false)));
+        Ok(Self { ty, comments, origins, schema: Arc::new(Schema::new(fields)) })
+    }
+
+    pub(super) fn schema(&self) -> SchemaRef {
+        self.schema.clone()
     }
 
     /// The columns that SQL can name.
     pub(super) fn named_schema(&self) -> SchemaRef {
-        Arc::new(Schema::new(self.named_fields()))
+        let fields = self.schema.fields();
+        Arc::new(Schema::new(fields[..fields.len() - 1].to_vec()))
     }
 
-    /// Those, and the number of the event.
-    pub(super) fn schema(&self) -> SchemaRef {
-        let mut fields = self.named_fields();
-        fields.push(Arc::new(Field::new(EVENT_NUMBER, DataType::UInt32, false)));
-        Arc::new(Schema::new(fields))
-    }
-
-    fn named_fields(&self) -> Vec<FieldRef> {
-        let origins = self.origins.iter().map(|(name, origin)| {
-            let (ty, nullable) = origin.data_type();
-            Arc::new(Field::new(*name, ty, nullable))
-        });
-        self.ty.fields().iter().cloned().chain(origins).collect()
+    /// The table, whose rows are those of the batch at the time of a query.
+    pub(super) fn table(&self, events: Arc<Mutex<RecordBatch>>) -> Result<Arc<dyn TableProvider>, DataFusionError> {
+        let partition = Arc::new(EventPartition { schema: self.schema(), events });
+        Ok(Arc::new(StreamingTable::try_new(self.schema(), vec![partition])?))
     }
 
     /// The comment of a field, for a column of its name.
     pub(super) fn comment(&self, name: &str) -> Option<String> {
-        let at = self.ty.fields().iter().position(|field| field.name() == name)?;
+        let at = self.schema.index_of(name).ok()?;
         self.comments.get(at).cloned().flatten()
     }
 
@@ -87,9 +101,7 @@ impl EventColumns {
         image: &mut Image,
     ) -> Result<RecordBatch, arrow::error::ArrowError> {
         let mut columns = self.ty.columns(records, image)?;
-        for (_, origin) in &self.origins {
-            columns.push(origin.column(records.chunk(), rows));
-        }
+        columns.extend(self.origins.iter().map(|origin| origin.column(records.chunk(), rows)));
         columns.push(Arc::new(UInt32Array::from_iter_values(0..rows.len() as u32)));
         RecordBatch::try_new(self.schema(), columns)
     }
@@ -125,5 +137,22 @@ impl Origin {
                 Arc::new(rows.map(text).collect::<StringArray>())
             }
         }
+    }
+}
+
+#[derive(Debug)]
+struct EventPartition {
+    schema: SchemaRef,
+    events: Arc<Mutex<RecordBatch>>,
+}
+
+impl PartitionStream for EventPartition {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let events = futures::stream::iter([Ok(self.events.lock().clone())]);
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), events))
     }
 }

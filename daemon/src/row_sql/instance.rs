@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use arrow::array::RecordBatch;
 use silverd_core::outcome::{Code, Reject};
 
-use super::process::{Reply, Start, decode, encode, is_closed};
+use super::process::{Reply, Start, attachment_of, batch_of, is_closed};
 use crate::sql_engine::{Message, OUT_OF_MEMORY, SqlWork, sql_command};
 
 /// How long the process may take until it is ready, on a machine that does much else.
@@ -79,14 +79,14 @@ impl SqlInstance {
     /// Evaluates a batch, which may take `ms` milliseconds, and whose answer may have this many bytes.
     pub(crate) fn evaluate(
         &mut self,
-        events: &RecordBatch,
+        events: RecordBatch,
         ms: u64,
         output_bytes_max: usize,
     ) -> Result<SqlRows, SqlFault> {
         let until = Instant::now() + Duration::from_millis(ms);
         let invalid = |what: String| SqlFault::Ended(format!("the process for SQL gave no valid answer: {what}"));
         let mut request = Message::new(&()).map_err(|error| invalid(error.to_string()))?;
-        request.attachments.push(encode(events).map_err(|error| invalid(format!("{error:#}")))?);
+        request.attachments.push(attachment_of(events).map_err(|error| invalid(format!("{error:#}")))?);
         let answer = self.exchange(&request, until, output_bytes_max).map_err(|error| self.fault(&error))?;
         let reply: Reply = answer.content().map_err(|error| invalid(error.to_string()))?;
         let (rejects, cpu) = match reply {
@@ -95,7 +95,7 @@ impl SqlInstance {
             Reply::Ready => return Err(invalid("it is ready".to_owned())),
         };
         let [rows, numbers] = &answer.attachments[..] else { return Err(invalid("no rows".to_owned())) };
-        let rows = decode(rows).map_err(|error| invalid(format!("{error:#}")))?;
+        let rows = batch_of(Some(rows)).map_err(|error| invalid(format!("{error:#}")))?;
         let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |number: u32, byte| number << 8 | u32::from(*byte));
         let row_events = numbers.chunks(4).map(number).collect();
         let rejects = rejects.into_iter().map(|reject| {

@@ -17,13 +17,9 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
-use arrow::array::RecordBatch;
-use parking_lot::Mutex;
 use silverd_core::schema::TableSchema;
 
-use evaluate::{add_references, events_table};
+use plan::{Planned, plan};
 use process::Start;
 
 pub(crate) use definition::Definition;
@@ -48,13 +44,8 @@ impl RowSql {
         definition: Definition,
         references: impl IntoIterator<Item = (&'r str, &'r [u8])>,
     ) -> anyhow::Result<Self> {
-        let context = plan::context(PLANNING_POOL_BYTES)?;
-        add_references(&context, references)?;
-        let event = EventColumns::of(&definition.input, &definition.sql)?;
-        let none = Arc::new(Mutex::new(RecordBatch::new_empty(event.schema())));
-        let provider = events_table(event.schema(), none)?;
-        let planned = plan::plan(&context, &definition.sql, &event, &definition.not_null, provider)?;
-        Ok(Self { definition, event, schema: planned.schema })
+        let Planned { event, schema, .. } = plan(&definition, references, PLANNING_POOL_BYTES)?;
+        Ok(Self { definition, event, schema })
     }
 
     /// Starts a process, and waits until it is ready.

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field};
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -17,41 +18,57 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Projection, TableSource, Unnes
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
+use parking_lot::Mutex;
 use silverd_core::schema::{Column, Kind, TableSchema, added};
 
 use super::comments::{column_comments, table_comment};
-use super::error::{SqlError, tokens};
+use super::definition::Definition;
+use super::error::SqlError;
 use super::event::{EVENT, EVENT_NUMBER, EventColumns};
 use super::functions::{REJECT, reject};
+use super::reference;
 use crate::sql_engine::bounded_context;
 
 /// Rows that operators pass on at once: all of a batch.
 const BATCH_ROWS: usize = 1 << 20;
 
-/// The plan of a table's SQL.
+/// The SQL of a table with what it needs, planned.
 pub(super) struct Planned {
+    /// With the table `event`, and those of the reference files.
+    pub(super) context: SessionContext,
+    pub(super) event: EventColumns,
+    /// The rows of `event`.
+    pub(super) events: Arc<Mutex<RecordBatch>>,
     /// Gives the columns of the schema, and [`EVENT_NUMBER`].
     pub(super) plan: LogicalPlan,
     pub(super) schema: TableSchema,
 }
 
-/// A context with the tables of a definition: `event`, and the reference files.
-pub(super) fn context(pool_bytes: usize) -> anyhow::Result<SessionContext> {
+/// Plans the SQL of a definition. Operators may keep this much memory.
+pub(super) fn plan<'r>(
+    definition: &Definition,
+    references: impl IntoIterator<Item = (&'r str, &'r [u8])>,
+    pool_bytes: usize,
+) -> anyhow::Result<Planned> {
     let mut config = SessionConfig::new().with_target_partitions(1).with_batch_size(BATCH_ROWS);
     config.options_mut().sql_parser.collect_spans = true;
     let context = bounded_context(pool_bytes, config)?;
     context.register_udf(reject());
-    Ok(context)
+    reference::add_tables(&context, references)?;
+    let event = EventColumns::of(&definition.input, &definition.sql)?;
+    let events = Arc::new(Mutex::new(RecordBatch::new_empty(event.schema())));
+    let provider = event.table(events.clone())?;
+    let (plan, schema) = plan_sql(&context, definition, &event, provider)?;
+    Ok(Planned { context, event, events, plan, schema })
 }
 
 /// Plans SQL over `event`, whose rows are those of `provider`, and over the tables of the context.
-pub(super) fn plan(
+fn plan_sql(
     context: &SessionContext,
-    sql: &str,
+    Definition { sql, not_null, .. }: &Definition,
     event: &EventColumns,
-    not_null: &[String],
     provider: Arc<dyn TableProvider>,
-) -> Result<Planned, SqlError> {
+) -> Result<(LogicalPlan, TableSchema), SqlError> {
     let failed = |error: DataFusionError| SqlError::of(sql, &error);
     // The number of the event is added below, so that the SQL cannot name it.
     let named = MemTable::try_new(event.named_schema(), vec![Vec::new()]).map_err(failed)?;
@@ -74,10 +91,9 @@ pub(super) fn plan(
     }
     let columns = columns_of(sql, &analyzed, event, not_null, &comments)?;
     let schema = TableSchema { interface: "sql".to_owned(), doc: table_comment(sql), columns };
-    let carrier = Carrier { sql, event: provider_as_source(provider) };
-    let carried = carrier.carry(&analyzed)?;
+    let carried = Carrier { sql, event: provider_as_source(provider) }.carry(&analyzed)?;
     let plan = typed(&analyzed, carried, &schema).map_err(failed)?;
-    Ok(Planned { plan, schema })
+    Ok((plan, schema))
 }
 
 fn query_of(statement: &Statement) -> Option<&ast::Query> {
@@ -333,11 +349,4 @@ fn typed(analyzed: &LogicalPlan, carried: LogicalPlan, schema: &TableSchema) -> 
     let mut exprs: Vec<_> = columns.collect();
     exprs.push(Expr::Column(number).alias(EVENT_NUMBER));
     Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(carried))?))
-}
-
-/// Whether the SQL names a column.
-pub(super) fn names_column(sql: &str, name: &str) -> bool {
-    tokens(sql).iter().any(
-        |token| matches!(&token.token, datafusion::sql::sqlparser::tokenizer::Token::Word(word) if word.value == name),
-    )
 }

@@ -7,24 +7,18 @@
 //!           ◀── rows, numbers, rejects ─
 //! ```
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::mem::ManuallyDrop;
-use std::os::fd::FromRawFd;
-use std::sync::mpsc;
+use std::io;
 use std::time::Duration;
 
 use anyhow::Context;
 use arrow::array::RecordBatch;
-use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::StreamWriter;
 use datafusion::common::DataFusionError;
 use serde::{Deserialize, Serialize};
 use silverd_core::outcome::Reject;
 
 use super::definition::Definition;
 use super::evaluate::{Evaluated, Evaluator};
-use crate::sql_engine::{Message, OUT_OF_MEMORY, limit_this_process};
+use crate::sql_engine::{Message, OUT_OF_MEMORY, batches, limit_this_process, messages_of};
 use crate::telemetry::thread_cpu;
 
 /// The first message. The contents of the reference files are its attachments.
@@ -62,69 +56,54 @@ impl From<Reject> for RejectReply {
 
 /// The hidden command: evaluates batches until its input ends. When it does during a batch, the process ends at once.
 pub(crate) fn serve() -> anyhow::Result<()> {
-    // SAFETY: the process that started this one gave both ends of a socket as these files, and nothing else uses them.
-    let (mut input, mut output) =
-        unsafe { (ManuallyDrop::new(File::from_raw_fd(0)), ManuallyDrop::new(File::from_raw_fd(1))) };
-    let mut message = Message::read_from(&mut *input)?;
+    let mut message = Message::read_from(io::stdin())?;
     let contents = std::mem::take(&mut message.attachments);
     let start: Start = message.content()?;
     limit_this_process(start.memory_bytes_max, false)?;
-    let (sender, batches) = mpsc::sync_channel(1);
-    std::thread::Builder::new().name("batches".to_owned()).spawn(move || {
-        while let Ok(batch) = Message::read_from(&mut *input) {
-            if sender.send(batch).is_err() {
-                return;
-            }
-        }
-        // SAFETY: ends the process without anything else.
-        unsafe { libc::_exit(0) }
-    })?;
+    let requests = messages_of(io::stdin())?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let references = start.references.iter().map(String::as_str).zip(contents.iter().map(Vec::as_slice));
     // The rest of the memory is for what DataFusion's operators do not count.
     let evaluator = runtime.block_on(Evaluator::new(&start.definition, references, start.memory_bytes_max / 2));
     let mut evaluator = match evaluator {
         Ok(evaluator) => evaluator,
-        Err(failure) => return send(&mut *output, &Reply::Failed(format!("{failure:#}")), Vec::new()),
+        Err(failure) => return send(&Reply::Failed(format!("{failure:#}")), Vec::new()),
     };
-    send(&mut *output, &Reply::Ready, Vec::new())?;
-    for batch in batches {
+    send(&Reply::Ready, Vec::new())?;
+    for request in requests {
         let began = thread_cpu();
-        let events = decode(batch.attachments.first().map_or(&[][..], Vec::as_slice))?;
+        let events = batch_of(request.attachments.first())?;
         match runtime.block_on(evaluator.evaluate(&events)) {
             Ok(Evaluated { rows, row_events, rejects }) => {
-                let attachments =
-                    vec![encode(&rows)?, row_events.iter().flat_map(|event| event.to_le_bytes()).collect()];
+                let numbers = row_events.iter().flat_map(|event| event.to_le_bytes()).collect();
+                let attachments = vec![attachment_of(rows)?, numbers];
                 let rejects = rejects.into_iter().map(RejectReply::from).collect();
                 let cpu = thread_cpu().saturating_sub(began);
-                send(&mut *output, &Reply::Rows { rejects, cpu }, attachments)?;
+                send(&Reply::Rows { rejects, cpu }, attachments)?;
             }
             Err(error) if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) => {
                 // SAFETY: ends the process without anything else.
                 unsafe { libc::_exit(OUT_OF_MEMORY.into()) }
             }
-            Err(error) => send(&mut *output, &Reply::Failed(error.find_root().strip_backtrace()), Vec::new())?,
+            Err(error) => send(&Reply::Failed(error.find_root().strip_backtrace()), Vec::new())?,
         }
     }
     Ok(())
 }
 
-fn send(output: impl Write, reply: &Reply, attachments: Vec<Vec<u8>>) -> anyhow::Result<()> {
+fn send(reply: &Reply, attachments: Vec<Vec<u8>>) -> anyhow::Result<()> {
     let mut message = Message::new(reply)?;
     message.attachments = attachments;
-    Ok(message.write_to(output)?)
+    Ok(message.write_to(io::stdout().lock())?)
 }
 
-/// A batch as bytes.
-pub(super) fn encode(batch: &RecordBatch) -> anyhow::Result<Vec<u8>> {
-    let mut writer = StreamWriter::try_new(Vec::with_capacity(batch.get_array_memory_size()), &batch.schema())?;
-    writer.write(batch)?;
-    Ok(writer.into_inner()?)
+/// A batch as an attachment.
+pub(super) fn attachment_of(batch: RecordBatch) -> anyhow::Result<Vec<u8>> {
+    batches::encode(&[batch])?.context("no batch")
 }
 
-pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<RecordBatch> {
-    let mut reader = StreamReader::try_new(bytes, None)?;
-    Ok(reader.next().context("no batch")??)
+pub(super) fn batch_of(attachment: Option<&Vec<u8>>) -> anyhow::Result<RecordBatch> {
+    batches::decode(attachment.context("no attachment")?)?.pop().context("no batch")
 }
 
 /// Whether a pipe's end is closed, or the other process has ended.

@@ -8,9 +8,26 @@ use arrow::array::RecordBatch;
 use arrow::csv::ReaderBuilder;
 use arrow::csv::reader::Format;
 use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::datasource::MemTable;
+use datafusion::prelude::SessionContext;
+
+use super::event::EVENT;
+
+/// Adds the tables of the reference files to a context.
+pub(super) fn add_tables<'r>(
+    context: &SessionContext,
+    references: impl IntoIterator<Item = (&'r str, &'r [u8])>,
+) -> anyhow::Result<()> {
+    for (name, contents) in references {
+        ensure!(name != EVENT, "a reference file cannot have the name `{EVENT}`, which is that of the events");
+        let rows = read_csv(name, contents)?;
+        context.register_table(name, Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?))?;
+    }
+    Ok(())
+}
 
 /// The rows of a CSV file whose first line has the names of its columns.
-pub(super) fn read_csv(name: &str, contents: &[u8]) -> anyhow::Result<RecordBatch> {
+fn read_csv(name: &str, contents: &[u8]) -> anyhow::Result<RecordBatch> {
     let contents = contents.strip_prefix(b"\xef\xbb\xbf").unwrap_or(contents);
     let read = || {
         // Names alone: all rows are read below, as texts.

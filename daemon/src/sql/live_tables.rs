@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
 
+use crate::sql_engine::batches;
 use crate::tables::recent_rows::NewRows;
 
 /// What has changed of a table's newest rows. The batches are an attachment, if there are any.
@@ -26,14 +25,7 @@ pub(super) struct LiveTables(BTreeMap<String, VecDeque<(u64, RecordBatch)>>);
 
 /// An update, and the batches that it brings.
 pub(super) fn update(table: &str, rows: &NewRows) -> anyhow::Result<(LiveUpdate, Option<Vec<u8>>)> {
-    let attachment = rows.batches.first().map(|first| {
-        let mut writer = StreamWriter::try_new(Vec::new(), &first.schema())?;
-        for batch in &rows.batches {
-            writer.write(batch)?;
-        }
-        writer.into_inner()
-    });
-    let attachment = attachment.transpose()?;
+    let attachment = batches::encode(&rows.batches)?;
     Ok((LiveUpdate { table: table.to_owned(), first: rows.first, has_batches: attachment.is_some() }, attachment))
 }
 
@@ -50,9 +42,9 @@ impl LiveTables {
                 continue;
             }
             let bytes = attachments.next().unwrap_or_default();
-            for batch in StreamReader::try_new(&bytes[..], None)? {
+            for batch in batches::decode(&bytes)? {
                 let number = kept.back().map_or(update.first, |(number, _)| number + 1);
-                kept.push_back((number, batch?));
+                kept.push_back((number, batch));
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Messages over a pipe: JSON, then any number of attachments in bytes, each with its length before it.
 
 use std::io::{self, Read, Write};
+use std::sync::mpsc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -80,6 +81,22 @@ impl Message {
         }
         Self::from_parts(parts)
     }
+}
+
+/// The messages of the process that started this one, which a thread reads. When they end, this process ends at once, whatever
+/// it does: nobody waits for it any more.
+pub(crate) fn messages_of(mut input: impl Read + Send + 'static) -> io::Result<mpsc::Receiver<Message>> {
+    let (sender, messages) = mpsc::channel();
+    std::thread::Builder::new().name("messages".to_owned()).spawn(move || {
+        while let Ok(message) = Message::read_from(&mut input) {
+            if sender.send(message).is_err() {
+                return;
+            }
+        }
+        // SAFETY: ends the process without anything else.
+        unsafe { libc::_exit(0) }
+    })?;
+    Ok(messages)
 }
 
 fn length(length: usize) -> io::Result<u32> {

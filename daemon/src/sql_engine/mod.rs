@@ -1,5 +1,6 @@
 //! What all SQL of silverd runs on: DataFusion with exact arithmetic and functions for JSON, in processes with limits.
 
+pub(crate) mod batches;
 mod checked;
 mod context;
 mod json;
@@ -12,7 +13,7 @@ use crate::runtime::this_program;
 
 pub(crate) use context::bounded_context;
 pub(crate) use limits::{OUT_OF_MEMORY, limit_this_process};
-pub(crate) use message::Message;
+pub(crate) use message::{Message, messages_of};
 
 /// The hidden command of silverd that runs SQL.
 pub const SQL_COMMAND: &str = "sql-process";

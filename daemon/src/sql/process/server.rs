@@ -1,7 +1,6 @@
 //! The process that runs SQL: answers one request after the other until its input ends.
 
 use std::io;
-use std::sync::mpsc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -9,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Start;
 use crate::runtime::TABLE_OPENS_MAX;
 use crate::sql::QueryError;
-use crate::sql_engine::{Message, limit_this_process};
+use crate::sql_engine::{Message, limit_this_process, messages_of};
 
 /// Answers the requests of one kind of work.
 pub(crate) trait Handler {
@@ -55,16 +54,7 @@ pub(crate) fn read_message() -> io::Result<Message> {
 pub(crate) fn serve<H: Handler>(new: impl FnOnce(Start) -> H) -> anyhow::Result<()> {
     let start: Start = read_message()?.content()?;
     limit_this_process(start.memory_bytes_max, start.yields)?;
-    let (sender, requests) = mpsc::channel();
-    std::thread::Builder::new().name("requests".to_owned()).spawn(move || {
-        while let Ok(message) = read_message() {
-            if sender.send(message).is_err() {
-                return;
-            }
-        }
-        // SAFETY: ends the process without anything else.
-        unsafe { libc::_exit(0) }
-    })?;
+    let requests = messages_of(io::stdin())?;
     // A multi-thread runtime with one worker: on a current-thread runtime, delta-rs starts a runtime of its own each time
     // it reads a log.
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
