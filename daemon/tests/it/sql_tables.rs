@@ -23,26 +23,20 @@ fn cart(id: usize, qty: &str) -> String {
     )
 }
 
-/// The example's pipeline, for a project's topic.
-fn example(project: &Project) -> String {
+/// The tables of the example, under other names.
+fn example() -> String {
     let text = std::fs::read_to_string(root().join("examples/sql-tables/pipeline.toml")).unwrap();
-    let tables = &text[text.find("[silver.page_view]").unwrap()..];
-    let tables = tables.replace("../../data/reference", &root().join("data/reference").display().to_string());
-    let header = project.pipeline();
-    let header = &header[..header.find("[silver.page_view]").unwrap()];
-    let mut tables = tables;
+    let mut tables = text[text.find("[silver.page_view]").unwrap()..]
+        .replace("../../data/reference", &root().join("data/reference").display().to_string());
     for name in ["page_view", "add_to_cart", "order_placed", "order_line"] {
-        tables = tables.replace(
-            &format!("[silver.{name}]\n"),
-            &format!("[silver.{name}_sql]\npath = \"data/silver/{name}_sql\"\n"),
-        );
+        tables = tables
+            .replace(
+                &format!("[silver.{name}]\n"),
+                &format!("[silver.{name}_sql]\npath = \"data/silver/{name}_sql\"\n"),
+            )
+            .replace(&format!("[silver.{name}.input]"), &format!("[silver.{name}_sql.input]"));
     }
-    format!(
-        "{header}{}\n[http]\nlisten = \"off\"\n",
-        tables
-            .replace("[silver.page_view.input]", "[silver.page_view_sql.input]")
-            .replace("[silver.order_placed.input]", "[silver.order_placed_sql.input]")
-    )
+    tables
 }
 
 /// The values of some columns of all rows.
@@ -55,12 +49,7 @@ fn the_shops_tables_in_sql_have_the_rows_of_the_plugins() {
     let project = Project::new("sql-example", "interval = \"100ms\"");
     project.generate(&["--count", "3000", "--seed", "11", "--dup-pct", "0"]);
     project.silverd(&["run", "--drain"]);
-    let with_plugins = project.pipeline();
-    let tables = |text: &str| text[text.find("[silver.page_view]").unwrap()..text.find("[http]").unwrap()].to_owned();
-    let of_example = example(&project);
-    let of_sql =
-        of_example[of_example.find("[silver.page_view_sql]").unwrap()..of_example.find("[http]").unwrap()].to_owned();
-    project.write_pipeline(&with_plugins.replace(&tables(&with_plugins), &(tables(&with_plugins) + &of_sql)));
+    project.append_to_pipeline(&example());
     project.silverd(&["check"]);
     project.silverd(&["run", "--drain"]);
     for (table, columns) in [
