@@ -5,45 +5,14 @@
 // Environment: SILVERD (the binary), CHROMIUM, MODULES (a folder with node_modules/playwright-core), SCREENSHOTS (the
 // folder for screenshots; none are taken without it), ASSETS (serves the dashboard's files from this folder, for work on
 // them), DASHBOARD (`{"url": …, "broker": …}` of a silverd that runs already).
-import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fail, send, startDemo, stopChildren } from "./processes.mjs";
 
-const { SILVERD, CHROMIUM, MODULES, SCREENSHOTS, ASSETS, DASHBOARD } = process.env;
+const { CHROMIUM, MODULES, SCREENSHOTS, ASSETS, DASHBOARD } = process.env;
 const { chromium } = createRequire(join(MODULES, "x.js"))("playwright-core");
 const TIMEOUT_MS = 120_000;
-
-const fail = (text) => { throw new Error(text); };
-const children = [];
-const stopChildren = () => Promise.all(children.map((child) => new Promise((ended) => {
-  if (child.exitCode !== null) return ended();
-  child.once("exit", ended);
-  child.kill("SIGTERM");
-})));
-
-// ---- the demo, in the current folder
-async function startDemo() {
-  let log = "";
-  const child = spawn(SILVERD, ["demo", "--listen", "127.0.0.1:0"], { stdio: ["ignore", "ignore", "pipe"] });
-  children.push(child);
-  child.stderr.on("data", (data) => { log += data; });
-  const found = (pattern) => log.match(pattern)?.[1];
-  const deadline = Date.now() + 600_000; // the plugins may have to be built
-  while (!found(/dashboard: (http:\S+)/)) {
-    if (child.exitCode !== null || Date.now() > deadline) fail(`the demo did not start:\n${log}`);
-    await new Promise((waited) => setTimeout(waited, 200));
-  }
-  return { url: found(/dashboard: (http:\S+)/), broker: found(/embedded broker at (\S+)/) };
-}
-
-function send(broker, events) {
-  const file = join(mkdtempSync(join(tmpdir(), "silverd-dashboard-")), "events.jsonl");
-  writeFileSync(file, events.map((event) => JSON.stringify(event)).join("\n"));
-  const child = spawn(SILVERD, ["generate", "--bootstrap", broker, "--topic", "events.raw", "--file", file, "--eps", "0"], { stdio: ["ignore", "ignore", "inherit"] });
-  return new Promise((sent, failed) => child.once("exit", (code) => (code === 0 ? sent() : failed(new Error(`silverd generate ended with ${code}`)))));
-}
 
 // ---- the browser
 async function open(browser, url, options, problems) {
@@ -74,7 +43,7 @@ async function serveFromFolder(page) {
 async function waitForPanels(page) {
   const names = await page.evaluate(async () => {
     for (;;) {
-      const { panels } = await (await fetch("/api/panels")).json();
+      const { panels } = await (await fetch("api/panels")).json();
       if (panels.length && panels.every((panel) => panel.state === "ok" && panel.rows.length)) return panels.map((panel) => panel.name);
       await new Promise((waited) => setTimeout(waited, 500));
     }
@@ -113,7 +82,7 @@ async function swapPlugin(page) {
 const problems = [];
 const browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-gpu"] });
 try {
-  const { url, broker } = DASHBOARD ? JSON.parse(DASHBOARD) : await startDemo();
+  const { url, broker } = DASHBOARD ? JSON.parse(DASHBOARD) : await startDemo("--listen", "127.0.0.1:0");
   const page = await open(browser, url, { viewport: { width: 1280, height: 860 }, colorScheme: "light" }, problems);
   const names = await waitForPanels(page);
   console.log(`${names.length} panels show data: ${names.join(", ")}`);
@@ -132,7 +101,7 @@ try {
     { event_type: "page_view", event_id: marker, user_id: "user-7", ts: "the day before yesterday", url: "/cart" },
     { event_type: "add_to_cart", event_id: `${marker}-2`, user_id: "user-8", ts: new Date().toISOString(), sku: "SKU-00001", qty: -1, price: 9.5 },
     { event_type: "order_placed", event_id: `${marker}-3`, order_id: "o-1", user_id: "user-9", ts: new Date().toISOString(), total: 12.0, line_items: [] },
-  ]);
+  ].map((event) => JSON.stringify(event)));
   const reject = page.locator(".reject", { hasText: "the day before yesterday" }).first();
   await reject.waitFor({ state: "attached" });
   await reject.locator("summary").click();

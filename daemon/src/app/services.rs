@@ -1,7 +1,7 @@
 //! What runs besides the pipeline and never delays it: the status on the terminal, Gold, table maintenance, the dashboard.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::wrong_use;
 use crate::gold::{GoldRefresher, GoldStatus};
-use crate::http::{self, Dashboard, ListenAddress, PanelRunner};
+use crate::http::{self, Dashboard, Endpoint, ListenAddress, PanelRunner};
 use crate::maintenance::{MaintenanceScheduler, MaintenanceStatus};
 use crate::pipeline::status::{self, Status};
 use crate::pipeline::{self, RunOptions};
@@ -26,8 +26,8 @@ pub(crate) struct DashboardArgs {
     /// Where the dashboard listens, instead of [http] in pipeline.toml: an address and a port, or `off`
     #[arg(long, env = "SILVERD_LISTEN", value_name = "ADDRESS")]
     listen: Option<String>,
-    /// Ask for no token though others may reach the address: for a container whose port is published to loopback alone.
-    /// Only requests for localhost are answered then
+    /// Ask nobody for a token, though others may reach the address: whoever reaches it sees the data and can change the
+    /// log filter. For a container whose port is published to loopback alone
     #[arg(long)]
     no_token: bool,
     /// Try the next ports if this one is taken
@@ -49,13 +49,22 @@ impl DashboardArgs {
             },
         };
         match address {
-            Some(address) if !address.ip().is_loopback() && http.token.is_none() && !self.no_token => wrong_use!(
+            Some(address) if !address.ip().is_loopback() && http.tokens.is_empty() && !self.no_token => wrong_use!(
                 "--listen {address}: others can reach this address, and [http] has no token. Add \
                  `token = \"${{SILVERD_TOKEN}}\"` to [http] in pipeline.toml, or listen on 127.0.0.1:{}. In a container whose \
                  port is published to loopback alone, --no-token will do",
                 address.port()
             ),
             address => Ok(address),
+        }
+    }
+
+    /// Where to listen, and who is let in; `None` if the dashboard is off.
+    fn open(&self, http: &Http, base_dir: &Path) -> anyhow::Result<Option<(SocketAddr, Endpoint)>> {
+        let Some(address) = self.address(http)? else { return Ok(None) };
+        match Endpoint::load(http, !self.no_token, base_dir) {
+            Ok(endpoint) => Ok(Some((address, endpoint))),
+            Err(error) => wrong_use!("{error:#}"),
         }
     }
 }
@@ -73,7 +82,7 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let pipeline = options.pipeline.borrow().clone();
-    args.address(&pipeline.http)?;
+    args.open(&pipeline.http, &options.base_dir)?;
     let pipeline_ended = CancellationToken::new();
     let status_line = tokio::spawn(status::show(status.clone(), pipeline_ended.clone()));
     let services =
@@ -137,24 +146,24 @@ impl Services {
     }
 
     async fn start(&self, pipeline: &Pipeline) -> Option<RunningServices> {
-        let address = match self.args.address(&pipeline.http) {
-            Ok(address) => address,
+        let endpoint = match self.args.open(&pipeline.http, &self.base_dir) {
+            Ok(endpoint) => endpoint,
             Err(failure) => {
                 warn!("the dashboard is off: {failure:#}");
                 None
             }
         };
-        self.recent_rows.set_enabled(address.is_some());
+        self.recent_rows.set_enabled(endpoint.is_some());
         let tables = Tables::new(pipeline, &self.base_dir);
         let gold_status = Arc::new(GoldStatus::new(pipeline));
         let gold = GoldRefresher::new(pipeline, &self.base_dir, &tables, gold_status.clone());
         let maintenance_status = Arc::<MaintenanceStatus>::default();
         let maintenance = MaintenanceScheduler::new(pipeline, &self.base_dir, maintenance_status.clone());
         let (finish, ended) = (CancellationToken::new(), CancellationToken::new());
-        let panels = match address {
-            Some(address) => {
-                let token = if self.args.no_token { None } else { pipeline.http.token.clone() };
-                let dashboard = Dashboard::new(pipeline, token, self.status.clone(), gold_status, maintenance_status);
+        let panels = match endpoint {
+            Some((address, endpoint)) => {
+                let dashboard =
+                    Dashboard::new(pipeline, endpoint, self.status.clone(), gold_status, maintenance_status);
                 let listen = ListenAddress { address, try_next_ports: self.args.try_next_ports };
                 let queries = PanelQueries::new(&tables, &pipeline.sql_limits, self.recent_rows.clone());
                 http::serve(dashboard, listen, tables, queries, ended.clone()).await

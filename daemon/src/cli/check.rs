@@ -8,6 +8,7 @@ use silverd_core::config::{self, Pipeline, Topics};
 use silverd_core::route::Router;
 
 use crate::app::setup::Setup;
+use crate::http::Endpoint;
 use crate::runtime::atomic_write::atomic_write;
 use crate::runtime::out::out;
 
@@ -31,6 +32,7 @@ pub(super) async fn check(file: &Path, args: CheckArgs) -> anyhow::Result<()> {
         out!("{}: {} {digest}, {} columns", table.name, schema.interface, schema.columns.len());
     }
     warn_of_idle_tables(&setup.pipeline);
+    Endpoint::load(&setup.pipeline.http, true, &setup.base_dir)?;
     setup.check_sql()?;
     out!("{}: no errors", file.display());
     Ok(())

@@ -1,8 +1,8 @@
 //! The command line.
 
+mod arrow_table;
 mod check;
 mod demo;
-mod inert_text;
 mod infer;
 mod maintain;
 mod plugin;

@@ -7,13 +7,13 @@ use chrono::{DateTime, NaiveDate, NaiveTime, SecondsFormat, Utc};
 use silverd_core::config::SilverTable;
 use tracing::warn;
 
-use super::inert_text::inert;
 use crate::app::setup::Setup;
 use crate::app::wrong_use;
 use crate::cases::failed_cases;
 use crate::delta::{PluginVersion, ServedVersion, last_plugin, serving_at};
 use crate::plugin::{Current, Digest, Host, KeptVersion, Plugin, Source, kept_version, load_current};
 use crate::runtime::clock;
+use crate::runtime::inert::inert;
 use crate::runtime::out::out;
 use crate::tables::silver::check_fit;
 

@@ -7,7 +7,6 @@ use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::inert_text::inert_lines;
 use super::query::query_process;
 use crate::app::WrongUse;
 use crate::app::setup::InvalidConfig;
@@ -15,6 +14,7 @@ use crate::delta::checkpoints_done;
 use crate::gold::GoldHandler;
 use crate::plugin::cache;
 use crate::row_sql;
+use crate::runtime::inert::inert_lines;
 use crate::runtime::{causes, out};
 use crate::sql::PanelHandler;
 use crate::sql::process::serve;

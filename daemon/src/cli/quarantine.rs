@@ -15,7 +15,6 @@ use silverd_core::route::Router;
 use silverd_core::unrouted::{NO_TABLE, UnroutedReason};
 use tokio_util::sync::CancellationToken;
 
-use super::inert_text::{inert, inert_lines};
 use super::plugin_version::load_serving;
 use super::progress::Progress;
 use super::query;
@@ -23,6 +22,7 @@ use crate::app::setup::Setup;
 use crate::app::wrong_use;
 use crate::corrections::{Correction, QuarantinedEvents, Resolved, retry_on_conflict};
 use crate::delta::is_table;
+use crate::runtime::inert::{inert, inert_lines};
 use crate::runtime::out::out;
 use crate::sql::printable;
 use crate::tables::event_set::EventSet;

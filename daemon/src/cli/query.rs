@@ -15,10 +15,11 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use serde::{Deserialize, Serialize};
 use silverd_core::config::SqlLimits;
 
-use super::inert_text::{inert_lines, text_table};
+use super::arrow_table::arrow_table;
 use crate::app::setup::Setup;
 use crate::app::wrong_use;
 use crate::delta::TableReader;
+use crate::runtime::inert::inert_lines;
 use crate::runtime::out::{self, out};
 use crate::sql::process::{Start, read_message, run_with_limits};
 use crate::sql::{self, DeltaScan, QueryError, Tables};
@@ -147,7 +148,7 @@ impl Answer {
         }
         Ok(match self.is_plan {
             true => inert_lines(&pretty_format_batches(&rows)?.to_string()),
-            false => text_table(&rows)?,
+            false => arrow_table(&rows)?,
         })
     }
 }

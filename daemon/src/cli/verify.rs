@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::bail;
 use tokio_util::sync::CancellationToken;
 
-use super::inert_text::inert_lines;
 use super::progress::Progress;
 use crate::app::setup::Setup;
+use crate::runtime::inert::inert_lines;
 use crate::runtime::out::out;
 use crate::verify::{self, Report, SelectedTables, Verified};
 

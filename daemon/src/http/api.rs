@@ -4,23 +4,26 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection};
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Response};
+use axum::{Extension, Json};
 use futures::{Stream, StreamExt, stream};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::event_broadcast::{Client, Message};
+use super::access::{AUDIT, Client, Identity};
+use super::event_broadcast::{Client as StreamClient, Message};
 use super::health::SourceProblem;
 use super::{App, assets, metrics};
 use crate::pipeline::status::SilverStatus;
 use crate::telemetry::logging;
 
-const HTML: &str = "text/html; charset=utf-8";
+pub(super) const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
 /// How long a request waits for the first result of a query.
 const RESULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,13 +34,36 @@ pub(super) async fn dashboard(headers: HeaderMap) -> Response {
     assets::respond(HTML, assets::DASHBOARD, &headers)
 }
 
-pub(super) async fn login_form(headers: HeaderMap) -> Response {
-    assets::respond(HTML, assets::LOGIN, &headers)
+pub(super) async fn login_form(RawQuery(query): RawQuery) -> Response {
+    let message = query.filter(|query| query == "wrong").map(|_| "This token is wrong.");
+    Html(assets::login_page(message)).into_response()
 }
 
-pub(super) async fn login(State(app): State<Arc<App>>, form: String) -> Response {
-    let token = url::form_urlencoded::parse(form.as_bytes()).find(|(name, _)| name == "token");
-    app.auth.login(&token.map(|(_, token)| token).unwrap_or_default()).await
+pub(super) async fn login(
+    State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
+    form: Result<Bytes, BytesRejection>,
+) -> Response {
+    let form = match form {
+        Ok(form) => form,
+        Err(rejection) => return problem(rejection.status(), &rejection.body_text()),
+    };
+    let token = url::form_urlencoded::parse(&form).find(|(name, _)| name == "token");
+    app.access.login(&client, &token.map(|(_, token)| token).unwrap_or_default()).await
+}
+
+pub(super) async fn logout(
+    State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+) -> Response {
+    app.access.logout(&client, &headers)
+}
+
+/// Who asks, and what they may do.
+pub(super) async fn session(Extension(identity): Extension<Identity>) -> Response {
+    let Identity { name, role, can_log_out, .. } = identity;
+    Json(json!({ "name": name, "role": role.as_str(), "can_log_out": can_log_out })).into_response()
 }
 
 pub(super) async fn openapi(headers: HeaderMap) -> Response {
@@ -62,7 +88,11 @@ pub(super) async fn panels(State(app): State<Arc<App>>) -> Response {
 }
 
 /// The newest result of one panel, or its first one.
-pub(super) async fn panel(State(app): State<Arc<App>>, Path(name): Path<String>) -> Response {
+pub(super) async fn panel(State(app): State<Arc<App>>, name: Result<Path<String>, PathRejection>) -> Response {
+    let name = match name {
+        Ok(Path(name)) => name,
+        Err(rejection) => return problem(rejection.status(), &rejection.body_text()),
+    };
     if !app.panels.contains(&name) {
         let text = format!("there is no panel `{name}`; the panels are {}", app.panels.join(", "));
         return problem(StatusCode::NOT_FOUND, &text);
@@ -99,11 +129,19 @@ pub(super) async fn log() -> Response {
     Json(json!({ "filter": logging::filter() })).into_response()
 }
 
-pub(super) async fn set_log(Json(settings): Json<LogSettings>) -> Response {
-    match logging::set(&settings.filter) {
+pub(super) async fn set_log(
+    Extension(client): Extension<Client>,
+    Extension(identity): Extension<Identity>,
+    settings: Result<Json<LogSettings>, JsonRejection>,
+) -> Response {
+    let filter = match settings {
+        Ok(Json(LogSettings { filter })) => filter,
+        Err(rejection) => return problem(rejection.status(), &rejection.body_text()),
+    };
+    match logging::set(&filter) {
         Ok(()) => {
-            tracing::info!(filter = %settings.filter, "log filter changed");
-            Json(json!({ "filter": settings.filter })).into_response()
+            tracing::info!(target: AUDIT, "{identity} changed the log filter to `{filter}` from {}", client.address);
+            Json(json!({ "filter": filter })).into_response()
         }
         Err(error) => problem(StatusCode::BAD_REQUEST, &format!("{error:#}")),
     }
@@ -155,18 +193,17 @@ pub(super) async fn stream(State(app): State<Arc<App>>) -> Response {
     let messages = stream::iter(first).chain(new_messages(client)).take_until(app.ended.clone().cancelled_owned());
     let events =
         messages.map(|message| Ok::<_, Infallible>(Event::default().event(message.event).data(&*message.data)));
-    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEPALIVE_INTERVAL)).into_response()
+    // nginx would keep the messages back until it has many.
+    let unbuffered = [(HeaderName::from_static("x-accel-buffering"), "no")];
+    (unbuffered, Sse::new(events).keep_alive(KeepAlive::new().interval(KEEPALIVE_INTERVAL))).into_response()
 }
 
-fn new_messages(client: Client) -> impl Stream<Item = Message> {
+fn new_messages(client: StreamClient) -> impl Stream<Item = Message> {
     stream::unfold(client, |mut client| async move {
-        loop {
-            match client.messages.recv().await {
-                Ok(message) => return Some((message, client)),
-                // Newer messages replace the missed ones.
-                Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return None,
-            }
+        match client.messages.recv().await {
+            Ok(message) => Some((message, client)),
+            // A client that reads too slowly is disconnected. It starts with the newest messages when it connects again.
+            Err(RecvError::Lagged(_) | RecvError::Closed) => None,
         }
     })
 }
@@ -175,6 +212,33 @@ pub(super) async fn not_found() -> Response {
     problem(StatusCode::NOT_FOUND, "there is nothing at this path; /api/openapi.json describes the API")
 }
 
-fn problem(status: StatusCode, text: &str) -> Response {
+pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Response {
+    let text = format!("{} cannot be asked by {method}; /api/openapi.json describes the API", uri.path());
+    problem(StatusCode::METHOD_NOT_ALLOWED, &text)
+}
+
+/// An error, as all paths of the API give it.
+pub(super) fn problem(status: StatusCode, text: &str) -> Response {
     (status, Json(json!({ "error": text }))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event_broadcast::EventBroadcast;
+    use super::*;
+
+    /// Its messages are not kept for it.
+    #[tokio::test]
+    async fn a_client_that_reads_too_slowly_is_disconnected() {
+        let events = Arc::<EventBroadcast>::default();
+        let (slow, quick) = (events.connect(), events.connect());
+        let (slow, quick) = (slow.expect("a client"), quick.expect("a client"));
+        let (slow, mut quick) = (new_messages(slow), std::pin::pin!(new_messages(quick)));
+        for number in 0..1000 {
+            events.publish("status", "", &number);
+            assert!(quick.next().await.is_some(), "{number}");
+        }
+        assert_eq!(slow.collect::<Vec<_>>().await.len(), 0);
+        assert_eq!(events.clients(), 1);
+    }
 }

@@ -4,6 +4,7 @@ use std::fmt::{Display, Write};
 
 use super::health::{Health, PartitionHealth, PipelineState, PluginHealth, TableHealth};
 use super::history::{BRONZE, QUARANTINE};
+use crate::delta::sync_times;
 use crate::gold::{GoldState, GoldTable};
 use crate::maintenance::TableMaintenance;
 use crate::pipeline::status::Status;
@@ -133,6 +134,11 @@ fn process(metrics: &mut Metrics, health: &Health) {
     metrics.single(GAUGE, "process_resident_memory_peak_bytes", help, health.memory_peak_bytes);
     let help = "User and system CPU time of the process.";
     metrics.single(COUNTER, "process_cpu_seconds_total", help, health.cpu_seconds);
+    let (syncs, sync_seconds) = sync_times();
+    let help = "Times that commits were written to the disk (fsync).";
+    metrics.single(COUNTER, "silverd_syncs_total", help, syncs);
+    let help = "Time that commits waited for the disk (fsync).";
+    metrics.single(COUNTER, "silverd_sync_seconds_total", help, sync_seconds);
 }
 
 fn source(metrics: &mut Metrics, health: &Health) {

@@ -1,25 +1,26 @@
 //! The dashboard, the API and the metrics. None of it can delay the pipeline: it reads counters and committed tables,
 //! and its queries run one at a time in a process of their own.
 
+mod access;
 mod api;
 mod assets;
-mod auth;
 mod event_broadcast;
 mod health;
 mod history;
-mod listener;
 mod metrics;
 mod panel_result;
 mod panel_runner;
 mod rejects;
+mod server;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
-use axum::serve::Listener;
 use parking_lot::Mutex;
-use silverd_core::config::{Panel, Pipeline, Secret};
+use silverd_core::config::{Http, Panel, Pipeline};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -29,23 +30,29 @@ use crate::gold::GoldStatus;
 use crate::maintenance::MaintenanceStatus;
 use crate::pipeline::status::Status;
 use crate::runtime::clock;
+use crate::runtime::file_watch::{FileStamp, FileWatch};
 use crate::sql::{PanelQueries, Tables};
 use crate::telemetry;
 
-use auth::Auth;
+use access::Access;
 use event_broadcast::EventBroadcast;
 use health::{Health, TableSizes};
 use history::{History, SAMPLE_INTERVAL};
-use listener::BoundedListener;
 
-pub(crate) use listener::ListenAddress;
+use server::{Server, ServerTls};
+
+pub(crate) use access::AUDIT;
 pub(crate) use panel_runner::PanelRunner;
+pub(crate) use server::ListenAddress;
+
+/// Bytes of the body of a request.
+const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// What the dashboard shows.
 pub(crate) struct Dashboard {
     topic: String,
     panels: Vec<Panel>,
-    token: Option<Secret>,
+    endpoint: Endpoint,
     status: watch::Receiver<Option<Arc<Status>>>,
     gold: Arc<GoldStatus>,
     maintenance: Arc<MaintenanceStatus>,
@@ -62,21 +69,50 @@ struct App {
     events: Arc<EventBroadcast>,
     history: History,
     table_sizes: Arc<Mutex<TableSizes>>,
-    auth: Arc<Auth>,
+    access: Arc<Access>,
     started_at_ms: i64,
     ended: CancellationToken,
+}
+
+/// How the dashboard is reached: the path, the tokens and the certificate, read from their files.
+pub(crate) struct Endpoint {
+    base_path: String,
+    access: Arc<Access>,
+    tls: Option<Arc<ServerTls>>,
+}
+
+impl Endpoint {
+    /// Fails if a file cannot be read. Without `asks_for_token`, anybody is let in.
+    pub(crate) fn load(http: &Http, asks_for_token: bool, base_dir: &Path) -> anyhow::Result<Self> {
+        let mut settings = http.clone();
+        if !asks_for_token {
+            settings.tokens.clear();
+        }
+        let tls = http.tls.as_ref().map(|tls| ServerTls::load(tls, base_dir)).transpose()?.map(Arc::new);
+        Ok(Self { base_path: http.base_path.clone(), access: Arc::new(Access::new(settings, base_dir)?), tls })
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let tls = self.tls.iter().flat_map(|tls| tls.files()).map(Path::to_path_buf);
+        tls.chain(self.access.files()).collect()
+    }
+
+    fn reload(&self) -> anyhow::Result<()> {
+        self.access.reload()?;
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
+    }
 }
 
 impl Dashboard {
     pub(crate) fn new(
         pipeline: &Pipeline,
-        token: Option<Secret>,
+        endpoint: Endpoint,
         status: watch::Receiver<Option<Arc<Status>>>,
         gold: Arc<GoldStatus>,
         maintenance: Arc<MaintenanceStatus>,
     ) -> Self {
         let (topic, panels) = (pipeline.source.topics.to_string(), pipeline.panels.clone());
-        Self { topic, panels, token, status, gold, maintenance }
+        Self { topic, panels, endpoint, status, gold, maintenance }
     }
 }
 
@@ -89,7 +125,7 @@ pub(crate) async fn serve(
     ended: CancellationToken,
 ) -> Option<PanelRunner> {
     let address = listen.address;
-    let listener = match BoundedListener::bind(&listen).await {
+    let listener = match server::bind(&listen).await {
         Ok(listener) => listener,
         Err(error) => {
             warn!(
@@ -102,6 +138,7 @@ pub(crate) async fn serve(
     let bound = listener.local_addr().unwrap_or(address);
     let (events, table_sizes) = (Arc::<EventBroadcast>::default(), Arc::<Mutex<TableSizes>>::default());
     let panel_runner = PanelRunner::new(events.clone(), dashboard.panels.clone(), tables, queries, table_sizes.clone());
+    let endpoint = dashboard.endpoint;
     let app = Arc::new(App {
         topic: dashboard.topic,
         panels: dashboard.panels.into_iter().map(|panel| panel.name).collect(),
@@ -111,26 +148,50 @@ pub(crate) async fn serve(
         events,
         history: History::default(),
         table_sizes,
-        auth: Arc::new(Auth::new(dashboard.token.as_ref())),
+        access: endpoint.access.clone(),
         started_at_ms: telemetry::process_started_at_ms(),
         ended: ended.clone(),
     });
     tokio::spawn(sample(app.clone()));
-    let server = axum::serve(listener, router(app)).with_graceful_shutdown(ended.cancelled_owned());
-    tokio::spawn(async move {
-        if let Err(error) = server.await {
-            warn!("the dashboard stopped: {error}");
-        }
-    });
+    let server = Server::new(router(app), endpoint.base_path.clone(), endpoint.tls.clone(), ended.clone());
+    tokio::spawn(server.run(listener));
+    let (scheme, base_path) = (if endpoint.tls.is_some() { "https" } else { "http" }, endpoint.base_path.clone());
     let host = if bound.ip().is_loopback() { "localhost".to_owned() } else { bound.ip().to_string() };
-    info!("dashboard: http://{host}:{}", bound.port());
+    info!("dashboard: {scheme}://{host}:{}{base_path}", bound.port());
+    if endpoint.access.lets_everybody_in() && !bound.ip().is_loopback() {
+        warn!(
+            "--no-token: whoever reaches {bound} sees the data and can change the log filter. That only the host name \
+             localhost is answered keeps out other web sites, and no program"
+        );
+    }
+    tokio::spawn(async move { ended.run_until_cancelled(reload_files(endpoint)).await });
     Some(panel_runner)
+}
+
+/// Reads the certificate and the tokens again when their files have changed.
+async fn reload_files(endpoint: Endpoint) {
+    let files = endpoint.files();
+    if files.is_empty() {
+        return;
+    }
+    let folders: Vec<_> = files.iter().filter_map(|file| Some(file.parent()?.to_path_buf())).collect();
+    let read_stamp = || (FileStamp::of(&files), folders.clone());
+    let mut watch = FileWatch::start();
+    let (mut stamp, _) = read_stamp();
+    loop {
+        stamp = watch.changed(&stamp, read_stamp).await;
+        match endpoint.reload() {
+            Ok(()) => info!("the certificate and the tokens of [http] are read again: their files have changed"),
+            Err(error) => warn!("{error:#}; the certificate and the tokens of before stay"),
+        }
+    }
 }
 
 fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/", get(api::dashboard))
         .route("/login", get(api::login_form).merge(post(api::login)))
+        .route("/logout", post(api::logout))
         .route("/assets/{name}", get(assets::file))
         .route("/api/status", get(api::status))
         .route("/api/history", get(api::history))
@@ -138,13 +199,16 @@ fn router(app: Arc<App>) -> Router {
         .route("/api/panels/{name}", get(api::panel))
         .route("/api/rejects", get(api::rejects))
         .route("/api/stream", get(api::stream))
+        .route("/api/session", get(api::session))
         .route("/api/log", get(api::log).put(api::set_log))
         .route("/api/openapi.json", get(api::openapi))
         .route("/metrics", get(api::metrics))
         .route("/health/live", get(api::live))
         .route("/health/ready", get(api::ready))
         .fallback(api::not_found)
-        .layer(axum::middleware::from_fn_with_state(app.auth.clone(), auth::authorize))
+        .method_not_allowed_fallback(api::method_not_allowed)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(axum::middleware::from_fn_with_state(app.access.clone(), access::authorize))
         .with_state(app)
 }
 

@@ -78,9 +78,9 @@ fn chart_name(chart: Chart, result: &QueryResult) -> &'static str {
         Chart::Auto => {
             let kinds: Vec<_> = result.columns.iter().map(|column| column.kind).collect();
             match &kinds[..] {
-                [ColumnKind::Number] if result.rows.len() <= 1 => "number",
+                [kind] if kind.is_numeric() && result.rows.len() <= 1 => "number",
                 [ColumnKind::Time, rest @ ..] if are_numbers(rest) => "line",
-                [ColumnKind::Text, ColumnKind::Number] if result.rows.len() <= BARS_MAX => "bar",
+                [ColumnKind::Text, kind] if kind.is_numeric() && result.rows.len() <= BARS_MAX => "bar",
                 _ => "table",
             }
         }
@@ -88,5 +88,5 @@ fn chart_name(chart: Chart, result: &QueryResult) -> &'static str {
 }
 
 fn are_numbers(kinds: &[ColumnKind]) -> bool {
-    !kinds.is_empty() && kinds.iter().all(|kind| *kind == ColumnKind::Number)
+    !kinds.is_empty() && kinds.iter().all(|kind| kind.is_numeric())
 }

@@ -16,10 +16,9 @@ use super::rejects;
 use crate::delta::{TableReader, list_files};
 use crate::runtime::due::{Schedule, rest};
 use crate::runtime::log_once::LogOnce;
-use crate::sql::{PanelQueries, QueryError, Tables};
+use crate::sql::{PanelQueries, QueryError, ResultLimits, Tables};
 
-/// Rows of a panel.
-const ROWS_MAX: usize = 500;
+const PANEL_LIMITS: ResultLimits = ResultLimits { rows: 500, characters: 4096 };
 /// A slow query runs less often, for at most a fifth of the time.
 const REST_FACTOR: u32 = 4;
 const REJECTS_INTERVAL: Duration = Duration::from_secs(2);
@@ -105,7 +104,7 @@ impl PanelRunner {
     async fn run_panel(&mut self, position: usize) -> Duration {
         let RunningPanel { panel, last_error } = &mut self.panels[position];
         let started = Instant::now();
-        let result = self.queries.rows(&panel.sql, ROWS_MAX).await;
+        let result = self.queries.rows(&panel.sql, PANEL_LIMITS).await;
         log_change(last_error, &format!("run the query of [panel.{}]", panel.name), &result);
         self.events.publish("panel", &panel.name, &PanelResult::new(panel, position, result, started.elapsed()));
         Duration::from_millis(panel.refresh_ms)

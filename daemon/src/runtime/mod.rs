@@ -1,5 +1,5 @@
 //! The process and its environment: the clock, the allocator, background threads, schedules, the state folder, file
-//! watches, standard output.
+//! watches, standard output, inert text.
 
 pub mod allocator;
 pub(crate) mod atomic_write;
@@ -8,6 +8,7 @@ mod causes;
 pub mod clock;
 pub(crate) mod due;
 pub mod file_watch;
+pub(crate) mod inert;
 pub(crate) mod log_once;
 pub(crate) mod out;
 mod program;

@@ -10,7 +10,7 @@ use super::error::QueryError;
 use super::live_tables::{self, LiveTables, LiveUpdate};
 use super::process::{Handler, Notes, SqlProcess, Start};
 use super::query::{live_table, plan, table_references};
-use super::query_result::{QueryResult, collect_rows};
+use super::query_result::{QueryResult, ResultLimits, collect_rows};
 use super::tables::{TableCache, Tables};
 use crate::sql_engine::{Message, SqlWork};
 use crate::tables::recent_rows::RecentRows;
@@ -26,7 +26,7 @@ pub(crate) struct PanelQueries {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Request {
     sql: String,
-    rows_max: usize,
+    limits: ResultLimits,
     live: Vec<LiveUpdate>,
 }
 
@@ -41,8 +41,8 @@ impl PanelQueries {
         self.process.end();
     }
 
-    /// The first `rows_max` rows of a query.
-    pub(crate) async fn rows(&mut self, sql: &str, rows_max: usize) -> Result<QueryResult, QueryError> {
+    /// The first rows of a query.
+    pub(crate) async fn rows(&mut self, sql: &str, limits: ResultLimits) -> Result<QueryResult, QueryError> {
         if !self.process.is_running() {
             self.sent.clear();
         }
@@ -56,7 +56,7 @@ impl PanelQueries {
             attachments.extend(attachment);
             self.sent.insert(table.to_owned(), next);
         }
-        let request = Request { sql: sql.to_owned(), rows_max, live };
+        let request = Request { sql: sql.to_owned(), limits, live };
         let mut message = Message::new(&request).map_err(anyhow::Error::from)?;
         message.attachments = attachments;
         self.process.ask::<(), _>(&message).await.map_err(|ended| ended.error)
@@ -89,6 +89,6 @@ impl Handler for PanelHandler {
     ) -> Result<QueryResult, QueryError> {
         self.live.apply(request.live, attachments)?;
         let frame = plan(&self.start, &mut self.cache, &self.live, &request.sql).await?;
-        collect_rows(frame, request.rows_max).await
+        collect_rows(frame, request.limits).await
     }
 }

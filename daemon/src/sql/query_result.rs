@@ -11,10 +11,15 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::error::QueryError;
 use super::printable::{outside_of_calendar, printable_column};
 
-/// Characters of one value. The rest is cut off.
-const TEXT_MAX: usize = 4096;
+/// What is kept of a result.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct ResultLimits {
+    pub rows: usize,
+    /// Characters of one value. The rest is cut off.
+    pub characters: usize,
+}
 
-/// A value in JSON. Unlike a `serde_json::Value`, it keeps all digits of a number.
+/// A value in JSON.
 pub(crate) type Cell = Box<RawValue>;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -35,6 +40,11 @@ pub(crate) struct Column {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ColumnKind {
+    /// Text: all digits, which a number of JavaScript cannot hold.
+    Integer,
+    /// Text, too.
+    Decimal,
+    /// A float.
     Number,
     /// Milliseconds since the epoch, or text for a time outside of the calendar: its number and unit.
     Time,
@@ -42,18 +52,24 @@ pub(crate) enum ColumnKind {
     Text,
 }
 
-/// Runs a query for its first `rows_max` rows.
-pub(crate) async fn collect_rows(frame: DataFrame, rows_max: usize) -> Result<QueryResult, QueryError> {
+impl ColumnKind {
+    pub(crate) fn is_numeric(self) -> bool {
+        matches!(self, Self::Integer | Self::Decimal | Self::Number)
+    }
+}
+
+/// Runs a query for its first rows.
+pub(crate) async fn collect_rows(frame: DataFrame, limits: ResultLimits) -> Result<QueryResult, QueryError> {
     let schema: SchemaRef = std::sync::Arc::new(frame.schema().as_arrow().clone());
-    let batches = frame.limit(0, Some(rows_max + 1))?.collect().await?;
+    let batches = frame.limit(0, Some(limits.rows + 1))?.collect().await?;
     let columns = schema.fields().iter();
     let columns = columns.map(|field| Column { name: field.name().clone(), kind: kind(field.data_type()) }).collect();
     let mut result = QueryResult { columns, ..QueryResult::default() };
     for batch in &batches {
-        add_rows(&mut result.rows, batch)?;
+        add_rows(&mut result.rows, batch, limits.characters)?;
     }
-    result.truncated = result.rows.len() > rows_max;
-    result.rows.truncate(rows_max);
+    result.truncated = result.rows.len() > limits.rows;
+    result.rows.truncate(limits.rows);
     Ok(result)
 }
 
@@ -62,30 +78,29 @@ fn kind(ty: &DataType) -> ColumnKind {
         DataType::Dictionary(_, value) => kind(value),
         DataType::Timestamp(..) => ColumnKind::Time,
         DataType::Boolean => ColumnKind::Bool,
+        ty if ty.is_integer() => ColumnKind::Integer,
+        ty if ty.is_decimal() => ColumnKind::Decimal,
         ty if ty.is_numeric() => ColumnKind::Number,
         _ => ColumnKind::Text,
     }
 }
 
-fn add_rows(rows: &mut Vec<Vec<Cell>>, batch: &RecordBatch) -> Result<(), QueryError> {
-    let columns = batch.columns().iter().map(cells).collect::<Result<Vec<_>, _>>()?;
+fn add_rows(rows: &mut Vec<Vec<Cell>>, batch: &RecordBatch, characters_max: usize) -> Result<(), QueryError> {
+    let columns = batch.columns().iter().map(|column| cells(column, characters_max));
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
     let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
     rows.extend((0..batch.num_rows()).map(|_| columns.iter_mut().filter_map(Iterator::next).collect::<Vec<_>>()));
     Ok(())
 }
 
-fn cells(array: &ArrayRef) -> Result<Vec<Cell>, QueryError> {
+fn cells(array: &ArrayRef, characters_max: usize) -> Result<Vec<Cell>, QueryError> {
     let cast_to = |ty| cast(array, ty).map_err(anyhow::Error::from);
     match array.data_type() {
-        DataType::Dictionary(_, value) => cells(&cast_to(value)?),
+        DataType::Dictionary(_, value) => cells(&cast_to(value)?, characters_max),
         ty if ty.is_integer() || ty.is_decimal() => {
             let options = FormatOptions::default();
             let digits = ArrayFormatter::try_new(array, &options).map_err(anyhow::Error::from)?;
-            // Only zero of a negative scale is no number in JSON: `000`.
-            json(array, |row| {
-                let digits = digits.value(row).to_string();
-                RawValue::from_string(digits.clone()).or_else(|_| to_raw_value(&digits))
-            })
+            json(array, |row| to_raw_value(&digits.value(row).to_string()))
         }
         ty if ty.is_numeric() => {
             let numbers = cast_to(&DataType::Float64)?;
@@ -108,13 +123,13 @@ fn cells(array: &ArrayRef) -> Result<Vec<Cell>, QueryError> {
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
             let bytes = cast_to(&DataType::Binary)?;
             let bytes = bytes.as_binary::<i32>();
-            json(array, |row| to_raw_value(&truncate(&String::from_utf8_lossy(bytes.value(row)))))
+            json(array, |row| to_raw_value(&truncate(&String::from_utf8_lossy(bytes.value(row)), characters_max)))
         }
         _ => {
             let options = FormatOptions::default();
             let shown = printable_column(array).map_err(anyhow::Error::from)?;
             let formatter = ArrayFormatter::try_new(&shown, &options).map_err(anyhow::Error::from)?;
-            json(array, |row| to_raw_value(&truncate(&formatter.value(row).to_string())))
+            json(array, |row| to_raw_value(&truncate(&formatter.value(row).to_string(), characters_max)))
         }
     }
 }
@@ -125,8 +140,8 @@ fn json(array: &ArrayRef, value: impl Fn(usize) -> serde_json::Result<Cell>) -> 
     Ok(cells.map_err(anyhow::Error::from)?)
 }
 
-fn truncate(text: &str) -> String {
-    match text.char_indices().nth(TEXT_MAX) {
+fn truncate(text: &str, characters_max: usize) -> String {
+    match text.char_indices().nth(characters_max) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
@@ -145,7 +160,7 @@ mod tests {
 
     fn check(array: ArrayRef, expected: &str) {
         let mut rows = Vec::new();
-        add_rows(&mut rows, &RecordBatch::try_from_iter([("n", array)]).unwrap()).unwrap();
+        add_rows(&mut rows, &RecordBatch::try_from_iter([("n", array)]).unwrap(), 100).unwrap();
         assert_eq!(serde_json::to_string(&rows).unwrap(), expected);
         // On their way from the process for SQL, too.
         let again: Vec<Vec<Cell>> = serde_json::from_str(expected).unwrap();
@@ -158,11 +173,11 @@ mod tests {
 
     #[test]
     fn numbers_keep_their_digits() {
-        check(Arc::new(Int64Array::from(vec![Some(i64::MIN), None])), "[[-9223372036854775808],[null]]");
-        check(Arc::new(UInt64Array::from(vec![u64::MAX])), "[[18446744073709551615]]");
-        check(decimal(vec![Some(12_345_678_901_234_567_890), None], 38, 2), "[[123456789012345678.90],[null]]");
-        check(decimal(vec![Some(-5), Some(0)], 18, 2), "[[-0.05],[0.00]]");
-        check(decimal(vec![Some(10i128.pow(38) - 1)], 38, 0), "[[99999999999999999999999999999999999999]]");
+        check(Arc::new(Int64Array::from(vec![Some(i64::MIN), None])), r#"[["-9223372036854775808"],[null]]"#);
+        check(Arc::new(UInt64Array::from(vec![u64::MAX])), r#"[["18446744073709551615"]]"#);
+        check(decimal(vec![Some(12_345_678_901_234_567_890), None], 38, 2), r#"[["123456789012345678.90"],[null]]"#);
+        check(decimal(vec![Some(-5), Some(0)], 18, 2), r#"[["-0.05"],["0.00"]]"#);
+        check(decimal(vec![Some(10i128.pow(38) - 1)], 38, 0), r#"[["99999999999999999999999999999999999999"]]"#);
         check(Arc::new(Float64Array::from(vec![0.1, f64::NAN, f64::INFINITY])), "[[0.1],[null],[null]]");
     }
 

@@ -87,7 +87,7 @@ refresh = "1s"
     );
     project.generate(&["--count", "400", "--seed", "9", "--dup-pct", "0"]);
     let mut daemon = Daemon::start_with_dashboard(&project);
-    let exact = r#""rows":[[9007199254740993,12345678901234567.89,18446744073709551615]]"#;
+    let exact = r#""rows":[["9007199254740993","12345678901234567.89","18446744073709551615"]]"#;
     daemon.until("all digits", |daemon| daemon.get("/api/panels/exact").body.contains(exact));
     let does_not_fit = |result: &serde_json::Value| {
         let reason = result["reason"].as_str().unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::nearest;
-use super::pipeline::Compression;
+use super::pipeline::{Compression, Network};
 
 /// What is wrong with a value; its place is that of the whole value.
 #[derive(Debug, Clone, PartialEq)]
@@ -223,6 +223,39 @@ pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, Fault> {
     })
 }
 
+/// `/silverd` for `/silverd` and `/silverd/`; empty for `/`.
+pub(super) fn base_path(text: &str) -> Result<String, Fault> {
+    let path = text.strip_suffix('/').unwrap_or(text);
+    let is_segment = |segment: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        !matches!(segment, "" | "." | "..") && segment.bytes().all(is_plain)
+    };
+    let is_path = path.is_empty() || path.strip_prefix('/').is_some_and(|path| path.split('/').all(is_segment));
+    if text.starts_with('/') && is_path {
+        return Ok(path.to_owned());
+    }
+    let help = "write the path that the proxy serves silverd under, such as \"/silverd\"";
+    Err(Fault::new(format!("`{text}` is not the path of a URL"), "expected `/` and letters, digits, `-._~`", help))
+}
+
+/// An IP address, or a range of them.
+pub(super) fn network(text: &str) -> Result<Network, Fault> {
+    let (address, prefix) = match text.split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix.parse().ok())),
+        None => (text, None),
+    };
+    let address = address.parse().ok();
+    let network = match (address, prefix) {
+        (Some(address), None) => Network::new(address, None),
+        (Some(address), Some(Some(prefix))) => Network::new(address, Some(prefix)),
+        _ => None,
+    };
+    network.ok_or_else(|| {
+        let help = "write the address that the proxy connects from, such as \"127.0.0.1\" or \"10.0.0.0/8\"";
+        Fault::new(format!("`{text}` is not an IP address or a range"), "expected an IP address", help)
+    })
+}
+
 /// The valid table name that is closest to the text.
 pub(super) fn as_table_name(text: &str) -> String {
     let small = text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' });
@@ -324,6 +357,38 @@ mod tests {
         assert_eq!(listen("off"), Ok(None));
         for text in ["8080", ":8080", "localhost", "localhost:x", "example.org:80", "127.0.0.1", "127.0.0.1:65536"] {
             assert!(listen(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn base_paths_are_checked() {
+        for (text, path) in [("/", ""), ("/silverd", "/silverd"), ("/a/b-1.x_~/", "/a/b-1.x_~")] {
+            assert_eq!(base_path(text), Ok(path.to_owned()), "{text}");
+        }
+        for text in ["", "silverd", "//", "/a//b", "/a/../b", "/a b", "/ä", "/a?b", "https://a/b"] {
+            assert!(base_path(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn networks_contain_their_addresses() {
+        for (text, address, expected) in [
+            ("127.0.0.1", "127.0.0.1", true),
+            ("127.0.0.1", "::ffff:127.0.0.1", true),
+            ("127.0.0.1", "127.0.0.2", false),
+            ("10.0.0.0/8", "10.255.0.1", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("0.0.0.0/0", "11.0.0.1", true),
+            ("0.0.0.0/0", "::1", false),
+            ("::/0", "fe80::1", true),
+            ("fd00::/8", "fd12::1", true),
+            ("fd00::/8", "fe80::1", false),
+        ] {
+            let network = network(text).expect(text);
+            assert_eq!(network.contains(address.parse().expect(address)), expected, "{address} in {text}");
+        }
+        for text in ["", "proxy", "10.0.0.0/33", "::1/129", "10.0.0.0/", "10.0.0.0/-1", "127.0.0.1:80"] {
+            assert!(network(text).is_err(), "{text}");
         }
     }
 

@@ -106,6 +106,9 @@ enum Parent {
     Root,
     Silver,
     SilverTable,
+    Http,
+    HttpTokens,
+    HttpToken,
     Other,
 }
 
@@ -115,11 +118,19 @@ fn in_table(table: &DeTable, parent: Parent, hidden: bool, found: &mut Vec<Range
         let below = match (parent, name) {
             // The condition `key` is no secret, either.
             (Parent::SilverTable, "reference" | "match") => continue,
+            // Paths, and names.
+            (Parent::Http, "tls") | (Parent::Http | Parent::HttpToken, "token_file") => continue,
+            (Parent::Http, "tokens") => Parent::HttpTokens,
+            (Parent::HttpTokens, _) => Parent::HttpToken,
+            (Parent::Root, "http") => Parent::Http,
             (Parent::Root, "silver" | "gold" | "panel") => Parent::Silver,
             (Parent::Silver, _) => Parent::SilverTable,
             _ => Parent::Other,
         };
-        let hidden = hidden || (parent != Parent::Silver && names_secret(name));
+        let is_name = matches!((parent, below), (Parent::Silver | Parent::HttpTokens, _) | (_, Parent::HttpTokens));
+        // A token instead of a section is a token, too.
+        let is_token = parent == Parent::HttpTokens && !value.get_ref().is_table();
+        let hidden = hidden || is_token || (!is_name && names_secret(name));
         in_value(value, below, hidden, found);
     }
 }

@@ -163,7 +163,7 @@ pub(super) fn list(
     value: Value,
     wanted: &str,
     help: &str,
-    read: impl Fn(&mut Walk, Value<'_>) -> Option<String>,
+    mut read: impl FnMut(&mut Walk, Value<'_>) -> Option<String>,
 ) -> Option<Vec<String>> {
     let DeValue::Array(items) = value.get_ref() else {
         walk.report(expected(wanted, value).with_help(help));
@@ -299,6 +299,21 @@ pub(super) fn panel_name(walk: &mut Walk, key: Key) -> Option<String> {
     }
     let help = format!("use a name such as `{}`; the dashboard shows the `title`", literal::as_table_name(name));
     walk.report(ConfigError::new(key.span(), format!("`{name}` is not a valid panel name"), NAME_LABEL, Some(help)));
+    None
+}
+
+pub(super) fn token_name(walk: &mut Walk, key: Key) -> Option<String> {
+    let name = key.get_ref();
+    if TableName::is_name(name) {
+        return Some(name.to_string());
+    }
+    let help = format!("use a name such as `{}`; the log shows it with each change", literal::as_table_name(name));
+    walk.report(ConfigError::new(
+        key.span(),
+        format!("`{name}` is not a valid name of a token"),
+        NAME_LABEL,
+        Some(help),
+    ));
     None
 }
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use silverd_core::infer::{self, By, Report, Values};
 use tokio_util::sync::CancellationToken;
 
-use super::inert_text::inert_lines;
 use crate::app::wrong_use;
+use crate::runtime::inert::inert_lines;
 use crate::runtime::out::out;
 
 pub(super) use events::{EventSource, Events};

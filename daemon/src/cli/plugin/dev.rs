@@ -16,12 +16,12 @@ use super::test::test_one;
 use super::try_plugin::{newest_events_of, transform};
 use super::{counted, size};
 use crate::cases::{CaseFile, cases_folder};
-use crate::cli::inert_text::{inert, inert_lines};
 use crate::delta::{PluginVersion, last_plugin};
 use crate::plugin::build::{PluginLocation, files_under};
 use crate::plugin::{Plugin, SourceLocation, load_version};
 use crate::reload::shadow_run;
 use crate::runtime::file_watch::{FileStamp, FileWatch};
+use crate::runtime::inert::{inert, inert_lines};
 use crate::runtime::out::out;
 use crate::tables::silver::check_fit;
 

@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::text_table;
 use crate::app::setup::Setup;
-use crate::cli::inert_text::inert;
 use crate::delta::last_plugin;
 use crate::plugin::{Digest, FailedVersion, Source};
+use crate::runtime::inert::inert;
 use crate::runtime::out::out;
 
 #[derive(clap::Args, Debug)]

@@ -21,7 +21,7 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 use tokio_util::sync::CancellationToken;
 
-use super::inert_text;
+use super::arrow_table::arrow_table;
 
 #[derive(Args, Debug)]
 pub(super) struct PluginArgs {
@@ -73,7 +73,7 @@ fn text_table(header: &[&str], rows: &[Vec<String>]) -> anyhow::Result<String> {
 
     let column = |at: usize| -> ArrayRef { Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row[at]))) };
     let batch = RecordBatch::try_from_iter(header.iter().enumerate().map(|(at, name)| (*name, column(at))))?;
-    Ok(inert_text::text_table(&[batch])?)
+    Ok(arrow_table(&[batch])?)
 }
 
 /// `1 event`, `2 events`.

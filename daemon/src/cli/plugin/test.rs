@@ -12,8 +12,8 @@ use super::measure::cost;
 use super::selected::SelectedPlugin;
 use crate::app::setup::Setup;
 use crate::cases::{Case, CaseFile, cases_folder, differences, outcome_of};
-use crate::cli::inert_text::inert;
 use crate::plugin::{Source, Transformer};
+use crate::runtime::inert::inert;
 use crate::runtime::out::out;
 
 #[derive(clap::Args, Debug)]

@@ -15,7 +15,7 @@ use super::selected::SelectedPlugin;
 use super::{counted, text_table};
 use crate::bronze::newest_events;
 use crate::cases::json_rows;
-use crate::cli::inert_text;
+use crate::cli::arrow_table::arrow_table;
 use crate::plugin::{Plugin, TransformOutput, Transformer};
 use crate::runtime::out::out;
 
@@ -65,7 +65,7 @@ pub(super) async fn try_plugin(config: &Path, args: &TryArgs) -> anyhow::Result<
         return Ok(());
     }
     if rows.num_rows() > 0 {
-        out!("{}", inert_text::text_table(&[rows])?);
+        out!("{}", arrow_table(&[rows])?);
     }
     if !rejects.is_empty() {
         let cells = |reject: Reject| {

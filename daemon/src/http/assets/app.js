@@ -1,6 +1,7 @@
-// The dashboard: all it shows comes from /api/stream and /api/history, and is set as text, never as HTML.
+// The dashboard: all it shows comes from the API below the page's address, and is set as inert text, never as HTML.
 "use strict";
 (() => {
+  const { integer, decimal, whole, bytes, span, clock, isNumber, isId, cell, plain, inert, inertBytes, label } = Format;
   const $ = (id) => document.getElementById(id);
   const el = (tag, attributes = {}, ...children) => {
     const node = document.createElement(tag);
@@ -8,42 +9,16 @@
       if (value === null || value === undefined || value === false) continue;
       if (name === "class") node.className = value;
       else if (name === "onclick") node.addEventListener("click", value);
-      else node.setAttribute(name, value);
+      else node.setAttribute(name, plain(value));
     }
-    node.append(...children.filter((child) => child !== null && child !== undefined));
+    const keepsLines = tag === "pre" || attributes.class === "failing";
+    node.append(...children.filter((child) => child !== null && child !== undefined).flatMap((child) => (child instanceof Node ? child : inert(child, keepsLines))));
     return node;
   };
   const replace = (node, ...children) => node.replaceChildren(...children.filter((child) => child !== null));
-  const setText = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+  const setText = (node, text) => { if (node.textContent !== plain(text)) node.replaceChildren(...inert(text)); };
 
-  // ---- numbers and times for people
-  const integer = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
-  const decimal = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
-  const money = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
-  const whole = (n) => (n === null || n === undefined ? "–" : integer.format(n));
-  // In panels, numbers of more digits than a double holds stay text, which Intl.NumberFormat takes digit by digit.
-  const exact = (_, value, context) => (typeof value === "number" && context?.source.replace(/[^0-9]/g, "").length > 15 ? context.source : value);
-  const amount = (n, unit) => {
-    if (n === null || n === undefined) return "–";
-    if (unit && /[€$£¥]/.test(unit)) return Math.abs(n) < 10000 ? money.format(n) : integer.format(n);
-    if (Number.isInteger(Number(n))) return integer.format(n);
-    return Math.abs(n) < 10 ? new Intl.NumberFormat(undefined, { maximumSignificantDigits: 3 }).format(n) : decimal.format(n);
-  };
-  const bytes = (n) => {
-    if (n === null || n === undefined) return "–";
-    const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let at = 0;
-    while (n >= 1024 && at < units.length - 1) { n /= 1024; at += 1; }
-    return `${at < 2 ? integer.format(n) : decimal.format(n)} ${units[at]}`;
-  };
-  const span = (ms) => {
-    if (ms === null || ms === undefined) return "–";
-    if (ms < 1000) return `${decimal.format(ms)} ms`;
-    const s = ms / 1000;
-    if (s < 100) return `${decimal.format(s)} s`;
-    if (s < 5400) return `${integer.format(s / 60)} min`;
-    return s < 172800 ? `${decimal.format(s / 3600)} h` : `${integer.format(s / 86400)} days`;
-  };
+  // ---- times
   const lasting = (seconds) => (seconds ? span(seconds * 1000) : "0 s");
   let now = Date.now(); // the server's clock at its last message
   const ago = (ms) => {
@@ -128,17 +103,17 @@
       panel.parts = { value, unit, note };
       panel.body.append(el("div", { class: "number" }, value, unit), note);
     }
-    const [value, other] = answer.rows[0] || [null];
-    const isNumber = (at) => answer.columns[at]?.kind === "number" && (answer.rows[0]?.[at] ?? null) !== null;
-    setText(panel.parts.value, isNumber(0) ? amount(value, answer.unit) : (value ?? "–"));
+    const [row, columns] = [answer.rows[0] ?? [], answer.columns];
+    const at = (index) => (columns[index] && isNumber(columns[index]) && (row[index] ?? null) !== null ? Number(row[index]) : null);
+    const [value, other] = [at(0), at(1)];
+    setText(panel.parts.value, columns[0] ? cell(row[0], columns[0], answer.unit) : "–");
     setText(panel.parts.unit, answer.unit || "");
-    const name = answer.columns[1]?.name;
-    if (isNumber(0) && isNumber(1)) {
-      const share = Number(other) === 0 ? null : (value - other) / other;
+    if (value !== null && other !== null) {
+      const share = other === 0 ? null : (value - other) / other;
       const sign = share === null || Math.abs(share) < .005 ? "" : share > 0 ? "▲" : "▼";
       replace(panel.parts.note,
         sign ? el("span", { class: share > 0 ? "up" : "down" }, `${sign} ${Math.abs(share) >= 10 ? "× " + decimal.format(share + 1) : integer.format(Math.abs(share) * 100) + " %"} `) : null,
-        document.createTextNode(`${amount(other, answer.unit)} ${name}`));
+        ...inert(`${cell(row[1], columns[1], answer.unit)} ${columns[1].name}`));
     } else setText(panel.parts.note, "");
   }
 
@@ -151,20 +126,26 @@
 
   function line(panel, answer) {
     canvas(panel, Charts.line);
-    const x = (cell) => (typeof cell === "number" ? cell : Date.parse(cell));
-    const y = (cell) => (cell === null ? null : Number(cell));
-    const sets = answer.columns.slice(1).map((column, at) => ({ label: column.name, points: answer.rows.map((row) => ({ x: x(row[0]), y: y(row[at + 1]) })) }));
-    Charts.setLine(panel.chart, sets, answer.unit);
-    const last = answer.rows[answer.rows.length - 1];
-    panel.canvas.setAttribute("aria-label", `${answer.title}: ${sets.map((set, at) => `${set.label} ${amount(last[at + 1], answer.unit)}`).join(", ")} at ${Charts.clock(x(last[0]))}`);
+    const [time, ...columns] = answer.columns;
+    const x = (value) => (typeof value === "number" ? value : isNumber(time) ? Number(value) : Date.parse(value));
+    const y = (value) => (value === null ? null : Number(value));
+    const rows = answer.rows.filter((row) => Number.isFinite(x(row[0]))); // a time outside of the calendar has no place
+    const text = (row, at) => cell(row[at + 1], columns[at], answer.unit);
+    Charts.setLine(panel.chart, columns.map((column, at) => ({ label: label(column.name), points: rows.map((row) => ({ x: x(row[0]), y: y(row[at + 1]), text: text(row, at) })) })), answer.unit);
+    const last = rows[rows.length - 1];
+    const newest = last ? `${columns.map((column, at) => `${column.name} ${text(last, at)}`).join(", ")} at ${clock(x(last[0]))}` : "no time";
+    panel.canvas.setAttribute("aria-label", plain(`${answer.title}: ${newest}`));
   }
 
+  // A bar's length may be rounded; the text next to it is not.
   const labelled = (answer) => {
-    const labels = answer.rows.map((row) => String(row[0] ?? "none")), numbers = answer.rows.map((row) => Number(row[1]) || 0);
-    const texts = answer.rows.map((row, at) => amount(answer.columns[1]?.kind === "number" ? row[1] ?? 0 : numbers[at], answer.unit) + (answer.unit ? ` ${answer.unit}` : ""));
+    const [name, amount] = answer.columns;
+    const labels = answer.rows.map((row) => (row[0] === null ? "none" : isNumber(name) ? cell(row[0], name) : label(cell(row[0], name))));
+    const numbers = answer.rows.map((row) => Number(row[1]) || 0);
+    const texts = answer.rows.map((row) => plain(amount ? cell(row[1], amount, answer.unit) : "–") + (answer.unit ? ` ${answer.unit}` : ""));
     return { labels, numbers, texts };
   };
-  const describe = (panel, answer, labels, texts) => panel.canvas.setAttribute("aria-label", `${answer.title}: ${labels.map((label, at) => `${label} ${texts[at]}`).join(", ")}`);
+  const describe = (panel, answer, labels, texts) => panel.canvas.setAttribute("aria-label", `${plain(answer.title)}: ${labels.map((label, at) => `${label} ${texts[at]}`).join(", ")}`);
 
   function bar(panel, answer) {
     canvas(panel, Charts.bars);
@@ -181,24 +162,20 @@
     describe(panel, answer, labels, texts.map((text, at) => `${text} ${share(at)}`));
   }
 
-  function cell(value, kind, name) {
-    if (value === null) return "–";
-    if (kind === "time" && typeof value === "number") return new Date(value).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-    if (kind === "number") return /total|revenue|price|amount/.test(name) ? money.format(value) : amount(value);
-    return String(value);
-  }
+  // The whole text of a cell that the page may cut.
+  const shownCell = (side, value) => el("td", { class: side, title: typeof value === "string" && value.length > 40 && value }, value);
 
   function table(panel, answer) {
     if (!panel.parts) {
       panel.parts = { table: el("table"), seen: null };
       panel.body.append(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": answer.title }, panel.parts.table));
     }
-    const side = (column) => (column.kind === "number" ? "right" : "");
+    const side = (column) => (isNumber(column) && !isId(column) ? "right" : "");
     const keys = answer.rows.map((row) => JSON.stringify(row));
     const ticking = answer.chart === "ticker" && panel.parts.seen !== null;
     const head = el("thead", {}, el("tr", {}, ...answer.columns.map((column) => el("th", { class: side(column), scope: "col" }, column.name.replaceAll("_", " ")))));
     const rows = answer.rows.map((row, at) => el("tr", { class: ticking && !panel.parts.seen.has(keys[at]) ? "fresh" : "" },
-      ...row.map((value, col) => el("td", { class: side(answer.columns[col]) }, cell(value, answer.columns[col].kind, answer.columns[col].name)))));
+      ...row.map((value, col) => shownCell(side(answer.columns[col]), cell(value, answer.columns[col])))));
     if (!panel.parts.seen || keys.some((key) => !panel.parts.seen.has(key)) || keys.length !== panel.parts.seen.size) replace(panel.parts.table, head, el("tbody", {}, ...rows));
     panel.parts.seen = new Set(keys);
   }
@@ -237,7 +214,7 @@
     const side = (column) => (column.right ? "right" : column.wrap ? "wrap" : "");
     replace(node,
       el("thead", {}, el("tr", {}, ...columns.map((column) => el("th", { class: side(column), scope: "col", title: column.title }, column.name)))),
-      el("tbody", {}, ...rows.map((row) => el("tr", {}, ...row.map((value, at) => el("td", { class: side(columns[at]) }, value))))));
+      el("tbody", {}, ...rows.map((row) => el("tr", {}, ...row.map((value, at) => shownCell(side(columns[at]), value))))));
   }
 
   function onStatus(health) {
@@ -309,7 +286,7 @@
     const counts = el("table");
     fill(counts, [{ name: "reason" }, { name: "events", right: true }], reasons.map(([reason, events]) => [el("span", { class: "tag" }, reason), whole(events)]));
     replace($("unrouted"), el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Events that match no table, by reason" }, counts),
-      sample && el("p", { class: "note" }, `The newest one, at ${Charts.clock(sample.ingested_at_ms)}: ${sample.topic}, partition ${sample.partition}, offset ${sample.offset}`),
+      sample && el("p", { class: "note" }, `The newest one, at ${clock(sample.ingested_at_ms)}: ${sample.topic}, partition ${sample.partition}, offset ${sample.offset}`),
       sample && el("pre", {}, sample.text));
   }
 
@@ -330,7 +307,7 @@
     if ($("partitions-box").open) fill($("partitions"), [{ name: "partition" }, { name: "end in Kafka", right: true }, { name: "next for Bronze", right: true }, { name: "lag", right: true }],
       partitions.map((p) => [`${p.topic} ${p.partition}`, whole(p.end), whole(p.next), whole(p.lag)]));
   }
-  $("partitions-box").addEventListener("toggle", () => fetch("/api/status").then((answer) => answer.json()).then(onStatus).catch(() => {}));
+  $("partitions-box").addEventListener("toggle", () => fetch("api/status").then((answer) => answer.json()).then(onStatus).catch(() => {}));
 
   function showPlugins(plugins) {
     if (!plugins.length) {
@@ -366,6 +343,7 @@
   }
 
   // ---- the quarantine
+  const SHOWN_BYTES_MAX = 16384; // so much of an event is sent
   let known = null;
   function onRejects(rejects) {
     setText($("rejects-total"), rejects.total ? `${whole(rejects.total)} events` : "");
@@ -381,7 +359,7 @@
     }
     const counts = el("table");
     fill(counts, [{ name: "table" }, { name: "code" }, { name: "events", right: true }, { name: "last", right: true }, { name: "" }],
-      rejects.counts.map((c) => [c.table, el("span", { class: "tag" }, c.code), whole(c.events), ago(c.last_at), copy(c.replay)]));
+      rejects.counts.map((c) => [c.table, el("span", { class: "tag" }, c.code), whole(c.events), ago(c.last_at), copy(c.replay, "copy replay", c.replay)]));
     replace($("reject-counts"), el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Rejects by table and code" }, counts));
     const reasons = el("table");
     fill(reasons, [{ name: "reason", wrap: true }, { name: "events", right: true }], rejects.reasons.map((r) => [`${r.table}: ${r.reason}`, whole(r.events)]));
@@ -390,8 +368,8 @@
     const open = new Set([...document.querySelectorAll(".reject[open]")].map((node) => node.dataset.key));
     replace($("reject-newest"), ...rejects.newest.map((r) => {
       const node = el("details", { class: `reject${known && !known.has(key(r)) ? " fresh" : ""}` },
-        el("summary", {}, el("span", { class: "muted" }, Charts.clock(r.quarantined_at)), el("b", {}, r.table), el("span", { class: "tag" }, r.code), el("span", { class: "reason", title: r.reason }, r.reason)),
-        el("pre", {}, pretty(r.value)),
+        el("summary", {}, el("span", { class: "muted" }, clock(r.quarantined_at)), el("b", {}, r.table), el("span", { class: "tag" }, r.code), el("span", { class: "reason", title: r.reason }, r.reason)),
+        ...rejected(r),
         el("dl", { class: "facts" }, el("dt", {}, "where"), el("dd", {}, `${r.topic}, partition ${r.partition}, offset ${r.offset}`), el("dt", {}, "why"), el("dd", {}, r.reason), el("dt", {}, "plugin"), el("dd", { class: "mono" }, String(r.plugin_digest).slice(0, 12))));
       node.dataset.key = key(r);
       node.open = open.has(key(r));
@@ -400,18 +378,30 @@
     known = new Set(rejects.newest.map(key));
   }
 
-  function pretty(value) {
-    if (value === null) return "(no value)";
-    try { return JSON.stringify(JSON.parse(value), null, 2); } catch { return value; }
+  // The event byte for byte: what its JSON says twice, in another order or with many digits may be why it was rejected.
+  function rejected({ value, encoding, bytes: size }) {
+    if (value === null) return [el("p", { class: "note" }, "The event has no value.")];
+    const isText = encoding === "utf-8";
+    return [
+      el("pre", { tabindex: "0" }, ...(isText ? [value] : inertBytes(value))),
+      el("p", { class: "note" }, copy(value, isText ? "copy event" : "copy as base64"), ` ${size > SHOWN_BYTES_MAX ? `the first ${bytes(SHOWN_BYTES_MAX)} of ${bytes(size)}` : bytes(size)}${isText ? "" : ", not UTF-8"}`),
+    ];
   }
 
-  function copy(command) {
-    const button = el("button", { type: "button", class: "quiet", title: command, "aria-label": `Copy: ${command}` }, "copy replay");
+  function copy(text, name, title = name) {
+    const button = el("button", { type: "button", class: "quiet", title, "aria-label": title }, name);
     button.addEventListener("click", async () => {
-      try { await navigator.clipboard.writeText(command); button.textContent = "copied"; } catch { prompt("Replay with", command); }
-      setTimeout(() => { button.textContent = "copy replay"; }, 1500);
+      if (await toClipboard(text)) setText(button, "copied"); else prompt(name, text);
+      setTimeout(() => setText(button, name), 1500);
     });
     return button;
+  }
+
+  async function toClipboard(text) {
+    try { await navigator.clipboard.writeText(text); return true; } catch { /* browsers have no such clipboard on plain HTTP */ }
+    const put = (event) => { event.clipboardData.setData("text/plain", text); event.preventDefault(); };
+    document.addEventListener("copy", put);
+    try { return document.execCommand("copy"); } finally { document.removeEventListener("copy", put); }
   }
 
   // ---- the connection to silverd
@@ -422,35 +412,66 @@
 
   let greeting = null;
   function connect() {
-    const stream = new EventSource("/api/stream");
-    const on = (name, act) => stream.addEventListener(name, (message) => act(JSON.parse(message.data, name === "panel" ? exact : undefined)));
+    const stream = new EventSource("api/stream");
+    const on = (name, act) => stream.addEventListener(name, (message) => act(JSON.parse(message.data)));
     on("hello", (hello) => {
       if (greeting && greeting.version !== hello.version) location.reload(); // another version of silverd has another dashboard
       if (greeting && greeting.started_at_ms !== hello.started_at_ms) samples = [];
       greeting = hello;
-      fetch("/api/history").then((answer) => answer.json()).then((history) => { samples = history.samples; plotHistory(); }).catch(() => {});
-      fetch("/api/status").then((answer) => answer.json()).then(onStatus).catch(() => {});
+      fetch("api/history").then((answer) => answer.json()).then((history) => { samples = history.samples; plotHistory(); }).catch(() => {});
+      fetch("api/status").then((answer) => answer.json()).then(onStatus).catch(() => {});
       setTimeout(() => { $("no-panels").hidden = panels.size > 0; }, 4000);
     });
     on("status", onStatus);
     on("panel", (answer) => { $("no-panels").hidden = true; onPanel(answer); });
     on("rejects", onRejects);
-    stream.addEventListener("error", () => {
+    stream.addEventListener("error", async () => {
       showConnection("bad", "silverd does not answer; retrying");
-      if (stream.readyState === EventSource.CLOSED) setTimeout(() => fetch("/api/status").then((answer) => (answer.status === 401 ? location.assign("/login") : connect())).catch(connect), 3000);
+      if (stream.readyState !== EventSource.CLOSED) return; // the browser connects again
+      const answer = await fetch("api/status").catch(() => null);
+      if (answer?.status === 401) location.assign("login");
+      else setTimeout(connect, 3000);
     });
   }
 
-  async function logFilter() {
-    const answer = await fetch("/api/log");
-    const { filter } = await answer.json();
+  // ---- who looks at it
+  async function showSession() {
+    const { name, role, can_log_out } = await (await fetch("api/session")).json();
+    $("session").hidden = name === null;
+    setText($("session"), name ?? "");
+    $("logout").hidden = !can_log_out;
+    $("log").disabled = role !== "operate";
+    $("log").title = role === "operate" ? "" : "This needs a token with the role `operate`.";
+  }
+
+  async function showLogFilter() {
+    const { filter } = await (await fetch("api/log")).json();
     const select = $("log");
-    if (![...select.options].some((option) => option.value === filter)) select.append(el("option", {}, filter));
-    select.value = filter;
-    select.addEventListener("change", () => fetch("/api/log", { method: "PUT", headers: { "content-type": "application/json" }, body: JSON.stringify({ filter: select.value }) }));
+    const show = (filter) => {
+      if (![...select.options].some((option) => option.value === filter)) select.append(el("option", { value: filter }, filter));
+      select.value = filter;
+    };
+    let former = filter;
+    show(filter);
+    select.addEventListener("change", async () => {
+      const problem = await setLogFilter(select.value);
+      setText($("log-problem"), problem ?? "");
+      if (problem === null) former = select.value; else show(former);
+    });
+  }
+
+  // Why it failed, or null.
+  async function setLogFilter(filter) {
+    try {
+      const answer = await fetch("api/log", { method: "PUT", headers: { "content-type": "application/json" }, body: JSON.stringify({ filter }) });
+      if (answer.ok) return null;
+      const { error } = await answer.json().catch(() => ({}));
+      return error ?? `not changed: status ${answer.status}`;
+    } catch { return "not changed: silverd does not answer"; }
   }
 
   paint();
   connect();
-  logFilter().catch(() => {});
+  showSession().catch(() => {});
+  showLogFilter().catch(() => {});
 })();

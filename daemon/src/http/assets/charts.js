@@ -3,8 +3,7 @@
 const Charts = (() => {
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const series = () => ["--c1", "--c2", "--c3", "--c4"].map(colour);
-  const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-  const number = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
+  const { clock, decimal } = Format;
   const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
 
   function common() {
@@ -38,7 +37,7 @@ const Charts = (() => {
     return new Chart(canvas, { type: "line", data: { datasets: [] }, options });
   }
 
-  // sets: [{ label, points: [{x, y}] }]
+  // sets: [{ label, points: [{ x, y, text }] }]; `text` is the exact value, where y is not
   function setLine(chart, sets, unit) {
     const colours = series();
     chart.data.datasets = sets.map((set, at) => ({
@@ -49,7 +48,7 @@ const Charts = (() => {
     chart.options.scales.x.min = times[0]?.x;
     chart.options.scales.x.max = times[times.length - 1]?.x;
     chart.options.plugins.legend.display = sets.length > 1;
-    chart.options.plugins.tooltip.callbacks.label = (item) => `${item.dataset.label}: ${number.format(item.parsed.y)}${unit ? " " + unit : ""}`;
+    chart.options.plugins.tooltip.callbacks.label = (item) => `${item.dataset.label}: ${item.raw.text ?? decimal.format(item.parsed.y)}${unit ? " " + unit : ""}`;
     chart.update("none");
   }
 
@@ -111,7 +110,7 @@ const Charts = (() => {
 
   return {
     line, bars: (canvas) => bars(canvas, false), funnel: (canvas) => bars(canvas, true),
-    setLine, setBars, setFunnel, clock,
+    setLine, setBars, setFunnel,
     destroy(chart) { chart.destroy(); },
   };
 })();

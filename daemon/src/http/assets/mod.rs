@@ -6,13 +6,16 @@ use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
 pub(super) const DASHBOARD: &str = include_str!("dashboard.html");
-pub(super) const LOGIN: &str = include_str!("login.html");
+const LOGIN: &str = include_str!("login.html");
+/// Where the page for logging in says why a token was refused.
+const LOGIN_MESSAGE: &str = "<!--message-->";
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
 /// Name, content type and contents.
-const FILES: [(&str, &str, &str); 7] = [
+const FILES: [(&str, &str, &str); 8] = [
     ("style.css", "text/css; charset=utf-8", include_str!("style.css")),
     ("app.js", "text/javascript; charset=utf-8", include_str!("app.js")),
+    ("format.js", "text/javascript; charset=utf-8", include_str!("format.js")),
     ("charts.js", "text/javascript; charset=utf-8", include_str!("charts.js")),
     ("chart.umd.min.js", "text/javascript; charset=utf-8", include_str!("chart.umd.min.js")),
     ("chart.license.md", "text/plain; charset=utf-8", include_str!("chart.license.md")),
@@ -25,6 +28,12 @@ pub(super) async fn file(Path(name): Path<String>, headers: HeaderMap) -> Respon
         return (StatusCode::NOT_FOUND, "no such file").into_response();
     };
     respond(content_type, contents, &headers)
+}
+
+/// The page for logging in.
+pub(super) fn login_page(message: Option<&str>) -> String {
+    let message = message.map(|text| format!("<p class=\"failing\">{text}</p>")).unwrap_or_default();
+    LOGIN.replace(LOGIN_MESSAGE, &message)
 }
 
 /// The contents, or status 304 if the browser has them already.

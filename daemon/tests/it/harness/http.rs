@@ -22,7 +22,8 @@ impl Daemon {
         *self.port.get_or_init(|| {
             wait_for("the address of the dashboard", || {
                 let log = self.log();
-                let (_, address) = log.split_once("dashboard: http://")?;
+                let (_, url) = log.split_once("dashboard: http")?;
+                let (_, address) = url.split_once("://")?;
                 let (_, port) = address.split_once(':')?;
                 let (port, _) = port.split_once(|character: char| !character.is_ascii_digit())?;
                 port.parse().ok()
