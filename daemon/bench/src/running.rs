@@ -11,10 +11,9 @@ use arrow::datatypes::TimestampMicrosecondType;
 use deltalake_core::kernel::Action;
 use deltalake_core::logstore::get_actions;
 use futures::TryStreamExt;
-use object_store::path::Path as StorePath;
 use serde_json::{Value, json};
 use silverd::app::setup::Setup;
-use silverd::delta::{TableReader, log_dir, read_columns};
+use silverd::delta::{DataFile, TableReader, log_dir, read_columns};
 use silverd::pipeline::{self, RunOptions};
 use silverd::plugin::Loaded;
 use silverd::runtime::clock;
@@ -218,8 +217,8 @@ impl TableTail {
         while let Some(entry) = log.read_commit_entry(self.next_version).await? {
             for action in get_actions(self.next_version, &entry)? {
                 let Action::Add(add) = action else { continue };
-                let path = StorePath::parse(&add.path)?;
-                let mut columns = read_columns(log.object_store(None), path, add.size as u64, Some(&["ts"])).await?;
+                let file = DataFile::try_from(&add)?;
+                let mut columns = read_columns(log.object_store(None), &file, Some(&["ts"])).await?;
                 while let Some(batch) = columns.batches.try_next().await? {
                     let ts = batch.column_by_name("ts").context("the table has no column `ts`")?;
                     let ts = ts.as_primitive_opt::<TimestampMicrosecondType>().context("`ts` is not a timestamp")?;

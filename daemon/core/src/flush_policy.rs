@@ -26,6 +26,11 @@ impl FlushPolicy {
         Self { interval, last_flush: None }
     }
 
+    /// From the next chunk on.
+    pub fn set_interval(&mut self, interval: Duration) {
+        self.interval = interval;
+    }
+
     /// A chunk was flushed.
     pub fn flushed(&mut self, now: Duration) {
         self.last_flush = Some(now);
@@ -67,6 +72,15 @@ mod tests {
         for last in [None, Some(0), Some(2_900)] {
             check(last, 3_000, false, 3_500);
         }
+    }
+
+    #[test]
+    fn a_new_interval_counts_from_the_last_flush() {
+        let mut policy = FlushPolicy::new(Duration::from_millis(50));
+        policy.flushed(Duration::from_millis(1_000));
+        policy.set_interval(Duration::from_millis(400));
+        assert_eq!(policy.flush_at(Duration::from_millis(1_100), true), Duration::from_millis(1_400));
+        assert_eq!(policy.flush_at(Duration::from_millis(1_100), false), Duration::from_millis(1_500));
     }
 
     #[test]

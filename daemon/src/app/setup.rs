@@ -12,6 +12,7 @@ use silverd_core::config::{
 
 use super::WrongUse;
 use crate::cases::failed_cases;
+use crate::delta::set_fsync;
 use crate::plugin::{FaultyKey, Host, LoadError, Loaded, Plugin, Source, load_plugin, load_unreleased};
 use crate::row_sql::SqlError;
 use crate::runtime::file_watch::FileStamp;
@@ -60,6 +61,7 @@ impl Setup {
         let pipeline = config::check(&text, &|name| std::env::var(name).ok())
             .map_err(|errors| invalid_config(&errors, file, &text))?;
         let base_dir = absolute.parent().map(Path::to_path_buf).unwrap_or_default();
+        set_fsync(pipeline.commit.fsync);
         Ok(Self { pipeline, base_dir, file_stamp, file: file.to_path_buf(), text })
     }
 

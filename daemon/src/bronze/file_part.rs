@@ -8,13 +8,12 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use deltalake_core::logstore::LogStoreRef;
 use futures::TryStreamExt;
-use object_store::path::Path;
 use serde::Deserialize;
 use silverd_core::chunk::column;
 use silverd_core::offsets::{LogPartition, OffsetRange, Ranges};
 
 use super::read_window::partitions_and_offsets;
-use crate::delta::{DataFile, ROW_GROUP_ROWS_MAX, RowGroups};
+use crate::delta::{DataFile, FileToRead, ROW_GROUP_ROWS_MAX, RowGroups};
 
 /// A larger file is read by row groups.
 const WHOLE_FILE_BYTES_MAX: u64 = 8 << 20;
@@ -22,9 +21,7 @@ const WHOLE_FILE_BYTES_MAX: u64 = 8 << 20;
 /// A data file, or a row group of a large one. The row groups of a compacted file resemble the small files that it
 /// replaced.
 pub(super) struct FilePart {
-    pub(super) path: Path,
-    /// The size of the whole file.
-    pub(super) file_size: u64,
+    pub(super) file: FileToRead,
     pub(super) group: Option<usize>,
     pub(super) rows: u64,
     /// About the memory that its records take.
@@ -48,12 +45,12 @@ impl FilePart {
 
     /// Reads only the columns with the partitions and offsets of a file.
     pub(super) async fn read(log: &LogStoreRef, file: &DataFile) -> anyhow::Result<Vec<Self>> {
-        let groups = RowGroups::open(log.object_store(None), file.path.clone(), file.size).await?;
+        let groups = RowGroups::open(log.object_store(None), file.to_read()).await?;
         let (mut parts, count) = (Vec::new(), groups.sizes().len());
         for (group, (rows, bytes)) in groups.sizes().enumerate() {
             let offsets = read_offsets_of(&groups, group).await?;
             let group = (count > 1).then_some(group);
-            parts.push(Self { path: file.path.clone(), file_size: file.size, group, rows, bytes, offsets });
+            parts.push(Self { file: file.to_read(), group, rows, bytes, offsets });
         }
         Ok(parts)
     }
@@ -121,7 +118,7 @@ impl Stats {
         let offsets = BTreeMap::from([(log, OffsetRange::new(min.offset, max.offset + 1))]);
         let small = self.num_records <= ROW_GROUP_ROWS_MAX as u64 && file.size <= WHOLE_FILE_BYTES_MAX;
         let (rows, bytes) = (self.num_records, file.size * 4);
-        let part = || FilePart { path: file.path.clone(), file_size: file.size, group: None, rows, bytes, offsets };
+        let part = || FilePart { file: file.to_read(), group: None, rows, bytes, offsets };
         (one && small).then(part)
     }
 }

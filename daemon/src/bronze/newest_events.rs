@@ -91,7 +91,7 @@ async fn visit(
     files.sort_by(|a, b| (b.modified_ms, &b.path).cmp(&(a.modified_ms, &a.path)));
     let mut read = 0;
     for file in &files {
-        let mut groups = RowGroups::open(bronze.object_store(None), file.path.clone(), file.size)
+        let mut groups = RowGroups::open(bronze.object_store(None), file.to_read())
             .await
             .with_context(|| format!("open {}", file.path))?;
         while let Some(batches) = groups.read_last_unread().await.with_context(|| format!("read {}", file.path))? {

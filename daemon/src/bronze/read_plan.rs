@@ -142,6 +142,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::delta::FileToRead;
 
     fn log(partition: i32) -> LogPartition {
         LogPartition::new("c", "t", partition)
@@ -157,7 +158,8 @@ mod tests {
             *range = OffsetRange::new(range.start.min(*offset), range.end.max(offset + 1));
         }
         let (path, rows) = (Path::from("a.parquet"), rows.len() as u64);
-        FilePart { path, file_size: 1, group: None, rows, bytes: rows * bytes_per_row, offsets }
+        let file = FileToRead { path, size: 1, deleted: None };
+        FilePart { file, group: None, rows, bytes: rows * bytes_per_row, offsets }
     }
 
     struct Simulation {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use deltalake_core::logstore::LogStoreRef;
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use silverd_core::chunk::Chunk;
 use silverd_core::offsets::{Offsets, Ranges, advance};
 use tracing::warn;
@@ -16,7 +16,9 @@ use tracing::warn;
 use super::file_part::{FilePart, overlaps_any};
 use super::read_plan::ReadPlan;
 use super::read_window::ReadWindow;
-use crate::delta::{LogOffsets, RowGroups, Table, batch_rows, list_files, read_offsets};
+use crate::delta::{
+    DeletionVector, LogOffsets, RowGroups, Table, batch_rows, list_files, read_offsets, with_microseconds,
+};
 use crate::source::Progress;
 
 /// Large files that stay open between two row groups.
@@ -93,15 +95,18 @@ impl Replay {
         let file = self.plan.file(at);
         let Some(group) = file.group else {
             let store = self.log.object_store(None);
+            let file = file.file.clone();
             let bytes = async { anyhow::Ok(store.get(&file.path).await?.bytes().await?) };
             let bytes = bytes.await.with_context(|| format!("read bronze file {}", file.path))?;
-            let read = tokio::task::spawn_blocking(move || decode(bytes, window)).await?;
+            let deleted = file.deleted;
+            let read = tokio::task::spawn_blocking(move || decode(bytes, deleted.as_deref(), window)).await?;
             return read.with_context(|| format!("decode bronze file {}", file.path));
         };
+        let file = &file.file;
         let opened = match self.opened.iter().position(|opened| *opened.path() == file.path) {
             Some(at) => self.opened.remove(at),
             None => {
-                let opened = RowGroups::open(self.log.object_store(None), file.path.clone(), file.file_size).await;
+                let opened = RowGroups::open(self.log.object_store(None), file.clone()).await;
                 Some(opened.with_context(|| format!("open bronze file {}", file.path))?)
             }
         };
@@ -161,8 +166,13 @@ async fn offsets_of_rows(log: &LogStoreRef) -> anyhow::Result<Offsets> {
 }
 
 /// Adds the records of a whole file to the window.
-fn decode(bytes: Bytes, mut window: ReadWindow) -> anyhow::Result<ReadWindow> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+fn decode(bytes: Bytes, deleted: Option<&DeletionVector>, mut window: ReadWindow) -> anyhow::Result<ReadWindow> {
+    let metadata = with_microseconds(ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::default())?)?;
+    let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata);
+    if let Some(deleted) = deleted {
+        let rows = builder.metadata().file_metadata().num_rows() as u64;
+        builder = builder.with_row_selection(deleted.selection(0..rows));
+    }
     let batch_rows = batch_rows(builder.metadata().row_groups());
     for batch in builder.with_batch_size(batch_rows).build()? {
         window.push(&batch?)?;

@@ -81,7 +81,7 @@ async fn second_rows(
     seen: &mut EventSet,
 ) -> anyhow::Result<Vec<bool>> {
     let names = ["table", "resolved_at"].into_iter().chain(RECORD_COORDINATES).collect::<Vec<_>>();
-    let mut read = read_columns(side_output.store(), file.path.clone(), file.size, Some(&names)).await?;
+    let mut read = read_columns(side_output.store(), file, Some(&names)).await?;
     let mut second = Vec::new();
     while let Some(batch) = read.batches.try_next().await? {
         let coordinates = Coordinates::of(&batch, RECORD_COORDINATES)?;

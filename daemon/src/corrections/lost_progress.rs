@@ -57,7 +57,7 @@ impl Correction {
         let names = ["table"].into_iter().chain(RECORD_COORDINATES).collect::<Vec<_>>();
         let mut table = late.table().await;
         for file in table.files().await? {
-            let mut read = read_columns(table.store(), file.path.clone(), file.size, Some(&names)).await?;
+            let mut read = read_columns(table.store(), &file, Some(&names)).await?;
             while let Some(batch) = read.batches.try_next().await? {
                 let is_own = equals(&batch, "table", &self.config.name)?;
                 listed.insert_some(&Coordinates::of(&batch, RECORD_COORDINATES)?, &is_own);

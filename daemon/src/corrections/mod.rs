@@ -154,6 +154,7 @@ impl Correction {
         let lock = TableLock::shared(&spec.path, &config.name).await?;
         let bronze = Table::open(&bronze::table_spec(base_dir.join(&*pipeline.bronze.path))).await?.log();
         let mut table = Table::open(&spec).await?;
+        table.check_removal()?;
         let schema = table.layout()?;
         let properties = properties(&config.compression, &plugin.schema)?;
         let encoder = Encoder::new(schema.clone(), properties, &config.compression);

@@ -150,7 +150,7 @@ impl Resolved {
     /// How many rows of a file have to be marked.
     async fn count_in(&self, quarantine: &Table, file: &DataFile, table: &str) -> anyhow::Result<u64> {
         let names = ["table", "resolved_at"].into_iter().chain(RECORD_COORDINATES).collect::<Vec<_>>();
-        let mut read = read_columns(quarantine.store(), file.path.clone(), file.size, Some(&names)).await?;
+        let mut read = read_columns(quarantine.store(), file, Some(&names)).await?;
         let mut count = 0;
         while let Some(batch) = read.batches.try_next().await? {
             let unresolved = unresolved(&batch, table)?;
@@ -202,7 +202,7 @@ impl QuarantinedEvents {
         let mut guard = quarantine.table().await;
         let mut events = EventSet::default();
         for file in guard.files().await? {
-            let mut read = read_columns(guard.store(), file.path.clone(), file.size, Some(&names)).await?;
+            let mut read = read_columns(guard.store(), &file, Some(&names)).await?;
             while let Some(batch) = read.batches.try_next().await? {
                 events.insert_some(&Coordinates::of(&batch, RECORD_COORDINATES)?, &wanted(&batch, table, code)?);
             }
@@ -225,7 +225,7 @@ impl QuarantinedEvents {
         let mut guard = quarantine.table().await;
         let (mut events, mut rows, mut bytes) = (EventSet::default(), Vec::new(), 0);
         for file in guard.files().await? {
-            let mut read = read_columns(guard.store(), file.path.clone(), file.size, None).await?;
+            let mut read = read_columns(guard.store(), &file, None).await?;
             while let Some(batch) = read.batches.try_next().await? {
                 let is_done = done.mask(&Coordinates::of(&batch, RECORD_COORDINATES)?);
                 let batch = filter_record_batch(&batch, &and(&wanted(&batch, table, code)?, &not(&is_done)?)?)?;

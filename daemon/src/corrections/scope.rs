@@ -184,7 +184,7 @@ pub(super) async fn read_coordinates(
     mut visit: impl FnMut(&Coordinates),
 ) -> anyhow::Result<u64> {
     let read = async {
-        let mut read = read_columns(store, file.path.clone(), file.size, Some(&ROW_COORDINATES)).await?;
+        let mut read = read_columns(store, file, Some(&ROW_COORDINATES)).await?;
         while let Some(batch) = read.batches.try_next().await? {
             visit(&Coordinates::of(&batch, ROW_COORDINATES)?);
         }
@@ -208,7 +208,7 @@ pub(super) async fn rewrite(
     file: &DataFile,
     mut change: impl FnMut(&RecordBatch) -> anyhow::Result<RecordBatch>,
 ) -> anyhow::Result<NewFile> {
-    let mut read = read_columns(table.store(), file.path.clone(), file.size, None).await?;
+    let mut read = read_columns(table.store(), file, None).await?;
     let mut batches = Vec::new();
     while let Some(batch) = read.batches.try_next().await? {
         batches.push(change(&batch)?);

@@ -20,16 +20,21 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use bytes::Bytes;
 use deltalake_core::kernel::transaction::{CommitData, TransactionError};
-use deltalake_core::kernel::{Action, Add, Metadata, Remove, Transaction};
+use deltalake_core::kernel::{Action, Add, CommitInfo, Metadata, Remove, Transaction};
 use deltalake_core::logstore::{CommitOrBytes, get_actions};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
+use futures::FutureExt;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tracing::warn;
 use uuid::Uuid;
 
+use super::constraints;
+use super::damaged_checkpoints;
 use super::data_file::DataFile;
+use super::durable;
 use super::file::NewFile;
 use super::table::{TXN_RETENTION, Table};
 use super::transactions::count_own;
@@ -119,6 +124,8 @@ impl Table {
         if !change.rewrites && !change.adds.is_empty() && self.fit().widens() {
             return Err(CommitError::Unknown(anyhow!("columns must be widened before rows of their type are added")));
         }
+        self.check_rows(&change).await.map_err(CommitError::Unknown)?;
+        let files = change.adds.clone();
         let removed: HashSet<String> = change.removes.iter().map(|file| file.path.to_string()).collect();
         // The first commit that adds rows of the new columns also brings the new schema.
         let evolved = self.evolved.as_ref().filter(|_| !change.adds.is_empty() && !change.rewrites);
@@ -143,13 +150,19 @@ impl Table {
         let transactions = fence.progress.iter().map(transaction).collect();
         let info = HashMap::from([("silverd".to_owned(), self.with_txn_count(change.info, fence.progress))]);
         let operation = operation(change.rewrites, !removed.is_empty());
-        let body = CommitData::new(actions, operation, info, transactions).get_bytes();
-        let body = body.context("serialize the commit").map_err(CommitError::Unknown)?;
+        let mut entry = Entry { info: operation.get_commit_info(), actions, operation, transactions };
+        entry.info.info = info;
+        durable::sync_files(&self.path, &files).await.map_err(CommitError::Unknown)?;
         loop {
             let version = self.version + 1;
-            let entry = CommitOrBytes::LogBytes(body.clone());
+            entry.info.in_commit_timestamp = self.next_in_commit_timestamp().await.map_err(CommitError::Unknown)?;
+            let body = entry.bytes().context("serialize the commit").map_err(CommitError::Unknown)?;
+            let entry = CommitOrBytes::LogBytes(body);
             match self.log.write_commit_entry(version, entry, Uuid::new_v4()).await {
-                Ok(()) => break,
+                Ok(()) => {
+                    durable::sync_entry(&self.path, version).await.map_err(CommitError::Unknown)?;
+                    break;
+                }
                 Err(TransactionError::VersionAlreadyExists(_)) => self.step_over(version, &fence).await?,
                 Err(error) => return Err(CommitError::Unknown(error.into())),
             }
@@ -168,6 +181,36 @@ impl Table {
             self.write_checkpoint();
         }
         Ok(Committed { version: self.version })
+    }
+
+    /// Fails if the table's features do not allow the change.
+    async fn check_rows(&self, change: &Change) -> anyhow::Result<()> {
+        if change.rewrites {
+            return Ok(());
+        }
+        let features = self.definition()?.features();
+        if !change.removes.is_empty() {
+            features.check_removal()?;
+        }
+        match features.constraints.is_empty() {
+            true => Ok(()),
+            false => constraints::check(&features.constraints, &self.store(), &change.adds).await,
+        }
+    }
+
+    /// The time of the next commit in a table whose commits say it themselves: later than that of the one before.
+    async fn next_in_commit_timestamp(&self) -> anyhow::Result<Option<i64>> {
+        if !self.definition()?.features().in_commit_timestamps {
+            return Ok(None);
+        }
+        let before = match self.log.read_commit_entry(self.version).await? {
+            Some(bytes) => get_actions(self.version, &bytes)?.into_iter().find_map(|action| match action {
+                Action::CommitInfo(info) => info.in_commit_timestamp,
+                _ => None,
+            }),
+            None => None,
+        };
+        Ok(Some(before.map_or(i64::MIN, |before| before + 1).max(clock::now_ms())))
     }
 
     /// Reads another writer's commit of `version`, and takes it into account if it does not affect ours.
@@ -225,7 +268,7 @@ impl Table {
     }
 
     /// Writes a checkpoint in the background, from a snapshot of its own. A failure only makes the next opening slower.
-    fn write_checkpoint(&self) {
+    pub(super) fn write_checkpoint(&self) {
         // Above the limit a checkpoint is skipped; the table's next one makes up for it.
         let Ok(permit) = CHECKPOINTS.try_acquire() else { return };
         let (name, log) = (self.name.clone(), self.log());
@@ -234,16 +277,38 @@ impl Table {
             Err(failure) => return warn!(table = %name, "write checkpoint: {failure:#}"),
         };
         runtime.spawn(async move {
-            let mut table = deltalake_core::DeltaTable::new(log);
-            let written = async {
-                table.load().await?;
-                deltalake_core::checkpoints::create_checkpoint(&table, None).await
+            let written = |log| {
+                let mut table = deltalake_core::DeltaTable::new(log);
+                async move {
+                    table.load().await?;
+                    damaged_checkpoints::remove_hint(&table.log_store()).await?;
+                    Ok(deltalake_core::checkpoints::create_checkpoint(&table, None).await?)
+                }
+                .boxed()
             };
-            if let Err(error) = written.await {
-                warn!(table = %name, "write checkpoint: {error}");
+            if let Err(error) = damaged_checkpoints::read_past(&log, written).await {
+                warn!(table = %name, "write checkpoint: {error:#}");
             }
             drop(permit);
         });
+    }
+}
+
+/// An entry of the log, to be written.
+struct Entry {
+    info: CommitInfo,
+    actions: Vec<Action>,
+    operation: DeltaOperation,
+    transactions: Vec<Transaction>,
+}
+
+impl Entry {
+    fn bytes(&self) -> anyhow::Result<Bytes> {
+        let mut info = self.info.clone();
+        info.timestamp = Some(info.in_commit_timestamp.unwrap_or_else(clock::now_ms));
+        let actions = [Action::CommitInfo(info)].into_iter().chain(self.actions.iter().cloned()).collect();
+        let data = CommitData::new(actions, self.operation.clone(), HashMap::new(), self.transactions.clone());
+        Ok(data.get_bytes()?)
     }
 }
 

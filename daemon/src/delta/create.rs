@@ -1,4 +1,4 @@
-//! Creating a table, and checking that silverd supports one that exists.
+//! Creating a table, and checking how one that exists is partitioned.
 
 use std::path::PathBuf;
 
@@ -12,9 +12,6 @@ use silverd_core::schema::COMMENT;
 use tracing::info;
 
 use super::day::EVENT_DATE;
-
-/// The highest writer protocol that silverd implements: appends without invariants, generated columns or the like.
-const WRITER_VERSION_MAX: i32 = 2;
 
 /// The table that a caller wants to write; created if it does not exist.
 pub struct TableSpec {
@@ -51,20 +48,6 @@ pub(super) async fn create(
     let table = builder.await.context("create the table")?;
     info!(table = %spec.name, path = %spec.path.display(), "created table");
     Ok(table)
-}
-
-/// Refuses a table whose protocol or partitioning silverd cannot write.
-pub(super) fn check_supported(table: &DeltaTable) -> anyhow::Result<()> {
-    let snapshot = table.snapshot()?;
-    let protocol = snapshot.protocol();
-    if protocol.min_writer_version() > WRITER_VERSION_MAX {
-        bail!(
-            "the table requires writer protocol version {}, and silverd supports version {WRITER_VERSION_MAX}: another \
-             engine upgraded the table. Set another `path` in pipeline.toml, and silverd creates a new table there",
-            protocol.min_writer_version()
-        );
-    }
-    check_partitioning(snapshot.metadata())
 }
 
 pub(super) fn check_partitioning(metadata: &Metadata) -> anyhow::Result<()> {

@@ -1,17 +1,21 @@
 //! The data files that a version of a table consists of.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use chrono::NaiveDate;
 use deltalake_core::DeltaTable;
-use deltalake_core::kernel::{LogicalFileView, Remove};
+use deltalake_core::kernel::{Add, LogicalFileView, Remove};
 use deltalake_core::logstore::LogStoreRef;
-use futures::TryStreamExt;
+use futures::{FutureExt, TryStreamExt};
 use object_store::path::Path;
+use parquet::arrow::arrow_reader::RowSelection;
 use serde::Deserialize;
 
+use super::damaged_checkpoints::read_past;
 use super::day::{EVENT_DATE, parse_day};
+use super::deletion_vector::{DeletionVector, FileToRead};
 use super::file::NewFile;
 use crate::runtime::clock;
 
@@ -23,22 +27,36 @@ pub struct DataFile {
     pub event_date: Option<String>,
     pub size: u64,
     pub modified_ms: i64,
-    /// Delta's statistics, as JSON.
+    /// Delta's statistics, as JSON. They count the deleted rows, too.
     pub stats: Option<String>,
+    /// The rows that are deleted.
+    pub(crate) deleted: Option<Arc<DeletionVector>>,
 }
 
 /// A table's data files at its newest version.
 pub(crate) async fn list_files(log: &LogStoreRef) -> anyhow::Result<Vec<DataFile>> {
-    let mut table = DeltaTable::new(log.clone());
-    table.load().await?;
-    files_of_loaded(&table).await
+    let files = |log| {
+        let mut table = DeltaTable::new(log);
+        async move {
+            table.load().await?;
+            files_of_loaded(&table).await
+        }
+        .boxed()
+    };
+    read_past(log, files).await
 }
 
 /// A table's data files at a version.
 pub(crate) async fn list_files_at(log: &LogStoreRef, version: u64) -> anyhow::Result<Vec<DataFile>> {
-    let mut table = DeltaTable::new(log.clone());
-    table.load_version(version).await.with_context(|| format!("load version {version}"))?;
-    files_of_loaded(&table).await
+    let files = |log| {
+        let mut table = DeltaTable::new(log);
+        async move {
+            table.load_version(version).await.with_context(|| format!("load version {version}"))?;
+            files_of_loaded(&table).await
+        }
+        .boxed()
+    };
+    read_past(log, files).await
 }
 
 /// Every day of which a table has rows.
@@ -50,10 +68,14 @@ pub(crate) async fn list_days(log: &LogStoreRef) -> anyhow::Result<BTreeSet<Naiv
 pub(super) async fn files_of_loaded(table: &DeltaTable) -> anyhow::Result<Vec<DataFile>> {
     let log = table.log_store();
     let views = table.snapshot()?.snapshot().file_views(log.as_ref(), None);
-    views.map_err(anyhow::Error::from).and_then(async |file| DataFile::try_from(&file)).try_collect().await
+    views.map_err(anyhow::Error::from).and_then(async |file| DataFile::read(&log, &file).await).try_collect().await
 }
 
 impl DataFile {
+    pub(crate) fn to_read(&self) -> FileToRead {
+        FileToRead { path: self.path.clone(), size: self.size, deleted: self.deleted.clone() }
+    }
+
     /// The day of the file's rows.
     pub(crate) fn date(&self) -> Option<NaiveDate> {
         parse_day(self.event_date.as_deref()?)
@@ -61,6 +83,11 @@ impl DataFile {
 
     /// The number of rows, by the statistics.
     pub(crate) fn rows(&self) -> Option<u64> {
+        Some(self.all_rows()?.saturating_sub(self.deleted.as_ref().map_or(0, |deleted| deleted.count())))
+    }
+
+    /// With the deleted ones.
+    fn all_rows(&self) -> Option<u64> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Stats {
@@ -69,29 +96,54 @@ impl DataFile {
         Some(serde_json::from_str::<Stats>(self.stats.as_deref()?).ok()?.num_records)
     }
 
+    /// What is left of its rows; `None` for a file without deleted ones.
+    pub(crate) fn without_deleted(&self) -> anyhow::Result<Option<RowSelection>> {
+        let Some(deleted) = &self.deleted else { return Ok(None) };
+        // The protocol requires them for a file with a deletion vector.
+        let all =
+            self.all_rows().with_context(|| format!("{} has a deletion vector and no `numRecords`", self.path))?;
+        Ok(Some(deleted.selection(0..all)))
+    }
+
     /// The day of the file's rows, in days since the epoch.
     pub(crate) fn day(&self) -> Option<i32> {
         i32::try_from(self.date()?.signed_duration_since(NaiveDate::default()).num_days()).ok()
     }
 }
 
-impl TryFrom<&LogicalFileView> for DataFile {
-    type Error = anyhow::Error;
-
-    fn try_from(file: &LogicalFileView) -> anyhow::Result<Self> {
+impl DataFile {
+    async fn read(log: &LogStoreRef, file: &LogicalFileView) -> anyhow::Result<Self> {
         let path = file.object_store_path();
-        if file.deletion_vector_descriptor().is_some() {
-            bail!(
-                "{path} has a deletion vector, by which another engine deleted some of its rows, and which silverd cannot \
-                 read. Let that engine write the files again without the rows; in Spark: REORG TABLE … APPLY (PURGE)"
-            );
-        }
+        let deleted = match file.deletion_vector_descriptor() {
+            Some(descriptor) => {
+                let read = DeletionVector::read(log, descriptor).await.with_context(|| format!("list {path}"))?;
+                Some(Arc::new(read))
+            }
+            None => None,
+        };
         Ok(Self {
             path,
+            deleted,
             event_date: file.partition_values_map().remove(EVENT_DATE).flatten(),
             size: file.size() as u64,
             modified_ms: file.modification_time(),
             stats: file.stats(),
+        })
+    }
+}
+
+impl TryFrom<&Add> for DataFile {
+    type Error = anyhow::Error;
+
+    /// The file as it was added, without a deletion vector.
+    fn try_from(add: &Add) -> anyhow::Result<Self> {
+        Ok(Self {
+            path: Path::from_url_path(&add.path)?,
+            event_date: add.partition_values.get(EVENT_DATE).cloned().flatten(),
+            size: add.size as u64,
+            modified_ms: add.modification_time,
+            stats: add.stats.clone(),
+            deleted: None,
         })
     }
 }
@@ -104,6 +156,7 @@ impl From<&NewFile> for DataFile {
             size: file.size,
             modified_ms: file.modified_ms,
             stats: Some(file.stats.clone()),
+            deleted: None,
         }
     }
 }
@@ -118,7 +171,7 @@ impl From<DataFile> for Remove {
             partition_values: Some(HashMap::from([(EVENT_DATE.to_owned(), file.event_date)])),
             size: Some(file.size as i64),
             tags: None,
-            deletion_vector: None,
+            deletion_vector: file.deleted.as_ref().map(|deleted| deleted.descriptor.clone()),
             base_row_id: None,
             default_row_commit_version: None,
         }

@@ -1,10 +1,12 @@
 //! A table's metadata and schema at one version, and how they change to take rows of other columns.
 
 use deltalake_core::DeltaTable;
-use deltalake_core::kernel::{Metadata, MetadataExt, StructField, StructType};
+use deltalake_core::kernel::{Metadata, MetadataExt, Protocol, StructField, StructType};
 use serde_json::Value;
 use silverd_core::schema::evolve::{Fit, evolve};
 
+use super::create::check_partitioning;
+use super::features::Features;
 use super::schema;
 
 /// A table's metadata, and the columns in it.
@@ -12,28 +14,43 @@ use super::schema;
 pub(super) struct TableDefinition {
     pub(super) metadata: Metadata,
     schema: StructType,
+    protocol: Protocol,
+    features: Features,
 }
 
 impl TableDefinition {
+    /// Fails if silverd cannot write the table.
     pub(super) fn of_loaded(table: &DeltaTable) -> anyhow::Result<Self> {
         let snapshot = table.snapshot()?;
-        Ok(Self { metadata: snapshot.metadata().clone(), schema: snapshot.schema().as_ref().clone() })
+        let (metadata, protocol) = (snapshot.metadata().clone(), snapshot.protocol().clone());
+        check_partitioning(&metadata)?;
+        Self::new(metadata, snapshot.schema().as_ref().clone(), protocol)
+    }
+
+    fn new(metadata: Metadata, schema: StructType, protocol: Protocol) -> anyhow::Result<Self> {
+        let features = Features::of(&protocol, &metadata, &schema)?;
+        Ok(Self { metadata, schema, protocol, features })
+    }
+
+    /// What a commit has to observe.
+    pub(super) fn features(&self) -> &Features {
+        &self.features
     }
 
     /// How rows of these columns fit into the table, and the table's definition afterwards, if it changes.
     pub(super) fn evolve(&self, columns: &[StructField]) -> anyhow::Result<(Fit, Option<Self>)> {
         let fit = evolve(&schema::table_columns(self.schema.fields()), &schema::table_columns(columns))?;
-        if fit.changes.is_empty() {
+        if fit.changes.is_empty() && !schema::has_required_within_arrays(&self.schema)? {
             return Ok((fit, None));
         }
         let schema = schema::evolved_schema(&self.schema, &fit.columns)?;
         let metadata = self.metadata.clone().with_schema(&schema)?;
-        Ok((fit, Some(Self { metadata, schema })))
+        Ok((fit, Some(Self::new(metadata, schema, self.protocol.clone())?)))
     }
 
     /// The same columns in other metadata.
     pub(super) fn with_metadata(&self, metadata: &Metadata) -> anyhow::Result<Self> {
-        Ok(Self { metadata: metadata.clone().with_schema(&self.schema)?, schema: self.schema.clone() })
+        Self::new(metadata.clone().with_schema(&self.schema)?, self.schema.clone(), self.protocol.clone())
     }
 
     /// Whether other metadata differ in the table's properties at most.

@@ -19,6 +19,7 @@ use object_store::{
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 
+use super::damaged_checkpoints;
 use super::log::LOG_FOLDER;
 
 /// The local file system, which lists the end of a log by requesting one entry after the other.
@@ -63,7 +64,26 @@ impl LocalStore {
         Ok(GetResult { payload, meta, range: 0..size, attributes: Attributes::default() })
     }
 
+    /// Whether a file is a damaged checkpoint, which is left out.
+    fn is_left_out(&self, location: &Path) -> bool {
+        let is_of_checkpoint = location.filename().is_some_and(|name| name.contains("checkpoint"));
+        is_of_checkpoint
+            && self.0.path_to_filesystem(location).is_ok_and(|path| damaged_checkpoints::is_left_out(&path))
+    }
+
+    /// Without the damaged checkpoints.
+    fn readable(&self, found: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let store = self.clone();
+        let is_readable = move |found: &Result<ObjectMeta>| {
+            std::future::ready(!found.as_ref().is_ok_and(|meta| store.is_left_out(&meta.location)))
+        };
+        found.filter(is_readable).boxed()
+    }
+
     fn head_of(&self, location: Path) -> Result<Option<ObjectMeta>> {
+        if self.is_left_out(&location) {
+            return Ok(None);
+        }
         let path = self.0.path_to_filesystem(&location)?;
         let failed =
             |source: std::io::Error| object_store::Error::Generic { store: "silverd", source: Box::new(source) };
@@ -100,11 +120,13 @@ impl fmt::Display for LocalStore {
 #[async_trait]
 impl ObjectStore for LocalStore {
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        let Some(version) = requested_version(prefix, offset) else { return self.0.list_with_offset(prefix, offset) };
+        let Some(version) = requested_version(prefix, offset) else {
+            return self.readable(self.0.list_with_offset(prefix, offset));
+        };
         match prefix.map(|log| self.list_tail(log, version)) {
             Some(Ok(Some(tail))) => stream::iter(tail).map(Ok).boxed(),
             Some(Err(failure)) => stream::once(std::future::ready(Err(failure))).boxed(),
-            Some(Ok(None)) | None => self.0.list_with_offset(prefix, offset),
+            Some(Ok(None)) | None => self.readable(self.0.list_with_offset(prefix, offset)),
         }
     }
 
@@ -120,6 +142,10 @@ impl ObjectStore for LocalStore {
         let whole = options.range.is_none() && !options.head && options.version.is_none();
         let any_tag = options.if_match.is_none() && options.if_none_match.is_none();
         let any_time = options.if_modified_since.is_none() && options.if_unmodified_since.is_none();
+        if self.is_left_out(location) {
+            let source = "damaged".into();
+            return Err(object_store::Error::NotFound { path: location.to_string(), source });
+        }
         if !(whole && any_tag && any_time && is_entry(location)) {
             return self.0.get_opts(location, options).await;
         }
@@ -135,7 +161,7 @@ impl ObjectStore for LocalStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.0.list(prefix)
+        self.readable(self.0.list(prefix))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {

@@ -11,6 +11,15 @@ use serde::Deserialize;
 /// The folder of the log, within the table's folder.
 pub const LOG_FOLDER: &str = "_delta_log";
 
+/// The file that names the newest checkpoint.
+pub(super) const LAST_CHECKPOINT: &str = "_delta_log/_last_checkpoint";
+
+/// What it says.
+#[derive(Deserialize)]
+pub(super) struct LastCheckpoint {
+    pub(super) version: u64,
+}
+
 /// The folder of a table's log.
 pub fn log_dir(table: &FilePath) -> PathBuf {
     table.join(LOG_FOLDER)
@@ -38,16 +47,12 @@ pub(crate) async fn list_log(store: &dyn ObjectStore) -> anyhow::Result<LogFiles
 /// Lists what is needed to read the newest version: the last checkpoint and the commits after it, or the whole log if
 /// it has no checkpoint.
 pub(super) async fn list_log_tail(store: &dyn ObjectStore) -> anyhow::Result<LogFiles> {
-    #[derive(Deserialize)]
-    struct Hint {
-        version: u64,
-    }
-    let hint = match store.get(&Path::from(format!("{LOG_FOLDER}/_last_checkpoint"))).await {
-        Ok(hint) => serde_json::from_slice::<Hint>(&hint.bytes().await?).ok(),
+    let hint = match store.get(&Path::from(LAST_CHECKPOINT)).await {
+        Ok(hint) => serde_json::from_slice::<LastCheckpoint>(&hint.bytes().await?).ok(),
         Err(object_store::Error::NotFound { .. }) => None,
         Err(failure) => return Err(failure.into()),
     };
-    let Some(Hint { version }) = hint else { return list_log(store).await };
+    let Some(LastCheckpoint { version }) = hint else { return list_log(store).await };
     let offset = Path::from(format!("{LOG_FOLDER}/{version:020}"));
     let files: Vec<_> = store.list_with_offset(Some(&Path::from(LOG_FOLDER)), &offset).try_collect().await?;
     let found = LogFiles::from_paths(files.into_iter().map(|meta| meta.location));
@@ -90,11 +95,13 @@ impl LogFiles {
     }
 }
 
-/// Whether a checkpoint has all its parts. Where a version has a checkpoint in one file, keeps only that file.
+/// Whether a checkpoint has all its parts. Where a version has a checkpoint in one file (with sidecars, perhaps), keeps only
+/// that file.
 fn keep_complete(parts: &mut Vec<Path>) -> bool {
     let fields = |part: &Path| part.filename().map(|name| name.split('.').map(str::to_owned).collect::<Vec<_>>());
     let fields: Vec<_> = parts.iter().filter_map(fields).collect();
-    if let Some(at) = fields.iter().position(|fields| fields.len() == 3) {
+    let in_one_file = [3, 4].map(|count| fields.iter().position(|fields| fields.len() == count));
+    if let Some(at) = in_one_file.into_iter().flatten().next() {
         parts.swap(0, at);
         parts.truncate(1);
         return true;
@@ -108,13 +115,16 @@ enum Kind {
     Checkpoint,
 }
 
-/// The version and kind of a log file by its name: twenty digits, then `.json` or `.checkpoint…parquet`.
+/// The version and kind of a log file by its name: twenty digits, then `.json`, or `.checkpoint` with what kind of a
+/// checkpoint it is.
 fn parse_name(name: &str) -> Option<(u64, Kind)> {
     let (digits, rest) = name.split_once('.')?;
     let version = (digits.len() == 20).then(|| digits.parse().ok())??;
     match rest {
         "json" => Some((version, Kind::Commit)),
-        _ if rest.starts_with("checkpoint") && rest.ends_with("parquet") => Some((version, Kind::Checkpoint)),
+        _ if rest.starts_with("checkpoint.") && rest.ends_with("parquet") => Some((version, Kind::Checkpoint)),
+        // v2: with an id.
+        _ if rest.starts_with("checkpoint.") && rest.ends_with("json") => Some((version, Kind::Checkpoint)),
         _ => None,
     }
 }

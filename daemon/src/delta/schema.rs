@@ -35,7 +35,7 @@ fn data_type(arrow: &Arrow) -> anyhow::Result<DataType> {
         Arrow::Decimal128(precision, scale) => PrimitiveType::decimal(*precision, *scale as u8)?,
         Arrow::Dictionary(_, value) => return data_type(value),
         Arrow::List(item) => {
-            return Ok(ArrayType::new(data_type(item.data_type())?, item.is_nullable()).into());
+            return Ok(ArrayType::new(nullable(&data_type(item.data_type())?)?, item.is_nullable()).into());
         }
         Arrow::Struct(fields) => {
             let fields = fields.iter().map(|field| column(field)).collect::<anyhow::Result<Vec<_>>>()?;
@@ -43,6 +43,49 @@ fn data_type(arrow: &Arrow) -> anyhow::Result<DataType> {
         }
         other => bail!("no Delta type for {other}"),
     }))
+}
+
+/// A type within an array, with all its fields nullable: Delta's writers know no other ones there, and Spark refuses every
+/// change of a table that has one.
+fn nullable(ty: &DataType) -> anyhow::Result<DataType> {
+    Ok(match ty {
+        DataType::Struct(fields) => {
+            let field = |field: &StructField| {
+                let within = StructField::new(field.name(), nullable(field.data_type())?, true);
+                anyhow::Ok(within.with_metadata(field.metadata.clone()))
+            };
+            StructType::try_new(fields.fields().map(field).collect::<anyhow::Result<Vec<_>>>()?)?.into()
+        }
+        DataType::Array(array) => ArrayType::new(nullable(array.element_type())?, true).into(),
+        other => other.clone(),
+    })
+}
+
+/// Whether a table has fields within arrays that are not nullable, as silverd made them before it knew better.
+pub(super) fn has_required_within_arrays(table: &StructType) -> anyhow::Result<bool> {
+    for field in table.fields() {
+        if relaxed(field.data_type())? != *field.data_type() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The type with nullable fields within its arrays.
+fn relaxed(ty: &DataType) -> anyhow::Result<DataType> {
+    Ok(match ty {
+        DataType::Array(array) => ArrayType::new(nullable(array.element_type())?, array.contains_null()).into(),
+        DataType::Struct(fields) => {
+            let field = |field: &StructField| {
+                let ty = relaxed(field.data_type())?;
+                anyhow::Ok(
+                    StructField::new(field.name(), ty, field.is_nullable()).with_metadata(field.metadata.clone()),
+                )
+            };
+            StructType::try_new(fields.fields().map(field).collect::<anyhow::Result<Vec<_>>>()?)?.into()
+        }
+        other => other.clone(),
+    })
 }
 
 /// Delta columns as schema evolution describes them.
@@ -83,7 +126,8 @@ fn delta_type(ty: &DataType) -> DeltaType {
         },
         DataType::Array(array) => DeltaType::Array(Box::new(TableColumn {
             name: "element".to_owned(),
-            ty: delta_type(array.element_type()),
+            // Also where the table requires its fields: its next schema does not.
+            ty: nullable(array.element_type()).map_or_else(|_| delta_type(array.element_type()), |ty| delta_type(&ty)),
             nullable: array.contains_null(),
             comment: None,
             cases: None,
@@ -113,9 +157,10 @@ fn evolved_type(existing: Option<&DataType>, ty: &DeltaType) -> anyhow::Result<D
     match (existing, ty) {
         (Some(DataType::Struct(table)), DeltaType::Struct(columns)) => Ok(evolved_schema(table, columns)?.into()),
         (Some(DataType::Array(array)), DeltaType::Array(item)) => {
-            Ok(ArrayType::new(evolved_type(Some(array.element_type()), &item.ty)?, array.contains_null()).into())
+            let element = nullable(&evolved_type(Some(array.element_type()), &item.ty)?)?;
+            Ok(ArrayType::new(element, array.contains_null()).into())
         }
-        (Some(existing), ty) if delta_type(existing) == *ty => Ok(existing.clone()),
+        (Some(existing), ty) if delta_type(existing) == *ty => relaxed(existing),
         (_, ty) => data_type(&arrow(ty, None)?),
     }
 }

@@ -9,13 +9,15 @@ use arrow::datatypes::{Schema, SchemaRef};
 use deltalake_core::DeltaTable;
 use deltalake_core::kernel::{Action, Metadata, MetadataExt, StructField};
 use deltalake_core::logstore::{LogStoreRef, ObjectStoreRef, get_actions};
+use futures::{FutureExt, TryStreamExt};
 use serde_json::json;
 use silverd_core::offsets::Offsets;
 use silverd_core::schema::evolve::Fit;
 use tracing::{debug, info, warn};
 
 use super::commit::Change;
-use super::create::{TableSpec, check_supported, create, with_event_date};
+use super::create::{TableSpec, create, with_event_date};
+use super::damaged_checkpoints;
 use super::data_file::{DataFile, files_of_loaded};
 use super::day::EVENT_DATE;
 use super::definition::TableDefinition;
@@ -65,9 +67,8 @@ impl Table {
         if !has_versions(&log).await? {
             return Ok(None);
         }
-        let mut table = DeltaTable::new(log);
         let opened = async {
-            table.load().await?;
+            let table = load(&log).await?;
             let columns = table.snapshot()?.schema().fields().cloned().collect();
             let mut opened = Self::unread(name, &path, table.log_store(), columns, Arc::new(Schema::empty()));
             opened.read(&table).await?;
@@ -77,26 +78,28 @@ impl Table {
     }
 
     async fn open_or_create(spec: &TableSpec) -> anyhow::Result<Self> {
-        let mut table = unloaded_table(table_url(&spec.path)?)?;
+        let table = unloaded_table(table_url(&spec.path)?)?;
+        let log = table.log_store();
         let columns = with_event_date(schema::columns(&spec.schema)?);
-        if has_versions(&table.log_store()).await? {
-            table.load().await?;
-        } else {
-            table = match create(&table, spec, columns.clone()).await {
+        let table = match has_versions(&log).await? {
+            true => load(&log).await?,
+            false => match create(&table, spec, columns.clone()).await {
                 Ok(created) => created,
                 // Another silverd has created it in the meantime.
-                Err(failure) if has_versions(&table.log_store()).await? => {
+                Err(failure) if has_versions(&log).await? => {
                     debug!(table = %spec.name, "{failure:#}");
-                    table.load().await?;
-                    table
+                    load(&log).await?
                 }
                 Err(failure) => return Err(failure),
-            };
-        }
+            },
+        };
         let mut opened = Self::unread(&spec.name, &spec.path, table.log_store(), columns, spec.schema.clone());
         opened.read(&table).await?;
         opened.keep_progress().await?;
         opened.report_fit();
+        if damaged_checkpoints::were_found(&opened.log) {
+            opened.write_checkpoint();
+        }
         Ok(opened)
     }
 
@@ -175,6 +178,11 @@ impl Table {
         )
     }
 
+    /// Fails if rows of the table cannot be replaced or removed.
+    pub(crate) fn check_removal(&self) -> anyhow::Result<()> {
+        self.definition()?.features().check_removal().with_context(|| format!("table {}", self.name))
+    }
+
     /// How many of silverd's application ids the log has lost, at least.
     pub(crate) fn lost_transactions(&self) -> u64 {
         self.lost
@@ -206,13 +214,11 @@ impl Table {
 
     /// Loads the table's state at its newest version. The result is not kept in `self`: it grows with the table.
     async fn load_snapshot(&self) -> anyhow::Result<DeltaTable> {
-        let mut table = DeltaTable::new(self.log.clone());
-        table.load().await.with_context(|| format!("load table {} in {}", self.name, self.path.display()))?;
-        Ok(table)
+        let table = load(&self.log).await;
+        table.with_context(|| format!("load table {} in {}", self.name, self.path.display()))
     }
 
     async fn read(&mut self, table: &DeltaTable) -> anyhow::Result<()> {
-        check_supported(table)?;
         let definition = TableDefinition::of_loaded(table)?;
         (self.fit, self.evolved) = definition.evolve(&self.row_columns)?;
         let version = table.version().ok_or_else(|| anyhow!("the table has no version"))?;
@@ -259,13 +265,18 @@ impl Table {
             *evolved = evolved.with_metadata(&metadata)?;
         }
         if let Some(definition) = &mut self.definition {
-            definition.metadata = metadata;
+            *definition = definition.with_metadata(&metadata)?;
         }
         Ok(())
     }
 
+    /// A property of the table.
+    pub(crate) fn property(&self, key: &str) -> Option<&str> {
+        self.definition.as_ref()?.metadata.configuration().get(key).map(String::as_str)
+    }
+
     /// The table's metadata with these properties; `None` if it has all of them already.
-    pub(crate) fn with_properties(&self, properties: &[(&str, String)]) -> anyhow::Result<Option<Metadata>> {
+    pub(crate) fn with_properties(&self, properties: &[(&'static str, String)]) -> anyhow::Result<Option<Metadata>> {
         let definition = self.definition()?;
         let current = definition.metadata.configuration();
         if properties.iter().all(|(key, value)| current.get(*key) == Some(value)) {
@@ -278,7 +289,7 @@ impl Table {
         Ok(Some(metadata))
     }
 
-    fn definition(&self) -> anyhow::Result<&TableDefinition> {
+    pub(super) fn definition(&self) -> anyhow::Result<&TableDefinition> {
         self.definition.as_ref().context("the table was not read yet")
     }
 
@@ -327,6 +338,21 @@ impl Table {
     pub fn log(&self) -> LogStoreRef {
         self.log.clone()
     }
+}
+
+/// Loads a table's state at its newest version.
+async fn load(log: &LogStoreRef) -> anyhow::Result<DeltaTable> {
+    let loaded = |log: LogStoreRef| {
+        async move {
+            let mut table = DeltaTable::new(log.clone());
+            table.load().await?;
+            // A file, too: a checkpoint is read only where something needs it.
+            table.snapshot()?.snapshot().file_views(log.as_ref(), None).try_next().await?;
+            Ok(table)
+        }
+        .boxed()
+    };
+    damaged_checkpoints::read_past(log, loaded).await
 }
 
 /// What silverd wrote into a commit's info, under its key `silverd`.

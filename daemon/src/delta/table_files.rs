@@ -12,17 +12,15 @@
 use std::collections::{HashMap, HashSet};
 
 use anyhow::Context;
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Deserialize;
 use silverd_core::verify::file_key;
 
-use super::checkpoint::action_texts;
+use super::checkpoint::{action_texts, read_checkpoint};
 use super::log::{entry_path, list_log_tail};
 
 /// Commits that one call of [`TableFiles::read_older`] reads.
@@ -61,9 +59,8 @@ impl TableFiles {
         let files = list_log_tail(store).await?;
         let mut table = Self { live: HashSet::new(), removed: HashMap::new(), oldest: 0 };
         if let Some((version, parts)) = files.checkpoints.last_key_value() {
-            for part in parts {
-                table.add_checkpoint(store, part).await.with_context(|| format!("read checkpoint {part}"))?;
-            }
+            let columns = ["add.path", "remove.path", "remove.deletionTimestamp"];
+            read_checkpoint(store, parts, &columns, |batch| table.add_batch(batch)).await?;
             table.oldest = version + 1;
         }
         let newest = files.commits.last_key_value().map_or(0, |(version, _)| *version);
@@ -142,20 +139,15 @@ impl TableFiles {
         Ok(())
     }
 
-    async fn add_checkpoint(&mut self, store: &dyn ObjectStore, part: &Path) -> anyhow::Result<()> {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(store.get(part).await?.bytes().await?)?;
-        let columns = ["add.path", "remove.path", "remove.deletionTimestamp"];
-        let mask = ProjectionMask::columns(builder.parquet_schema(), columns);
-        for batch in builder.with_projection(mask).build()? {
-            let batch = batch?;
-            action_texts(&batch, "add", "path")?.iter().flatten().for_each(|path| self.add(path));
-            let removes = batch.column_by_name("remove").and_then(|column| column.as_struct_opt());
-            let times = removes.and_then(|removes| removes.column_by_name("deletionTimestamp"));
-            let times = times.and_then(|times| times.as_primitive_opt::<Int64Type>());
-            for (row, path) in action_texts(&batch, "remove", "path")?.iter().enumerate() {
-                let at = times.filter(|times| times.is_valid(row)).map(|times| times.value(row));
-                path.iter().for_each(|path| self.remove(path, at));
-            }
+    /// Takes in a part of a checkpoint.
+    fn add_batch(&mut self, batch: &RecordBatch) -> anyhow::Result<()> {
+        action_texts(batch, "add", "path")?.iter().flatten().for_each(|path| self.add(path));
+        let removes = batch.column_by_name("remove").and_then(|column| column.as_struct_opt());
+        let times = removes.and_then(|removes| removes.column_by_name("deletionTimestamp"));
+        let times = times.and_then(|times| times.as_primitive_opt::<Int64Type>());
+        for (row, path) in action_texts(batch, "remove", "path")?.iter().enumerate() {
+            let at = times.filter(|times| times.is_valid(row)).map(|times| times.value(row));
+            path.iter().for_each(|path| self.remove(path, at));
         }
         Ok(())
     }

@@ -17,11 +17,10 @@ use arrow::datatypes::{DataType, Int64Type};
 use deltalake_core::logstore::LogStoreRef;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use serde::Deserialize;
 use silverd_core::offsets::{LogPartition, Offsets, TopicIds, TopicName};
 
+use super::checkpoint::read_checkpoint;
 use super::log::{LOG_FOLDER, entry_path, list_log, list_log_tail};
 use super::table::TXN_RETENTION;
 
@@ -249,24 +248,20 @@ struct Checkpoint {
 impl Checkpoint {
     async fn read(store: &dyn ObjectStore, parts: &[Path]) -> anyhow::Result<Self> {
         let mut read = Self::default();
-        for part in parts {
-            read.add_part(store, part).await.with_context(|| format!("read checkpoint {part}"))?;
-        }
+        let columns = ["txn.appId", "txn.version", "metaData.configuration"];
+        read_checkpoint(store, parts, &columns, |batch| read.add(batch)).await?;
         Ok(read)
     }
 
-    async fn add_part(&mut self, store: &dyn ObjectStore, part: &Path) -> anyhow::Result<()> {
-        for batch in open(store, part, &["txn.appId", "txn.version", "metaData.configuration"]).await? {
-            let batch = batch?;
-            self.has_retention |= has_retention(&batch)?;
-            let Some(txn) = batch.column_by_name("txn").and_then(|column| column.as_struct_opt()) else { continue };
-            let ids = txn.column_by_name("appId").context("`txn` has no `appId`")?;
-            let ids = cast(ids, &DataType::Utf8)?;
-            let numbers = txn.column_by_name("version").and_then(|column| column.as_primitive_opt::<Int64Type>());
-            let (ids, numbers) = (ids.as_string::<i32>(), numbers.context("`txn` has no `version`")?);
-            for row in (0..txn.len()).filter(|row| txn.is_valid(*row) && ids.is_valid(*row)) {
-                self.versions.insert(ids.value(row).to_owned(), numbers.value(row));
-            }
+    fn add(&mut self, batch: &RecordBatch) -> anyhow::Result<()> {
+        self.has_retention |= has_retention(batch)?;
+        let Some(txn) = batch.column_by_name("txn").and_then(|column| column.as_struct_opt()) else { return Ok(()) };
+        let ids = txn.column_by_name("appId").context("`txn` has no `appId`")?;
+        let ids = cast(ids, &DataType::Utf8)?;
+        let numbers = txn.column_by_name("version").and_then(|column| column.as_primitive_opt::<Int64Type>());
+        let (ids, numbers) = (ids.as_string::<i32>(), numbers.context("`txn` has no `version`")?);
+        for row in (0..txn.len()).filter(|row| txn.is_valid(*row) && ids.is_valid(*row)) {
+            self.versions.insert(ids.value(row).to_owned(), numbers.value(row));
         }
         Ok(())
     }
@@ -275,14 +270,6 @@ impl Checkpoint {
     fn has_every_id(&self) -> bool {
         !self.has_retention && count_own(self.versions.keys()) > 0
     }
-}
-
-/// Some columns of a checkpoint.
-async fn open(store: &dyn ObjectStore, part: &Path, columns: &[&str]) -> anyhow::Result<ParquetRecordBatchReader> {
-    let bytes = store.get(part).await?.bytes().await?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
-    let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
-    Ok(builder.with_projection(mask).build()?)
 }
 
 /// Whether a `metaData` action in a batch of a checkpoint sets a retention of `txn` actions.
@@ -301,16 +288,14 @@ fn has_retention(batch: &RecordBatch) -> anyhow::Result<bool> {
 
 /// Whether a checkpoint names a data file.
 async fn has_files(store: &dyn ObjectStore, parts: &[Path]) -> anyhow::Result<bool> {
-    for part in parts {
-        for batch in open(store, part, &["add.path"]).await.with_context(|| format!("read checkpoint {part}"))? {
-            let batch = batch?;
-            let adds = batch.column_by_name("add").and_then(|column| column.as_struct_opt());
-            if adds.is_some_and(|adds| adds.null_count() < adds.len()) {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
+    let mut found = false;
+    read_checkpoint(store, parts, &["add.path"], |batch| {
+        let adds = batch.column_by_name("add").and_then(|column| column.as_struct_opt());
+        found |= adds.is_some_and(|adds| adds.null_count() < adds.len());
+        Ok(())
+    })
+    .await?;
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ impl Table {
     async fn rewrite(&self, file: &DataFile, encoder: &Encoder) -> anyhow::Result<NewFile> {
         let day = file.event_date.as_deref().context("the file has no event_date")?;
         let mut writer = encoder.file_writer(self.store(), day)?;
-        let mut read = read_columns(self.store(), file.path.clone(), file.size, None).await?;
+        let mut read = read_columns(self.store(), file, None).await?;
         while let Some(batch) = read.batches.try_next().await? {
             writer.write_row_group(&conform(&batch, encoder.schema())?).await?;
         }

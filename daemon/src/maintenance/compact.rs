@@ -41,7 +41,7 @@ pub(super) async fn write_compacted(
     let (mut rows_read, mut rows_recorded) = (0, Some(0));
     let mut started = Instant::now();
     for file in files {
-        let read = read_columns(table.store(), file.path.clone(), file.size, None).await;
+        let read = read_columns(table.store(), file, None).await;
         let mut read = read.with_context(|| format!("open {}", file.path))?;
         rows_read += read.rows;
         rows_recorded = rows_recorded.zip(file.rows()).map(|(sum, rows)| sum + rows);

@@ -2,6 +2,7 @@
 //! checkpoints.
 
 use std::collections::BTreeMap;
+use std::path::Path as FilePath;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -11,7 +12,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::error::MaintenanceError;
 use super::throttle::Throttle;
-use crate::delta::{LOG_FOLDER, verify_checkpoint};
+use crate::delta::{LOG_FOLDER, sync_file, verify_checkpoint};
 use crate::runtime::clock;
 
 /// One checkpoint is kept in so many versions, from which the versions after it can be read.
@@ -33,6 +34,7 @@ pub struct CleanedUp {
 /// Removes commits and checkpoints that are older than `retention`, and checkpoints that no reader needs.
 pub(super) async fn clean_up_log(
     store: &dyn ObjectStore,
+    folder: &FilePath,
     retention: Duration,
     dry_run: bool,
     throttle: &Throttle,
@@ -47,6 +49,7 @@ pub(super) async fn clean_up_log(
         let checkpoint = log.files[&start].iter().find(|file| file.kind == Kind::Checkpoint);
         let checkpoint = checkpoint.context("find the checkpoint")?;
         verify_checkpoint(store, &checkpoint.path).await.with_context(|| format!("read {}", checkpoint.path))?;
+        sync_file(folder.join(checkpoint.path.as_ref())).await?;
         removed.splice(0..0, log.files.range(..start).flat_map(|(_, files)| files.clone()));
     }
     let mut cleaned_up = CleanedUp::default();

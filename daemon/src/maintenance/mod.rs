@@ -17,6 +17,7 @@ mod compact;
 mod error;
 mod log_cleanup;
 mod remove_expired;
+mod retention;
 mod scheduler;
 mod side_outputs;
 mod status;

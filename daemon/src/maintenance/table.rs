@@ -14,6 +14,7 @@ use tracing::debug;
 use super::compact::{Compacted, write_compacted};
 use super::error::MaintenanceError;
 use super::log_cleanup::{CleanedUp, clean_up_log};
+use super::retention::{Retention, own_properties};
 use super::throttle::{Throttle, free_bytes};
 use super::vacuum::{Vacuumed, vacuum};
 use crate::bronze;
@@ -23,10 +24,6 @@ use crate::tables::silver::properties_with;
 
 /// A past day is complete if its newest file is older than this.
 const COMPLETE_AFTER: Duration = Duration::from_secs(60 * 60);
-/// Checkpoints name removed files for this fraction of the retention, and for no longer than ten minutes. silverd
-/// itself finds in the commits when a file was removed.
-const TOMBSTONES_FRACTION: u64 = 144;
-const TOMBSTONES_MAX: Duration = Duration::from_secs(10 * 60);
 /// Consecutive conflicts after which compaction waits for the next run.
 const CONFLICTS_MAX: usize = 5;
 
@@ -183,16 +180,9 @@ impl MaintainedTable {
     }
 
     /// Sets the table properties that say how long the log keeps entries, and how long its checkpoints name removed
-    /// files. Each checkpoint copies the names from the one before: at one commit a second, those of a whole day would
-    /// be most of it.
+    /// files, unless somebody else has set them.
     pub async fn set_retention(&self, table: &mut Table, config: &Maintenance) -> anyhow::Result<()> {
-        let interval = |ms: u64| format!("interval {} seconds", ms / 1000);
-        let tombstones_ms = (config.retention_ms / TOMBSTONES_FRACTION).min(TOMBSTONES_MAX.as_millis() as u64);
-        let properties = [
-            ("delta.deletedFileRetentionDuration", interval(tombstones_ms)),
-            ("delta.logRetentionDuration", interval(config.log_retention_ms)),
-        ];
-        let Some(metadata) = table.with_properties(&properties)? else { return Ok(()) };
+        let Some(metadata) = table.with_properties(&own_properties(table, config))? else { return Ok(()) };
         let info = json!({ "maintenance": { "retention_ms": config.retention_ms } });
         let change = Change { metadata: Some(metadata), info, rewrites: true, ..Change::default() };
         table.commit(change).await.context("commit the retention")?;
@@ -206,7 +196,7 @@ impl MaintainedTable {
         dry_run: bool,
         throttle: &Throttle,
     ) -> Result<Vacuumed, MaintenanceError> {
-        vacuum(table, &self.path, Duration::from_millis(config.retention_ms), dry_run, throttle).await
+        vacuum(table, &self.path, Retention::of(table, config).files, dry_run, throttle).await
     }
 
     pub async fn clean_up_log(
@@ -216,7 +206,7 @@ impl MaintainedTable {
         dry_run: bool,
         throttle: &Throttle,
     ) -> Result<CleanedUp, MaintenanceError> {
-        clean_up_log(table.store().as_ref(), Duration::from_millis(config.log_retention_ms), dry_run, throttle).await
+        clean_up_log(table.store().as_ref(), &self.path, Retention::of(table, config).log, dry_run, throttle).await
     }
 
     /// Encodes files as the table's own writer does.

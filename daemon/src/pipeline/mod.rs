@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::bronze::Bronze;
+use crate::delta::{NotWritable, set_fsync};
 use crate::silver::{BronzeCommit, ChunkForTable};
 use crate::source::{BatchLimits, Broker, ReadChunk, Source, SourceOptions};
 use crate::telemetry::{Stage, Stages, spans};
@@ -38,7 +39,14 @@ const RECONNECT_PAUSE: Duration = Duration::from_secs(2);
 /// Reads the topic and writes the tables until `stop`, or until the topic is drained.
 pub async fn run(mut options: RunOptions, stop: CancellationToken) -> anyhow::Result<()> {
     let stages = Arc::<Stages>::default();
-    let mut tables = OpenTables::open(&mut options, &stages).await?;
+    let mut tables = match OpenTables::open(&mut options, &stages).await {
+        // Somebody has to change bronze again, and the log says what: a daemon that ended would be started again and again.
+        Err(failure) if !options.drain && failure.is::<NotWritable>() => {
+            let Some(opened) = OpenTables::reopen(&mut options, &stages, &stop).await else { return Ok(()) };
+            opened
+        }
+        opened => opened?,
+    };
     loop {
         match run_once(&mut options, tables, &stop).await? {
             Outcome::Restart => {
@@ -126,6 +134,7 @@ enum Outcome {
 
 fn start_source(options: &RunOptions, bronze: &Bronze, workers: &SilverWorkers) -> anyhow::Result<Source> {
     let (source, commit) = (&workers.pipeline.source, &workers.pipeline.commit);
+    set_fsync(commit.fsync);
     let limits = BatchLimits {
         interval: Duration::from_millis(commit.interval_ms),
         rows_max: commit.rows_max,

@@ -1,6 +1,7 @@
-//! Replaces a file by renaming, so that whoever reads or watches it never sees a part of the new text.
+//! Replaces a file by renaming, so that whoever reads or watches it never sees a part of the new text, also
+//! after a power cut.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -16,7 +17,8 @@ pub(crate) fn atomic_write(path: &Path, text: &str) -> anyhow::Result<()> {
     let replace = || {
         fs::create_dir_all(folder)?;
         write(&temporary, text, target.metadata().ok().map(|found| found.permissions()))?;
-        fs::rename(&temporary, &target)
+        fs::rename(&temporary, &target)?;
+        File::open(folder)?.sync_all()
     };
     replace().inspect_err(|_| drop(fs::remove_file(&temporary))).with_context(|| format!("write {}", path.display()))
 }

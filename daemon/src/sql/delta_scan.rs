@@ -7,19 +7,24 @@ use arrow::array::{AsArray, Date32Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::config::TableParquetOptions;
 use datafusion::common::{DFSchema, ScalarValue, Statistics};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::object_store::ObjectStoreUrl;
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::TableProviderFilterPushDown;
 use datafusion::logical_expr::utils::conjunction;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::prelude::Expr;
 use uuid::Uuid;
 
@@ -47,8 +52,13 @@ impl DeltaScan {
 
     fn new(snapshot: Snapshot) -> anyhow::Result<Self> {
         let schema = Schema::new(snapshot.schema.fields().iter().map(as_view).collect::<Vec<_>>());
-        let (days, columns): (Vec<_>, Vec<_>) =
+        let (days, columns): (Vec<_>, Vec<FieldRef>) =
             schema.fields().iter().cloned().partition(|field| field.name() == EVENT_DATE);
+        let in_files = |field: FieldRef| match snapshot.physical_name(field.name()) {
+            Some(name) => Arc::new(Field::clone(&field).with_name(name)),
+            None => field,
+        };
+        let columns: Vec<_> = columns.into_iter().map(in_files).collect();
         let source_schema =
             TableSchema::builder(Arc::new(Schema::new(columns))).with_table_partition_cols(days).build();
         let store_url = ObjectStoreUrl::parse(format!("table://{}/", Uuid::new_v4().simple()))?;
@@ -68,7 +78,9 @@ impl DeltaScan {
             let matches = matches.as_boolean();
             retain(&mut files, matches.iter().map(|matches| matches == Some(true)));
         }
-        let Some(filter) = conjunction(of_columns) else {
+        // The statistics of renamed columns have their names in the files, which the filter does not use.
+        let filter = conjunction(of_columns).filter(|_| self.snapshot.physical_names.is_none());
+        let Some(filter) = filter else {
             let stats = FileStats::read(&files, &Schema::empty())?;
             return Ok((files, stats));
         };
@@ -88,7 +100,29 @@ impl DeltaScan {
         let source = self.source_schema.table_schema();
         let all = (0..self.schema.fields().len()).collect();
         let columns = projection.unwrap_or(&all).iter();
-        columns.map(|at| Ok(source.index_of(self.schema.field(*at).name())?)).collect()
+        let name = |at: &usize| {
+            let logical = self.schema.field(*at).name();
+            self.snapshot.physical_name(logical).unwrap_or(logical)
+        };
+        columns.map(|at| Ok(source.index_of(name(at))?)).collect()
+    }
+
+    /// Gives columns that were renamed their names in the table.
+    fn renamed(&self, scan: Arc<dyn ExecutionPlan>, projection: Option<&Vec<usize>>) -> Result<Arc<dyn ExecutionPlan>> {
+        if self.snapshot.physical_names.is_none() {
+            return Ok(scan);
+        }
+        let schema = match projection {
+            Some(projection) => self.schema.project(projection)?,
+            None => self.schema.as_ref().clone(),
+        };
+        let scanned = scan.schema();
+        let columns = schema.fields().iter().zip(scanned.fields()).enumerate();
+        let columns = columns.map(|(at, (logical, physical))| {
+            let expr: Arc<dyn PhysicalExpr> = Arc::new(Column::new(physical.name(), at));
+            (expr, logical.name().clone())
+        });
+        Ok(Arc::new(ProjectionExec::try_new(columns.collect::<Vec<_>>(), scan)?))
     }
 }
 
@@ -119,10 +153,11 @@ impl TableProvider for DeltaScan {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let (files, stats) = self.matching_files(state, filters)?;
-        let projection = self.source_projection(projection)?;
+        let columns = projection;
+        let projection = self.source_projection(columns)?;
         if files.is_empty() {
             let schema = self.source_schema.table_schema().project(&projection)?;
-            return Ok(Arc::new(EmptyExec::new(Arc::new(schema))));
+            return self.renamed(Arc::new(EmptyExec::new(Arc::new(schema))), columns);
         }
         let mut total = Statistics::new_unknown(self.source_schema.table_schema());
         total.num_rows = stats.rows();
@@ -133,11 +168,18 @@ impl TableProvider for DeltaScan {
             let mut partitioned = PartitionedFile::new("", file.size).with_partition_values(vec![day]);
             // The path is one of the store already, and must not be encoded again.
             partitioned.object_meta.location = file.path.clone();
-            partitioned.with_statistics(Arc::new(known))
+            if let Some(left) = file.without_deleted().map_err(|error| DataFusionError::External(error.into()))? {
+                partitioned = partitioned.with_extension(ParquetRowSelection::new(left));
+            }
+            Ok(partitioned.with_statistics(Arc::new(known)))
         });
-        let groups = FileGroup::new(files.collect()).split_files(state.config().target_partitions());
+        let groups = FileGroup::new(files.collect::<Result<_>>()?).split_files(state.config().target_partitions());
         state.runtime_env().register_object_store(self.store_url.as_ref(), self.snapshot.store.clone());
-        let mut source = ParquetSource::new(self.source_schema.clone());
+        let mut options = TableParquetOptions::default();
+        // Of times that Spark wrote.
+        options.global.coerce_int96 = Some("us".to_owned());
+        options.global.coerce_int96_tz = Some("UTC".to_owned());
+        let mut source = ParquetSource::new(self.source_schema.clone()).with_table_parquet_options(options);
         if has_floats(self.source_schema.file_schema().fields()) {
             let readers = FloatBoundsIgnored::new(self.snapshot.store.clone());
             source = source.with_parquet_file_reader_factory(Arc::new(readers));
@@ -148,7 +190,7 @@ impl TableProvider for DeltaScan {
             .with_statistics(total)
             .with_projection_indices(Some(projection))?
             .with_limit(limit);
-        Ok(DataSourceExec::from_data_source(scan.build()))
+        self.renamed(DataSourceExec::from_data_source(scan.build()), columns)
     }
 }
 

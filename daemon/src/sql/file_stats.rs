@@ -27,6 +27,8 @@ const TIME_ERROR_MICROS: i64 = 999;
 /// null.
 pub(super) struct FileStats {
     batch: RecordBatch,
+    /// Of the rows that the statistics count.
+    deleted: Vec<i64>,
 }
 
 impl FileStats {
@@ -43,17 +45,21 @@ impl FileStats {
         let day = Field::new(EVENT_DATE, DataType::Date32, true);
         let fields: Vec<FieldRef> = batch.schema().fields().iter().cloned().chain([Arc::new(day)]).collect();
         let columns = batch.columns().iter().cloned().chain([Arc::new(days) as ArrayRef]).collect();
-        Ok(Self { batch: RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)? })
+        let deleted = files.iter().map(|file| file.deleted.as_ref().map_or(0, |deleted| deleted.count() as i64));
+        Ok(Self { batch: RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?, deleted: deleted.collect() })
     }
 
     /// Those of the files that are kept.
     pub(super) fn filter(&self, kept: &[bool]) -> Result<Self, ArrowError> {
-        Ok(Self { batch: filter_record_batch(&self.batch, &BooleanArray::from(kept.to_vec()))? })
+        let deleted = self.deleted.iter().zip(kept).filter(|(_, kept)| **kept).map(|(deleted, _)| *deleted).collect();
+        Ok(Self { batch: filter_record_batch(&self.batch, &BooleanArray::from(kept.to_vec()))?, deleted })
     }
 
     /// The rows of a file.
     pub(super) fn rows_of(&self, file: usize) -> Precision<usize> {
         let rows = self.row_array().filter(|rows| rows.is_valid(file)).map(|rows| rows.value(file));
+        let deleted = self.deleted.get(file).copied().unwrap_or(0);
+        let rows = rows.and_then(|rows| rows.checked_sub(deleted));
         rows.and_then(|rows| usize::try_from(rows).ok()).map_or(Precision::Absent, Precision::Exact)
     }
 
@@ -166,7 +172,14 @@ mod tests {
 
     fn file(stats: Option<&str>) -> DataFile {
         let event_date = Some("1970-01-02".to_owned());
-        DataFile { path: Path::from("a.parquet"), event_date, size: 1, modified_ms: 0, stats: stats.map(str::to_owned) }
+        DataFile {
+            path: Path::from("a.parquet"),
+            event_date,
+            size: 1,
+            modified_ms: 0,
+            stats: stats.map(str::to_owned),
+            deleted: None,
+        }
     }
 
     fn columns() -> Schema {

@@ -210,7 +210,7 @@ impl Dedup {
                 continue;
             }
             let store = self.log.object_store(None);
-            let mut columns = read_columns(store, file.path.clone(), file.size, Some(&names)).await?;
+            let mut columns = read_columns(store, file, Some(&names)).await?;
             while let Some(batch) = columns.batches.try_next().await? {
                 let batch = match &self.removed_events {
                     Some(removed) => {

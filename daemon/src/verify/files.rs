@@ -125,14 +125,14 @@ async fn list_data(store: &dyn ObjectStore) -> anyhow::Result<HashMap<Path, u64>
 
 /// Reads all columns to the end. With `compare`, also compares the rows' number and positions with the statistics.
 async fn read(log: &LogStoreRef, file: &DataFile, compare: bool) -> anyhow::Result<()> {
-    let mut columns = read_columns(log.object_store(None), file.path.clone(), file.size, None).await?;
+    let mut columns = read_columns(log.object_store(None), file, None).await?;
     let (mut rows, mut found) = (0, Positions::default());
     while let Some(batch) = columns.batches.try_next().await? {
         rows += batch.num_rows() as u64;
         found.add(&batch)?;
     }
     let stats = file.stats.as_deref().and_then(|stats| serde_json::from_str::<Stats>(stats).ok());
-    let Some(stats) = stats.filter(|_| compare) else { return Ok(()) };
+    let Some(stats) = stats.filter(|_| compare && file.deleted.is_none()) else { return Ok(()) };
     if let Some(expected) = stats.num_records.filter(|expected| *expected != rows) {
         bail!("it has {rows} rows instead of {expected}");
     }

@@ -3,17 +3,14 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use arrow::array::AsArray;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
-use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use silverd_core::verify::{Entry, FileOwner, LogPosition, Problem, TableState, Verifier};
 
-use crate::delta::{LogFiles, action_texts, entry_path, list_log, lost_transactions};
+use crate::delta::{LogFiles, action_texts, entry_path, list_log, lost_transactions, read_checkpoint};
 
 /// Entries that are read concurrently.
 const READS_MAX: usize = 16;
@@ -122,37 +119,29 @@ async fn checkpoint(
     checkpoints: &BTreeMap<u64, Vec<Path>>,
 ) -> anyhow::Result<TableState> {
     let mut state = TableState::at(version);
-    for part in checkpoints.get(&version).into_iter().flatten() {
-        let read = async { anyhow::Ok(store.get(part).await?.bytes().await?) };
-        let read = read.await.and_then(|bytes| read_part(bytes, &mut state));
-        read.with_context(|| format!("read checkpoint {part}"))?;
-    }
+    let parts = checkpoints.get(&version).map(Vec::as_slice).unwrap_or_default();
+    let columns = ["add.path", "add.stats", "txn.appId", "txn.version", "metaData.id"];
+    read_checkpoint(store, parts, &columns, |batch| add_batch(&mut state, batch)).await?;
     Ok(state)
 }
 
-fn read_part(bytes: Bytes, state: &mut TableState) -> anyhow::Result<()> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
-    let columns = ["add.path", "add.stats", "txn.appId", "txn.version", "metaData.id"];
-    let mask = ProjectionMask::columns(builder.parquet_schema(), columns);
-    for batch in builder.with_projection(mask).build()? {
-        let batch = batch?;
-        let (paths, stats) = (action_texts(&batch, "add", "path")?, action_texts(&batch, "add", "stats")?);
-        for (row, path) in paths.iter().enumerate() {
-            if let Some(path) = path {
-                state.add_file(path, stats.get(row).and_then(|stats| stats.as_deref()));
-            }
+/// Takes in a part of a checkpoint.
+fn add_batch(state: &mut TableState, batch: &RecordBatch) -> anyhow::Result<()> {
+    let (paths, stats) = (action_texts(batch, "add", "path")?, action_texts(batch, "add", "stats")?);
+    for (row, path) in paths.iter().enumerate() {
+        if let Some(path) = path {
+            state.add_file(path, stats.get(row).and_then(|stats| stats.as_deref()));
         }
-        let numbers =
-            batch.column_by_name("txn").and_then(|txn| txn.as_struct_opt()?.column_by_name("version").cloned());
-        let numbers = numbers.as_ref().and_then(|numbers| numbers.as_primitive_opt::<Int64Type>());
-        for (row, id) in action_texts(&batch, "txn", "appId")?.iter().enumerate() {
-            if let (Some(id), Some(numbers)) = (id, numbers) {
-                state.set_txn(id, numbers.value(row));
-            }
+    }
+    let numbers = batch.column_by_name("txn").and_then(|txn| txn.as_struct_opt()?.column_by_name("version").cloned());
+    let numbers = numbers.as_ref().and_then(|numbers| numbers.as_primitive_opt::<Int64Type>());
+    for (row, id) in action_texts(batch, "txn", "appId")?.iter().enumerate() {
+        if let (Some(id), Some(numbers)) = (id, numbers) {
+            state.set_txn(id, numbers.value(row));
         }
-        for id in action_texts(&batch, "metaData", "id")?.into_iter().flatten() {
-            state.table_id = Some(id);
-        }
+    }
+    for id in action_texts(batch, "metaData", "id")?.into_iter().flatten() {
+        state.table_id = Some(id);
     }
     Ok(())
 }

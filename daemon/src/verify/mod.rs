@@ -23,10 +23,11 @@ use object_store::path::Path as ObjectPath;
 use silverd_core::config::{Pipeline, SilverTable};
 use silverd_core::route::Router;
 use silverd_core::verify::{
-    Announcements, BronzeVerifier, FileOwner, SideOutputKind, SideOutputVerifier, SilverVerifier, Verifier,
+    Announcements, BronzeVerifier, FileOwner, LogPosition, Problem, SideOutputKind, SideOutputVerifier, SilverVerifier,
+    Verifier,
 };
 
-use crate::delta::open_log;
+use crate::delta::{NotWritable, not_writable, open_log};
 
 pub use deep::compare_rows;
 pub use report::Report;
@@ -104,9 +105,14 @@ async fn read_table<V: Verifier>(
 ) -> anyhow::Result<VerifiedTable<V>> {
     let log: Option<LogStoreRef> = open_log(path)?;
     let verifier = match &log {
-        Some(log) => log::read(log.object_store(None).as_ref(), owner, new)
-            .await
-            .with_context(|| format!("read the log of {name} in {}", path.display()))?,
+        Some(log) => {
+            let read = log::read(log.object_store(None).as_ref(), owner, new).await;
+            let mut verifier = read.with_context(|| format!("read the log of {name} in {}", path.display()))?;
+            if let Some(NotWritable(why)) = not_writable(log).await {
+                verifier.report(LogPosition::default(), Problem::NotWritable { why });
+            }
+            verifier
+        }
         None => new(),
     };
     Ok(VerifiedTable { name: name.to_owned(), log, verifier, broken_files: BTreeSet::new() })

@@ -112,7 +112,7 @@ pub(super) async fn quarantined(
     let names = ["table", "code", "resolved_at", column::CLUSTER_ID, column::TOPIC, column::PARTITION, column::OFFSET];
     let mut found = Quarantined::default();
     for file in list_files_at(log, quarantine.verifier.version()).await? {
-        let mut read = read_columns(log.object_store(None), file.path.clone(), file.size, Some(&names)).await?;
+        let mut read = read_columns(log.object_store(None), &file, Some(&names)).await?;
         while let Some(batch) = read.batches.try_next().await? {
             let tables = text(&batch, "table")?;
             let mask: BooleanArray = tables.as_string::<i32>().iter().map(|table| Some(table == Some(name))).collect();

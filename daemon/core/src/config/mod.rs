@@ -7,11 +7,13 @@ pub mod diff;
 mod env;
 mod error;
 mod gold;
+mod http;
 mod literal;
 mod maintenance;
 mod mask;
 mod matching;
 mod nearest;
+mod panels;
 mod paths;
 mod pipeline;
 mod place;
@@ -23,14 +25,13 @@ mod source;
 mod topics;
 mod value;
 mod walk;
-mod web;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use matching::{Match, Test};
 pub use pipeline::{
-    Bronze, Chart, Commit, Compression, Dedup, Gold, Http, Late, Limits, Located, Maintenance, OnDataLoss, Panel,
-    Pipeline, Quarantine, Reload, ReloadMode, Secret, SilverTable, Source, SqlInput, SqlLimits, SqlTransform, Start,
-    State, TableName, Transform, Unrouted, WhenFull,
+    Bronze, Chart, Commit, Compression, Dedup, Gold, Http, Late, Limits, Located, Maintenance, Network, OnDataLoss,
+    Panel, Pipeline, Quarantine, Reload, ReloadMode, Role, Secret, SilverTable, Source, SqlInput, SqlLimits,
+    SqlTransform, Start, State, TableName, Tls, Token, TokenText, Transform, Unrouted, WhenFull,
 };
 pub use place::place_in_string;
 pub use renamed::{Fixed, Note, fix};
@@ -72,7 +73,7 @@ fn pipeline(walk: &mut Walk, root: &Root) -> Option<Pipeline> {
     let maintenance = maintenance::maintenance(walk, root);
     let reload = reload(walk, root);
     let gold = gold::gold(walk, root);
-    let (http, panels) = (web::http(walk, root), web::panels(walk, root));
+    let (http, panels) = (http::http(walk, root), panels::panels(walk, root));
     paths::report_overlaps(walk, &bronze, &silver, &quarantine, &late, &state, &gold);
     let silver = silver.into_iter().map(|table| table.checked).collect::<Option<Vec<_>>>()?;
     let gold = gold.into_iter().map(|table| table.checked).collect::<Option<Vec<_>>>()?;
@@ -129,6 +130,7 @@ fn commit(walk: &mut Walk, root: &Root) -> Commit {
         interval_ms: section.optional(walk, "interval", read::duration(10..=600_000)).unwrap_or(default.interval_ms),
         rows_max: section.optional(walk, "rows_max", read::count(1..=5_000_000)).unwrap_or(default.rows_max),
         bytes_max: section.optional(walk, "bytes_max", read::size(64 * KIB..=GIB)).unwrap_or(default.bytes_max),
+        fsync: section.optional(walk, "fsync", read::boolean).unwrap_or(default.fsync),
     }
 }
 

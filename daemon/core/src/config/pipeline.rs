@@ -187,11 +187,13 @@ pub struct Commit {
     pub interval_ms: u64,
     pub rows_max: usize,
     pub bytes_max: usize,
+    /// Whether a commit waits until it is on the disk.
+    pub fsync: bool,
 }
 
 impl Default for Commit {
     fn default() -> Self {
-        Commit { interval_ms: 1_000, rows_max: 100_000, bytes_max: 20 << 20 }
+        Commit { interval_ms: 1_000, rows_max: 100_000, bytes_max: 20 << 20, fsync: true }
     }
 }
 
@@ -335,17 +337,106 @@ pub enum Chart {
     Ticker,
 }
 
-/// `[http]`: where the dashboard and the API are served.
+/// `[http]`: where the dashboard and the API are served, and to whom.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Http {
     /// `None`: nowhere.
     pub listen: Option<SocketAddr>,
-    /// Always present if the address is not a loopback address.
-    pub token: Option<Secret>,
+    /// At least one if the address is not a loopback address, or behind a trusted proxy.
+    pub tokens: Vec<Token>,
+    /// The path that a proxy serves silverd under, such as `/silverd`; empty for `/`.
+    pub base_path: String,
+    /// The proxies whose `X-Forwarded-…` headers silverd believes.
+    pub trusted_proxies: Vec<Network>,
+    pub tls: Option<Tls>,
+}
+
+/// Who may use the dashboard and the API.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Token {
+    /// The name in `[http.tokens.<name>]`, for the log.
+    pub name: String,
+    pub role: Role,
+    pub text: TokenText,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum TokenText {
+    Here(Secret),
+    /// The path of a file that holds the token.
+    File(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Reads everything, changes nothing.
+    View,
+    Operate,
+}
+
+/// `[http.tls]`: PEM files.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tls {
+    /// The path of the certificate, with the intermediate ones behind it.
+    pub certificate: String,
+    /// The path of its private key.
+    pub key: String,
+}
+
+/// An address, or a range such as `10.0.0.0/8`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    prefix_bits: u8,
 }
 
 impl Http {
     pub(super) const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+}
+
+impl Token {
+    /// The name of the token that `token` or `token_file` in `[http]` gives.
+    pub const MAIN: &str = "token";
+    /// Shorter tokens can be guessed.
+    const CHARACTERS_MIN: usize = 16;
+
+    /// What is wrong with the text of a token.
+    pub fn fault(text: &str) -> Option<String> {
+        match text.len() {
+            Token::CHARACTERS_MIN.. if text.bytes().all(|byte| byte.is_ascii_graphic()) => None,
+            Token::CHARACTERS_MIN.. => Some("expected letters, digits and punctuation, without spaces".to_owned()),
+            _ => Some(format!("expected at least {} characters", Token::CHARACTERS_MIN)),
+        }
+    }
+}
+
+impl Role {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::View => "view",
+            Role::Operate => "operate",
+        }
+    }
+}
+
+impl Network {
+    /// `None` for a prefix that is longer than the address.
+    pub(super) fn new(address: IpAddr, prefix_bits: Option<u8>) -> Option<Self> {
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let prefix_bits = prefix_bits.unwrap_or(bits);
+        (prefix_bits <= bits).then_some(Network { address, prefix_bits })
+    }
+
+    /// An IPv4 address that is written as an IPv6 one is that IPv4 address.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let bits = |address: IpAddr| match address.to_canonical() {
+            IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, 32),
+            IpAddr::V6(address) => (address.to_bits(), 128),
+        };
+        let ((this, width), (other, other_width)) = (bits(self.address), bits(address));
+        let prefix = u32::from(self.prefix_bits).min(width);
+        width == other_width && (prefix == 0 || (this ^ other) >> (128 - prefix) == 0)
+    }
 }
 
 /// How Parquet pages are compressed: `"zstd"`, `"zstd(3)"`, `"snappy"`, `"lz4"` or `"none"`.

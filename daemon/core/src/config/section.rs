@@ -29,6 +29,10 @@ pub(super) const SILVER_TABLE: &[&str] = &[
 pub(super) const MATCH: &[&str] = &["field", "header", "equals", "in", "exists", "topic", "key", "and", "or", "not"];
 pub(super) const DEDUP: &[&str] = &["by", "within", "memory_bytes_max", "when_full"];
 
+pub(super) const HTTP: &[&str] = &["listen", "token", "token_file", "tokens", "base_path", "trusted_proxies", "tls"];
+pub(super) const HTTP_TOKEN: &[&str] = &["role", "token", "token_file"];
+pub(super) const HTTP_TLS: &[&str] = &["certificate", "key"];
+
 pub(super) const GOLD: &[&str] = &["sql", "path", "refresh", "lookback_days"];
 pub(super) const PANEL: &[&str] = &["title", "sql", "chart", "refresh", "unit", "width"];
 
@@ -39,7 +43,7 @@ const SECTIONS: [(&str, &[&str]); 13] = [
     ("quarantine", &["path", "unrouted"]),
     ("late", &["path"]),
     ("state", &["path"]),
-    ("commit", &["interval", "rows_max", "bytes_max"]),
+    ("commit", &["interval", "rows_max", "bytes_max", "fsync"]),
     (
         "limits",
         &[
@@ -57,7 +61,7 @@ const SECTIONS: [(&str, &[&str]); 13] = [
     ("reload", &["mode", "shadow_events", "max_new_rejects"]),
     ("gold", GOLD),
     ("panel", PANEL),
-    ("http", &["listen", "token"]),
+    ("http", HTTP),
 ];
 
 /// The whole file.

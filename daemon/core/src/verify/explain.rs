@@ -59,6 +59,7 @@ impl Problem {
             | Self::LostEntries { .. }
             | Self::LostProgress { .. }
             | Self::Unreadable { .. }
+            | Self::NotWritable { .. }
             | Self::ForeignCommit { .. }
             | Self::Checkpoint { .. }
             | Self::Total { .. } => self.texts_of_log(),
@@ -103,6 +104,7 @@ impl Problem {
                 "",
             ),
             Self::Unreadable { why } => (why.clone(), "an entry that can be read".into(), RESTORE),
+            Self::NotWritable { why } => (why.clone(), "a table that silverd can write".into(), ""),
             Self::ForeignCommit { added, removed, rebuilt_in, .. } => (
                 format!(
                     "a commit of another writer added {added} rows and removed {removed}{}",

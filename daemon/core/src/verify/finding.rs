@@ -40,6 +40,8 @@ pub enum Problem {
     LostEntries { first: u64, last: u64 },
     /// An entry or a checkpoint cannot be read.
     Unreadable { why: String },
+    /// Another engine changed the table so that silverd cannot write it.
+    NotWritable { why: String },
     /// The log has lost at least so many of silverd's application ids, so that it does not say how far the table is.
     LostProgress {
         lost: u64,

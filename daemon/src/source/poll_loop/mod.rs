@@ -29,6 +29,7 @@ use super::problems::ProblemOf;
 use super::rebalance::{ConsumerEvent, RebalanceContext};
 use super::record;
 use super::watchdog::Watchdog;
+use crate::delta::commit_interval_min;
 use crate::runtime::clock;
 use crate::telemetry::{Stage, thread_cpu};
 
@@ -331,6 +332,7 @@ impl<'s> PollLoop<'s> {
         }
         if !self.chunk.is_empty() {
             self.flush_policy.flushed(self.started.elapsed());
+            self.flush_policy.set_interval(self.options.limits.interval.max(commit_interval_min()));
             let waits_since = Instant::now();
             let chunk = self.chunk.finish(clock::now_micros());
             // Fails only if the pipeline has dropped the source, which also stops this loop.

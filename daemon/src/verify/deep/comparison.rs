@@ -119,7 +119,7 @@ impl Comparison<'_> {
         for file in list_files_at(log, self.verifier.version()).await? {
             let store = log.object_store(None);
             let read = async {
-                let mut read = read_columns(store, file.path.clone(), file.size, None).await?;
+                let mut read = read_columns(store, &file, None).await?;
                 while let Some(batch) = read.batches.try_next().await? {
                     let days = vec![file.day().unwrap_or(i32::MIN); batch.num_rows()];
                     self.add_rows(RowSet::Found, &batch, days, destination)?;

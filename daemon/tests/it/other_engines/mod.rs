@@ -1,5 +1,8 @@
 //! What other engines do to the tables: nothing is lost or doubled.
 
+mod checkpoints;
+mod features;
+
 use std::fs;
 use std::path::Path;
 
@@ -260,13 +263,14 @@ fn bronze_that_cannot_be_written_is_not_ready() {
     daemon.until("readiness", |daemon| daemon.get("/health/ready").status == 200);
     let bronze = project.path("bronze");
     let version = entries(&bronze).len();
-    let protocol = json!({ "protocol": { "minReaderVersion": 1, "minWriterVersion": 4 } });
+    let features = ["appendOnly", "invariants", "rowTracking", "domainMetadata"];
+    let protocol = json!({ "protocol": { "minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": features } });
     fs::write(bronze.join(format!("_delta_log/{version:020}.json")), protocol.to_string()).unwrap();
     project.generate(&["--count", "100", "--seed", "6"]);
     daemon.until("a refusal", |daemon| daemon.get("/health/ready").status == 503);
     daemon.until("the reason", |daemon| {
         let ready = daemon.get("/health/ready").body;
-        ready.contains("bronze") && ready.contains("writer protocol version 4")
+        ready.contains("bronze") && ready.contains("table feature `rowTracking`")
     });
     daemon.until_logged("append to bronze", 3);
     let status = daemon.json("/api/status");
