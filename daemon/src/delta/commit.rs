@@ -32,7 +32,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::constraints;
-use super::damaged_checkpoints;
+use super::damaged;
 use super::data_file::DataFile;
 use super::durable;
 use super::file::NewFile;
@@ -281,12 +281,12 @@ impl Table {
                 let mut table = deltalake_core::DeltaTable::new(log);
                 async move {
                     table.load().await?;
-                    damaged_checkpoints::remove_hint(&table.log_store()).await?;
+                    damaged::remove_hint(&table.log_store()).await?;
                     Ok(deltalake_core::checkpoints::create_checkpoint(&table, None).await?)
                 }
                 .boxed()
             };
-            if let Err(error) = damaged_checkpoints::read_past(&log, written).await {
+            if let Err(error) = damaged::read_past(&log, written).await {
                 warn!(table = %name, "write checkpoint: {error:#}");
             }
             drop(permit);

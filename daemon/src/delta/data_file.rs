@@ -13,7 +13,7 @@ use object_store::path::Path;
 use parquet::arrow::arrow_reader::RowSelection;
 use serde::Deserialize;
 
-use super::damaged_checkpoints::read_past;
+use super::damaged::{read_past, readable_version};
 use super::day::{EVENT_DATE, parse_day};
 use super::deletion_vector::{DeletionVector, FileToRead};
 use super::file::NewFile;
@@ -48,7 +48,8 @@ pub(crate) async fn list_files(log: &LogStoreRef) -> anyhow::Result<Vec<DataFile
 
 /// A table's data files at a version.
 pub(crate) async fn list_files_at(log: &LogStoreRef, version: u64) -> anyhow::Result<Vec<DataFile>> {
-    let files = |log| {
+    let files = |log: LogStoreRef| {
+        let version = readable_version(&log, version);
         let mut table = DeltaTable::new(log);
         async move {
             table.load_version(version).await.with_context(|| format!("load version {version}"))?;

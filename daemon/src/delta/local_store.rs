@@ -19,7 +19,7 @@ use object_store::{
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 
-use super::damaged_checkpoints;
+use super::damaged;
 use super::log::LOG_FOLDER;
 
 /// The local file system, which lists the end of a log by requesting one entry after the other.
@@ -64,14 +64,13 @@ impl LocalStore {
         Ok(GetResult { payload, meta, range: 0..size, attributes: Attributes::default() })
     }
 
-    /// Whether a file is a damaged checkpoint, which is left out.
+    /// Whether a file of a log is a damaged one, which is left out.
     fn is_left_out(&self, location: &Path) -> bool {
-        let is_of_checkpoint = location.filename().is_some_and(|name| name.contains("checkpoint"));
-        is_of_checkpoint
-            && self.0.path_to_filesystem(location).is_ok_and(|path| damaged_checkpoints::is_left_out(&path))
+        let is_of_log = is_entry(location) || location.filename().is_some_and(|name| name.contains("checkpoint"));
+        is_of_log && self.0.path_to_filesystem(location).is_ok_and(|path| damaged::is_left_out(&path))
     }
 
-    /// Without the damaged checkpoints.
+    /// Without the damaged files.
     fn readable(&self, found: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
         let store = self.clone();
         let is_readable = move |found: &Result<ObjectMeta>| {

@@ -6,7 +6,7 @@ mod commit;
 mod conform;
 mod constraints;
 mod create;
-mod damaged_checkpoints;
+mod damaged;
 mod data_file;
 mod day;
 mod definition;

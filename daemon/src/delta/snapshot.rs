@@ -12,7 +12,7 @@ use deltalake_core::logstore::{LogStoreRef, ObjectStoreRef};
 use futures::FutureExt;
 
 use super::create::check_partitioning;
-use super::damaged_checkpoints::read_past;
+use super::damaged::{read_past, readable_version};
 use super::data_file::{DataFile, files_of_loaded};
 
 /// The table property by which another engine gives columns other names in the files, and where these names are.
@@ -43,6 +43,7 @@ impl Snapshot {
 
     async fn load_once(log: LogStoreRef, version: u64) -> anyhow::Result<Self> {
         let mut table = DeltaTable::new(log.clone());
+        let version = readable_version(&log, version);
         table.load_version(version).await.with_context(|| format!("load version {version}"))?;
         check_partitioning(table.snapshot()?.metadata())?;
         let schema: Schema = table.snapshot()?.schema().as_ref().try_into_arrow().context("convert the columns")?;

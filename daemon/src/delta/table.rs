@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use super::commit::Change;
 use super::create::{TableSpec, create, with_event_date};
-use super::damaged_checkpoints;
+use super::damaged;
 use super::data_file::{DataFile, files_of_loaded};
 use super::day::EVENT_DATE;
 use super::definition::TableDefinition;
@@ -97,7 +97,7 @@ impl Table {
         opened.read(&table).await?;
         opened.keep_progress().await?;
         opened.report_fit();
-        if damaged_checkpoints::were_found(&opened.log) {
+        if damaged::were_found(&opened.log) {
             opened.write_checkpoint();
         }
         Ok(opened)
@@ -352,7 +352,9 @@ async fn load(log: &LogStoreRef) -> anyhow::Result<DeltaTable> {
         }
         .boxed()
     };
-    damaged_checkpoints::read_past(log, loaded).await
+    let table = damaged::read_past(log, loaded).await?;
+    damaged::move_entries_away(log)?;
+    Ok(table)
 }
 
 /// What silverd wrote into a commit's info, under its key `silverd`.

@@ -30,6 +30,7 @@ mod odd_events;
 mod otel;
 mod other_engines;
 mod pipeline;
+mod power_cuts;
 mod reload;
 mod source;
 mod sql_limits;

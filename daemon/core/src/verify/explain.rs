@@ -104,7 +104,10 @@ impl Problem {
                 "",
             ),
             Self::Unreadable { why } => (why.clone(), "an entry that can be read".into(), RESTORE),
-            Self::NotWritable { why } => (why.clone(), "a table that silverd can write".into(), ""),
+            Self::NotWritable { why } => {
+                let help = "switch it off in that engine, or set another `path` in pipeline.toml";
+                (why.clone(), "a table that silverd can write".into(), help)
+            }
             Self::ForeignCommit { added, removed, rebuilt_in, .. } => (
                 format!(
                     "a commit of another writer added {added} rows and removed {removed}{}",

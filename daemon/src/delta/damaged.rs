@@ -1,12 +1,19 @@
-//! Checkpoints that cannot be read. The entries of the log hold the same, as long as they are there, so reading goes on
-//! from an older checkpoint or from the first entry. The protocol makes checkpoints optional.
+//! Files of a log that cannot be read: checkpoints, and a newest entry that a power cut has left empty, cut off or full of
+//! zeros. They are left out.
+//!
+//! The entries hold what a checkpoint holds, as long as they are there, so reading goes on from an older checkpoint or from the
+//! first entry. The protocol makes checkpoints optional.
 //!
 //! ```text
-//!   entry 0 … entry 49 ─ checkpoint 50 ✓ ─ … ─ checkpoint 100 ✗ ─ entry 101 ─ entry 102
+//!   entry 0 … entry 49 ─ checkpoint 50 ✓ ─ … ─ checkpoint 100 ✗ ─ entry 101 ─ entry 102 ─ entry 103 ✗
 //!                                 ◀─────────────── read ────────────────────────────▶
 //! ```
 //!
-//! What is damaged stays where it is, and [`LocalStore`](super::local_store::LocalStore) leaves it out.
+//! A newest entry that cannot be read was never acknowledged: silverd says that a commit has succeeded once its entry is on
+//! the disk. Its events are read again.
+//!
+//! Damaged checkpoints stay where they are, and [`LocalStore`](super::local_store::LocalStore) leaves them out. A damaged entry
+//! is also left out, and whoever writes the table moves it away.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path as FilePath, PathBuf};
@@ -18,10 +25,14 @@ use futures::future::BoxFuture;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parking_lot::RwLock;
+use serde::de::IgnoredAny;
 use tracing::warn;
 
 use super::checkpoint::verify_parts;
-use super::log::{LAST_CHECKPOINT, LOG_FOLDER, LastCheckpoint, list_log};
+use super::log::{LAST_CHECKPOINT, LOG_FOLDER, LastCheckpoint, entry_path, list_log};
+
+/// Where damaged entries are moved, in the table's folder. Delta ignores folders of this kind.
+const DAMAGED_FOLDER: &str = "_damaged";
 
 /// The damaged files, each with its length and modification time: a file that is written again is looked at again.
 static LEFT_OUT: RwLock<Option<HashMap<PathBuf, Stamp>>> = RwLock::new(None);
@@ -35,10 +46,39 @@ pub(super) fn is_left_out(file: &FilePath) -> bool {
     stamp(file).as_ref() == Some(known)
 }
 
-/// Whether a damaged checkpoint of the table was found.
+/// The newest version up to this one whose entry is not damaged.
+pub(super) fn readable_version(log: &LogStoreRef, version: u64) -> u64 {
+    let is_damaged = folder(log).is_ok_and(|folder| is_left_out(&folder.join(entry_path(version).as_ref())));
+    if is_damaged { version.saturating_sub(1) } else { version }
+}
+
+/// Whether a damaged file of the table's log was found.
 pub(super) fn were_found(log: &LogStoreRef) -> bool {
     let Ok(folder) = folder(log) else { return false };
     LEFT_OUT.read().iter().flat_map(HashMap::keys).any(|file| file.starts_with(&folder))
+}
+
+/// Moves the damaged entries of the table away, so that the next commit can take their version.
+pub(super) fn move_entries_away(log: &LogStoreRef) -> anyhow::Result<()> {
+    let folder = folder(log)?;
+    let is_entry = |file: &&PathBuf| file.starts_with(&folder) && file.extension().is_some_and(|ext| ext == "json");
+    let entries: Vec<_> = LEFT_OUT.read().iter().flat_map(HashMap::keys).filter(is_entry).cloned().collect();
+    for entry in entries.iter().filter(|entry| is_left_out(entry)) {
+        let to = folder.join(DAMAGED_FOLDER);
+        let name = entry.file_name().unwrap_or_default();
+        std::fs::create_dir_all(&to).with_context(|| format!("create {}", to.display()))?;
+        let to = to.join(name);
+        let damaged = stamp(entry);
+        std::fs::rename(entry, &to).with_context(|| format!("move {} away", entry.display()))?;
+        if stamp(&to) != damaged {
+            // Another silverd was faster, and this is its commit.
+            std::fs::hard_link(&to, entry).with_context(|| format!("put {} back", entry.display()))?;
+            std::fs::remove_file(&to)?;
+            continue;
+        }
+        warn!("moved the damaged {} to {}; its events are read again", entry.display(), to.display());
+    }
+    Ok(())
 }
 
 /// Removes a `_last_checkpoint` that is damaged, so that a good one takes its place: the writer of checkpoints leaves one
@@ -65,7 +105,10 @@ pub(super) async fn read_past<T>(
         Err(reason) => return Err(reason),
     };
     for (file, fault) in &damaged {
-        warn!("{file} is damaged ({fault}): silverd reads what it held from the entries of the log");
+        match file.as_ref().ends_with(".json") && !file.as_ref().contains("checkpoint") {
+            true => warn!("{file} is damaged ({fault}): silverd reads the table without it"),
+            false => warn!("{file} is damaged ({fault}): silverd reads what it held from the entries of the log"),
+        }
     }
     read(log.clone()).await
 }
@@ -91,7 +134,13 @@ async fn leave_out_damaged(log: &LogStoreRef) -> anyhow::Result<BTreeMap<Path, S
     if let Some(fault) = hint_fault(&store, good.copied()).await? {
         damaged.insert(Path::from(LAST_CHECKPOINT), fault);
     }
-    let newest = files.commits.last_key_value().map_or(0, |(version, _)| *version);
+    let newest = files.commits.last_key_value();
+    if let Some((_, entry)) = newest
+        && let Some(fault) = entry_fault(&store.get(entry).await?.bytes().await?)
+    {
+        damaged.insert(entry.clone(), fault);
+    }
+    let newest = newest.map_or(0, |(version, _)| *version);
     let missing = (start..=newest).find(|version| !files.commits.contains_key(version));
     if let (Some((file, fault)), Some(missing)) = (damaged.first_key_value(), missing) {
         bail!(
@@ -108,6 +157,15 @@ async fn leave_out_damaged(log: &LogStoreRef) -> anyhow::Result<BTreeMap<Path, S
         left_out.extend(stamp(&file).map(|stamp| (file, stamp)));
     }
     Ok(damaged)
+}
+
+/// What is wrong with an entry: each line has to be an action.
+fn entry_fault(bytes: &[u8]) -> Option<String> {
+    let mut lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).peekable();
+    if lines.peek().is_none() {
+        return Some("it has no action".to_owned());
+    }
+    lines.find_map(|line| serde_json::from_slice::<HashMap<String, IgnoredAny>>(line).err()).map(|e| e.to_string())
 }
 
 /// What is wrong with `_last_checkpoint`, if the newest good checkpoint is that of this version.
@@ -132,4 +190,22 @@ fn folder(log: &LogStoreRef) -> anyhow::Result<PathBuf> {
 fn stamp(file: &FilePath) -> Option<Stamp> {
     let metadata = file.metadata().ok()?;
     Some((metadata.len(), metadata.modified().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_of_entries_are_found() {
+        let good = b"{\"commitInfo\":{}}\n{\"add\":{\"path\":\"a\"}}";
+        assert_eq!(entry_fault(good), None);
+        assert_eq!(entry_fault(b"{\"commitInfo\":{}}\n\n"), None);
+        for bad in [&b""[..], b"\n \n", &[0; 64], &good[..good.len() - 1], &good[..20], b"[1]"] {
+            assert!(entry_fault(bad).is_some(), "{}", String::from_utf8_lossy(bad));
+        }
+        let mut zeros_at_the_end = good.to_vec();
+        zeros_at_the_end.extend([0; 8]);
+        assert!(entry_fault(&zeros_at_the_end).is_some());
+    }
 }
