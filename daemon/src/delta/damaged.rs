@@ -61,7 +61,7 @@ pub(super) fn were_found(log: &LogStoreRef) -> bool {
 /// Moves the damaged entries of the table away, so that the next commit can take their version.
 pub(super) fn move_entries_away(log: &LogStoreRef) -> anyhow::Result<()> {
     let folder = folder(log)?;
-    let is_entry = |file: &&PathBuf| file.starts_with(&folder) && file.extension().is_some_and(|ext| ext == "json");
+    let is_entry = |file: &&PathBuf| file.starts_with(&folder) && is_name_of_entry(file);
     let entries: Vec<_> = LEFT_OUT.read().iter().flat_map(HashMap::keys).filter(is_entry).cloned().collect();
     for entry in entries.iter().filter(|entry| is_left_out(entry)) {
         let to = folder.join(DAMAGED_FOLDER);
@@ -105,7 +105,7 @@ pub(super) async fn read_past<T>(
         Err(reason) => return Err(reason),
     };
     for (file, fault) in &damaged {
-        match file.as_ref().ends_with(".json") && !file.as_ref().contains("checkpoint") {
+        match is_name_of_entry(FilePath::new(file.as_ref())) {
             true => warn!("{file} is damaged ({fault}): silverd reads the table without it"),
             false => warn!("{file} is damaged ({fault}): silverd reads what it held from the entries of the log"),
         }
@@ -157,6 +157,12 @@ async fn leave_out_damaged(log: &LogStoreRef) -> anyhow::Result<BTreeMap<Path, S
         left_out.extend(stamp(&file).map(|stamp| (file, stamp)));
     }
     Ok(damaged)
+}
+
+/// Checkpoints may be JSON, too.
+fn is_name_of_entry(file: &FilePath) -> bool {
+    let name = file.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.ends_with(".json") && !name.contains("checkpoint"))
 }
 
 /// What is wrong with an entry: each line has to be an action.

@@ -233,7 +233,7 @@ async fn incompatible_schema_is_rejected() {
              split the rows in two: keep the old cases and add the new ones\n  \
              field `note`: the table has string or null, the plugin declares string; existing rows may be null: \
              declare it as `option<…>`\n  \
-             field `items`: the table has array<struct<sku: string>>, the plugin declares nothing; a non-null column \
+             field `items`: the table has array<struct<sku: string or null>>, the plugin declares nothing; a non-null column \
              cannot be omitted: keep the field\n  \
              field `more`: the table has nothing, the plugin declares boolean; existing rows have no value for it: \
              declare it as `option<…>`\n\

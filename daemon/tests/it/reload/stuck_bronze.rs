@@ -11,7 +11,8 @@ use crate::harness::{Daemon, Project, entries, expected, root, rows};
 fn upgrade(table: &Path) -> PathBuf {
     let version = entries(table).last_key_value().unwrap().0 + 1;
     let entry = table.join(format!("_delta_log/{version:020}.json"));
-    let protocol = json!({ "protocol": { "minReaderVersion": 1, "minWriterVersion": 4 } });
+    let features = ["appendOnly", "invariants", "rowTracking", "domainMetadata"];
+    let protocol = json!({ "protocol": { "minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": features } });
     std::fs::write(&entry, protocol.to_string()).unwrap();
     entry
 }
