@@ -12,20 +12,12 @@ root=$(cd "$here/../../.." && pwd)
 brokers=$1
 events=${2:-2000000}
 binaries=${3:-$root/target/release}
-cache=${SILVERD_CACHE:-$HOME/.cache/silverd}/spark-3.5.7
 
 say() { echo "compare: $*" >&2; }
-for needed in java mvn python3 "$binaries/silverd" "$binaries/silverd-bench"; do
-  command -v "$needed" >/dev/null || { say "$needed is missing"; exit 1; }
+for needed in "$binaries/silverd" "$binaries/silverd-bench"; do
+  [[ -x $needed ]] || { say "$needed is missing"; exit 1; }
 done
-if [[ ! -e $cache/ready ]]; then
-  say "downloading PySpark and Delta into $cache"
-  mkdir -p "$cache"
-  python3 -m venv "$cache/venv"
-  "$cache/venv/bin/pip" install -q pyspark==3.5.7
-  (cd "$here" && mvn -q -B dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$cache/jars")
-  touch "$cache/ready"
-fi
+cache=$("$here/fetch.sh")
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -5,32 +5,21 @@ usage: drain.py BROKERS TOPIC OUT EVENTS_PER_BATCH (0: all in one) [cache]
 It does less than silverd: it parses no user agents, looks up no categories, has no quarantine, and checks no values.
 """
 
-import glob
 import json
 import os
 import sys
 import time
 
 began = time.time()
-from pyspark.sql import SparkSession, functions as F  # noqa: E402  (loading it is part of the measurement)
+from pyspark.sql import functions as F  # noqa: E402  (loading it is part of the measurement)
+
+from session import spark_session  # noqa: E402
 
 brokers, topic, out, batch = sys.argv[1:5]
 cache = "cache" in sys.argv[5:]
-spark = (
-    SparkSession.builder.master("local[*]")
-    .appName("drain")
-    .config("spark.jars", ",".join(glob.glob(os.environ["SPARK_JARS"] + "/*.jar")))
-    .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
-    .config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
-    .config("spark.sql.shuffle.partitions", str(os.cpu_count()))
-    .config("spark.databricks.delta.snapshotPartitions", "2")
-    .config("spark.sql.parquet.compression.codec", "zstd")
-    .config("spark.sql.session.timeZone", "UTC")
-    .config("spark.driver.memory", os.environ.get("SPARK_MEMORY", "6g"))
-    .config("spark.ui.enabled", "false")
-    .getOrCreate()
+spark = spark_session(
+    "drain", "*", os.environ.get("SPARK_MEMORY", "6g"), spark_sql_shuffle_partitions=str(os.cpu_count())
 )
-spark.sparkContext.setLogLevel("ERROR")
 session_up = time.time()
 
 EVENT = """event_type string, event_id string, user_id string, ts string, url string, referrer string, ua string,

@@ -7,7 +7,7 @@
 //! | `changeDataFeed` | appends, which need no change files; commits nothing that replaces rows |
 //! | `deletionVectors` | reads the files without the deleted rows; writes none |
 //! | `inCommitTimestamp` | writes them |
-//! | `v2Checkpoint`, `vacuumProtocolCheck`, `domainMetadata`, `clustering`, `timestampNtz` | reads them; they ask nothing of its commits |
+//! | `v2Checkpoint`, `vacuumProtocolCheck`, `domainMetadata`, `clustering`, `timestampNtz`, `allowColumnDefaults` | reads them; they ask nothing of its commits |
 //! | `typeWidening` | writes the table if no column was widened by another engine |
 //! | `generatedColumns`, `identityColumns` | writes the table if no column is one |
 //! | `columnMapping` | writes the table if its mode is `none` |
@@ -36,7 +36,7 @@ const OF_VERSIONS: [(i32, &[&str]); 5] = [
     (6, &["identityColumns"]),
 ];
 /// They ask nothing of a writer that appends files.
-const HARMLESS: [&str; 8] = [
+const HARMLESS: [&str; 9] = [
     "deletionVectors",
     "v2Checkpoint",
     "vacuumProtocolCheck",
@@ -45,6 +45,7 @@ const HARMLESS: [&str; 8] = [
     "timestampNtz",
     "timestampWithoutTimezone",
     "checkpointProtection",
+    "allowColumnDefaults",
 ];
 const COLUMN_MAPPING: &str = "delta.columnMapping.mode";
 const CONSTRAINT: &str = "delta.constraints.";
