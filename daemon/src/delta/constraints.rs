@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use arrow::array::{Array, AsArray, Date32Array, RecordBatch};
+use arrow::array::{AsArray, Date32Array, RecordBatch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion::common::DFSchema;
-use datafusion::prelude::SessionContext;
+use datafusion::execution::context::SQLOptions;
+use datafusion::prelude::{SessionConfig, SessionContext};
 use deltalake_core::logstore::ObjectStoreRef;
 use futures::TryStreamExt;
 
@@ -16,18 +17,28 @@ use super::day::EVENT_DATE;
 use super::features::Constraint;
 use super::file::NewFile;
 use super::parquet_reader::read_columns;
+use crate::sql_engine::bounded_context;
+
+/// The name of the rows in the query.
+const ROWS: &str = "silverd_rows";
+const MEMORY_BYTES_MAX: usize = 64 << 20;
 
 /// Fails if a row of the files violates a constraint.
 pub(super) async fn check(constraints: &[Constraint], store: &ObjectStoreRef, files: &[NewFile]) -> anyhow::Result<()> {
-    let session = SessionContext::new();
+    let session = bounded_context(MEMORY_BYTES_MAX, SessionConfig::new().with_target_partitions(1))?;
     for file in files {
         let file = DataFile::from(file);
         let mut read = read_columns(store.clone(), &file, None).await?;
         while let Some(batch) = read.batches.try_next().await? {
-            let batch = with_day(&batch, file.day())?;
-            for constraint in constraints {
-                check_batch(&session, constraint, &batch)?;
+            if batch.num_rows() == 0 {
+                continue;
             }
+            let batch = with_day(&batch, file.day())?;
+            session.register_batch(ROWS, batch.clone())?;
+            for constraint in constraints {
+                check_batch(&session, constraint, &batch).await?;
+            }
+            session.deregister_table(ROWS)?;
         }
     }
     Ok(())
@@ -41,22 +52,24 @@ fn with_day(batch: &RecordBatch, day: Option<i32>) -> anyhow::Result<RecordBatch
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
-fn check_batch(session: &SessionContext, constraint: &Constraint, batch: &RecordBatch) -> anyhow::Result<()> {
+async fn check_batch(session: &SessionContext, constraint: &Constraint, batch: &RecordBatch) -> anyhow::Result<()> {
     let Constraint { name, sql } = constraint;
-    let holds = || {
-        let schema = DFSchema::try_from(batch.schema())?;
-        let condition = session.create_physical_expr(session.parse_sql_expr(sql, &schema)?, &schema)?;
-        condition.evaluate(batch)?.into_array(batch.num_rows())
+    let holds = async {
+        // As in Spark, a row for which it is null violates it.
+        let query = format!("SELECT coalesce(({sql}), false) AS holds FROM {ROWS}");
+        let only_reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        let found = session.sql_with_options(&query, only_reads).await?.collect().await?;
+        let schema = found.first().context("no row")?.schema();
+        let found = concat_batches(&schema, &found)?;
+        found.column(0).as_boolean_opt().cloned().context("it is no condition")
     };
-    let holds = holds().with_context(|| {
+    let holds = holds.await.with_context(|| {
         format!(
             "another engine gave the table the constraint `{name}` ({sql}), which silverd cannot check. Drop it there (in \
              Spark: ALTER TABLE … DROP CONSTRAINT {name})"
         )
     })?;
-    let holds = holds.as_boolean_opt().context("the constraint is no condition")?;
-    // As in Spark, a row for which it is null violates it.
-    let violations: Vec<_> = (0..holds.len()).filter(|row| !(holds.is_valid(*row) && holds.value(*row))).collect();
+    let violations: Vec<_> = (0..holds.len()).filter(|row| !holds.value(*row)).collect();
     let Some(first) = violations.first() else { return Ok(()) };
     bail!(
         "{} of {} rows violate the constraint `{name}` ({sql}) that another engine gave the table; the first is {}. silverd \
