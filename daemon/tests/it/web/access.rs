@@ -182,7 +182,7 @@ fn a_proxy_may_serve_silverd_below_a_path() {
 fn idle_connections_give_way() {
     let (_project, daemon) = start("idle", &format!("token = \"{TOKEN}\"\n"));
     let mut idle = Vec::new();
-    for number in 0..700 {
+    for number in 0..540 {
         let mut connection = TcpStream::connect(("127.0.0.1", daemon.port())).unwrap();
         if number % 3 > 0 {
             connection.write_all(b"GET /api/status HTTP/1.1\r\nHost: localhost\r\n").unwrap();
