@@ -23,7 +23,7 @@ use crate::runtime::inert::inert_lines;
 use crate::runtime::out::{self, out};
 use crate::sql::process::{Start, read_message, run_with_limits};
 use crate::sql::{self, DeltaScan, QueryError, Tables};
-use crate::sql_engine::{Message, OUT_OF_MEMORY, SqlWork, limit_this_process};
+use crate::sql_engine::{Message, OUT_OF_MEMORY, SqlWork, limit_this_process, read_only};
 
 #[derive(clap::Args, Debug)]
 pub struct QueryArgs {
@@ -167,7 +167,7 @@ async fn answer(tables: &Tables, pool_bytes: usize, query: &str) -> Result<Answe
             return Err(QueryError::NotWritten(name.to_owned()));
         }
     }
-    let frame = context.sql_with_options(query, sql::read_only()).await?;
+    let frame = context.sql_with_options(query, read_only()).await?;
     let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
     let is_plan = matches!(frame.logical_plan(), LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
     Ok(Answer { schema, rows: frame.collect().await?, is_plan })

@@ -20,9 +20,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use bytes::Bytes;
 use deltalake_core::kernel::transaction::{CommitData, TransactionError};
-use deltalake_core::kernel::{Action, Add, CommitInfo, Metadata, Remove, Transaction};
+use deltalake_core::kernel::{Action, Add, Metadata, Remove, Transaction};
 use deltalake_core::logstore::{CommitOrBytes, get_actions};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use futures::FutureExt;
@@ -125,7 +124,7 @@ impl Table {
             return Err(CommitError::Unknown(anyhow!("columns must be widened before rows of their type are added")));
         }
         self.check_rows(&change).await.map_err(CommitError::Unknown)?;
-        let files = change.adds.clone();
+        durable::sync_files(&self.path, &change.adds).await.map_err(CommitError::Unknown)?;
         let removed: HashSet<String> = change.removes.iter().map(|file| file.path.to_string()).collect();
         // The first commit that adds rows of the new columns also brings the new schema.
         let evolved = self.evolved.as_ref().filter(|_| !change.adds.is_empty() && !change.rewrites);
@@ -143,20 +142,25 @@ impl Table {
         let removes = removes.map(|remove| Action::Remove(Remove { data_change, ..remove }));
         let adds = change.adds.into_iter().map(Add::from);
         let adds = adds.map(|add| Action::Add(Add { data_change, ..add }));
-        let actions = metadata.clone().map(Action::Metadata).into_iter().chain(removes).chain(adds).collect();
+        let operation = operation(change.rewrites, !removed.is_empty());
+        let mut commit_info = operation.get_commit_info();
+        commit_info.info = HashMap::from([("silverd".to_owned(), self.with_txn_count(change.info, fence.progress))]);
+        // It is the first action, as readers of in-commit timestamps expect.
+        let actions = [Action::CommitInfo(commit_info)].into_iter().chain(metadata.clone().map(Action::Metadata));
+        let actions = actions.chain(removes).chain(adds).collect();
         // Checkpoints of other engines keep no `txn` without a time, if the table has a retention for them.
         let now = Some(clock::now_ms());
         let transaction = |(id, version): &(String, i64)| Transaction::new_with_last_update(id, *version, now);
         let transactions = fence.progress.iter().map(transaction).collect();
-        let info = HashMap::from([("silverd".to_owned(), self.with_txn_count(change.info, fence.progress))]);
-        let operation = operation(change.rewrites, !removed.is_empty());
-        let mut entry = Entry { info: operation.get_commit_info(), actions, operation, transactions };
-        entry.info.info = info;
-        durable::sync_files(&self.path, &files).await.map_err(CommitError::Unknown)?;
+        let mut data = CommitData::new(actions, operation, HashMap::new(), transactions);
         loop {
             let version = self.version + 1;
-            entry.info.in_commit_timestamp = self.next_in_commit_timestamp().await.map_err(CommitError::Unknown)?;
-            let body = entry.bytes().context("serialize the commit").map_err(CommitError::Unknown)?;
+            let in_commit_timestamp = self.next_in_commit_timestamp().await.map_err(CommitError::Unknown)?;
+            if let Some(Action::CommitInfo(info)) = data.actions.first_mut() {
+                info.in_commit_timestamp = in_commit_timestamp;
+                info.timestamp = Some(in_commit_timestamp.unwrap_or_else(clock::now_ms));
+            }
+            let body = data.get_bytes().context("serialize the commit").map_err(CommitError::Unknown)?;
             let entry = CommitOrBytes::LogBytes(body);
             match self.log.write_commit_entry(version, entry, Uuid::new_v4()).await {
                 Ok(()) => {
@@ -291,24 +295,6 @@ impl Table {
             }
             drop(permit);
         });
-    }
-}
-
-/// An entry of the log, to be written.
-struct Entry {
-    info: CommitInfo,
-    actions: Vec<Action>,
-    operation: DeltaOperation,
-    transactions: Vec<Transaction>,
-}
-
-impl Entry {
-    fn bytes(&self) -> anyhow::Result<Bytes> {
-        let mut info = self.info.clone();
-        info.timestamp = Some(info.in_commit_timestamp.unwrap_or_else(clock::now_ms));
-        let actions = [Action::CommitInfo(info)].into_iter().chain(self.actions.iter().cloned()).collect();
-        let data = CommitData::new(actions, self.operation.clone(), HashMap::new(), self.transactions.clone());
-        Ok(data.get_bytes()?)
     }
 }
 

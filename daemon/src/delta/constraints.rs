@@ -7,7 +7,6 @@ use anyhow::{Context, bail};
 use arrow::array::{AsArray, Date32Array, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion::execution::context::SQLOptions;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use deltalake_core::logstore::ObjectStoreRef;
 use futures::TryStreamExt;
@@ -17,7 +16,7 @@ use super::day::EVENT_DATE;
 use super::features::Constraint;
 use super::file::NewFile;
 use super::parquet_reader::read_columns;
-use crate::sql_engine::bounded_context;
+use crate::sql_engine::{bounded_context, read_only};
 
 /// The name of the rows in the query.
 const ROWS: &str = "silverd_rows";
@@ -57,8 +56,7 @@ async fn check_batch(session: &SessionContext, constraint: &Constraint, batch: &
     let holds = async {
         // As in Spark, a row for which it is null violates it.
         let query = format!("SELECT coalesce(({sql}), false) AS holds FROM {ROWS}");
-        let only_reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        let found = session.sql_with_options(&query, only_reads).await?.collect().await?;
+        let found = session.sql_with_options(&query, read_only()).await?.collect().await?;
         let schema = found.first().context("no row")?.schema();
         let found = concat_batches(&schema, &found)?;
         found.column(0).as_boolean_opt().cloned().context("it is no condition")

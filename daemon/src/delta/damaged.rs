@@ -17,7 +17,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path as FilePath, PathBuf};
-use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 use deltalake_core::logstore::LogStoreRef;
@@ -30,20 +29,19 @@ use tracing::warn;
 
 use super::checkpoint::verify_parts;
 use super::log::{LAST_CHECKPOINT, LOG_FOLDER, LastCheckpoint, entry_path, list_log};
+use crate::runtime::file_watch::FileState;
 
 /// Where damaged entries are moved, in the table's folder. Delta ignores folders of this kind.
 const DAMAGED_FOLDER: &str = "_damaged";
 
-/// The damaged files, each with its length and modification time: a file that is written again is looked at again.
-static LEFT_OUT: RwLock<Option<HashMap<PathBuf, Stamp>>> = RwLock::new(None);
-
-type Stamp = (u64, Option<SystemTime>);
+/// The damaged files, each with its state: a file that is written again is looked at again.
+static LEFT_OUT: RwLock<Option<HashMap<PathBuf, FileState>>> = RwLock::new(None);
 
 /// Whether a file of a log is left out, since it is damaged.
 pub(super) fn is_left_out(file: &FilePath) -> bool {
     let left_out = LEFT_OUT.read();
     let Some(known) = left_out.as_ref().and_then(|left_out| left_out.get(file)) else { return false };
-    stamp(file).as_ref() == Some(known)
+    FileState::of(file).as_ref() == Some(known)
 }
 
 /// The newest version up to this one whose entry is not damaged.
@@ -68,9 +66,9 @@ pub(super) fn move_entries_away(log: &LogStoreRef) -> anyhow::Result<()> {
         let name = entry.file_name().unwrap_or_default();
         std::fs::create_dir_all(&to).with_context(|| format!("create {}", to.display()))?;
         let to = to.join(name);
-        let damaged = stamp(entry);
+        let damaged = FileState::of(entry);
         std::fs::rename(entry, &to).with_context(|| format!("move {} away", entry.display()))?;
-        if stamp(&to) != damaged {
+        if FileState::of(&to) != damaged {
             // Another silverd was faster, and this is its commit.
             std::fs::hard_link(&to, entry).with_context(|| format!("put {} back", entry.display()))?;
             std::fs::remove_file(&to)?;
@@ -154,7 +152,7 @@ async fn leave_out_damaged(log: &LogStoreRef) -> anyhow::Result<BTreeMap<Path, S
     let left_out = left_out.get_or_insert_default();
     for file in damaged.keys() {
         let file = folder.join(file.as_ref());
-        left_out.extend(stamp(&file).map(|stamp| (file, stamp)));
+        left_out.extend(FileState::of(&file).map(|state| (file, state)));
     }
     Ok(damaged)
 }
@@ -191,11 +189,6 @@ async fn hint_fault(store: &dyn ObjectStore, good: Option<u64>) -> anyhow::Resul
 /// The table's folder.
 fn folder(log: &LogStoreRef) -> anyhow::Result<PathBuf> {
     log.root_url().to_file_path().map_err(|()| anyhow::anyhow!("{} is not a local folder", log.root_url()))
-}
-
-fn stamp(file: &FilePath) -> Option<Stamp> {
-    let metadata = file.metadata().ok()?;
-    Some((metadata.len(), metadata.modified().ok()))
 }
 
 #[cfg(test)]

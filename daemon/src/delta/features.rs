@@ -47,7 +47,8 @@ const HARMLESS: [&str; 9] = [
     "checkpointProtection",
     "allowColumnDefaults",
 ];
-const COLUMN_MAPPING: &str = "delta.columnMapping.mode";
+/// By which another engine gives columns other names in the files.
+pub(super) const COLUMN_MAPPING: &str = "delta.columnMapping.mode";
 const CONSTRAINT: &str = "delta.constraints.";
 
 /// Why silverd cannot write a table that another engine changed. It lasts until somebody changes the table again.

@@ -14,9 +14,9 @@ use futures::FutureExt;
 use super::create::check_partitioning;
 use super::damaged::{read_past, readable_version};
 use super::data_file::{DataFile, files_of_loaded};
+use super::features::COLUMN_MAPPING;
 
-/// The table property by which another engine gives columns other names in the files, and where these names are.
-const COLUMN_MAPPING: &str = "delta.columnMapping.mode";
+/// Where the names are that columns have in the files.
 const PHYSICAL_NAME: &str = "delta.columnMapping.physicalName";
 
 /// A version of a table.

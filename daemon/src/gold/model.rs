@@ -28,6 +28,7 @@ use crate::delta::{
 use crate::runtime::clock;
 use crate::sql::process::Notes;
 use crate::sql::{self, DeltaScan, QueryError, Tables};
+use crate::sql_engine::read_only;
 
 /// Days of one commit. A table over years of history needs several commits to fill.
 pub(super) const DAYS_MAX: usize = 31;
@@ -146,7 +147,7 @@ impl Model {
         for source in sources {
             sql::register(&context, &source.name, DeltaScan::open(&source.reader, source.version).await?)?;
         }
-        let frame = context.sql_with_options(&self.definition.sql, sql::read_only()).await?;
+        let frame = context.sql_with_options(&self.definition.sql, read_only()).await?;
         let schema = shape::file_schema(frame.schema().as_arrow())?;
         let doc = Some(format!("Computed from {} by SQL, a day at a time.", names(sources)));
         let Definition { name, path, .. } = self.definition.clone();
@@ -293,7 +294,7 @@ impl Model {
             let table = context.read_table(DeltaScan::open(&source.reader, source.version).await?)?;
             sql::register(&context, &source.name, table.filter(is_one_of(col(EVENT_DATE), &input_days))?.into_view())?;
         }
-        let frame = context.sql_with_options(&self.definition.sql, sql::read_only()).await?;
+        let frame = context.sql_with_options(&self.definition.sql, read_only()).await?;
         let date = cast(col(EVENT_DATE), DataType::Date32);
         Ok(frame.filter(is_one_of(date, days))?)
     }

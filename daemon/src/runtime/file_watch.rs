@@ -2,7 +2,6 @@
 //! it does not, as on a network mount. A notification only triggers a check; the check decides.
 
 use std::collections::BTreeSet;
-use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -131,19 +130,26 @@ fn may_change_files(kind: EventKind) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileStamp(Vec<(PathBuf, Option<FileState>)>);
 
+/// Of one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileState {
+pub(crate) struct FileState {
     len: u64,
     modified: Option<SystemTime>,
     /// Differs if another file with the same modification time was renamed to this name.
     inode: u64,
 }
 
+impl FileState {
+    /// `None` if there is no such file.
+    pub(crate) fn of(file: &Path) -> Option<Self> {
+        let found = file.metadata().ok()?;
+        Some(Self { len: found.len(), modified: found.modified().ok(), inode: found.ino() })
+    }
+}
+
 impl FileStamp {
     pub fn of<P: AsRef<Path>>(files: impl IntoIterator<Item = P>) -> Self {
-        let state =
-            |found: Metadata| FileState { len: found.len(), modified: found.modified().ok(), inode: found.ino() };
-        let stamp = |file: P| (file.as_ref().to_path_buf(), file.as_ref().metadata().ok().map(state));
+        let stamp = |file: P| (file.as_ref().to_path_buf(), FileState::of(file.as_ref()));
         Self(files.into_iter().map(stamp).collect())
     }
 

@@ -21,6 +21,6 @@ pub(crate) use delta_scan::DeltaScan;
 pub(crate) use error::QueryError;
 pub(crate) use panel_queries::{PanelHandler, PanelQueries};
 pub(crate) use printable::{printable, printable_batch, printable_column};
-pub(crate) use query::{bounded_context, check_query, gold_source, is_query, read_only, register, table_references};
+pub(crate) use query::{bounded_context, check_query, gold_source, is_query, register, table_references};
 pub(crate) use query_result::{Cell, Column, ColumnKind, QueryResult, ResultLimits};
 pub(crate) use tables::Tables;

@@ -7,7 +7,6 @@ use anyhow::{Context, anyhow};
 use datafusion::catalog::{MemorySchemaProvider, TableProvider};
 use datafusion::common::TableReference;
 use datafusion::dataframe::DataFrame;
-use datafusion::execution::context::SQLOptions;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::resolve::resolve_table_references;
@@ -41,7 +40,7 @@ pub(super) async fn plan(
         };
         register(&context, &name, provider)?;
     }
-    Ok(context.sql_with_options(sql, read_only()).await?)
+    Ok(context.sql_with_options(sql, sql_engine::read_only()).await?)
 }
 
 /// Checks that a query parses, and names tables that the pipeline has, whether or not they were written yet.
@@ -106,10 +105,6 @@ pub(crate) fn register(context: &SessionContext, name: &str, provider: Arc<dyn T
     };
     context.register_table(reference, provider)?;
     Ok(())
-}
-
-pub(crate) fn read_only() -> SQLOptions {
-    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false)
 }
 
 fn name_of(reference: &TableReference) -> Option<String> {

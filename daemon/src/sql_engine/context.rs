@@ -1,11 +1,17 @@
 //! The contexts in which all SQL is planned.
 
 use datafusion::execution::FunctionRegistry;
+use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::checked::check_overflow;
 use super::json;
+
+/// What a statement may do: read.
+pub(crate) fn read_only() -> SQLOptions {
+    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false)
+}
 
 /// A context without tables, whose operators keep this much memory at most, and spill to disk or fail beyond it. Its
 /// arithmetic is exact, and it has the functions for JSON.

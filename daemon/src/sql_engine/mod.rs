@@ -11,7 +11,7 @@ use std::process::Command;
 
 use crate::runtime::this_program;
 
-pub(crate) use context::bounded_context;
+pub(crate) use context::{bounded_context, read_only};
 pub(crate) use limits::{OUT_OF_MEMORY, limit_this_process};
 pub(crate) use message::{Message, messages_of};
 

@@ -291,29 +291,22 @@ pub(super) fn scalar(walk: &mut Walk, value: Value) -> Option<String> {
     }
 }
 
-/// A panel's name: as that of a table, but no name is reserved.
 pub(super) fn panel_name(walk: &mut Walk, key: Key) -> Option<String> {
-    let name = key.get_ref();
-    if TableName::is_name(name) {
-        return Some(name.to_string());
-    }
-    let help = format!("use a name such as `{}`; the dashboard shows the `title`", literal::as_table_name(name));
-    walk.report(ConfigError::new(key.span(), format!("`{name}` is not a valid panel name"), NAME_LABEL, Some(help)));
-    None
+    name_of_section(walk, key, "panel name", "the dashboard shows the `title`")
 }
 
 pub(super) fn token_name(walk: &mut Walk, key: Key) -> Option<String> {
+    name_of_section(walk, key, "name of a token", "the log shows it with each change")
+}
+
+/// A name as that of a table, but no name is reserved.
+fn name_of_section(walk: &mut Walk, key: Key, what: &str, usage: &str) -> Option<String> {
     let name = key.get_ref();
     if TableName::is_name(name) {
         return Some(name.to_string());
     }
-    let help = format!("use a name such as `{}`; the log shows it with each change", literal::as_table_name(name));
-    walk.report(ConfigError::new(
-        key.span(),
-        format!("`{name}` is not a valid name of a token"),
-        NAME_LABEL,
-        Some(help),
-    ));
+    let help = format!("use a name such as `{}`; {usage}", literal::as_table_name(name));
+    walk.report(ConfigError::new(key.span(), format!("`{name}` is not a valid {what}"), NAME_LABEL, Some(help)));
     None
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use parking_lot::RwLock;
@@ -199,7 +199,7 @@ impl Access {
         Ok(self.tokens.read().of_cookies(headers))
     }
 
-    /// Whose token this is. Counts the wrong ones.
+    /// Whose token this is. Counts the wrong ones, and refuses all after too many.
     fn check(&self, client: &Client, token: &str) -> Result<Option<Identity>, Refusal> {
         let now = Instant::now();
         if let Some(seconds) = self.guesses.blocked_seconds(client.address, now) {
@@ -229,11 +229,9 @@ impl Access {
             // For a browser: the page again.
             Err(refusal) => {
                 let mut response = refusal.into_response();
-                if response.status() == StatusCode::TOO_MANY_REQUESTS {
-                    let message = "Too many wrong tokens came from your address. Try again in a minute.";
-                    *response.body_mut() = Body::from(assets::login_page(Some(message)));
-                    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(HTML));
-                }
+                let message = "Too many wrong tokens came from your address. Try again in a minute.";
+                *response.body_mut() = Body::from(assets::login_page(Some(message)));
+                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(HTML));
                 return response;
             }
         };
