@@ -194,7 +194,7 @@ struct CommitInfo {
     silverd: Option<SilverdInfo>,
 }
 
-/// What a worker writes into a commit's info; see "Commit info" in docs/ARCHITECTURE.md.
+/// What a worker writes into a commit's info; see "Commit info" in docs/commit-protocol.md.
 #[derive(Deserialize)]
 struct SilverdInfo {
     #[serde(default)]

@@ -25,7 +25,7 @@ fn cart(id: usize, qty: &str) -> String {
 
 /// The tables of the example, under other names.
 fn example() -> String {
-    let text = std::fs::read_to_string(root().join("examples/sql-tables/pipeline.toml")).unwrap();
+    let text = std::fs::read_to_string(root().join("examples/shop-sql/pipeline.toml")).unwrap();
     let mut tables = text[text.find("[silver.page_view]").unwrap()..]
         .replace("../../data/reference", &root().join("data/reference").display().to_string());
     for name in ["page_view", "add_to_cart", "order_placed", "order_line"] {

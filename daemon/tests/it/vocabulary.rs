@@ -151,7 +151,9 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
         let name = path.file_name().unwrap().to_str().unwrap();
         let is_ours =
             !matches!(name, "target" | ".git" | "Cargo.lock" | "screenshots") && !path.ends_with("made_before");
-        if path.is_dir() && is_ours && path != root().join("data") {
+        // The tables of the repository's pipeline.toml, and of the examples.
+        let has_tables = name == "data" && (folder == root() || folder.starts_with(root().join("examples")));
+        if path.is_dir() && is_ours && !has_tables {
             files.extend(sources(&path));
         } else if path.is_file() && is_ours {
             files.push(path);

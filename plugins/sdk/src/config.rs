@@ -13,6 +13,26 @@ use crate::wit::types;
 /// assert_eq!(config.setting("currency"), Some("EUR"));
 /// assert_eq!(config.setting("rate"), None);
 /// ```
+///
+/// A plugin reads both in `configure`. What it says in an error is for the engineer who edits `pipeline.toml`:
+///
+/// ```
+/// use std::collections::HashMap;
+///
+/// use silverd_plugin::Config;
+///
+/// /// The category of each product, from a CSV file without quotes.
+/// fn categories(config: &Config) -> Result<HashMap<String, String>, String> {
+///     let file = config.reference("products").ok_or("the reference file `products` is not set")?;
+///     let text = std::str::from_utf8(file).map_err(|error| format!("products: {error}; write it as UTF-8"))?;
+///     let lines = text.lines().skip(1).filter_map(|line| line.split_once(','));
+///     Ok(lines.map(|(sku, category)| (sku.to_owned(), category.to_owned())).collect())
+/// }
+///
+/// let config = Config::new().with_reference("products", b"sku,category\nTEA-1,tea\n");
+/// assert_eq!(categories(&config).unwrap()["TEA-1"], "tea");
+/// assert!(categories(&Config::new()).is_err());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Config {
     inner: types::Config,

@@ -18,7 +18,49 @@
 /// column comments, and the names that fields have in JSON, from this section. On the host the macro exports nothing, so
 /// one program can link several plugins.
 ///
-/// See the [crate documentation](crate) for a complete plugin.
+/// A plugin with its table's WIT file, which is shown in the [crate documentation](crate):
+///
+/// ```standalone_crate
+/// use silverd_plugin::{Config, Reject, Transform};
+///
+/// silverd_plugin::export! {
+///     plugin: Signup,
+///     types: "../../wit/types.wit",
+///     table: "doc/signup.wit",
+///     world: "shop:silver/signup-plugin",
+///     interface: shop::silver::signup::{Input, Row},
+/// }
+///
+/// pub struct Signup;
+///
+/// impl Transform for Signup {
+///     type Input = Input;
+///     type Rows = Option<Row>;
+///
+///     fn configure(_: &Config) -> Result<Self, String> {
+///         Ok(Signup)
+///     }
+///
+///     fn transform(&self, input: Input) -> Result<Option<Row>, Reject> {
+///         let Input { event_id, ts, user_id, email } = input;
+///         Ok(Some(Row { event_id, ts, user_id, email_domain: email }))
+///     }
+/// }
+/// # fn main() {}
+/// ```
+///
+/// Where a plugin needs to know where an event comes from, its function takes a record of both, and `event` is one of the
+/// names of `interface`:
+///
+/// ```wit
+/// use silverd:pipeline/types@0.2.0.{meta, reject, timestamp};
+///
+/// record event { input: input, meta: meta }
+///
+/// transform: func(events: list<event>) -> output;
+/// ```
+///
+/// A plugin of raw records is exported with `raw_plugin: …`, and its function is `transform: func(events: batch) -> output`.
 #[macro_export]
 macro_rules! export {
     (plugin: $plugin:ident, $($rest:tt)*) => {

@@ -1,33 +1,64 @@
 //! The SDK for silverd plugins: the [`Transform`] trait, its types, and a macro that exports a WebAssembly component.
 //!
 //! A plugin turns one event into the rows of one Silver table. A WIT file declares what silverd reads from the event, the
-//! record `input`, and the table's rows, the record `row`. The macro [`export!`] generates Rust types from that file:
+//! record `input`, and the table's rows, the record `row`. `silverd plugin new signup` creates it as
+//! `wit/silver/signup.wit`:
 //!
-//! ```ignore
-//! use silverd_plugin::{Config, Reject, Transform};
+//! ```wit
+#![doc = include_str!("../doc/signup.wit")]
+//! ```
+//!
+//! The macro [`export!`] generates Rust types from that file. The paths count from the folder of the plugin's `Cargo.toml`;
+//! of a plugin in `plugins/signup`, the table's is `../../wit/silver/signup.wit`.
+//!
+//! ```standalone_crate
+//! use silverd_plugin::{Config, Reject, Transform, not_blank, trimmed};
 //!
 //! silverd_plugin::export! {
 //!     plugin: Signup,
 //!     types: "../../wit/types.wit",
-//!     table: "../../wit/silver/signup.wit",
+//!     table: "doc/signup.wit",
 //!     world: "shop:silver/signup-plugin",
 //!     interface: shop::silver::signup::{Input, Row},
 //! }
 //!
-//! pub struct Signup;
+//! /// Sign-ups from this domain are tests of the shop, and give no row.
+//! pub struct Signup {
+//!     test_domain: String,
+//! }
 //!
 //! impl Transform for Signup {
 //!     type Input = Input;
 //!     type Rows = Option<Row>;
 //!
-//!     fn configure(_: &Config) -> Result<Self, String> {
-//!         Ok(Signup)
+//!     fn configure(config: &Config) -> Result<Self, String> {
+//!         Ok(Self { test_domain: config.setting("test_domain").unwrap_or("example.com").to_owned() })
 //!     }
 //!
 //!     fn transform(&self, input: Input) -> Result<Option<Row>, Reject> {
-//!         Ok(Some(Row { user_id: input.user_id, ts: input.ts }))
+//!         let Some((_, domain)) = input.email.trim().rsplit_once('@') else {
+//!             return Err(Reject::malformed("email: there is no @ in it")); // to the quarantine
+//!         };
+//!         let email_domain = domain.to_lowercase();
+//!         if email_domain == self.test_domain {
+//!             return Ok(None); // dropped, and counted as dropped
+//!         }
+//!         Ok(Some(Row {
+//!             event_id: trimmed(input.event_id),
+//!             ts: input.ts,
+//!             user_id: not_blank(input.user_id),
+//!             email_domain,
+//!         }))
 //!     }
 //! }
+//! # fn main() {
+//! # let plugin: Signup = silverd_plugin::testing::configured(&Config::new());
+//! # let input = |email: &str| Input { event_id: " s1".to_owned(), ts: 0, user_id: None, email: email.to_owned() };
+//! # let row = Row { event_id: "s1".to_owned(), ts: 0, user_id: None, email_domain: "corp.de".to_owned() };
+//! # assert_eq!(silverd_plugin::testing::rows(&plugin, input("ann@Corp.de")), Ok(vec![row]));
+//! # assert_eq!(silverd_plugin::testing::rows(&plugin, input("robot@example.com")), Ok(vec![]));
+//! # assert!(silverd_plugin::testing::rows(&plugin, input("dave")).is_err());
+//! # }
 //! ```
 //!
 //! A plugin that reads the raw records itself implements [`TransformRaw`].

@@ -13,6 +13,13 @@ const QUOTE_CHARS_MAX: usize = 60;
 /// The outcome of an event that cannot become a row. The daemon writes the whole event to the quarantine, with this
 /// reason.
 ///
+/// | constructor | the event | code in the quarantine |
+/// |---|---|---|
+/// | [`malformed`](Self::malformed) | does not look like this table's events | `malformed` |
+/// | [`missing_field`](Self::missing_field) | lacks a field | `missing-field` |
+/// | [`out_of_range`](Self::out_of_range) | has a value of the right type that is not valid | `out-of-range` |
+/// | [`other`](Self::other) | is rejected for any other reason | `other` |
+///
 /// ```
 /// use silverd_plugin::Reject;
 ///

@@ -3,10 +3,105 @@
 use crate::wit::types::{self, Batch};
 use crate::{Config, Event, Reject};
 
-/// A pure function from one event to the rows of one Silver table. See [`testing`](crate::testing) for an example.
+/// A pure function from one event to the rows of one Silver table.
+///
+/// A row for each line of an order, with a setting of `pipeline.toml`:
+///
+/// ```
+/// use silverd_plugin::{Config, Reject, Transform, testing};
+///
+/// // `export!` generates these from the table's WIT file.
+/// struct Line {
+///     sku: String,
+///     qty: u32,
+/// }
+/// struct Input {
+///     order_id: String,
+///     ts: i64,
+///     lines: Vec<Line>,
+/// }
+/// #[derive(Debug, PartialEq)]
+/// struct Row {
+///     order_id: String,
+///     ts: i64,
+///     sku: String,
+///     qty: u32,
+/// }
+///
+/// struct OrderLines {
+///     qty_max: u32,
+/// }
+///
+/// impl Transform for OrderLines {
+///     type Input = Input;
+///     type Rows = Vec<Row>;
+///
+///     fn configure(config: &Config) -> Result<Self, String> {
+///         let qty_max = config.setting("qty_max").unwrap_or("1000");
+///         let error = || format!("settings.qty_max: {qty_max} is not a whole number; write `qty_max = 1000`");
+///         Ok(Self { qty_max: qty_max.parse::<u32>().map_err(|_| error())? })
+///     }
+///
+///     fn transform(&self, input: Input) -> Result<Vec<Row>, Reject> {
+///         let mut rows = Vec::with_capacity(input.lines.len());
+///         for (at, Line { sku, qty }) in input.lines.into_iter().enumerate() {
+///             if qty > self.qty_max {
+///                 let reject = Reject::out_of_range(format!("qty: {qty} is more than {}", self.qty_max));
+///                 return Err(reject.within(format_args!("lines[{at}]")));
+///             }
+///             rows.push(Row { order_id: input.order_id.clone(), ts: input.ts, sku, qty });
+///         }
+///         Ok(rows)
+///     }
+/// }
+///
+/// let plugin: OrderLines = testing::configured(&Config::new().with_setting("qty_max", "5"));
+/// let order = |qty| {
+///     let lines = vec![Line { sku: "TEA".to_owned(), qty: 1 }, Line { sku: "CUP".to_owned(), qty }];
+///     Input { order_id: "o1".to_owned(), ts: 0, lines }
+/// };
+/// assert_eq!(testing::rows(&plugin, order(5)).map(|rows| rows.len()), Ok(2));
+/// let rejected = testing::rows(&plugin, order(6)).unwrap_err();
+/// assert_eq!(rejected.to_string(), "out-of-range: lines[1]: qty: 6 is more than 5");
+/// ```
 pub trait Transform: Sized + 'static {
     /// What silverd reads from the event: the record `input` of the table's WIT file, or its record `event`, which also
-    /// says where the event comes from.
+    /// says where the event comes from:
+    ///
+    /// ```
+    /// use silverd_plugin::{Config, Header, Meta, Reject, Transform, testing};
+    ///
+    /// // `export!` generates these from the table's WIT file, which says `record event { input: input, meta: meta }`.
+    /// struct Input {
+    ///     user_id: String,
+    /// }
+    /// struct Event {
+    ///     input: Input,
+    ///     meta: Meta,
+    /// }
+    ///
+    /// struct Users;
+    ///
+    /// impl Transform for Users {
+    ///     type Input = Event;
+    ///     type Rows = Option<(String, String)>;
+    ///
+    ///     fn configure(_: &Config) -> Result<Self, String> {
+    ///         Ok(Users)
+    ///     }
+    ///
+    ///     fn transform(&self, event: Event) -> Result<Self::Rows, Reject> {
+    ///         let tenant = event.meta.headers.iter().find(|header| header.name == "tenant");
+    ///         let tenant = tenant.and_then(|header| header.value.as_deref()).unwrap_or_default();
+    ///         Ok(Some((String::from_utf8_lossy(tenant).into_owned(), event.input.user_id)))
+    ///     }
+    /// }
+    ///
+    /// let headers = vec![Header { name: "tenant".to_owned(), value: Some(b"north".to_vec()) }];
+    /// let meta = Meta { topic: "users".to_owned(), partition: 0, offset: 7, timestamp: 0, key: None, headers };
+    /// let event = Event { input: Input { user_id: "ann".to_owned() }, meta };
+    /// assert_eq!(testing::rows(&Users, event), Ok(vec![("north".to_owned(), "ann".to_owned())]));
+    /// ```
     type Input;
 
     /// The rows of one event: `Option<Row>` for at most one row, `Vec<Row>` for any number.
@@ -29,6 +124,50 @@ pub trait Transform: Sized + 'static {
 
 /// A plugin that reads the raw records itself, because they are not JSON or because their form varies. Its table's
 /// `transform` takes a `batch`.
+///
+/// Records with several lines of text, each of which is a row:
+///
+/// ```
+/// use silverd_plugin::{Config, Event, Reject, TransformRaw, quoted, testing};
+///
+/// #[derive(Debug, PartialEq)]
+/// struct Row {
+///     sensor: String,
+///     celsius: f64,
+/// }
+///
+/// struct Readings;
+///
+/// impl TransformRaw for Readings {
+///     type Rows = Vec<Row>;
+///
+///     fn configure(_: &Config) -> Result<Self, String> {
+///         Ok(Readings)
+///     }
+///
+///     fn transform(&self, event: &Event<'_>) -> Result<Vec<Row>, Reject> {
+///         let Some(value) = event.value else {
+///             return Ok(Vec::new()); // a tombstone: dropped
+///         };
+///         let text = std::str::from_utf8(value).map_err(|_| Reject::malformed("the record is not UTF-8"))?;
+///         text.lines().map(row).collect()
+///     }
+/// }
+///
+/// fn row(line: &str) -> Result<Row, Reject> {
+///     let (sensor, celsius) =
+///         line.split_once(';').ok_or_else(|| Reject::malformed(format!("{} has no semicolon", quoted(line))))?;
+///     let celsius = celsius
+///         .parse::<f64>()
+///         .map_err(|_| Reject::malformed(format!("celsius: {} is not a number", quoted(celsius))))?;
+///     Ok(Row { sensor: sensor.to_owned(), celsius })
+/// }
+///
+/// let rows = testing::raw_rows(&Readings, "cellar;11.5\nattic;19").unwrap();
+/// assert_eq!(rows[1], Row { sensor: "attic".to_owned(), celsius: 19.0 });
+/// let rejected = testing::raw_rows(&Readings, "cellar;warm").unwrap_err();
+/// assert_eq!(rejected.to_string(), "malformed: celsius: \"warm\" is not a number");
+/// ```
 pub trait TransformRaw: Sized + 'static {
     /// As [`Transform::Rows`].
     type Rows: IntoIterator;

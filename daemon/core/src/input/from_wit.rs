@@ -255,7 +255,9 @@ impl Reader<'_> {
             TypeDefKind::Flags(_) => {
                 return Err(no_mapping(path, "flags", "use a list of an enum, or a bool for each"));
             }
-            other => return Err(no_mapping(path, other.as_str(), "see the types of an input in docs/plugins.md")),
+            other => {
+                return Err(no_mapping(path, other.as_str(), "see the types of an input in docs/plugins/contract.md"));
+            }
         })
     }
 

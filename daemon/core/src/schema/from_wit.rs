@@ -143,7 +143,7 @@ fn kind_of(resolve: &Resolve, ty: Type, path: &str) -> Result<Kind, ContractErro
             }
             TypeDefKind::Result(_) => return Err(no_mapping("result", "use an option, and a reject for the error")),
             TypeDefKind::Flags(_) => return Err(no_mapping("flags", "use one bool for each flag")),
-            other => return Err(no_mapping(other.as_str(), "see the column types in docs/plugins.md")),
+            other => return Err(no_mapping(other.as_str(), "see the column types in docs/plugins/contract.md")),
         },
     })
 }

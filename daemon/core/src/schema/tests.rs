@@ -149,7 +149,7 @@ fn fields_without_a_column_type_are_refused() {
         "variant",
         variant,
     );
-    let readme = "see the column types in docs/plugins.md";
+    let readme = "see the column types in docs/plugins/contract.md";
     check_field("resource r; record row { x: r }", "x", "own", readme);
 }
 
