@@ -231,8 +231,6 @@ async fn incompatible_schema_is_rejected() {
              give the new field another name\n  \
              field `kind`: the table has enum a, b, the plugin declares enum a, z; renaming a case would \
              split the rows in two: keep the old cases and add the new ones\n  \
-             field `note`: the table has string or null, the plugin declares string; existing rows may be null: \
-             declare it as `option<…>`\n  \
              field `items`: the table has array<struct<sku: string or null>>, the plugin declares nothing; a non-null column \
              cannot be omitted: keep the field\n  \
              field `more`: the table has nothing, the plugin declares boolean; existing rows have no value for it: \

@@ -60,6 +60,9 @@ impl fmt::Display for Notice {
             Notice::StaysNull { field } => {
                 write!(f, "field `{field}`: the plugin no longer returns it; the column stays, and is null in new rows")
             }
+            Notice::StaysNullable { field } => {
+                write!(f, "field `{field}`: the plugin always returns it; the column stays nullable")
+            }
             Notice::Widened { field, from, to } => {
                 write!(f, "field `{field}`: the plugin's {from} is written as the table's {to}")
             }

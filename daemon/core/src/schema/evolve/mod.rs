@@ -7,7 +7,7 @@
 //! | `T`                   | `T`, another doc comment  | the comment is changed |
 //! | `T`, nullable         | `T`, nullable             | no change |
 //! | `T`                   | `T`, nullable             | refused: Delta readers rely on the column being non-null |
-//! | `T`, nullable         | `T`                       | refused: existing rows may be null |
+//! | `T`, nullable         | `T`                       | the column stays nullable, with a notice |
 //! | `T`, nullable         | nothing                   | the column stays, and is null in new rows, with a notice |
 //! | `T`                   | nothing                   | refused: a non-null column cannot be omitted |
 //! | a wider `T`           | a narrower one            | values are widened when they are written, with a notice |
@@ -99,6 +99,7 @@ pub enum Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     StaysNull { field: String },
+    StaysNullable { field: String },
     Widened { field: String, from: DeltaType, to: DeltaType },
     CasesGone { field: String, gone: Vec<String> },
 }
@@ -172,12 +173,13 @@ impl Walk {
 
     fn column(&mut self, field: &str, has: &TableColumn, wanted: &TableColumn) -> TableColumn {
         let ty = self.ty(field, has, wanted);
-        if has.nullable != wanted.nullable {
-            let help = match has.nullable {
-                true => "existing rows may be null: declare it as `option<…>`",
-                false => "readers of the table rely on it being non-null: declare it without `option`",
-            };
-            self.differ(field.to_owned(), has.to_string(), wanted.to_string(), help.to_owned());
+        match (has.nullable, wanted.nullable) {
+            (true, false) => self.notices.push(Notice::StaysNullable { field: field.to_owned() }),
+            (false, true) => {
+                let help = "readers of the table rely on it being non-null: declare it without `option`".to_owned();
+                self.differ(field.to_owned(), has.to_string(), wanted.to_string(), help);
+            }
+            (true, true) | (false, false) => {}
         }
         let comment = match &wanted.comment {
             Some(comment) if has.comment.as_ref() != Some(comment) => {
