@@ -1,5 +1,7 @@
 //! The part of verification that is the same for every table: the files of the log, and the sum of their rows.
 
+use std::collections::BTreeSet;
+
 use super::entry::Entry;
 use super::finding::{APPLICATION_IDS, Findings, Problem};
 use super::foreign::ForeignCommits;
@@ -16,6 +18,17 @@ pub struct Ledger {
     pub(super) accounted: i128,
     /// The commits of other writers, which are reported at the end.
     foreign: ForeignCommits,
+    left_out: LeftOut,
+}
+
+/// The application ids that the newest checkpoint leaves out. Another engine's checkpoint may do so, if a table property says
+/// so; silverd then sets them again.
+#[derive(Default)]
+struct LeftOut {
+    /// The version of the checkpoint.
+    version: u64,
+    /// Those that no later entry has set.
+    ids: BTreeSet<String>,
 }
 
 /// The rows that an entry added and removed.
@@ -33,6 +46,7 @@ impl Ledger {
             checked_from: None,
             accounted: 0,
             foreign: ForeignCommits::default(),
+            left_out: LeftOut::default(),
         }
     }
 
@@ -74,6 +88,7 @@ impl Ledger {
             }
         }
         for (id, number) in &entry.txns {
+            self.left_out.ids.remove(id);
             self.state.txns.insert(id.clone(), *number);
         }
         if let Some(id) = &entry.table_id {
@@ -127,18 +142,34 @@ impl Ledger {
         let unknown = checkpoint.files.keys().filter(|file| !self.state.files.contains_key(file)).count();
         compare("files that no entry added", "0".to_owned(), unknown.to_string());
         let differs = |id: &&String| self.state.txns.get(*id) != checkpoint.txns.get(*id);
-        if let Some(id) = self.state.txns.keys().chain(checkpoint.txns.keys()).find(differs) {
-            let describe = |state: &TableState| format!("{id} at {:?}", state.txn(id));
-            compare(APPLICATION_IDS, describe(&self.state), describe(checkpoint));
+        if let Some(id) = checkpoint.txns.keys().find(differs) {
+            compare(APPLICATION_IDS, describe_id(&self.state, id), describe_id(checkpoint, id));
         }
+        let is_left_out = |id: &&String| !checkpoint.txns.contains_key(*id);
+        self.left_out = LeftOut { version, ids: self.state.txns.keys().filter(is_left_out).cloned().collect() };
+    }
+
+    /// Reports an application id that a reader of the newest checkpoint does not find.
+    fn report_left_out(&mut self) {
+        let Some(id) = self.left_out.ids.first() else { return };
+        let (expected, found) = (describe_id(&self.state, id), format!("no {id}"));
+        self.findings.at(self.left_out.version, Problem::Checkpoint { what: APPLICATION_IDS, expected, found });
     }
 
     /// Compares the rows that all commits account for with the rows of the live files.
     pub(super) fn check_total(&mut self) {
         self.report_foreign_commits();
+        self.report_left_out();
         let live = self.state.rows();
         if self.findings.errors == 0 && i128::from(live) != self.accounted {
             self.findings.add(Default::default(), Problem::Total { accounted: self.accounted, live });
         }
+    }
+}
+
+fn describe_id(state: &TableState, id: &str) -> String {
+    match state.txn(id) {
+        Some(number) => format!("{id} at {number}"),
+        None => format!("no {id}"),
     }
 }

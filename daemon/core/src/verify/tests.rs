@@ -498,6 +498,27 @@ fn a_checkpoint_must_agree_with_the_entries() {
 }
 
 #[test]
+fn a_checkpoint_may_leave_out_ids_that_are_set_again() {
+    let logs = simple();
+    let silver = entries(&logs.silver);
+    let mut checkpoint = TableState::at(1);
+    checkpoint.add_file("s-1", Some("{\"numRecords\": 24}"));
+    checkpoint.set_txn(APP[1], 10);
+    checkpoint.set_txn("silverd-rejects", 1);
+    for (later, expected) in [(&silver[2..2], 1), (&silver[2..], 0)] {
+        let (mut b, mut s, _) = verifiers();
+        entries(&logs.bronze).iter().for_each(|entry| b.apply(entry));
+        silver[..2].iter().for_each(|entry| s.apply(entry));
+        s.check_checkpoint(&checkpoint);
+        later.iter().for_each(|entry| s.apply(entry));
+        s.finish(&b);
+        let application_ids =
+            s.findings().list.iter().filter(|found| matches!(found.problem, Problem::Checkpoint { .. }));
+        assert_eq!(application_ids.count(), expected, "{:?}", s.findings());
+    }
+}
+
+#[test]
 fn a_pending_announcement_is_a_notice() {
     let logs = simple();
     let mut silver = SilverVerifier::new("page_view");

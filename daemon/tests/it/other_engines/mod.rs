@@ -81,6 +81,7 @@ fn deleted_progress_is_found_in_older_commits() {
         let metadata = metadata(&project.path(table));
         assert!(metadata["configuration"].get(TXN_RETENTION).is_none(), "{table}: {metadata}");
     }
+    project.silverd(&["verify"]);
     // The next reader needs the older commits no more.
     for table in tables {
         let path = project.path(table);
