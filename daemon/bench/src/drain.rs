@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 use silverd::app::setup::Setup;
-use silverd::pipeline::status::Status;
+use silverd::pipeline::status::{RunState, Status};
 use silverd::pipeline::{self, RunOptions};
 use silverd::plugin::{Host, Loaded, Plugin};
 use silverd::runtime::clock;
@@ -29,7 +29,7 @@ pub(crate) async fn once(config: &Path, args: BenchArgs, stop: CancellationToken
     let load = move || anyhow::Ok((load(&setup, &host, transforms)?, host, setup));
     let (loaded, host, setup) = tokio::task::spawn_blocking(load).await??;
     let bytes_read = Arc::<AtomicU64>::default();
-    let (sender, status) = watch::channel(None);
+    let (sender, status) = watch::channel(RunState::Starting);
     let options = RunOptions {
         pipeline: watch::channel(Arc::new(setup.pipeline)).1,
         broker: Some(Broker { bootstrap: args.brokers.clone(), cluster_id: None }),
@@ -46,7 +46,7 @@ pub(crate) async fn once(config: &Path, args: BenchArgs, stop: CancellationToken
     pipeline::run(options, stop).await?;
     let seconds = (clock::now_micros() - began) as f64 / 1e6;
     let cpu_seconds = (process_cpu() - cpu_before).as_secs_f64();
-    let status = status.borrow().clone().context("the pipeline did not start")?;
+    let status = status.borrow().running().context("the pipeline did not start")?;
     let report = report(&status, seconds, cpu_seconds, bytes_read.load(Relaxed) as f64 / 1e6);
     match args.json {
         true => println!("{}", Value::Object(report)),

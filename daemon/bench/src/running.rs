@@ -14,6 +14,7 @@ use futures::TryStreamExt;
 use serde_json::{Value, json};
 use silverd::app::setup::Setup;
 use silverd::delta::{DataFile, TableReader, log_dir, read_columns};
+use silverd::pipeline::status::RunState;
 use silverd::pipeline::{self, RunOptions};
 use silverd::plugin::Loaded;
 use silverd::runtime::clock;
@@ -46,7 +47,7 @@ pub(crate) async fn serve(config: &Path, args: BenchArgs, stop: CancellationToke
     if let Some(interval) = args.interval_ms {
         setup.pipeline.commit.interval_ms = interval;
     }
-    let (status, _) = watch::channel(None);
+    let (status, _) = watch::channel(RunState::Starting);
     let options = RunOptions {
         pipeline: watch::channel(Arc::new(setup.pipeline)).1,
         broker: Some(Broker { bootstrap: args.brokers, cluster_id: None }),

@@ -15,7 +15,7 @@ use super::wrong_use;
 use crate::gold::{GoldRefresher, GoldStatus};
 use crate::http::{self, Dashboard, Endpoint, ListenAddress, PanelRunner};
 use crate::maintenance::{MaintenanceScheduler, MaintenanceStatus};
-use crate::pipeline::status::{self, Status};
+use crate::pipeline::status::{self, RunState};
 use crate::pipeline::{self, RunOptions};
 use crate::runtime::TABLE_OPENS_MAX;
 use crate::sql::{PanelQueries, Tables};
@@ -78,7 +78,7 @@ const GOLD_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) async fn run(
     options: RunOptions,
     args: DashboardArgs,
-    status: watch::Receiver<Option<Arc<Status>>>,
+    status: watch::Receiver<RunState>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let pipeline = options.pipeline.borrow().clone();
@@ -102,7 +102,7 @@ struct Services {
     args: DashboardArgs,
     base_dir: PathBuf,
     recent_rows: Arc<RecentRows>,
-    status: watch::Receiver<Option<Arc<Status>>>,
+    status: watch::Receiver<RunState>,
 }
 
 /// The services of one version of pipeline.toml, running.

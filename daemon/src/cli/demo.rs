@@ -15,6 +15,7 @@ use crate::app::setup::Setup;
 use crate::app::wrong_use;
 use crate::generate::{GenerateArgs, Sender};
 use crate::pipeline::RunOptions;
+use crate::pipeline::status::RunState;
 use crate::runtime::file_watch::FileWatch;
 use crate::runtime::out::out;
 use crate::source::EmbeddedBroker;
@@ -85,7 +86,7 @@ pub(super) async fn demo(
     };
     let generating = tokio::spawn(sender.produce(generate, may_send, stop.child_token()));
 
-    let (sender, status) = watch::channel(None);
+    let (sender, status) = watch::channel(RunState::Starting);
     let watch = FileWatch::start();
     let options = RunOptions {
         pipeline: ConfigWatch::start(config, host.clone(), watch.clone(), setup.pipeline, setup.file_stamp),

@@ -10,6 +10,7 @@ use crate::app::config_watch::ConfigWatch;
 use crate::app::services::{self, DashboardArgs};
 use crate::app::setup::Setup;
 use crate::pipeline::RunOptions;
+use crate::pipeline::status::RunState;
 use crate::plugin::Loaded;
 use crate::runtime::file_watch::FileWatch;
 
@@ -31,7 +32,7 @@ pub(super) async fn run(config: &Path, args: RunArgs, stop: CancellationToken) -
         Some(watch) => ConfigWatch::start(config, host.clone(), watch.clone(), setup.pipeline, setup.file_stamp),
         None => watch::channel(Arc::new(setup.pipeline)).1,
     };
-    let (sender, status) = watch::channel(None);
+    let (sender, status) = watch::channel(RunState::Starting);
     let options = RunOptions {
         pipeline,
         broker: None,

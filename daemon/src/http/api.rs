@@ -1,6 +1,7 @@
 //! The handlers of the HTTP API: for the dashboard and for monitoring. `assets/openapi.json` describes them.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use super::access::{AUDIT, Client, Identity};
 use super::event_broadcast::{Client as StreamClient, Message};
 use super::health::SourceProblem;
 use super::{App, assets, metrics};
-use crate::pipeline::status::SilverStatus;
+use crate::pipeline::status::{RunState, SilverStatus};
 use crate::telemetry::logging;
 
 pub(super) const HTML: &str = "text/html; charset=utf-8";
@@ -152,19 +153,19 @@ pub(super) async fn live() -> &'static str {
 }
 
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
-    let Some(status) = app.status.borrow().clone() else {
-        let text = "starting: opening the tables, or connecting to the broker\n";
-        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    let state = app.status.borrow().clone();
+    let status = match state {
+        RunState::Starting => return not_ready("starting: opening the tables, or connecting to the broker"),
+        RunState::Waiting(problem) => return not_ready(SourceProblem::from(problem)),
+        RunState::Running(status) => status,
     };
     let bronze = status.bronze_state.get();
     if !bronze.is_writing() {
-        let text = format!("bronze has been {bronze}, for {} s\n", status.bronze_state.lasts().as_secs());
-        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+        return not_ready(format!("bronze has been {bronze}, for {} s", status.bronze_state.lasts().as_secs()));
     }
     let problems = SourceProblem::all(&status);
     if !problems.is_empty() {
-        let line = |SourceProblem { text, seconds }: &SourceProblem| format!("for {seconds} s: {text}\n");
-        return (StatusCode::SERVICE_UNAVAILABLE, problems.iter().map(line).collect::<String>()).into_response();
+        return not_ready(problems.iter().map(SourceProblem::to_string).collect::<Vec<_>>().join("\n"));
     }
     let mut text = "ready\n".to_owned();
     for SilverStatus { name, state, .. } in &status.silver {
@@ -176,8 +177,12 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     text.into_response()
 }
 
+fn not_ready(reason: impl fmt::Display) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response()
+}
+
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let status = app.status.borrow().clone();
+    let status = app.status.borrow().running();
     let text = metrics::text(&app.health(), status.as_deref());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

@@ -1,6 +1,7 @@
 //! The state of the pipeline, as the dashboard, the API and the metrics show it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
@@ -9,6 +10,7 @@ use super::history::{BRONZE, History, QUARANTINE};
 use crate::gold::GoldTable;
 use crate::maintenance::TableMaintenance;
 use crate::pipeline::status::{PartitionProgress, SilverStatus, Status};
+use crate::source;
 use crate::tables::writer_state::{WriterState, WriterStateCell};
 use crate::telemetry::TableStats;
 
@@ -191,8 +193,19 @@ impl Health {
 
 impl SourceProblem {
     pub fn all(status: &Status) -> Vec<Self> {
-        let problems = status.source_problems().into_iter();
-        problems.map(|problem| Self { text: problem.text, seconds: problem.since.elapsed().as_secs() }).collect()
+        status.source_problems().into_iter().map(Self::from).collect()
+    }
+}
+
+impl From<source::SourceProblem> for SourceProblem {
+    fn from(problem: source::SourceProblem) -> Self {
+        Self { text: problem.text, seconds: problem.since.elapsed().as_secs() }
+    }
+}
+
+impl fmt::Display for SourceProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "for {} s: {}", self.seconds, self.text)
     }
 }
 

@@ -28,7 +28,7 @@ use tracing::{info, warn};
 
 use crate::gold::GoldStatus;
 use crate::maintenance::MaintenanceStatus;
-use crate::pipeline::status::Status;
+use crate::pipeline::status::RunState;
 use crate::runtime::clock;
 use crate::runtime::file_watch::{FileStamp, FileWatch};
 use crate::sql::{PanelQueries, Tables};
@@ -53,7 +53,7 @@ pub(crate) struct Dashboard {
     topic: String,
     panels: Vec<Panel>,
     endpoint: Endpoint,
-    status: watch::Receiver<Option<Arc<Status>>>,
+    status: watch::Receiver<RunState>,
     gold: Arc<GoldStatus>,
     maintenance: Arc<MaintenanceStatus>,
 }
@@ -63,7 +63,7 @@ struct App {
     topic: String,
     panels: Vec<String>,
     /// `None` until the pipeline runs.
-    status: watch::Receiver<Option<Arc<Status>>>,
+    status: watch::Receiver<RunState>,
     gold: Arc<GoldStatus>,
     maintenance: Arc<MaintenanceStatus>,
     events: Arc<EventBroadcast>,
@@ -107,7 +107,7 @@ impl Dashboard {
     pub(crate) fn new(
         pipeline: &Pipeline,
         endpoint: Endpoint,
-        status: watch::Receiver<Option<Arc<Status>>>,
+        status: watch::Receiver<RunState>,
         gold: Arc<GoldStatus>,
         maintenance: Arc<MaintenanceStatus>,
     ) -> Self {
@@ -217,7 +217,7 @@ async fn sample(app: Arc<App>) {
     let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while app.ended.run_until_cancelled(ticks.tick()).await.is_some() {
-        let status = app.status.borrow().clone();
+        let status = app.status.borrow().running();
         if let Some(status) = status {
             app.history.sample(&status);
         }
@@ -229,10 +229,11 @@ async fn sample(app: Arc<App>) {
 
 impl App {
     fn health(&self) -> Health {
-        let status = self.status.borrow().clone();
-        let pipeline = match status {
-            Some(status) => Health::of_running(&status, &self.history, &self.table_sizes.lock()),
-            None => Health::default(),
+        let state = self.status.borrow().clone();
+        let pipeline = match state {
+            RunState::Starting => Health::default(),
+            RunState::Waiting(problem) => Health { source_problems: vec![problem.into()], ..Health::default() },
+            RunState::Running(status) => Health::of_running(&status, &self.history, &self.table_sizes.lock()),
         };
         Health {
             at_ms: clock::now_ms(),

@@ -1,15 +1,18 @@
 //! The tables of a pipeline, open for writing.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::options::RunOptions;
 use super::silver_workers::SilverWorkers;
+use super::status::RunState;
 use crate::bronze::Bronze;
 use crate::runtime::causes;
+use crate::runtime::log_once::LogOnce;
+use crate::source::SourceProblem;
 use crate::tables::writer_state::WriterState;
 use crate::telemetry::Stages;
 
@@ -37,16 +40,21 @@ impl OpenTables {
         stages: &Arc<Stages>,
         stop: &CancellationToken,
     ) -> Option<Self> {
+        let mut last_error = LogOnce::default();
         loop {
             let failure = match Self::open(options, stages).await {
                 Ok(opened) => return Some(opened),
                 Err(failure) => failure,
             };
             let reason = causes(&failure);
-            error!("{reason}; trying again every {} s, and once pipeline.toml is saved", REOPEN_PAUSE.as_secs());
-            if let Some(status) = &*options.status.borrow() {
-                status.bronze_state.set(WriterState::Retrying { reason });
+            if last_error.is_new(&reason) {
+                error!("{reason}; trying again every {} s, and once pipeline.toml is saved", REOPEN_PAUSE.as_secs());
             }
+            options.status.send_modify(|state| match state {
+                RunState::Running(status) => status.bronze_state.set(WriterState::Retrying { reason }),
+                RunState::Waiting(problem) => problem.text = reason,
+                RunState::Starting => *state = RunState::Waiting(SourceProblem { text: reason, since: Instant::now() }),
+            });
             tokio::select! {
                 () = tokio::time::sleep(REOPEN_PAUSE) => {}
                 Ok(()) = options.pipeline.changed() => {}

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use silverd_core::config::Pipeline;
 use tokio::sync::watch;
 
-use super::status::Status;
+use super::status::RunState;
 use crate::plugin::{Host, Loaded};
 use crate::runtime::file_watch::FileWatch;
 use crate::source::Broker;
@@ -33,6 +33,6 @@ pub struct RunOptions {
     pub bytes_read: Arc<AtomicU64>,
     /// Gets the newest rows.
     pub recent_rows: Arc<RecentRows>,
-    /// Gets the pipeline's status as soon as it runs.
-    pub status: watch::Sender<Option<Arc<Status>>>,
+    /// Gets the pipeline's status.
+    pub status: watch::Sender<RunState>,
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::options::RunOptions;
-use super::status::Status;
+use super::status::{RunState, Status};
 use super::unrouted::{Unrouted, UnroutedWriter};
 use crate::bronze::Bronze;
 use crate::plugin::Loaded;
@@ -119,7 +119,7 @@ impl SilverWorkers {
             (&self.side_outputs.quarantine, self.stages.clone(), self.unrouted.clone());
         let status = Status::new(bronze, quarantine, &self.workers, ends, problems, stages, unrouted);
         self.status = Arc::new(status);
-        options.status.send_replace(Some(self.status.clone()));
+        options.status.send_replace(RunState::Running(self.status.clone()));
     }
 
     /// The workers, each with the records that the router found for its table.

@@ -23,6 +23,27 @@ use crate::tables::side_output::SideOutput;
 use crate::tables::writer_state::{WriterState, WriterStateCell};
 use crate::telemetry::{Stages, TableStats};
 
+/// How far a pipeline is.
+#[derive(Clone, Default)]
+pub enum RunState {
+    /// The tables are being opened, or the broker is not connected.
+    #[default]
+    Starting,
+    /// A table cannot be opened, so no record is read.
+    Waiting(SourceProblem),
+    Running(Arc<Status>),
+}
+
+impl RunState {
+    /// What a running pipeline shows.
+    pub fn running(&self) -> Option<Arc<Status>> {
+        match self {
+            Self::Running(status) => Some(status.clone()),
+            Self::Starting | Self::Waiting(_) => None,
+        }
+    }
+}
+
 /// The counts of a pipeline, shared with whoever shows them.
 pub struct Status {
     pub bronze: Arc<TableStats>,
@@ -191,7 +212,7 @@ const TERMINAL_INTERVAL: Duration = Duration::from_secs(1);
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Shows the status until the pipeline ends.
-pub async fn show(mut status: watch::Receiver<Option<Arc<Status>>>, ended: CancellationToken) {
+pub async fn show(mut status: watch::Receiver<RunState>, ended: CancellationToken) {
     let terminal = std::io::stdout().is_terminal();
     let (mut rates, mut lines_drawn, mut is_last) = (Rates::default(), 0, false);
     let interval = if terminal { TERMINAL_INTERVAL } else { LOG_INTERVAL };
@@ -200,7 +221,7 @@ pub async fn show(mut status: watch::Receiver<Option<Arc<Status>>>, ended: Cance
             () = tokio::time::sleep(interval) => {}
             () = ended.cancelled() => is_last = true, // once more, for the last commits
         }
-        let Some(status) = status.borrow_and_update().clone() else { continue };
+        let Some(status) = status.borrow_and_update().running() else { continue };
         if terminal {
             let table = status.text_table(&mut rates);
             let mut out = std::io::stdout().lock();

@@ -52,7 +52,8 @@ pub(crate) use event::{ReadChunk, SourceEvent};
 pub(crate) use newest::newest_events;
 pub use options::Broker;
 pub(crate) use options::{BatchLimits, CutLogs, Progress, Resume, SourceOptions};
-pub(crate) use problems::{ProblemOf, SourceProblem, SourceProblems};
+pub use problems::SourceProblem;
+pub(crate) use problems::{ProblemOf, SourceProblems};
 pub(crate) use topics::FirstTopics;
 pub(crate) use watermarks::HighWatermarks;
 

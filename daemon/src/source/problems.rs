@@ -21,8 +21,9 @@ pub(crate) enum ProblemOf {
     Transaction(LogPartition),
 }
 
+/// Why records are not read.
 #[derive(Clone, Debug)]
-pub(crate) struct SourceProblem {
+pub struct SourceProblem {
     pub(crate) text: String,
     pub(crate) since: Instant,
 }

@@ -250,12 +250,12 @@
     const failing = health.tables.filter((t) => !t.is_writing).concat(health.gold.filter((g) => g.state === "failing"));
     if (health.source_problems.length) failing.unshift({ name: "source" });
     const behind = health.tables.filter((t) => t.state !== "live");
-    const [kind, text] = health.state !== "running" ? ["wait", "starting: connecting to the broker"]
+    const [kind, text] = health.state !== "running" && !failing.length ? ["wait", "starting: connecting to the broker"]
       : failing.length ? ["bad", `failing: ${names(failing)}`]
       : behind.length ? ["wait", `not live: ${names(behind)} · ${rate}`]
       : ["good", `live · ${rate}`];
     showConnection(kind, text);
-    document.title = health.state !== "running" ? "silverd" : failing.length ? "failing · silverd" : `${rate} · silverd`;
+    document.title = failing.length ? "failing · silverd" : health.state !== "running" ? "silverd" : `${rate} · silverd`;
   }
 
   // What has not changed stays as it is, so that its text can be selected.

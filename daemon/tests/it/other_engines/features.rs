@@ -253,7 +253,9 @@ fn a_daemon_starts_while_bronze_cannot_be_written() {
     let mut daemon = Daemon::start_with_dashboard(&project);
     daemon.until_logged("table feature `columnMapping`", 1);
     assert_eq!(daemon.get("/health/live").status, 200);
-    assert_eq!(daemon.get("/health/ready").status, 503);
+    let ready = daemon.get("/health/ready");
+    assert_eq!(ready.status, 503);
+    assert!(ready.body.contains("table feature `columnMapping`"), "{}", ready.body);
     project.generate(&["--count", "500", "--seed", "6"]);
     commit(&path, &[with_properties(&path, &[("delta.columnMapping.mode", "none")])]);
     until("bronze is written again", || daemon.get("/health/ready").status == 200);
