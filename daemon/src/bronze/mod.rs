@@ -31,6 +31,7 @@ use tracing::{Instrument, error, info, warn};
 
 use crate::delta::{CommitError, Encoder, NewFile, Table, TableSpec, list_files, writer_properties};
 use crate::runtime::causes;
+use crate::runtime::log_once::LogOnce;
 use crate::source::Resume;
 use crate::tables::writer_state::{WriterState, WriterStateCell};
 use crate::telemetry::{Stage, Stages, TableStats, spans};
@@ -55,6 +56,7 @@ pub struct Bronze {
     has_many_days: bool,
     stats: Arc<TableStats>,
     state: WriterStateCell,
+    last_error: LogOnce,
     stages: Arc<Stages>,
 }
 
@@ -86,6 +88,7 @@ impl Bronze {
             has_many_days: false,
             stats: Arc::default(),
             state,
+            last_error: LogOnce::default(),
             stages,
         })
     }
@@ -130,17 +133,19 @@ impl Bronze {
                 }
                 Err(failure) => failure,
             };
-            // Why the table cannot be read is the cause of why it cannot be written.
-            let reason = reload_error.take().unwrap_or_else(|| failure.to_string());
-            error!("append to bronze: {reason}; retrying in {} ms", pause.as_millis());
-            self.state.set(WriterState::Retrying { reason });
-            tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY_INTERVAL_MAX),
-                () = stop.cancelled() => {
-                    self.remove_written().await;
-                    return Err(NotAppended::Stopped);
+            if matches!(failure, CommitError::MetadataChanged(_)) && reload_error.is_none() {
+                info!("bronze: {failure}; reading its log again");
+            } else {
+                // Why the table cannot be read is the cause of why it cannot be written.
+                self.report_retrying(reload_error.take().unwrap_or_else(|| failure.to_string()));
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY_INTERVAL_MAX),
+                    () = stop.cancelled() => {
+                        self.remove_written().await;
+                        return Err(NotAppended::Stopped);
+                    }
+                    () = &mut interrupt => return Err(NotAppended::Interrupted),
                 }
-                () = &mut interrupt => return Err(NotAppended::Interrupted),
             }
             reload_error = self.reload().await.err().as_ref().map(causes);
             if chunk.ranges.within(&self.table.offsets()) {
@@ -153,8 +158,17 @@ impl Bronze {
         }
     }
 
-    fn report_live(&self) {
-        if !self.state.get().is_writing() {
+    /// A reason that lasts is logged once.
+    fn report_retrying(&mut self, reason: String) {
+        let seconds = RETRY_INTERVAL_MAX.as_secs();
+        if self.last_error.is_new(&reason) {
+            error!("append to bronze: {reason}. Retrying at least every {seconds} s");
+        }
+        self.state.set(WriterState::Retrying { reason });
+    }
+
+    fn report_live(&mut self) {
+        if self.last_error.clear() {
             info!("bronze can be written again, after {} s", self.state.lasts().as_secs());
         }
         self.state.set(WriterState::Live);

@@ -21,6 +21,8 @@ pub(super) enum StepError {
     Fenced { version: u64 },
     #[error("another writer has added rows in version {version}")]
     Conflict { version: u64 },
+    #[error("another engine has changed the table's metadata or protocol in version {version}")]
+    MetadataChanged { version: u64 },
     /// Duplicates were looked for as if the rows of this chunk were in the table, and they are not.
     #[error("the chunk is not in bronze: another silverd writes its partitions")]
     ChunkNotInBronze,
@@ -42,7 +44,8 @@ impl From<CommitError> for StepError {
         match error {
             CommitError::Fenced { version, .. } => Self::Fenced { version },
             CommitError::Conflict(version) => Self::Conflict { version },
-            error => Self::Failed(error.into()),
+            CommitError::MetadataChanged(version) => Self::MetadataChanged { version },
+            failure @ CommitError::Unknown(_) => Self::Failed(failure.into()),
         }
     }
 }

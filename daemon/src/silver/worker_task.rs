@@ -139,7 +139,10 @@ impl WorkerTask {
     fn report_error(&mut self, error: &StepError, pause: Duration) {
         let table = &self.config.name;
         match error {
-            StepError::Fenced { .. } | StepError::Conflict { .. } | StepError::ChunkNotInBronze => {
+            StepError::Fenced { .. }
+            | StepError::Conflict { .. }
+            | StepError::MetadataChanged { .. }
+            | StepError::ChunkNotInBronze => {
                 info!(%table, "{error}; opening the table again");
             }
             StepError::RolledBack(_) | StepError::Tripped(_) | StepError::Panicked | StepError::Failed(_) => {
