@@ -27,7 +27,7 @@ use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use futures::FutureExt;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
-use tracing::warn;
+use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::constraints;
@@ -144,6 +144,8 @@ impl Table {
         let adds = adds.map(|add| Action::Add(Add { data_change, ..add }));
         let operation = operation(change.rewrites, !removed.is_empty());
         let mut commit_info = operation.get_commit_info();
+        // Spark lets its own changes follow an append that depends on no row of the table.
+        commit_info.is_blind_append = Some(data_change && removed.is_empty() && !change.decided_by_rows);
         commit_info.info = HashMap::from([("silverd".to_owned(), self.with_txn_count(change.info, fence.progress))]);
         // It is the first action, as readers of in-commit timestamps expect.
         let actions = [Action::CommitInfo(commit_info)].into_iter().chain(metadata.clone().map(Action::Metadata));
@@ -172,6 +174,7 @@ impl Table {
             }
         }
         self.version += 1;
+        debug!(table = %self.name, version = self.version, "committed");
         if evolves {
             self.definition = self.evolved.take();
         }

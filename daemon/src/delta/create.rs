@@ -31,11 +31,7 @@ pub(super) fn with_event_date(mut columns: Vec<StructField>) -> Vec<StructField>
     columns
 }
 
-pub(super) async fn create(
-    table: &DeltaTable,
-    spec: &TableSpec,
-    columns: Vec<StructField>,
-) -> anyhow::Result<DeltaTable> {
+pub(super) async fn create(table: &DeltaTable, spec: &TableSpec, columns: Vec<StructField>) -> anyhow::Result<()> {
     let mut builder = CreateBuilder::new()
         .with_log_store(table.log_store())
         .with_table_name(&spec.name)
@@ -45,9 +41,9 @@ pub(super) async fn create(
     if let Some(doc) = &spec.doc {
         builder = builder.with_comment(doc);
     }
-    let table = builder.await.context("create the table")?;
+    builder.await.context("create the table")?;
     info!(table = %spec.name, path = %spec.path.display(), "created table");
-    Ok(table)
+    Ok(())
 }
 
 pub(super) fn check_partitioning(metadata: &Metadata) -> anyhow::Result<()> {

@@ -23,7 +23,7 @@ use super::day::EVENT_DATE;
 use super::definition::TableDefinition;
 use super::location::{has_versions, open_log, table_url, unloaded_table};
 use super::schema;
-use super::transactions::{offsets_in, read_transactions};
+use super::transactions::{Transactions, offsets_in, read_transactions};
 
 /// The table property by which checkpoints leave out `txn` actions that are older.
 pub(super) const TXN_RETENTION: &str = "delta.setTransactionRetentionDuration";
@@ -64,37 +64,36 @@ impl Table {
     /// Opens an existing table whatever its columns are, and lists its files; `None` if there is no table.
     pub async fn open_existing(name: &str, path: PathBuf) -> anyhow::Result<Option<(Self, Vec<DataFile>)>> {
         let Some(log) = open_log(&path)? else { return Ok(None) };
-        if !has_versions(&log).await? {
-            return Ok(None);
-        }
         let opened = async {
-            let table = load(&log).await?;
-            let columns = table.snapshot()?.schema().fields().cloned().collect();
-            let mut opened = Self::unread(name, &path, table.log_store(), columns, Arc::new(Schema::empty()));
-            opened.read(&table).await?;
-            anyhow::Ok((opened, files_of_loaded(&table).await?))
+            let Some(loaded) = load_if_exists(&log).await? else { return Ok(None) };
+            let columns = loaded.table.snapshot()?.schema().fields().cloned().collect();
+            let mut opened = Self::unread(name, &path, loaded.table.log_store(), columns, Arc::new(Schema::empty()));
+            let files = files_of_loaded(&loaded.table).await?;
+            opened.read(loaded)?;
+            anyhow::Ok(Some((opened, files)))
         };
-        opened.await.map(Some).with_context(|| format!("open table {name} in {}", path.display()))
+        opened.await.with_context(|| format!("open table {name} in {}", path.display()))
     }
 
     async fn open_or_create(spec: &TableSpec) -> anyhow::Result<Self> {
         let table = unloaded_table(table_url(&spec.path)?)?;
         let log = table.log_store();
         let columns = with_event_date(schema::columns(&spec.schema)?);
-        let table = match has_versions(&log).await? {
-            true => load(&log).await?,
-            false => match create(&table, spec, columns.clone()).await {
-                Ok(created) => created,
-                // Another silverd has created it in the meantime.
-                Err(failure) if has_versions(&log).await? => {
+        let loaded = match load_if_exists(&log).await? {
+            Some(loaded) => loaded,
+            None => {
+                if let Err(failure) = create(&table, spec, columns.clone()).await {
+                    if !has_versions(&log).await? {
+                        return Err(failure);
+                    }
+                    // Another silverd has created it in the meantime.
                     debug!(table = %spec.name, "{failure:#}");
-                    load(&log).await?
                 }
-                Err(failure) => return Err(failure),
-            },
+                load(&log).await?
+            }
         };
-        let mut opened = Self::unread(&spec.name, &spec.path, table.log_store(), columns, spec.schema.clone());
-        opened.read(&table).await?;
+        let mut opened = Self::unread(&spec.name, &spec.path, loaded.table.log_store(), columns, spec.schema.clone());
+        opened.read(loaded)?;
         opened.keep_progress().await?;
         opened.report_fit();
         if damaged::were_found(&opened.log) {
@@ -129,8 +128,8 @@ impl Table {
 
     /// Reads the log again. Required after a fence or a failed commit: what was known before may be wrong.
     pub async fn reload(&mut self) -> anyhow::Result<()> {
-        let table = self.load_snapshot().await?;
-        self.read(&table).await?;
+        let loaded = self.load_newest().await?;
+        self.read(loaded)?;
         self.keep_progress().await
     }
 
@@ -207,25 +206,25 @@ impl Table {
 
     /// Reads the log again, and returns the data files at the version that was read.
     pub async fn files(&mut self) -> anyhow::Result<Vec<DataFile>> {
-        let table = self.load_snapshot().await?;
-        self.read(&table).await?;
-        files_of_loaded(&table).await
+        let loaded = self.load_newest().await?;
+        let files = files_of_loaded(&loaded.table).await?;
+        self.read(loaded)?;
+        Ok(files)
     }
 
     /// Loads the table's state at its newest version. The result is not kept in `self`: it grows with the table.
-    async fn load_snapshot(&self) -> anyhow::Result<DeltaTable> {
-        let table = load(&self.log).await;
-        table.with_context(|| format!("load table {} in {}", self.name, self.path.display()))
+    async fn load_newest(&self) -> anyhow::Result<Loaded> {
+        let loaded = load(&self.log).await;
+        loaded.with_context(|| format!("load table {} in {}", self.name, self.path.display()))
     }
 
-    async fn read(&mut self, table: &DeltaTable) -> anyhow::Result<()> {
-        let definition = TableDefinition::of_loaded(table)?;
+    fn read(&mut self, Loaded { table, version, transactions }: Loaded) -> anyhow::Result<()> {
+        let definition = TableDefinition::of_loaded(&table)?;
         (self.fit, self.evolved) = definition.evolve(&self.row_columns)?;
-        let version = table.version().ok_or_else(|| anyhow!("the table has no version"))?;
         self.id = definition.metadata.id().to_string();
         self.definition = Some(definition);
-        let found = read_transactions(self.store().as_ref(), Some(version)).await?;
-        (self.transactions, self.restored, self.lost) = (found.versions, found.restored, found.lost);
+        (self.transactions, self.restored, self.lost) =
+            (transactions.versions, transactions.restored, transactions.lost);
         self.version = version;
         Ok(())
     }
@@ -340,21 +339,44 @@ impl Table {
     }
 }
 
-/// Loads a table's state at its newest version.
-async fn load(log: &LogStoreRef) -> anyhow::Result<DeltaTable> {
+/// A table's state at its newest version. It grows with the table, so it is not kept.
+struct Loaded {
+    table: DeltaTable,
+    version: u64,
+    transactions: Transactions,
+}
+
+/// Loads a table; `None` if there is none. An entry of its creation that a power cut has damaged makes no table.
+async fn load_if_exists(log: &LogStoreRef) -> anyhow::Result<Option<Loaded>> {
+    if !has_versions(log).await? {
+        return Ok(None);
+    }
+    match load(log).await {
+        // The damaged entries are left out by now.
+        Err(_) if !has_versions(log).await? => {
+            damaged::move_entries_away(log)?;
+            Ok(None)
+        }
+        loaded => loaded.map(Some),
+    }
+}
+
+async fn load(log: &LogStoreRef) -> anyhow::Result<Loaded> {
     let loaded = |log: LogStoreRef| {
         async move {
             let mut table = DeltaTable::new(log.clone());
             table.load().await?;
-            // A file, too: a checkpoint is read only where something needs it.
+            // A checkpoint is read only where something needs it: a damaged one is to be found here.
             table.snapshot()?.snapshot().file_views(log.as_ref(), None).try_next().await?;
-            Ok(table)
+            let version = table.version().ok_or_else(|| anyhow!("the table has no version"))?;
+            let transactions = read_transactions(log.object_store(None).as_ref(), Some(version)).await?;
+            Ok(Loaded { table, version, transactions })
         }
         .boxed()
     };
-    let table = damaged::read_past(log, loaded).await?;
+    let loaded = damaged::read_past(log, loaded).await?;
     damaged::move_entries_away(log)?;
-    Ok(table)
+    Ok(loaded)
 }
 
 /// What silverd wrote into a commit's info, under its key `silverd`.

@@ -67,3 +67,21 @@ fn an_entry_whose_end_is_zeros() {
         torn
     });
 }
+
+/// Nothing was in the tables yet: they are created again.
+#[test]
+fn the_entry_that_creates_a_table() {
+    let project = Project::new("entry-of-creation", "interval = \"100ms\"\nrows_max = 700");
+    project.generate(&["--count", "2000", "--seed", "5"]);
+    project.send_odd_events();
+    for (table, left) in TABLES.into_iter().zip(["", "\0\0\0\0", "{\"protocol\":{\"minReader", ""]) {
+        let log = project.path(table).join("_delta_log");
+        fs::create_dir_all(&log).unwrap();
+        fs::write(log.join("00000000000000000000.json"), left).unwrap();
+    }
+    project.silverd(&["run", "--drain"]);
+    expected::check(&project);
+    for table in TABLES {
+        assert!(project.path(table).join("_damaged/00000000000000000000.json").is_file(), "{table}");
+    }
+}

@@ -66,6 +66,16 @@ fn a_checkpoint_without_a_byte() {
     goes_on_after("checkpoint-empty", |table| fs::write(newest(table), "").unwrap(), "checkpoint.parquet is damaged");
 }
 
+/// As a power cut leaves it that fell between the checkpoint and the hint that names it.
+#[test]
+fn a_checkpoint_without_a_byte_that_nothing_names() {
+    let damage = |table: &Path| {
+        fs::write(newest(table), "").unwrap();
+        fs::remove_file(log_file(table, "_last_checkpoint")).unwrap();
+    };
+    goes_on_after("checkpoint-unnamed", damage, "checkpoint.parquet is damaged");
+}
+
 #[test]
 fn a_checkpoint_that_is_missing() {
     let remove = |table: &Path| fs::remove_file(newest(table)).unwrap();
