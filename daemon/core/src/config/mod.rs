@@ -59,6 +59,11 @@ pub fn check(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Pipelin
     }
 }
 
+/// Every section with its keys; `silver.<name>` stands for all Silver tables.
+pub fn keys() -> Vec<(&'static str, Vec<&'static str>)> {
+    section::keys()
+}
+
 /// Reads every section before the first `?`, so that all errors are reported at once.
 fn pipeline(walk: &mut Walk, root: &Root) -> Option<Pipeline> {
     root.report_unknown(walk);

@@ -64,6 +64,21 @@ const SECTIONS: [(&str, &[&str]); 13] = [
     ("http", HTTP),
 ];
 
+/// The keys of each section, and of the tables within keys of its own: `match` and `dedup` count as keys of their section.
+pub(super) fn keys() -> Vec<(&'static str, Vec<&'static str>)> {
+    let mut keys = Vec::new();
+    for (section, of_section) in SECTIONS {
+        let (title, within): (_, &[&[&str]]) = match section {
+            "silver" => ("silver.<name>", &[MATCH, DEDUP]),
+            "gold" => ("gold.<name>", &[]),
+            "panel" => ("panel.<name>", &[]),
+            section => (section, &[]),
+        };
+        keys.push((title, [&[of_section], within].concat().concat()));
+    }
+    keys
+}
+
 /// The whole file.
 pub(super) struct Root<'t>(&'t DeTable<'t>);
 

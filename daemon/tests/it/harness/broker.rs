@@ -64,6 +64,14 @@ impl Broker {
         block_on(self.admin().delete_records(&offsets, &AdminOptions::new())).unwrap();
     }
 
+    /// Deletes all topics of a real Kafka, and waits until they no longer exist.
+    pub fn delete_all_topics(&self) {
+        let metadata = self.admin().inner().fetch_metadata(None, Duration::from_secs(10)).unwrap();
+        for topic in metadata.topics().iter().filter(|topic| !topic.name().starts_with("__")) {
+            self.delete_topic(topic.name());
+        }
+    }
+
     fn admin(&self) -> AdminClient<DefaultClientContext> {
         ClientConfig::new().set("bootstrap.servers", self.address()).create().unwrap()
     }
