@@ -27,7 +27,7 @@ use silverd_core::config::{self, Compression};
 use silverd_core::offsets::{OffsetRange, Offsets, Ranges, TopicIds, TopicName};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error, info, warn};
+use tracing::{Instrument, debug, error, info, warn};
 
 use crate::delta::{CommitError, Encoder, NewFile, Table, TableSpec, list_files, writer_properties};
 use crate::runtime::causes;
@@ -137,7 +137,7 @@ impl Bronze {
                 info!("bronze: {failure}; reading its log again");
             } else {
                 // Why the table cannot be read is the cause of why it cannot be written.
-                self.report_retrying(reload_error.take().unwrap_or_else(|| failure.to_string()));
+                self.report_retrying(reload_error.take().unwrap_or_else(|| failure.to_string()), pause);
                 tokio::select! {
                     () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY_INTERVAL_MAX),
                     () = stop.cancelled() => {
@@ -159,10 +159,12 @@ impl Bronze {
     }
 
     /// A reason that lasts is logged once.
-    fn report_retrying(&mut self, reason: String) {
+    fn report_retrying(&mut self, reason: String, pause: Duration) {
         let seconds = RETRY_INTERVAL_MAX.as_secs();
         if self.last_error.is_new(&reason) {
             error!("append to bronze: {reason}. Retrying at least every {seconds} s");
+        } else {
+            debug!("append to bronze: {reason}; next try in {pause:?}");
         }
         self.state.set(WriterState::Retrying { reason });
     }

@@ -88,6 +88,7 @@ pub(super) async fn demo(
 
     let (sender, status) = watch::channel(RunState::Starting);
     let watch = FileWatch::start();
+    let table = setup.pipeline.silver.first().map_or("bronze", |table| &table.name).to_owned();
     let options = RunOptions {
         pipeline: ConfigWatch::start(config, host.clone(), watch.clone(), setup.pipeline, setup.file_stamp),
         broker: Some(embedded.broker()),
@@ -108,6 +109,6 @@ pub(super) async fn demo(
     result?;
     // Cargo sets this for what it runs: the reader then has cargo, and perhaps no installed silverd.
     let silverd = if std::env::var_os("CARGO").is_some() { "cargo run --release --" } else { "silverd" };
-    out!("Query the tables: {silverd} query \"select channel, count(*) from page_view group by channel\"");
+    out!("Query the tables: {silverd} query \"select event_date, count(*) from {table} group by event_date\"");
     Ok(())
 }

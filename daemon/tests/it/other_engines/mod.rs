@@ -259,7 +259,9 @@ fn a_quarantine_that_has_lost_its_progress_does_not_stop_bronze() {
 fn bronze_that_cannot_be_written_is_not_ready() {
     let project = Project::new("upgraded", "interval = \"50ms\"");
     project.generate(&["--count", "100", "--seed", "5"]);
-    let mut daemon = Daemon::start_with_dashboard(&project);
+    // Each try is logged at this level.
+    let args = ["run", "--listen", "127.0.0.1:0", "--log-format", "json", "--log", "info,silverd::bronze=debug"];
+    let mut daemon = Daemon::start_with(&project, &args, &[]);
     daemon.until("the first rows", |_| project.has_table("order_placed") && rows(&project.path("bronze")).len() == 100);
     daemon.until("readiness", |daemon| daemon.get("/health/ready").status == 200);
     let bronze = project.path("bronze");

@@ -20,7 +20,9 @@ fn upgrade(table: &Path) -> PathBuf {
 /// A daemon whose Bronze has 300 events, cannot be written, and misses 300 more.
 fn stuck(project: &Project) -> (Daemon, PathBuf) {
     project.generate(&["--count", "300", "--seed", "5"]);
-    let mut daemon = Daemon::start(project);
+    // Each try is logged at this level.
+    let args = ["run", "--log-format", "json", "--log", "info,silverd::bronze=debug"];
+    let mut daemon = Daemon::start_with(project, &args, &[]);
     daemon.until("the first rows", |_| {
         project.has_table("bronze") && project.has_table("page_view") && rows(&project.path("bronze")).len() == 300
     });
