@@ -50,10 +50,9 @@ fn recorder() -> PathBuf {
     library
 }
 
-/// A run with commits to all tables, compaction, log cleanup and a rebuild.
+/// A run with commits to all tables, checkpoints, compaction and a rebuild.
 fn record() -> Trace {
     let project = Project::new("crash-states", "interval = \"20ms\"\nrows_max = 120");
-    project.append_to_pipeline("[maintenance]\nretention = \"1m\"\nlog_retention = \"1m\"\n");
     let data = project.folder.path().join("data");
     std::fs::create_dir(&data).unwrap();
     let (library, record) = (recorder(), project.folder.path().join("record"));

@@ -77,7 +77,7 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The anchors of the headings, as GitHub makes them.
+/// The anchors of the headings: letters, digits and `-` for each space.
 fn anchors_of(text: &str) -> Vec<String> {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let headings = prose(text).filter(|(_, line)| line.starts_with('#'));
