@@ -79,11 +79,13 @@ fn check_excerpt(text: &str, page: &Path) -> Result<(), String> {
 }
 
 #[test]
+#[ignore = "takes minutes: `.ci/full pages`"]
 fn the_blocks_of_the_manual_run() {
     run_pages(|page| page.starts_with("docs"));
 }
 
 #[test]
+#[ignore = "takes minutes: `.ci/full pages`"]
 fn the_blocks_of_the_readme_and_of_the_examples_run() {
     run_pages(|page| !page.starts_with("docs"));
 }
