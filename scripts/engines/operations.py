@@ -81,7 +81,7 @@ OPERATIONS = [
     Operation("add-column-first", ["ALTER TABLE {table} ADD COLUMN (note STRING FIRST)"]),
     Operation("move-column", ["ALTER TABLE {table} ALTER COLUMN {offset} FIRST"]),
     Operation("comment", ["ALTER TABLE {table} ALTER COLUMN {text} COMMENT 'of another engine'"]),
-    Operation("drop-not-null", ["ALTER TABLE {table} ALTER COLUMN {required} DROP NOT NULL"], REFUSED),
+    Operation("drop-not-null", ["ALTER TABLE {table} ALTER COLUMN {required} DROP NOT NULL"]),
     Operation("not-null", ["ALTER TABLE {table} ALTER COLUMN {nullable} SET NOT NULL"]),
     Operation("column-mapping", [MAPPING], REFUSED, not_writable=True, undo=[
         properties(columnMapping__mode="none"), *drop_feature("columnMapping")]),
