@@ -1,8 +1,6 @@
 //! The names in this repository are the field's own. These words were private ones, and must not come back.
 
-use std::path::{Path, PathBuf};
-
-use super::harness::root;
+use super::harness::{root, source_files};
 
 /// Words that stand nowhere: neither in prose and messages nor as a part of a name.
 const OLD_WORDS: [&str; 49] = [
@@ -85,7 +83,7 @@ const EXEMPT: [&str; 5] = [
 #[test]
 fn no_private_word_is_left() {
     let (mut files, mut found) = (0, Vec::new());
-    for file in sources(root()) {
+    for file in source_files(root()) {
         let name = file.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
         if EXEMPT.contains(&name.as_str()) {
             continue;
@@ -141,23 +139,4 @@ fn words_of(line: &str) -> Vec<String> {
     }
     words.extend((!word.is_empty()).then_some(word));
     words
-}
-
-/// Every file of the repository that people write.
-fn sources(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap();
-        let is_ours =
-            !matches!(name, "target" | ".git" | "Cargo.lock" | "screenshots") && !path.ends_with("made_before");
-        // The tables of the repository's pipeline.toml, and of the examples.
-        let has_tables = name == "data" && (folder == root() || folder.starts_with(root().join("examples")));
-        if path.is_dir() && is_ours && !has_tables {
-            files.extend(sources(&path));
-        } else if path.is_file() && is_ours {
-            files.push(path);
-        }
-    }
-    files
 }

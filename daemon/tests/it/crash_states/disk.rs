@@ -22,6 +22,18 @@ impl Content {
     }
 }
 
+/// The files that can be reached, by their paths; folders are `None`.
+pub type Files = BTreeMap<String, Option<Content>>;
+
+/// Equal files have equal hashes.
+pub fn hash_of(files: &Files) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for (path, content) in files {
+        (path, content.as_ref().map(|content| content.hash)).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
 #[derive(Clone, Default)]
 pub struct Disk {
     names: BTreeMap<(Object, String), Object>,
@@ -71,9 +83,8 @@ impl Disk {
         }
     }
 
-    /// The files that can be reached, by their paths; folders are `None`.
-    pub fn tree(&self, trace: &Trace) -> BTreeMap<String, Option<Content>> {
-        let mut tree = BTreeMap::new();
+    pub fn tree(&self, trace: &Trace) -> Files {
+        let mut tree = Files::new();
         let mut folders = vec![(ROOT, String::new())];
         while let Some((folder, path)) = folders.pop() {
             let entries = self.names.range((folder, String::new())..).take_while(|((of, _), _)| *of == folder);

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use arrow::array::AsArray;
@@ -10,24 +9,29 @@ use arrow::datatypes::{Int32Type, Int64Type};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use silverd::delta::Table;
-
 use tokio::runtime::Runtime;
 
-use super::disk::Content;
+use super::disk::{Files, hash_of};
 
 /// A table of the run.
 pub struct CheckedTable {
     pub name: &'static str,
     /// The path of its folder in the recorded one.
-    pub folder: String,
+    pub folder: &'static str,
     /// The columns with the place of an event; a table without them is only opened and read.
     pub place: Option<[&'static str; 2]>,
 }
 
-/// The files of a table's folder; folders are `None`.
-pub type Files = BTreeMap<String, Option<Content>>;
 /// How many rows each event has, by partition and offset.
 pub type Rows = BTreeMap<(i32, i64), usize>;
+
+/// A table that was opened.
+struct Opened {
+    version: u64,
+    /// The next offset of each partition.
+    next: BTreeMap<i32, i64>,
+    rows: Rows,
+}
 
 /// What was found of a table.
 #[derive(Clone, Debug)]
@@ -66,18 +70,14 @@ impl Recovery {
     /// Takes the rows that a table has at the end of the run for right.
     pub fn expect(&mut self, table: &CheckedTable, files: &Files) {
         let folder = self.lay_out(files);
-        let (_, rows) = self.open(table, &folder, files).unwrap().unwrap();
+        let opened = self.open(table, &folder, files).unwrap().unwrap();
         fs::remove_dir_all(folder).unwrap();
-        self.expected.insert(table.name, rows);
+        self.expected.insert(table.name, opened.rows);
     }
 
     /// Opens a table as a daemon does at its start, and compares its rows with those of the run.
     pub fn find(&mut self, table: &CheckedTable, files: &Files) -> Found {
-        let mut hasher = DefaultHasher::new();
-        for (path, content) in files {
-            (path, content.as_ref().map(|content| content.hash)).hash(&mut hasher);
-        }
-        let key = (table.name, hasher.finish());
+        let key = (table.name, hash_of(files));
         if let Some(known) = self.known.get(&key) {
             return known.clone();
         }
@@ -86,9 +86,9 @@ impl Recovery {
         let found = match self.open(table, &folder, files) {
             Ok(None) => Found::Nothing,
             Err(failure) => Found::Failed(failure),
-            Ok(Some(((version, next), rows))) => match self.compare(table, &next, &rows) {
-                Ok(()) => Found::Table { version },
-                Err(difference) => Found::Failed(format!("version {version}: {difference}")),
+            Ok(Some(opened)) => match self.compare(table, &opened) {
+                Ok(()) => Found::Table { version: opened.version },
+                Err(difference) => Found::Failed(format!("version {}: {difference}", opened.version)),
             },
         };
         fs::remove_dir_all(folder).unwrap();
@@ -97,7 +97,7 @@ impl Recovery {
     }
 
     /// Each event below the next offset has its rows, and no other one has any.
-    fn compare(&self, table: &CheckedTable, next: &BTreeMap<i32, i64>, rows: &Rows) -> Result<(), String> {
+    fn compare(&self, table: &CheckedTable, Opened { next, rows, .. }: &Opened) -> Result<(), String> {
         if table.place.is_none() {
             return Ok(());
         }
@@ -130,13 +130,7 @@ impl Recovery {
         folder
     }
 
-    #[expect(clippy::type_complexity, reason = "it is used twice, here")]
-    fn open(
-        &mut self,
-        table: &CheckedTable,
-        folder: &Path,
-        files: &Files,
-    ) -> Result<Option<((u64, BTreeMap<i32, i64>), Rows)>, String> {
+    fn open(&mut self, table: &CheckedTable, folder: &Path, files: &Files) -> Result<Option<Opened>, String> {
         let opened = self.runtime.block_on(Table::open_existing(table.name, folder.to_path_buf()));
         let Some((opened, listed)) = opened.map_err(|failure| format!("{failure:#}"))? else { return Ok(None) };
         let next = opened.offsets().into_iter().map(|(log, next)| (log.partition, next)).collect();
@@ -149,19 +143,18 @@ impl Recovery {
                 *rows.entry(*place).or_default() += count;
             }
         }
-        Ok(Some(((opened.version(), next), rows)))
+        Ok(Some(Opened { version: opened.version(), next, rows }))
     }
 }
 
 fn rows_of(bytes: &[u8], table: &CheckedTable) -> Result<Rows, String> {
-    let failed = |failure: &dyn std::fmt::Display| failure.to_string();
-    let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::copy_from_slice(bytes)).map_err(|e| failed(&e))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::copy_from_slice(bytes)).map_err(|e| e.to_string())?;
     let [partition, offset] = table.place.unwrap_or(["partition", "offset"]);
     // All columns are read, so that damage in any of them is found.
-    let reader = builder.with_batch_size(8_192).build().map_err(|e| failed(&e))?;
+    let reader = builder.with_batch_size(8_192).build().map_err(|e| e.to_string())?;
     let mut rows = Rows::new();
     for batch in reader {
-        let batch = batch.map_err(|e| failed(&e))?;
+        let batch = batch.map_err(|e| e.to_string())?;
         let column = |name: &str| batch.column_by_name(name).ok_or_else(|| format!("no column {name}"));
         let partitions = column(partition)?.as_primitive::<Int32Type>();
         let offsets = column(offset)?.as_primitive::<Int64Type>();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::harness::root;
+use super::super::harness::{root, source_files};
 
 /// A fenced code block.
 #[derive(Clone, Debug)]
@@ -97,23 +97,12 @@ fn quoted<'t>(tags: &'t str, key: &str) -> Option<&'t str> {
 
 /// All pages of the repository, as paths in it.
 pub fn pages() -> Vec<PathBuf> {
-    let mut pages = vec![PathBuf::from("README.md"), PathBuf::from("CONTRIBUTING.md")];
-    for folder in ["docs", "examples"] {
-        markdown_in(Path::new(folder), &mut pages);
-    }
+    let files = ["docs", "examples"].iter().flat_map(|folder| source_files(&root().join(folder)));
+    let in_repository = files.map(|file| file.strip_prefix(root()).unwrap().to_path_buf());
+    let below = in_repository.filter(|page| page.extension().is_some_and(|extension| extension == "md"));
+    let mut pages: Vec<_> = ["README.md", "CONTRIBUTING.md"].map(PathBuf::from).into_iter().chain(below).collect();
     pages.sort();
     pages
-}
-
-fn markdown_in(folder: &Path, pages: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(root().join(folder)).unwrap() {
-        let path = folder.join(entry.unwrap().file_name());
-        if root().join(&path).is_dir() {
-            markdown_in(&path, pages);
-        } else if path.extension().is_some_and(|extension| extension == "md") {
-            pages.push(path);
-        }
-    }
 }
 
 pub fn text_of(page: &Path) -> String {

@@ -59,12 +59,19 @@ impl Brokers {
     }
 }
 
+/// A script, and whatever it has started in its process group.
+struct Started {
+    child: Child,
+    /// The place of its block, if that is to run until the page ends.
+    background: Option<String>,
+}
+
 /// Where a page runs, and what it has started.
 pub struct PageRun {
     folder: tempfile::TempDir,
     broker: Broker,
     dashboard_port: String,
-    background: Vec<(String, Child)>,
+    started: Vec<Started>,
     scripts: usize,
 }
 
@@ -75,7 +82,7 @@ impl PageRun {
         let folder = tempfile::tempdir().unwrap();
         copy_repository(folder.path());
         let (broker, dashboard_port) = (brokers.for_page(), free_port().to_string());
-        Self { folder, broker, dashboard_port, background: Vec::new(), scripts: 0 }
+        Self { folder, broker, dashboard_port, started: Vec::new(), scripts: 0 }
     }
 
     /// Runs the blocks. Each failure names the block, and says what happened.
@@ -110,7 +117,7 @@ impl PageRun {
                 break;
             }
         }
-        failures.extend(self.end_background());
+        failures.extend(self.end_all());
         failures
     }
 
@@ -124,7 +131,7 @@ impl PageRun {
         let mut child = self.bash(&self.script(&block.text), &log);
         let status = wait_for_exit(&mut child, BLOCK_TIMEOUT);
         // What the script left running goes on until the page ends.
-        self.background.push((String::new(), child));
+        self.started.push(Started { child, background: None });
         let printed = std::fs::read_to_string(&log).unwrap();
         match status {
             None => Err(format!("not done after {} s:\n{printed}", BLOCK_TIMEOUT.as_secs())),
@@ -136,7 +143,7 @@ impl PageRun {
     fn start_background(&mut self, block: &Block) {
         let log = self.log_file();
         let child = self.bash(&self.script(&block.text), &log);
-        self.background.push((block.place.clone(), child));
+        self.started.push(Started { child, background: Some(block.place.clone()) });
     }
 
     fn python(&mut self, block: &Block) -> Result<(), String> {
@@ -198,19 +205,18 @@ impl PageRun {
     }
 
     /// Ends what was started; a block in the background must still run, or have succeeded.
-    fn end_background(&mut self) -> Vec<String> {
+    fn end_all(&mut self) -> Vec<String> {
         let mut failures = Vec::new();
-        for (place, mut child) in std::mem::take(&mut self.background).into_iter().rev() {
-            let is_block = !place.is_empty();
-            if is_block
-                && let Some(status) = child.try_wait().unwrap()
-                && !status.success()
-            {
-                failures.push(format!("{place}: ended with {status}"));
-            }
+        for Started { mut child, background } in std::mem::take(&mut self.started).into_iter().rev() {
+            let ended = child.try_wait().unwrap();
             signal_group(&child, libc::SIGTERM);
-            if is_block && wait_for_exit(&mut child, END_TIMEOUT).is_none() {
-                failures.push(format!("{place}: does not end on SIGTERM"));
+            if let Some(place) = background {
+                if let Some(status) = ended.filter(|status| !status.success()) {
+                    failures.push(format!("{place}: ended with {status}"));
+                }
+                if wait_for_exit(&mut child, END_TIMEOUT).is_none() {
+                    failures.push(format!("{place}: does not end on SIGTERM"));
+                }
             }
             signal_group(&child, libc::SIGKILL);
         }
@@ -220,7 +226,7 @@ impl PageRun {
 
 impl Drop for PageRun {
     fn drop(&mut self) {
-        self.end_background();
+        self.end_all();
     }
 }
 
@@ -247,7 +253,7 @@ fn build_what_plugins_depend_on() {
 /// The parts of the repository that pages name. The plugins are built in one folder for all pages and runs.
 fn copy_repository(to: &Path) {
     let parts = ["pipeline.toml", "wit", "examples", "rust-toolchain.toml", "Cargo.toml", "README.md"];
-    let paths = parts.iter().map(|part| root().join(part)).filter(|path| path.exists());
+    let paths = parts.iter().map(|part| root().join(part));
     run(Command::new("cp").arg("-a").args(paths).arg(to));
     std::fs::create_dir_all(to.join("data")).unwrap();
     run(Command::new("cp").arg("-a").arg(root().join("data/reference")).arg(to.join("data")));

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use silverd_core::config::{self, Pipeline};
 
-use super::super::harness::root;
+use super::super::harness::{root, source_files};
 use super::blocks::text_of;
 
 const CONFIGURATION: &str = "docs/configuration.md";
@@ -196,21 +196,9 @@ fn the_reference_of_commands_is_what_they_say() {
 
 /// The text of the code that makes up the program, and its files.
 fn sources() -> Vec<(PathBuf, String)> {
-    fn add(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
-                add(&path, found);
-            } else if let Ok(text) = std::fs::read_to_string(&path) {
-                found.push((path, text));
-            }
-        }
-    }
-    let mut found = Vec::new();
-    for folder in ["daemon/src", "daemon/core/src", "daemon/bench/src", "plugins", "wit", "scripts", "deploy"] {
-        add(&root().join(folder), &mut found);
-    }
-    found
+    let folders = ["daemon/src", "daemon/core/src", "daemon/bench/src", "plugins", "wit", "scripts", "deploy"];
+    let files = folders.iter().flat_map(|folder| source_files(&root().join(folder)));
+    files.filter_map(|file| Some((file.clone(), std::fs::read_to_string(file).ok()?))).collect()
 }
 
 /// The words of a text that begin with `prefix`.
