@@ -6,6 +6,8 @@ pub(crate) mod cases;
 pub mod cli;
 pub(crate) mod corrections;
 pub mod delta;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod generate;
 pub(crate) mod gold;
 pub(crate) mod http;
@@ -13,9 +15,12 @@ pub mod maintenance;
 pub mod pipeline;
 pub mod plugin;
 pub(crate) mod reload;
+pub(crate) mod repair;
 pub(crate) mod row_sql;
 pub mod runtime;
 pub(crate) mod silver;
+#[cfg(test)]
+mod simulation;
 pub mod source;
 pub(crate) mod sql;
 pub mod sql_engine;

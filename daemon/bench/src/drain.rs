@@ -11,7 +11,7 @@ use silverd::pipeline::status::{RunState, Status};
 use silverd::pipeline::{self, RunOptions};
 use silverd::plugin::{Host, Loaded, Plugin};
 use silverd::runtime::clock;
-use silverd::source::Broker;
+use silverd::source::{Broker, Sources};
 use silverd::telemetry::{STAGES, peak_rss_bytes, process_cpu};
 use silverd_core::config::{Start, Topics};
 use tokio::sync::watch;
@@ -32,6 +32,7 @@ pub(crate) async fn once(config: &Path, args: BenchArgs, stop: CancellationToken
     let (sender, status) = watch::channel(RunState::Starting);
     let options = RunOptions {
         pipeline: watch::channel(Arc::new(setup.pipeline)).1,
+        sources: Sources::default(),
         broker: Some(Broker { bootstrap: args.brokers.clone(), cluster_id: None }),
         base_dir: setup.base_dir,
         host,

@@ -4,6 +4,7 @@
 //! median counts.
 
 mod args;
+mod chaos;
 mod drain;
 mod drain_process;
 mod native;
@@ -52,6 +53,8 @@ struct Cli {
 enum Command {
     /// Commit many times to two tables, and report whether commits and opening stay fast as the tables grow
     Soak(soak::SoakArgs),
+    /// Kill and disturb several silverd on the same tables, by a seed, and check that the tables are complete
+    Chaos(chaos::ChaosArgs),
     /// What this program runs to compile a plugin: reads a component from stdin, writes machine code to stdout
     #[command(hide = true, name = COMPILE_COMMAND)]
     CompilePlugin,
@@ -73,7 +76,7 @@ fn main() -> ExitCode {
     match cli.command {
         Some(Command::CompilePlugin) => return process::compile_plugin(),
         Some(Command::Sql { work }) => return process::sql(work),
-        Some(Command::Soak(_)) | None => {}
+        Some(Command::Soak(_) | Command::Chaos(_)) | None => {}
     }
     process::run(&cli.log, |stop| execute(cli.command, cli.config, cli.bench, stop))
 }
@@ -86,6 +89,7 @@ async fn execute(
 ) -> anyhow::Result<()> {
     match command {
         Some(Command::Soak(args)) => soak::soak(args, stop).await,
+        Some(Command::Chaos(args)) => chaos::chaos(args, stop).await,
         Some(Command::CompilePlugin | Command::Sql { .. }) => Ok(()),
         None if args.serve => running::serve(&config, args, stop).await,
         None if args.once => drain::once(&config, args, stop).await,
@@ -142,5 +146,15 @@ mod tests {
         assert_eq!((cli.bench.events, cli.bench.brokers.as_str()), (Some(5), "b:1"));
         let soak = Cli::try_parse_from(["silverd-bench", "soak", "--commits", "7"]).unwrap();
         assert!(matches!(soak.command, Some(Command::Soak(_))));
+    }
+
+    #[test]
+    fn chaos_needs_a_kafka() {
+        let chaos = |arguments: &[&str]| Cli::try_parse_from(["silverd-bench", "chaos"].iter().chain(arguments));
+        assert!(chaos(&[]).is_err());
+        assert!(chaos(&["--brokers", "b:1", "--kafka", "scripts/kafka"]).is_err());
+        assert!(chaos(&["--brokers", "b:1", "--seed", "7", "--for", "60s"]).is_ok());
+        assert!(chaos(&["--kafka", "scripts/kafka", "--daemons", "2", "--json"]).is_ok());
+        assert!(chaos(&["--kafka", "scripts/kafka", "--for", "sixty"]).is_err());
     }
 }

@@ -18,7 +18,7 @@ use silverd::pipeline::status::RunState;
 use silverd::pipeline::{self, RunOptions};
 use silverd::plugin::Loaded;
 use silverd::runtime::clock;
-use silverd::source::Broker;
+use silverd::source::{Broker, Sources};
 use tokio::process::Child;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +50,7 @@ pub(crate) async fn serve(config: &Path, args: BenchArgs, stop: CancellationToke
     let (status, _) = watch::channel(RunState::Starting);
     let options = RunOptions {
         pipeline: watch::channel(Arc::new(setup.pipeline)).1,
+        sources: Sources::default(),
         broker: Some(Broker { bootstrap: args.brokers, cluster_id: None }),
         base_dir: setup.base_dir,
         host,

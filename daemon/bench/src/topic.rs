@@ -59,12 +59,16 @@ impl Topic {
         if !self.delete_after_use {
             return Ok(());
         }
-        let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", &self.brokers).create()?;
-        let options = AdminOptions::new().request_timeout(Some(DELETE_TIMEOUT));
-        let deleted = admin.delete_topics(&[&self.name], &options).await;
-        deleted.with_context(|| format!("delete topic {}", self.name))?;
-        Ok(())
+        delete(&self.brokers, &self.name).await
     }
+}
+
+/// Deletes a topic.
+pub(crate) async fn delete(brokers: &str, topic: &str) -> anyhow::Result<()> {
+    let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    let options = AdminOptions::new().request_timeout(Some(DELETE_TIMEOUT));
+    admin.delete_topics(&[topic], &options).await.with_context(|| format!("delete topic {topic}"))?;
+    Ok(())
 }
 
 /// Sends events at a constant rate until `stop`, each with the time of sending as its `ts`.

@@ -1,8 +1,9 @@
-//! silverd-bench without Kafka: the report is complete, and its rows are what was drained. Its times are not checked.
+//! silverd-bench, without Kafka where it can be: the report is complete, and its rows are what was drained. Its times are not
+//! checked.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -54,10 +55,43 @@ fn soak_measures_both_tables() {
     }
 }
 
+/// A short run with faults, on the Kafka of the tests, which stays as it is.
+#[test]
+fn tables_are_complete_after_faults_by_a_seed() {
+    let Ok(brokers) = std::env::var("SILVERD_TEST_BROKERS") else {
+        eprintln!("needs a real Kafka: the embedded broker has no consumer groups of several processes");
+        return;
+    };
+    let silverd = Path::new(env!("CARGO_BIN_EXE_silverd-bench")).with_file_name("silverd");
+    if !silverd.is_file() {
+        eprintln!("needs {}: cargo build --release", silverd.display());
+        return;
+    }
+    let (folder, root) = (tempfile::tempdir().unwrap(), root());
+    let mut args = vec!["chaos", "--for", "60s", "--eps", "200", "--json", "--log", "warn", "--brokers", &brokers];
+    args.extend(["--repository", root.to_str().unwrap(), "--silverd", silverd.to_str().unwrap()]);
+    let seed = std::env::var("SILVERD_TEST_SEED").ok();
+    args.extend(seed.iter().flat_map(|seed| ["--seed", seed.as_str()]));
+    let output = bench(folder.path(), &args);
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stderr}\n{stdout}");
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    println!("{report}");
+    assert_eq!(report["violations"], Value::Array(Vec::new()), "{stderr}");
+    let count = |name: &str| report[name].as_u64().unwrap();
+    assert!(count("events") > 1_000 && count("starts") >= 3 && count("seconds") >= 60, "{stdout}");
+    assert_eq!(count("broker_restarts"), 0, "the Kafka of the tests is for all of them");
+}
+
+/// The checkout.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
 /// A folder with a pipeline.toml that uses the repository's plugins.
 fn project() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+    let root = root();
     let root = root.display();
     let table = |name: &&str| {
         let products = format!("reference = {{ products = \"{root}/data/reference/products.csv\" }}\n");

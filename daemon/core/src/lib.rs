@@ -13,6 +13,7 @@ pub mod generate;
 pub mod infer;
 pub mod input;
 pub mod json;
+pub mod lost;
 mod names;
 pub mod offsets;
 pub mod outcome;

@@ -39,7 +39,7 @@ impl FilePart {
         }
         match stats.and_then(|stats| stats.single_partition(file)) {
             Some(part) => Ok(vec![part]),
-            None => Self::read(log, file).await.with_context(|| format!("read offsets of {}", file.path)),
+            None => Self::read(log, file).await.with_context(|| unreadable("read offsets of", &file.to_read())),
         }
     }
 
@@ -70,6 +70,14 @@ impl FilePart {
     }
 }
 
+/// What to do about a file that cannot be read, for the context of the error.
+pub(super) fn unreadable(what: &str, file: &FileToRead) -> String {
+    format!(
+        "{what} bronze file {} (if it is missing or damaged, `silverd repair bronze` reads its events again from Kafka)",
+        file.path
+    )
+}
+
 pub(super) fn overlaps_any(offsets: &BTreeMap<LogPartition, OffsetRange>, wanted: &Ranges) -> bool {
     wanted.iter().any(|(log, range)| offsets.get(log).is_some_and(|held| overlap(*held, range)))
 }
@@ -81,7 +89,7 @@ fn overlap(a: OffsetRange, b: OffsetRange) -> bool {
 /// The Delta statistics of a Bronze file.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Stats {
+pub(crate) struct Stats {
     num_records: u64,
     min_values: Bounds,
     max_values: Bounds,
@@ -96,8 +104,17 @@ struct Bounds {
 }
 
 impl Stats {
-    fn of(file: &DataFile) -> Option<Self> {
+    pub(crate) fn of(file: &DataFile) -> Option<Self> {
         serde_json::from_str(file.stats.as_deref()?).ok()
+    }
+
+    /// The offsets of a log partition between which the file may have records; `None` if it has none of it.
+    pub(crate) fn offsets_of(&self, log: &LogPartition) -> Option<OffsetRange> {
+        let (min, max) = (&self.min_values, &self.max_values);
+        let may_have = (&*min.cluster_id..=&*max.cluster_id).contains(&&*log.cluster)
+            && (&*min.topic..=&*max.topic).contains(&&*log.topic)
+            && (min.partition..=max.partition).contains(&log.partition);
+        (may_have && 0 <= min.offset && min.offset <= max.offset).then(|| OffsetRange::new(min.offset, max.offset + 1))
     }
 
     fn may_overlap(&self, missing: &Ranges) -> bool {

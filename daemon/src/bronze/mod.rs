@@ -36,6 +36,7 @@ use crate::source::Resume;
 use crate::tables::writer_state::{WriterState, WriterStateCell};
 use crate::telemetry::{Stage, Stages, TableStats, spans};
 
+pub(crate) use file_part::Stats as FileStats;
 use written_files::WrittenFiles;
 
 const RETRY_INTERVAL_MIN: Duration = Duration::from_millis(250);
@@ -207,6 +208,21 @@ impl Bronze {
         self.stats.committed(committed.version, chunk.records.num_rows(), count, bytes, started.elapsed());
         self.publish();
         Ok(())
+    }
+
+    /// Writes the files of records that were read again. The caller commits them, or removes them.
+    pub(crate) async fn write_again(&mut self, chunk: &Chunk) -> anyhow::Result<Vec<NewFile>> {
+        self.remove_written().await;
+        self.written = WrittenFiles::of(chunk);
+        if let Err(failure) = self.encode(chunk).await {
+            self.remove_written().await;
+            return Err(failure);
+        }
+        Ok(std::mem::take(&mut self.written).files().to_vec())
+    }
+
+    pub(crate) fn table_mut(&mut self) -> &mut Table {
+        &mut self.table
     }
 
     /// Removes the files of a chunk that is given up. A commit that failed may be in the log all the same: what it names stays,

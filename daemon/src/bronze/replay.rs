@@ -2,18 +2,19 @@
 //! one partition or several.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use deltalake_core::logstore::LogStoreRef;
-use futures::TryStreamExt;
+use futures::{FutureExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use silverd_core::chunk::Chunk;
 use silverd_core::offsets::{Offsets, Ranges, advance};
 use tracing::warn;
 
-use super::file_part::{FilePart, overlaps_any};
+use super::file_part::{FilePart, overlaps_any, unreadable};
 use super::read_plan::ReadPlan;
 use super::read_window::ReadWindow;
 use crate::delta::{
@@ -68,7 +69,11 @@ impl Replay {
         let mut first_complete: Option<(usize, usize)> = None;
         for at in 0..count {
             if overlaps_any(&self.plan.file(at).offsets, window.ranges()) {
-                window = self.read(at, window).await?;
+                let file = self.plan.file(at).file.clone();
+                // The reader of a damaged file may panic.
+                let read = AssertUnwindSafe(self.read(at, window)).catch_unwind().await;
+                let read = read.unwrap_or_else(|_| Err(anyhow!("its reader panicked")));
+                window = read.with_context(|| unreadable("read", &file))?;
             }
             if window.bytes() < self.bytes_max || at + 1 == count {
                 continue;
@@ -95,30 +100,22 @@ impl Replay {
         let file = self.plan.file(at);
         let Some(group) = file.group else {
             let store = self.log.object_store(None);
-            let file = file.file.clone();
-            let bytes = async { anyhow::Ok(store.get(&file.path).await?.bytes().await?) };
-            let bytes = bytes.await.with_context(|| format!("read bronze file {}", file.path))?;
-            let deleted = file.deleted;
+            let bytes = store.get(&file.file.path).await?.bytes().await?;
+            let deleted = file.file.deleted.clone();
             let read = tokio::task::spawn_blocking(move || decode(bytes, deleted.as_deref(), window)).await?;
-            return read.with_context(|| format!("decode bronze file {}", file.path));
+            return read.context("decode it");
         };
         let file = &file.file;
         let opened = match self.opened.iter().position(|opened| *opened.path() == file.path) {
             Some(at) => self.opened.remove(at),
-            None => {
-                let opened = RowGroups::open(self.log.object_store(None), file.clone()).await;
-                Some(opened.with_context(|| format!("open bronze file {}", file.path))?)
-            }
+            None => Some(RowGroups::open(self.log.object_store(None), file.clone()).await?),
         };
         let opened = opened.context("no file is open")?;
-        let read = async {
-            let mut batches = opened.read(group, None)?;
-            while let Some(batch) = batches.try_next().await? {
-                window.push(&batch)?;
-            }
-            anyhow::Ok(window)
-        };
-        let window = read.await.with_context(|| format!("read bronze file {}", file.path))?;
+        let mut batches = opened.read(group, None)?;
+        while let Some(batch) = batches.try_next().await? {
+            window.push(&batch)?;
+        }
+        drop(batches);
         self.opened.push_front(opened);
         self.opened.truncate(OPENED_MAX);
         Ok(window)
@@ -252,6 +249,25 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn large_events_that_compress_well_come_in_several_chunks() {
         check(|offset| vec![offset as u8; EVENT_BYTES]).await;
+    }
+
+    /// Offsets that no file has, as those of lost events and of transaction markers, are passed.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn offsets_without_records_are_passed() {
+        let folder = tempfile::tempdir().unwrap();
+        let table = compacted(folder.path(), |offset| vec![offset as u8; 8]).await;
+        let ranges = [(0, 0, EVENTS + 7), (1, 0, 5)];
+        let missing = ranges
+            .map(|(partition, start, end)| (LogPartition::new("c", "t", partition), OffsetRange::new(start, end)));
+        let missing = Ranges::from_iter(missing);
+        let mut replay = Replay::plan(table.log(), &missing, 100_000, EVENT_BYTES).await.unwrap();
+        let (mut next, mut events) = (Offsets::new(), 0);
+        while let Some(chunk) = replay.next().await.unwrap() {
+            events += chunk.records.num_rows();
+            assert!(chunk.ranges.new_and_gap(&next).1.is_empty());
+            advance(&mut next, &chunk.ranges.ends());
+        }
+        assert_eq!((events as i64, next), (EVENTS, missing.ends()));
     }
 
     /// Another engine's checkpoint has left out the offsets, and the commits that set them are gone.

@@ -18,7 +18,7 @@ use crate::pipeline::RunOptions;
 use crate::pipeline::status::RunState;
 use crate::runtime::file_watch::FileWatch;
 use crate::runtime::out::out;
-use crate::source::EmbeddedBroker;
+use crate::source::{EmbeddedBroker, Sources};
 
 #[derive(clap::Args, Debug)]
 pub(super) struct DemoArgs {
@@ -91,6 +91,7 @@ pub(super) async fn demo(
     let table = setup.pipeline.silver.first().map_or("bronze", |table| &table.name).to_owned();
     let options = RunOptions {
         pipeline: ConfigWatch::start(config, host.clone(), watch.clone(), setup.pipeline, setup.file_stamp),
+        sources: Sources::default(),
         broker: Some(embedded.broker()),
         base_dir: setup.base_dir,
         host,

@@ -13,6 +13,7 @@ mod quarantine;
 mod query;
 mod rebuild;
 mod renamed;
+mod repair;
 mod run;
 mod verify;
 
@@ -80,6 +81,9 @@ enum Command {
     /// The same as `rebuild --written-by`
     #[command(hide = true)]
     Undo(rebuild::UndoArgs),
+    /// Repair damaged data files: read the records of Bronze's again from Kafka, and name the commands that make those of other
+    /// tables again
+    Repair(repair::RepairArgs),
     /// Compact small files, remove old ones and clean up the logs now; a running silverd does this automatically
     Maintain(maintain::MaintainArgs),
     /// List, show and replay rejected events
@@ -135,6 +139,7 @@ async fn execute(
         Command::Verify(args) => verify::verify(config, args, stop).await,
         Command::Rebuild(args) => rebuild::rebuild(config, args, stop).await,
         Command::Undo(args) => rebuild::undo(config, args, stop).await,
+        Command::Repair(args) => repair::repair(config, args, stop).await,
         Command::Maintain(args) => maintain::maintain(config, args, stop).await,
         Command::Quarantine(command) => quarantine::quarantine(config, command, stop).await,
     }

@@ -13,6 +13,7 @@ use crate::pipeline::RunOptions;
 use crate::pipeline::status::RunState;
 use crate::plugin::Loaded;
 use crate::runtime::file_watch::FileWatch;
+use crate::source::Sources;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct RunArgs {
@@ -35,6 +36,7 @@ pub(super) async fn run(config: &Path, args: RunArgs, stop: CancellationToken) -
     let (sender, status) = watch::channel(RunState::Starting);
     let options = RunOptions {
         pipeline,
+        sources: Sources::default(),
         broker: None,
         base_dir: setup.base_dir,
         host,

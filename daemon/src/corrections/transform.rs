@@ -16,6 +16,7 @@ use super::{Correction, NotInBronze, Progress};
 use crate::bronze::replay_clusters::ReplayClusters;
 use crate::delta::NewFile;
 use crate::plugin::{Rejected, TransformOutput};
+use crate::runtime::machine;
 use crate::tables::column::column;
 use crate::tables::event_set::{Coordinates, EventSet, RECORD_COORDINATES, ROW_COORDINATES};
 use crate::tables::silver::RowsByDay;
@@ -158,7 +159,7 @@ impl Correction {
         corrected: &mut CorrectionOutput,
     ) -> anyhow::Result<()> {
         let Selected { chunk, coordinates, records } = *selected;
-        let mut output = tokio::task::block_in_place(|| self.transformer.transform(chunk, records))?;
+        let mut output = machine::block_in_place(|| self.transformer.transform(chunk, records))?;
         let rejected = events_at(coordinates, output.rejected.iter().map(|reject| reject.record));
         let left_out = match day_scope {
             Some(day_scope) => {

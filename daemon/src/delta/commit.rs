@@ -75,6 +75,8 @@ pub struct Change {
     pub rewrites: bool,
     /// Other properties of the table.
     pub metadata: Option<Metadata>,
+    /// The name of the operation for readers of the log, where it is none of Delta's.
+    pub operation: Option<&'static str>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -144,6 +146,9 @@ impl Table {
         let adds = adds.map(|add| Action::Add(Add { data_change, ..add }));
         let operation = operation(change.rewrites, !removed.is_empty());
         let mut commit_info = operation.get_commit_info();
+        if let Some(name) = change.operation {
+            commit_info.operation = Some(name.to_owned());
+        }
         // Spark lets its own changes follow an append that depends on no row of the table.
         commit_info.is_blind_append = Some(data_change && removed.is_empty() && !change.decided_by_rows);
         commit_info.info = HashMap::from([("silverd".to_owned(), self.with_txn_count(change.info, fence.progress))]);

@@ -31,7 +31,7 @@ use super::checkpoint::verify_parts;
 use super::log::{LAST_CHECKPOINT, LOG_FOLDER, LastCheckpoint, entry_path, list_log};
 use crate::runtime::file_watch::FileState;
 
-/// Where damaged entries are moved, in the table's folder. Delta ignores folders of this kind.
+/// Where damaged entries and data files are moved, in the table's folder. Delta ignores folders of this kind.
 const DAMAGED_FOLDER: &str = "_damaged";
 
 /// The damaged files, each with its state: a file that is written again is looked at again.
@@ -77,6 +77,20 @@ pub(super) fn move_entries_away(log: &LogStoreRef) -> anyhow::Result<()> {
         warn!("moved the damaged {} to {}; its events are read again", entry.display(), to.display());
     }
     Ok(())
+}
+
+/// Moves a damaged data file of a table away, which its newest version no longer has. Returns where it is now; `None` if there
+/// is no such file.
+pub(crate) fn move_data_file_away(log: &LogStoreRef, file: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let folder = folder(log)?;
+    let (from, to) = (folder.join(file.as_ref()), folder.join(DAMAGED_FOLDER));
+    if !from.exists() {
+        return Ok(None);
+    }
+    std::fs::create_dir_all(&to).with_context(|| format!("create {}", to.display()))?;
+    let to = to.join(from.file_name().unwrap_or_default());
+    std::fs::rename(&from, &to).with_context(|| format!("move {} away", from.display()))?;
+    Ok(Some(to))
 }
 
 /// Removes a `_last_checkpoint` that is damaged, so that a good one takes its place: the writer of checkpoints leaves one

@@ -88,7 +88,7 @@ impl DataFile {
     }
 
     /// With the deleted ones.
-    fn all_rows(&self) -> Option<u64> {
+    pub(crate) fn all_rows(&self) -> Option<u64> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Stats {

@@ -127,6 +127,11 @@ impl NewFile {
         }
     }
 
+    /// The file with the age of one that it replaces, so that files sorted by age are in the order of their rows.
+    pub(crate) fn with_age(self, modified_ms: i64) -> Self {
+        Self { modified_ms, ..self }
+    }
+
     pub fn size(&self) -> u64 {
         self.size
     }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use deltalake_core::logstore::LogStoreRef;
 use deltalake_core::{DeltaTable, DeltaTableBuilder};
+use object_store::ObjectStore;
 use url::Url;
 
 use super::local_store::LocalStore;
 use super::log::{is_table, newest_version};
+use crate::runtime::machine::simulated;
 
 /// The log of the table in a folder; `None` if there is no table. Creates no folder.
 pub(crate) fn open_log(path: &FilePath) -> anyhow::Result<Option<LogStoreRef>> {
@@ -30,7 +32,11 @@ pub(crate) fn table_url(path: &FilePath) -> anyhow::Result<Url> {
 
 /// The table at a URL, without its state.
 pub(super) fn unloaded_table(url: Url) -> anyhow::Result<DeltaTable> {
-    let store = Arc::new(LocalStore::default());
+    let disk: Arc<dyn ObjectStore> = Arc::new(LocalStore::default());
+    let store = match simulated() {
+        None => disk,
+        Some(machine) => machine.store(disk),
+    };
     Ok(DeltaTableBuilder::from_url(url.clone())?.with_storage_backend(store, url).build()?)
 }
 

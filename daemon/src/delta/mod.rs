@@ -34,6 +34,7 @@ pub(crate) use checkpoint::{action_texts, read_checkpoint, verify_checkpoint};
 pub use commit::{Change, CommitError, Committed, checkpoints_done};
 pub(crate) use conform::conform;
 pub use create::TableSpec;
+pub(crate) use damaged::move_data_file_away;
 pub use data_file::DataFile;
 pub(crate) use data_file::{list_days, list_files, list_files_at};
 pub(crate) use day::{EVENT_DATE, format_day};
@@ -57,4 +58,6 @@ pub use table::Table;
 pub(crate) use table::silverd_info;
 pub use table_files::TableFiles;
 pub use table_lock::TableLock;
-pub(crate) use transactions::{LogOffsets, lost_transactions, read_offsets};
+pub(crate) use transactions::{
+    LogOffsets, LostEvents, lost_transactions, read_lost_events, read_offsets, read_transactions,
+};

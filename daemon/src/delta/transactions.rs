@@ -18,7 +18,8 @@ use deltalake_core::logstore::LogStoreRef;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::Deserialize;
-use silverd_core::offsets::{LogPartition, Offsets, TopicIds, TopicName};
+use silverd_core::lost::{self, LOST_EVENTS};
+use silverd_core::offsets::{LogPartition, OffsetRange, Offsets, TopicIds, TopicName};
 
 use super::checkpoint::read_checkpoint;
 use super::log::{LOG_FOLDER, entry_path, list_log, list_log_tail};
@@ -26,8 +27,8 @@ use super::table::TXN_RETENTION;
 
 /// The application ids of a table, with their versions.
 #[derive(Debug, Default)]
-pub(super) struct Transactions {
-    pub(super) versions: HashMap<String, i64>,
+pub(crate) struct Transactions {
+    pub(crate) versions: HashMap<String, i64>,
     /// silverd's ids that are not where a reader of the log finds them, but before the last checkpoint.
     pub(super) restored: Vec<(String, i64)>,
     /// How many of silverd's ids the log has lost, at least.
@@ -48,6 +49,19 @@ pub(crate) async fn read_offsets(log: &LogStoreRef) -> anyhow::Result<LogOffsets
     let found = read_transactions(log.object_store(None).as_ref(), None).await?;
     let topic_ids = found.versions.keys().filter_map(|id| TopicName::from_app_id(id)).collect();
     Ok(LogOffsets { offsets: offsets_in(&found.versions), topic_ids, lost: found.lost })
+}
+
+/// The offsets of events that Bronze has lost for good, and the number of these events, as its log says.
+pub(crate) struct LostEvents {
+    pub(crate) offsets: Vec<(LogPartition, OffsetRange)>,
+    pub(crate) events: i64,
+}
+
+/// Reads which events of Bronze are lost for good.
+pub(crate) async fn read_lost_events(log: &LogStoreRef) -> anyhow::Result<LostEvents> {
+    let found = read_transactions(log.object_store(None).as_ref(), None).await?.versions;
+    let offsets = found.iter().filter_map(|(id, version)| lost::from_app_id(id, *version)).collect();
+    Ok(LostEvents { offsets, events: found.get(LOST_EVENTS).copied().unwrap_or(0) })
 }
 
 /// How many of silverd's ids the log has lost at a version, at least. A table with any is not written.
@@ -73,7 +87,7 @@ fn is_own(id: &str) -> bool {
 ///
 /// Another engine's checkpoint may leave ids out: the protocol allows that for ids that were not set for a while, if a
 /// table property says so. They are then looked for before that checkpoint, as far as the log still reaches.
-pub(super) async fn read_transactions(store: &dyn ObjectStore, version: Option<u64>) -> anyhow::Result<Transactions> {
+pub(crate) async fn read_transactions(store: &dyn ObjectStore, version: Option<u64>) -> anyhow::Result<Transactions> {
     let wanted = ..=version.unwrap_or(u64::MAX);
     let mut files = list_log_tail(store).await?;
     if files.checkpoints.range(wanted).next().is_none() {

@@ -8,6 +8,7 @@ mod event_broadcast;
 mod health;
 mod history;
 mod metrics;
+mod one_client;
 mod panel_result;
 mod panel_runner;
 mod rejects;
@@ -42,6 +43,7 @@ use history::{History, SAMPLE_INTERVAL};
 use server::{Server, ServerTls};
 
 pub(crate) use access::AUDIT;
+pub(crate) use one_client::serve_client;
 pub(crate) use panel_runner::PanelRunner;
 pub(crate) use server::ListenAddress;
 
@@ -138,20 +140,8 @@ pub(crate) async fn serve(
     let bound = listener.local_addr().unwrap_or(address);
     let (events, table_sizes) = (Arc::<EventBroadcast>::default(), Arc::<Mutex<TableSizes>>::default());
     let panel_runner = PanelRunner::new(events.clone(), dashboard.panels.clone(), tables, queries, table_sizes.clone());
+    let app = App::new(&dashboard, events, table_sizes, ended.clone());
     let endpoint = dashboard.endpoint;
-    let app = Arc::new(App {
-        topic: dashboard.topic,
-        panels: dashboard.panels.into_iter().map(|panel| panel.name).collect(),
-        status: dashboard.status,
-        gold: dashboard.gold,
-        maintenance: dashboard.maintenance,
-        events,
-        history: History::default(),
-        table_sizes,
-        access: endpoint.access.clone(),
-        started_at_ms: telemetry::process_started_at_ms(),
-        ended: ended.clone(),
-    });
     tokio::spawn(sample(app.clone()));
     let server = Server::new(router(app), endpoint.base_path.clone(), endpoint.tls.clone(), ended.clone());
     tokio::spawn(server.run(listener));
@@ -228,6 +218,27 @@ async fn sample(app: Arc<App>) {
 }
 
 impl App {
+    fn new(
+        dashboard: &Dashboard,
+        events: Arc<EventBroadcast>,
+        table_sizes: Arc<Mutex<TableSizes>>,
+        ended: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            topic: dashboard.topic.clone(),
+            panels: dashboard.panels.iter().map(|panel| panel.name.clone()).collect(),
+            status: dashboard.status.clone(),
+            gold: dashboard.gold.clone(),
+            maintenance: dashboard.maintenance.clone(),
+            events,
+            history: History::default(),
+            table_sizes,
+            access: dashboard.endpoint.access.clone(),
+            started_at_ms: telemetry::process_started_at_ms(),
+            ended,
+        })
+    }
+
     fn health(&self) -> Health {
         let state = self.status.borrow().clone();
         let pipeline = match state {

@@ -72,7 +72,7 @@ async fn run_once(options: &mut RunOptions, tables: OpenTables, stop: &Cancellat
         let mut source = start_source(options, &bronze, &workers)?;
         loop {
             let ReadChunk { chunk, full } =
-                match next_input::next(options, &mut source, &mut workers, &bronze, stop).await {
+                match next_input::next(options, source.as_mut(), &mut workers, &bronze, stop).await {
                     Next::Chunk(chunk) => chunk,
                     Next::Reconnect => break,
                     Next::RestartSource => continue 'sources,
@@ -132,7 +132,7 @@ enum Outcome {
     Restart,
 }
 
-fn start_source(options: &RunOptions, bronze: &Bronze, workers: &SilverWorkers) -> anyhow::Result<Source> {
+fn start_source(options: &RunOptions, bronze: &Bronze, workers: &SilverWorkers) -> anyhow::Result<Box<dyn Source>> {
     let (source, commit) = (&workers.pipeline.source, &workers.pipeline.commit);
     set_fsync(commit.fsync);
     let limits = BatchLimits {
@@ -155,7 +155,7 @@ fn start_source(options: &RunOptions, bronze: &Bronze, workers: &SilverWorkers) 
         cut_logs: workers.cut_logs.clone(),
         topic_ids: bronze.topic_ids(),
     };
-    Source::start(source_options).context("start the Kafka consumer")
+    options.sources.start(source_options).context("start the Kafka consumer")
 }
 
 /// Ends the workers. Their failure counts, unless the pipeline starts again and opens the tables anyway.

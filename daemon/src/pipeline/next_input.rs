@@ -32,7 +32,7 @@ pub(super) enum Next {
 /// Waits for the next chunk, or for a reason to read no more of them. Applies changes of pipeline.toml meanwhile.
 pub(super) async fn next(
     options: &mut RunOptions,
-    source: &mut Source,
+    source: &mut dyn Source,
     workers: &mut SilverWorkers,
     bronze: &Bronze,
     stop: &CancellationToken,

@@ -10,13 +10,15 @@ use tokio::sync::watch;
 use super::status::RunState;
 use crate::plugin::{Host, Loaded};
 use crate::runtime::file_watch::FileWatch;
-use crate::source::Broker;
+use crate::source::{Broker, Sources};
 use crate::tables::recent_rows::RecentRows;
 
 /// What a pipeline needs from outside.
 pub struct RunOptions {
     /// What pipeline.toml says, now and later: changes are applied while the daemon runs.
     pub pipeline: watch::Receiver<Arc<Pipeline>>,
+    /// How the topics are read.
+    pub sources: Sources,
     /// The brokers, if they are not those of `[source]`.
     pub broker: Option<Broker>,
     /// The folder of pipeline.toml, from which its paths count.

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::build_output::{TARGET, build_folders, newest};
 use super::prebuilt::{prebuilt_wasm, target_folders};
+use super::wit_check::check_wit;
 use crate::runtime::clock;
 
 /// The folder within cargo's target folder for builds that are not released.
@@ -209,6 +210,7 @@ impl Package {
 
     /// Builds into a target folder, and returns the wasm.
     fn build(&self, target: &Path) -> anyhow::Result<PathBuf> {
+        check_wit(&self.folder).with_context(|| format!("{} does not build", self.name))?;
         info!(plugin = %self.name, folder = %self.folder.display(), "building plugin");
         let began = clock::now();
         let run = || {

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Write};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -74,30 +74,35 @@ impl ConfigStore {
     }
 
     fn put(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
-        if self.folder.path(name).metadata().is_ok_and(|found| found.len() == bytes.len() as u64) {
+        if std::fs::read(self.folder.path(name)).is_ok_and(|kept| kept == bytes) {
             self.folder.touch(name);
             return Ok(());
         }
         self.folder.put(|file| Ok(file.write_all(bytes).map(|()| name.to_owned())?)).map(drop)
     }
 
-    /// The configuration with this digest; `None` if it is not kept.
-    ///
-    /// # Errors
-    ///
-    /// If a file was altered.
+    /// The configuration with this digest; `None` if it is not kept, or a file of it is damaged.
     pub(super) fn get(&self, digest: &Digest) -> anyhow::Result<Option<Config>> {
-        let Some(bytes) = self.read(&config_name(digest))? else { return Ok(None) };
-        let altered = || format!("{} was altered: remove it", self.folder.path(&config_name(digest)).display());
-        let Kept { settings, reference, wit } = serde_json::from_slice(&bytes).with_context(altered)?;
+        let name = config_name(digest);
+        let Some(bytes) = self.read(&name)? else { return Ok(None) };
+        let kept = serde_json::from_slice::<Kept>(&bytes);
+        let Ok(Kept { settings, reference, wit }) = kept else {
+            self.folder.set_aside(&name, "it is no JSON object with settings and reference files");
+            return Ok(None);
+        };
         let mut config = Config { settings, reference: Vec::new(), wit };
         for (name, digest) in reference {
-            let digest = Digest::parse(&digest).with_context(altered)?;
+            let Some(digest) = Digest::parse(&digest) else { continue };
             let Some(contents) = self.read(&file_name(&digest))? else { return Ok(None) };
+            if Digest::of(&contents) != digest {
+                self.folder.set_aside(&file_name(&digest), "it does not have the digest in its name");
+                return Ok(None);
+            }
             config.reference.push(ReferenceFile { name, contents });
         }
         if config.digest() != *digest {
-            bail!(altered());
+            self.folder.set_aside(&name, "it does not have the digest in its name");
+            return Ok(None);
         }
         Ok(Some(config))
     }
@@ -143,11 +148,17 @@ mod tests {
         let found = store.get(&two.digest()).unwrap().unwrap();
         assert_eq!((found.settings, &found.reference[0].contents[..]), (two.settings.clone(), &b"a,1"[..]));
         assert!(store.get(&config("EUR", b"a,2").digest()).unwrap().is_none());
-        // Altered, or gone in part.
-        std::fs::write(store.folder.path(&file_name(&Digest::of(b"a,1"))), b"a,2").unwrap();
-        store.get(&one.digest()).unwrap_err();
-        store.folder.remove(&file_name(&Digest::of(b"a,1")));
-        assert!(store.get(&one.digest()).unwrap().is_none());
+        // Damaged, or gone in part: it is kept again.
+        for name in [file_name(&Digest::of(b"a,1")), config_name(&one.digest())] {
+            for damaged in [&b"a,2"[..], b"", b"{}", &[0; 3]] {
+                std::fs::write(store.folder.path(&name), damaged).unwrap();
+                assert!(store.get(&one.digest()).unwrap().is_none());
+                assert!(!store.folder.path(&name).exists() && store.folder.path(&format!("{name}.damaged")).exists());
+                assert!(store.get(&one.digest()).unwrap().is_none());
+                keep(&one);
+                assert!(store.get(&one.digest()).unwrap().is_some());
+            }
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use silverd_core::config::ReloadMode;
 
@@ -262,6 +263,15 @@ impl Deployments {
         self.0.path("")
     }
 
+    /// What a file says; the default if there is no such file, or if it is damaged.
+    fn read<T: DeserializeOwned + Default>(&self, name: &str) -> T {
+        let Ok(text) = std::fs::read(self.0.path(name)) else { return T::default() };
+        serde_json::from_slice(&text).unwrap_or_else(|error| {
+            self.0.set_aside(name, &format!("{error}; what it said of versions is forgotten"));
+            T::default()
+        })
+    }
+
     /// The deployment of a table; `None` if there is none, or if its file cannot be read.
     pub(crate) fn get(&self, table: &str) -> Option<Deployment> {
         self.held(table).deployment
@@ -269,10 +279,8 @@ impl Deployments {
 
     /// What is remembered of a table's versions; nothing if its file cannot be read.
     pub(crate) fn held(&self, table: &str) -> Held {
-        let text = std::fs::read(self.path(table)).unwrap_or_default();
-        let mut held = serde_json::from_slice::<Held>(&text).unwrap_or_default();
-        let rejected = std::fs::read(self.0.path(&rejected_name(table))).unwrap_or_default();
-        held.rejected = serde_json::from_slice(&rejected).unwrap_or_default();
+        let mut held: Held = self.read(&file_name(table));
+        held.rejected = self.read(&rejected_name(table));
         // Earlier versions of silverd remembered only the last version that failed.
         let last = held.deployment.as_ref().filter(|deployment| deployment.rolled_back).map(Deployment::failed);
         if let Some(last) = last.filter(|last| held.failed(&last.plugin()).is_none()) {
@@ -367,8 +375,7 @@ impl Deployments {
 
     /// The rebuilds of a table that are not done.
     pub(crate) fn rebuilds(&self, table: &str) -> Vec<UnfinishedRebuild> {
-        let text = std::fs::read(self.0.path(&rebuild_name(table))).unwrap_or_default();
-        serde_json::from_slice(&text).unwrap_or_default()
+        self.read(&rebuild_name(table))
     }
 
     /// Remembers a rebuild until it is done.

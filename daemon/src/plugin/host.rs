@@ -18,6 +18,7 @@ use super::deployments::{Deployments, Held};
 use super::digest::Digest;
 use super::engine::{engine, start_epoch_ticker};
 use super::guest_state::{GuestState, linker};
+use super::serving::ServingVersions;
 use super::store::PluginStore;
 use crate::delta::{PluginVersion, last_plugin};
 use crate::runtime::state_dir::StateDir;
@@ -33,6 +34,8 @@ pub struct Host {
     pub(super) kept_configs: Option<ConfigStore>,
     /// Which versions serve instead of the newest builds; `None` if silverd cannot remember them.
     pub(crate) deployments: Option<Deployments>,
+    /// Which versions serve in a running silverd; `None` if that is not stored.
+    pub(crate) serving: Option<ServingVersions>,
     /// Whether a build is a release.
     pub(crate) reload_mode: ReloadMode,
     /// The folders of the tables that the plugins fill.
@@ -55,14 +58,17 @@ impl Host {
     pub fn with_state(state: &Path, silverd: &Path, reload_mode: ReloadMode) -> anyhow::Result<Arc<Self>> {
         let engine = engine()?;
         let open = |name: &str| StateDir::open(state).and_then(|folder| StateDir::open(&folder.path(name)));
-        match open("compiled").and_then(|compiled| Ok((compiled, open("plugins")?, open("given")?, open("held")?))) {
-            Ok((compiled, plugins, given, held)) => {
+        let kept = || {
+            anyhow::Ok(Kept {
+                plugins: PluginStore::new(open("plugins")?),
+                configs: ConfigStore::new(open("given")?),
+                deployments: Deployments::new(open("held")?),
+                serving: ServingVersions::new(open("serving")?),
+            })
+        };
+        match open("compiled").and_then(|compiled| Ok((compiled, kept()?))) {
+            Ok((compiled, kept)) => {
                 let compiler = Compiler::with_cache(&engine, compiled, silverd);
-                let kept = Kept {
-                    plugins: PluginStore::new(plugins),
-                    configs: ConfigStore::new(given),
-                    deployments: Deployments::new(held),
-                };
                 Self::start(engine, compiler, Some(kept), reload_mode)
             }
             Err(error) => {
@@ -81,12 +87,24 @@ impl Host {
     ) -> anyhow::Result<Arc<Self>> {
         let linker = linker(&engine)?;
         start_epoch_ticker(&engine)?;
-        let (kept_plugins, kept_configs, deployments) = match kept {
-            Some(Kept { plugins, configs, deployments }) => (Some(plugins), Some(configs), Some(deployments)),
-            None => (None, None, None),
+        let (kept_plugins, kept_configs, deployments, serving) = match kept {
+            Some(Kept { plugins, configs, deployments, serving }) => {
+                (Some(plugins), Some(configs), Some(deployments), Some(serving))
+            }
+            None => (None, None, None, None),
         };
         let tables = Mutex::default();
-        Ok(Arc::new(Self { engine, linker, compiler, kept_plugins, kept_configs, deployments, reload_mode, tables }))
+        Ok(Arc::new(Self {
+            engine,
+            linker,
+            compiler,
+            kept_plugins,
+            kept_configs,
+            deployments,
+            serving,
+            reload_mode,
+            tables,
+        }))
     }
 
     /// Whether the file of a version is kept, unread. True if none is kept.
@@ -97,6 +115,11 @@ impl Host {
     /// What is remembered of a table's versions; nothing if silverd cannot remember them.
     pub(crate) fn held(&self, table: &str) -> Held {
         self.deployments.as_ref().map(|deployments| deployments.held(table)).unwrap_or_default()
+    }
+
+    /// The version that serves a table in a running silverd; `None` if none runs.
+    pub(crate) fn serving(&self, table: &str) -> Option<PluginVersion> {
+        self.serving.as_ref()?.get(table)
     }
 
     /// Names tables that plugins fill: the versions that made their last rows stay in the folder of `[state]`.
@@ -115,7 +138,8 @@ impl Host {
         }
     }
 
-    /// The versions that made the last rows of the tables, those that are deployed, and those that have rows to make again.
+    /// The versions that made the last rows of the tables, those that serve or are deployed, and those that have rows to make
+    /// again.
     fn versions_in_use(&self) -> anyhow::Result<Vec<PluginVersion>> {
         let mut versions = Vec::new();
         let tables = self.tables.lock().clone();
@@ -123,6 +147,9 @@ impl Host {
             // The log is read on this thread, which loads a plugin and may wait.
             let last = futures::executor::block_on(last_plugin(&table));
             versions.extend(last.with_context(|| format!("read which version wrote {}", table.display()))?);
+        }
+        if let Some(serving) = &self.serving {
+            versions.extend(serving.all()?);
         }
         if let Some(deployments) = &self.deployments {
             let files = std::fs::read_dir(deployments.folder())?.collect::<Result<Vec<_>, _>>()?;
@@ -141,4 +168,5 @@ struct Kept {
     plugins: PluginStore,
     configs: ConfigStore,
     deployments: Deployments,
+    serving: ServingVersions,
 }

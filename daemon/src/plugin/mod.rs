@@ -26,11 +26,13 @@ pub mod native;
 mod outcomes;
 mod output;
 mod prebuilt;
+mod serving;
 mod source;
 mod stopped_wasi;
 mod store;
 mod transformer;
 mod unfinished_rebuild;
+mod wit_check;
 
 pub use silverd_core::config::Limits;
 
@@ -50,6 +52,7 @@ pub(crate) use load::{
     load_trial, load_unreleased, load_version, wit_file,
 };
 pub use outcomes::{Rejected, TransformError, TransformOutput, Tripped};
+pub(crate) use serving::ServingRecord;
 pub(crate) use source::{Source, SourceLocation, VersionFile};
 pub use transformer::Transformer;
 pub(crate) use unfinished_rebuild::UnfinishedRebuild;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tracing::warn;
 
 use super::digest::Digest;
@@ -41,7 +41,7 @@ impl PluginStore {
 
     fn try_keep(&self, digest: &Digest, bytes: &[u8], in_use: VersionsInUse<'_>) -> anyhow::Result<()> {
         let name = file_name(digest);
-        if self.folder.path(&name).metadata().is_ok_and(|found| found.len() == bytes.len() as u64) {
+        if std::fs::read(self.folder.path(&name)).is_ok_and(|kept| kept == bytes) {
             self.folder.touch(&name);
             return Ok(());
         }
@@ -52,11 +52,7 @@ impl PluginStore {
         self.folder.evict(FILES_MAX, BYTES_MAX, in_use)
     }
 
-    /// The file of a plugin; `None` if it is not kept.
-    ///
-    /// # Errors
-    ///
-    /// If the file does not have this digest.
+    /// The file of a plugin; `None` if it is not kept, or damaged.
     pub(super) fn get(&self, digest: &Digest) -> anyhow::Result<Option<Vec<u8>>> {
         let path = self.path(digest);
         let bytes = match std::fs::read(&path) {
@@ -65,7 +61,8 @@ impl PluginStore {
             Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
         };
         if Digest::of(&bytes) != *digest {
-            bail!("{} was altered: remove it, and build the plugin again", path.display());
+            self.folder.set_aside(&file_name(digest), "it does not have the digest in its name");
+            return Ok(None);
         }
         Ok(Some(bytes))
     }
@@ -82,7 +79,7 @@ mod tests {
     use crate::delta::PluginVersion;
 
     #[test]
-    fn kept_files_are_found_by_digest_and_altered_ones_are_rejected() {
+    fn kept_files_are_found_by_digest_and_altered_ones_are_set_aside() {
         let base = tempfile::tempdir().unwrap();
         let store = PluginStore::new(StateDir::open(base.path()).unwrap());
         let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
@@ -96,12 +93,14 @@ mod tests {
         assert_eq!(names, [file_name(&two), file_name(&one)], "the most recently loaded file is the last");
 
         let path = base.path().join(file_name(&two));
-        std::fs::write(&path, b"twx").unwrap();
-        let error = format!("{:#}", store.get(&two).unwrap_err());
-        assert_eq!(error, format!("{} was altered: remove it, and build the plugin again", path.display()));
-        std::fs::write(&path, b"t").unwrap();
-        keep(&two, b"two");
-        assert_eq!(store.get(&two).unwrap().as_deref(), Some(&b"two"[..]), "a truncated file is written again");
+        for damaged in [&b"twx"[..], b"t", b"", &[0; 3]] {
+            std::fs::write(&path, damaged).unwrap();
+            assert_eq!(store.get(&two).unwrap(), None);
+            assert_eq!(std::fs::read(path.with_extension("wasm.damaged")).unwrap(), damaged);
+            std::fs::write(&path, damaged).unwrap();
+            keep(&two, b"two");
+            assert_eq!(store.get(&two).unwrap().as_deref(), Some(&b"two"[..]), "a damaged file is written again");
+        }
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use parking_lot::Mutex;
 use silverd_core::config::{Reload, ReloadMode, SilverTable};
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::pending::{Candidate, PendingVersion};
 use super::validate::{Build, PluginLoader, RejectedVersion, start, validate};
@@ -18,6 +19,7 @@ use crate::plugin::{
 };
 use crate::runtime::causes;
 use crate::runtime::file_watch::{FileStamp, FileWatch};
+use crate::runtime::log_once::LogOnce;
 use crate::telemetry::{TableStats, spans};
 
 /// What pipeline.toml currently says about a table and its plugin.
@@ -36,6 +38,8 @@ pub(crate) struct PluginReloader {
     pub(crate) watch: FileWatch,
     /// The version that serves first may be older than the plugin's sources: build them.
     pub(crate) builds_sources: bool,
+    /// The build whose rejection was logged. It is validated again whenever a file changes, also by what cargo writes last.
+    pub(crate) logged: Mutex<LogOnce>,
 }
 
 /// How long to wait before locating a plugin again that could not be located.
@@ -47,6 +51,9 @@ impl PluginReloader {
         self.pending.first_active().await;
         let mut at_startup = self.builds_sources;
         loop {
+            if self.desired.has_changed().unwrap_or(false) {
+                self.logged.lock().clear();
+            }
             let desired = self.desired.borrow_and_update().clone();
             let source = Source::of(&desired.table, &self.loader.base_dir);
             let location = {
@@ -130,6 +137,7 @@ impl PluginReloader {
                 Ok(None) => {
                     // The active version should stay, so no candidate is needed, unless the worker has just taken one.
                     self.pending.clear();
+                    self.logged.lock().clear();
                     if self.pending.active().is_some_and(|now| Arc::ptr_eq(&now, &active)) {
                         return;
                     }
@@ -315,6 +323,7 @@ impl PluginReloader {
         if let Some(deployments) = &self.loader.host.deployments {
             self.check_stored(deployments.remove_rejected(table, digest));
         }
+        self.logged.lock().clear();
         self.pending.put(candidate);
     }
 
@@ -323,7 +332,15 @@ impl PluginReloader {
         self.pending.clear();
         self.stats.plugin_update_rejected(Some(format!("{failure:#}")));
         let table = &self.desired.borrow().table.name;
-        error!(%table, "the new build was rejected: {failure:#}; the current version keeps running");
+        // The reason can name the newest events, and so differ each time.
+        let build = match failure.downcast_ref::<RejectedVersion>() {
+            Some(RejectedVersion { version: PluginVersion { digest, given }, .. }) => format!("{digest} {given:?}"),
+            None => format!("{failure:#}"),
+        };
+        match self.logged.lock().is_new(&build) {
+            true => error!(%table, "the new build was rejected: {failure:#}; the current version keeps running"),
+            false => debug!(%table, "the build was rejected again: {failure:#}"),
+        }
     }
 }
 

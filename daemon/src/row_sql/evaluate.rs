@@ -1,6 +1,7 @@
-//! Evaluates the SQL of a table on batches of events. If it fails on a batch, the batch is halved until the events on which it
-//! fails are alone: each of them is rejected, with the column.
+//! Evaluates the SQL of a table on batches of events. What its `reject` collects is rejected in one execution. If the SQL fails
+//! on a batch, the batch is halved until the events on which it fails are alone: each of them is rejected, with the column.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
@@ -15,12 +16,14 @@ use parking_lot::Mutex;
 use silverd_core::outcome::{Code, Reject};
 
 use super::definition::Definition;
+use super::functions::Rejected;
 use super::plan::{Planned, plan};
 
 /// The SQL of a table, with its reference files, ready for events.
 pub(super) struct Evaluator {
     context: SessionContext,
     events: Arc<Mutex<RecordBatch>>,
+    rejected: Rejected,
     logical: LogicalPlan,
     physical: Arc<dyn ExecutionPlan>,
     /// The columns of the table.
@@ -30,6 +33,9 @@ pub(super) struct Evaluator {
     of_columns: Vec<Option<Arc<dyn ExecutionPlan>>>,
     /// Where the last event failed: it is looked at first when the next one does.
     suspect: usize,
+    /// How often a plan was executed.
+    #[cfg(test)]
+    pub(super) runs: std::sync::atomic::AtomicUsize,
 }
 
 /// The rows of a batch, and the events that have none because something is wrong.
@@ -47,13 +53,26 @@ impl Evaluator {
         references: impl IntoIterator<Item = (&'r str, &'r [u8])>,
         pool_bytes: usize,
     ) -> anyhow::Result<Self> {
-        let Planned { context, events, plan: logical, schema, .. } = plan(definition, references, pool_bytes)?;
+        let Planned { context, events, rejected, plan: logical, schema, .. } =
+            plan(definition, references, pool_bytes)?;
         let physical = context.state().create_physical_plan(&logical).await?;
         let not_null = schema.columns.iter().enumerate().filter(|(_, column)| !column.nullable);
         let not_null = not_null.map(|(at, _)| at).collect();
         let of_columns = vec![None; schema.columns.len() + 1];
         let schema = Arc::new(schema.arrow());
-        Ok(Self { context, events, logical, physical, schema, not_null, of_columns, suspect: 0 })
+        Ok(Self {
+            context,
+            events,
+            rejected,
+            logical,
+            physical,
+            schema,
+            not_null,
+            of_columns,
+            suspect: 0,
+            #[cfg(test)]
+            runs: Default::default(),
+        })
     }
 
     /// The outcomes of events, whose last column has their numbers.
@@ -66,7 +85,11 @@ impl Evaluator {
                 continue;
             }
             match self.run(&self.physical.clone(), events.slice(start, len)).await {
-                Ok(rows) => parts.extend(rows),
+                Ok((rows, rejected)) => {
+                    parts.extend(without(rows, &rejected)?);
+                    let reject = |(event, reason)| Reject { event, code: Code::OutOfRange, reason };
+                    rejects.extend(rejected.into_iter().map(reject));
+                }
                 // Memory is the limit of the process, and not a fault of an event.
                 Err(error) if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) => return Err(error),
                 Err(error) if len == 1 => {
@@ -82,14 +105,20 @@ impl Evaluator {
         self.finish(parts, rejects)
     }
 
+    /// The rows of events, and the events that were rejected, with the reasons.
     async fn run(
         &self,
         plan: &Arc<dyn ExecutionPlan>,
         events: RecordBatch,
-    ) -> Result<Vec<RecordBatch>, DataFusionError> {
+    ) -> Result<(Vec<RecordBatch>, BTreeMap<u32, String>), DataFusionError> {
+        #[cfg(test)]
+        self.runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         *self.events.lock() = events;
+        // Those of an execution that failed.
+        self.rejected.take();
         // A join keeps what it has read for one execution.
-        collect(reset_plan_states(plan.clone())?, self.context.task_ctx()).await
+        let rows = collect(reset_plan_states(plan.clone())?, self.context.task_ctx()).await?;
+        Ok((rows, self.rejected.take()))
     }
 
     /// Why an event fails: the first column that cannot be computed for it, or another part of the query.
@@ -100,7 +129,13 @@ impl Evaluator {
         let order: Vec<usize> = [columns, self.suspect].into_iter().chain(others).collect();
         for at in order {
             let Ok(plan) = self.plan_of_column(at).await else { continue };
-            let Err(error) = self.run(&plan, event.clone()).await else { continue };
+            let error = match self.run(&plan, event.clone()).await {
+                Err(error) => error,
+                Ok((_, rejected)) => match rejected.into_values().next() {
+                    Some(reason) => return Reject { event: number, code: Code::OutOfRange, reason },
+                    None => continue,
+                },
+            };
             let mut reason = reason(&error);
             if at < columns {
                 self.suspect = at;
@@ -165,6 +200,18 @@ impl Evaluator {
         rejects.sort_by_key(|reject| reject.event);
         Ok(Evaluated { rows, row_events, rejects })
     }
+}
+
+/// The rows of events that were not rejected.
+fn without(rows: Vec<RecordBatch>, rejected: &BTreeMap<u32, String>) -> Result<Vec<RecordBatch>, DataFusionError> {
+    if rejected.is_empty() {
+        return Ok(rows);
+    }
+    let without = |batch: &RecordBatch| {
+        let keep = numbers(batch).iter().map(|number| Some(!rejected.contains_key(number)));
+        filter_record_batch(batch, &keep.collect::<BooleanArray>()).map_err(DataFusionError::from)
+    };
+    rows.iter().map(without).collect()
 }
 
 /// What an author can mend.

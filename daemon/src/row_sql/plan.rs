@@ -25,7 +25,7 @@ use super::comments::{column_comments, table_comment};
 use super::definition::Definition;
 use super::error::SqlError;
 use super::event::{EVENT, EVENT_NUMBER, EventColumns};
-use super::functions::{REJECT, reject};
+use super::functions::{REJECT, Rejected, collecting, reject};
 use super::reference;
 use crate::sql_engine::bounded_context;
 
@@ -39,6 +39,8 @@ pub(super) struct Planned {
     pub(super) event: EventColumns,
     /// The rows of `event`.
     pub(super) events: Arc<Mutex<RecordBatch>>,
+    /// What an execution of the plan rejects. Rows of these events count for nothing.
+    pub(super) rejected: Rejected,
     /// Gives the columns of the schema, and [`EVENT_NUMBER`].
     pub(super) plan: LogicalPlan,
     pub(super) schema: TableSchema,
@@ -58,8 +60,9 @@ pub(super) fn plan<'r>(
     let event = EventColumns::of(&definition.input, &definition.sql)?;
     let events = Arc::new(Mutex::new(RecordBatch::new_empty(event.schema())));
     let provider = event.table(events.clone())?;
-    let (plan, schema) = plan_sql(&context, definition, &event, provider)?;
-    Ok(Planned { context, event, events, plan, schema })
+    let rejected = Rejected::default();
+    let (plan, schema) = plan_sql(&context, definition, &event, provider, &rejected)?;
+    Ok(Planned { context, event, events, rejected, plan, schema })
 }
 
 /// Plans SQL over `event`, whose rows are those of `provider`, and over the tables of the context.
@@ -68,6 +71,7 @@ fn plan_sql(
     Definition { sql, not_null, .. }: &Definition,
     event: &EventColumns,
     provider: Arc<dyn TableProvider>,
+    rejected: &Rejected,
 ) -> Result<(LogicalPlan, TableSchema), SqlError> {
     let failed = |error: DataFusionError| SqlError::of(sql, &error);
     // The number of the event is added below, so that the SQL cannot name it.
@@ -91,7 +95,7 @@ fn plan_sql(
     }
     let columns = columns_of(sql, &analyzed, event, not_null, &comments)?;
     let schema = TableSchema { interface: "sql".to_owned(), doc: table_comment(sql), columns };
-    let carried = Carrier { sql, event: provider_as_source(provider) }.carry(&analyzed)?;
+    let carried = Carrier { sql, event: provider_as_source(provider) }.carry_query(&analyzed, rejected)?;
     let plan = typed(&analyzed, carried, &schema).map_err(failed)?;
     Ok((plan, schema))
 }
@@ -171,6 +175,19 @@ struct Carrier<'s> {
 }
 
 impl Carrier<'_> {
+    /// The whole query, whose columns collect the events that they reject.
+    fn carry_query(&self, plan: &LogicalPlan, rejected: &Rejected) -> Result<LogicalPlan, SqlError> {
+        let LogicalPlan::Projection(projection) = plan else { return self.carry(plan) };
+        let input = self.carry(&projection.input)?;
+        let number = Expr::Column(number_of(&input));
+        let columns = projection.expr.iter().zip(projection.schema.fields());
+        let mut exprs: Vec<_> =
+            columns.map(|(expr, column)| collecting(expr, column.name(), &number, input.schema(), rejected)).collect();
+        exprs.push(number);
+        let carried = Projection::try_new(exprs, Arc::new(input));
+        Ok(LogicalPlan::Projection(carried.map_err(|error| SqlError::of(self.sql, &error))?))
+    }
+
     fn carry(&self, plan: &LogicalPlan) -> Result<LogicalPlan, SqlError> {
         let failed = |error: DataFusionError| SqlError::of(self.sql, &error);
         // What is made of reference files alone has no event.

@@ -191,6 +191,15 @@ fn any_batching_gives_the_same_rows() {
          (SELECT event_id, ts, unnest(items) AS item FROM event) e JOIN prices p ON p.sku = item['sku']",
         "SELECT *, upper(text) AS upper FROM event",
         "WITH a AS (SELECT *, n * 2 AS twice FROM event) SELECT event_id, ts, twice FROM a WHERE twice > 2",
+        // Collected, and next to errors; and a CASE of truth values, which becomes AND and OR.
+        "SELECT event_id, ts, CASE WHEN text = 'x' THEN reject('text: ' || text) ELSE 12 / n END AS part FROM event",
+        "SELECT event_id, ts, CASE WHEN text = 'x' THEN reject('x') ELSE n > 1 END AS yes FROM event",
+        "SELECT event_id, ts, coalesce(n, CASE WHEN text = 'x' THEN reject('x') ELSE 0 END) AS n FROM event",
+        "SELECT event_id, ts, item['sku'] AS sku,
+           CASE WHEN item['qty'] = 0 THEN reject('items.qty: 0') ELSE item['qty'] END AS qty
+         FROM (SELECT event_id, ts, unnest(items) AS item FROM event) e",
+        "SELECT event_id, ts, CASE WHEN n = 3 THEN reject('in a query') ELSE twice END AS twice
+         FROM (SELECT *, CASE WHEN n = 2 THEN reject('in it') ELSE n * 2 END AS twice FROM event) e WHERE twice < 9",
     ] {
         let whole = evaluate(sql, &events, 300);
         assert!(!whole.row_events.is_empty());
@@ -200,6 +209,36 @@ fn any_batching_gives_the_same_rows() {
             assert_eq!(parts.row_events, whole.row_events);
             assert_eq!(format!("{:?}", parts.rejects), format!("{:?}", whole.rejects));
         }
+    }
+}
+
+/// Half of the events are rejected, in one execution: none for each of them.
+#[test]
+fn rejects_are_collected_in_one_execution() {
+    let events: Vec<String> =
+        (0..1000).map(|n| event(&format!(r#""n": {n}, "text": "{}", "items": []"#, n % 4))).collect();
+    let sql = "SELECT event_id, ts,
+                 CASE WHEN text = '1' THEN reject('text: it is ' || text) ELSE n END AS n,
+                 CASE text WHEN '1' THEN reject('later') WHEN '3' THEN reject(NULL) ELSE upper(text) END AS upper
+               FROM event";
+    let definition = definition(sql);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut evaluator = runtime.block_on(Evaluator::new(&definition, references(), 64 << 20)).unwrap();
+    let columns = EventColumns::of(&definition.input, sql).unwrap();
+    let chunk = chunk(&events);
+    let (records, mut decoder, mut image) = (Records::new(&chunk), Decoder::default(), Image::default());
+    let rows: Vec<u32> = (0..events.len() as u32).collect();
+    for row in &rows {
+        decoder.decode(&columns.ty, &records, *row as usize, &mut image, 1 << 20).unwrap();
+    }
+    let events = columns.batch(&records, &rows, &mut image).unwrap();
+    let found = runtime.block_on(evaluator.evaluate(&events)).unwrap();
+    assert_eq!(evaluator.runs.into_inner(), 1);
+    assert!(found.row_events.iter().all(|event| event % 2 == 0) && found.row_events.len() == 500);
+    assert_eq!(found.rejects.len(), 500);
+    for reject in &found.rejects {
+        let expected = if reject.event % 4 == 1 { "n: text: it is 1" } else { "upper: rejected by the table's SQL" };
+        assert_eq!(reject.reason, expected, "event {}", reject.event);
     }
 }
 

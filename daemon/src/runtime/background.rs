@@ -7,6 +7,7 @@ use anyhow::anyhow;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::TABLE_OPENS_MAX;
+use super::machine::simulated;
 
 static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
     let mut runtime = Builder::new_multi_thread();
@@ -16,6 +17,9 @@ static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
 
 /// The runtime of the background threads. The first call starts it; it runs until the process ends.
 pub fn handle() -> anyhow::Result<Handle> {
+    if simulated().is_some() {
+        return Ok(Handle::current());
+    }
     let runtime = RUNTIME.as_ref().map_err(|failure| anyhow!("start the background threads: {failure}"))?;
     Ok(runtime.handle().clone())
 }

@@ -2,9 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::machine::simulated;
+
 #[allow(clippy::disallowed_methods, reason = "this is the one door to the wall clock")]
 pub(crate) fn now() -> SystemTime {
-    SystemTime::now()
+    simulated().map_or_else(SystemTime::now, |machine| machine.now())
 }
 
 /// Microseconds since the epoch, UTC.

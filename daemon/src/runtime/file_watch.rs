@@ -46,6 +46,12 @@ impl FileWatch {
         Self::new(notifications, watcher.ok())
     }
 
+    /// Checks the files every second, as where the system sends no notifications.
+    #[cfg(test)]
+    pub(crate) fn without_notifications() -> Self {
+        Self::new(watch::channel(0).1, None)
+    }
+
     fn new(notifications: watch::Receiver<u64>, watcher: Option<RecommendedWatcher>) -> Self {
         Self { notifications, folders: Arc::new(Mutex::new(WatchedFolders { watcher, folders: BTreeSet::new() })) }
     }

@@ -10,6 +10,12 @@ pub(crate) fn inert(text: &str) -> String {
     inert
 }
 
+/// The same for text of several lines as one line: a space stands between them.
+pub(crate) fn inert_line(text: &str) -> String {
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    inert(&lines.join(" "))
+}
+
 /// The same for text of several lines, with its line breaks and tabs.
 pub(crate) fn inert_lines(text: &str) -> String {
     text.split_inclusive(['\n', '\t'])
@@ -53,6 +59,12 @@ mod tests {
         check("\u{7f}\u{9b}31m", "\\u{7f}\\u{9b}31m");
         check("a\u{202e}b\u{2066}c\u{200f}d\u{2028}", "a\\u{202e}b\\u{2066}c\\u{200f}d\\u{2028}");
         check("two\r\nlines\t", "two\\r\\nlines\\t");
+    }
+
+    #[test]
+    fn lines_become_one_line() {
+        assert_eq!(inert_line("wasm trap\n\n  at a\r\n  at \u{1b}[1mb\n"), "wasm trap at a at \\u{1b}[1mb");
+        assert_eq!(inert_line("one"), "one");
     }
 
     #[test]

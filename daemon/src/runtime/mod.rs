@@ -1,4 +1,4 @@
-//! The process and its environment: the clock, the allocator, background threads, schedules, the state folder, file
+//! The process and its environment: the machine, the clock, the allocator, background threads, schedules, the state folder, file
 //! watches, standard output, inert text.
 
 pub mod allocator;
@@ -10,6 +10,7 @@ pub(crate) mod due;
 pub mod file_watch;
 pub(crate) mod inert;
 pub(crate) mod log_once;
+pub(crate) mod machine;
 pub(crate) mod out;
 mod program;
 pub(crate) mod state_dir;

@@ -7,9 +7,11 @@
 //!     plugins/<digest>.wasm   the plugins that have filled tables; see plugin/store.rs
 //!     given/<digest>.json     the settings that they were given; see plugin/config_store.rs
 //!     held/<table>.json       which version serves instead of the newest build; see plugin/deployments.rs
+//!     serving/<table>.json    which version serves in a running silverd; see plugin/serving.rs
 //! ```
 //!
-//! A file is written under a temporary name and then renamed, so that nobody ever reads half of it.
+//! A file is written under a temporary name and then renamed, so that nobody ever reads half of it. One that is damaged all the
+//! same is set aside under another name, and silverd goes on as without it.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
@@ -19,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
+use tracing::warn;
 use uuid::Uuid;
 
 use super::clock;
@@ -28,6 +31,8 @@ const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 /// The name of an unfinished file begins so.
 const UNFINISHED: &str = ".new-";
+/// The name of a damaged file ends so.
+const DAMAGED: &str = ".damaged";
 /// A crash left an unfinished file behind that is older than this.
 const UNFINISHED_AGE_MAX: Duration = Duration::from_secs(60 * 60);
 
@@ -120,6 +125,18 @@ impl StateDir {
 
     pub(crate) fn remove(&self, name: &str) {
         let _ = fs::remove_file(self.path(name));
+    }
+
+    /// Sets a damaged file aside, so that it is written again, or silverd goes on without it.
+    pub(crate) fn set_aside(&self, name: &str, reason: &str) {
+        let (from, to) = (self.path(name), self.path(&format!("{name}{DAMAGED}")));
+        let file = from.display();
+        match fs::rename(&from, &to) {
+            Ok(()) => warn!("{file} is damaged ({reason}): it was moved to {}", to.display()),
+            // Another silverd was faster.
+            Err(failure) if failure.kind() == io::ErrorKind::NotFound => {}
+            Err(failure) => warn!("{file} is damaged ({reason}), and cannot be moved away: {failure}"),
+        }
     }
 
     /// Removes the least recently used files until at most so many files with so many bytes are left. The files that
@@ -226,6 +243,19 @@ mod tests {
         file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
         evict(3, 15);
         assert!(!left_behind.exists());
+    }
+
+    #[test]
+    fn damaged_files_are_set_aside() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = StateDir::open(base.path()).unwrap();
+        for size in [3, 5] {
+            put(&folder, "a.json", size);
+            folder.set_aside("a.json", "it is empty");
+            assert_eq!(folder.path("a.json.damaged").metadata().unwrap().len(), size as u64);
+            assert!(!folder.path("a.json").exists());
+        }
+        folder.set_aside("a.json", "it is not there");
     }
 
     #[test]

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use deltalake_core::logstore::LogStoreRef;
+use parking_lot::Mutex;
 use silverd_core::chunk::Chunk;
 use silverd_core::config::{Limits, Pipeline, Reload, SilverTable, TableName};
 use silverd_core::offsets::Offsets;
@@ -34,12 +35,13 @@ use silverd_core::route::Router;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{Span, info};
+use tracing::{Span, info, warn};
 
 use crate::plugin::{Host, Loaded};
 use crate::reload::{DesiredVersion, PendingVersion, PluginLoader, PluginReloader};
 use crate::runtime::file_watch::FileWatch;
 use crate::runtime::log_once::LogOnce;
+use crate::runtime::machine;
 use crate::runtime::worker_thread::WorkerThread;
 use crate::tables::recent_rows::RecentRows;
 use crate::tables::side_output::SideOutput;
@@ -143,7 +145,12 @@ impl Worker {
             };
             let (desired, pending, stats) = (asked, pending.clone(), stats.clone());
             let builds_sources = context.builds_sources;
-            tokio::spawn(PluginReloader { desired, pending, stats, loader, watch, builds_sources }.run())
+            let logged = Mutex::default();
+            machine::spawn(PluginReloader { desired, pending, stats, loader, watch, builds_sources, logged }.run())
+        });
+        let serving = context.host.serving.as_ref().and_then(|serving| {
+            let record = serving.record(&table.name);
+            record.inspect_err(|error| warn!(table = %table.name, "say which version serves: {error:#}")).ok()
         });
         let task = WorkerTask {
             config: table.clone(),
@@ -152,6 +159,7 @@ impl Worker {
             inbox: Inbox { chunks, is_live: is_live.clone(), shutdown_now: shutdown_now.clone() },
             plugin: PluginSlot::new(pending),
             report: WorkerReport { stats: stats.clone(), state: state.clone(), last_error: LogOnce::default() },
+            serving,
             table: None,
         };
         let work = move || async move {

@@ -67,6 +67,7 @@ impl WorkerTask {
             table = %self.config.name, digest = %plugin.digest, interface = %plugin.schema.interface,
             pause_us = pause.as_micros() as u64, "the plugin was swapped"
         );
+        self.record_serving();
         Ok(())
     }
 

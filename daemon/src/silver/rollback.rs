@@ -50,6 +50,7 @@ impl WorkerTask {
         self.report.stats.plugin_update_rejected(Some(failure.to_string()));
         self.config = canary.baseline_config;
         self.table = None;
+        self.record_serving();
         if committed.is_empty() {
             return;
         }

@@ -16,6 +16,7 @@ use super::open_table::OpenTable;
 use super::plugin_slot::PluginSlot;
 use super::step_error::StepError;
 use super::{ChunkForTable, WorkerContext};
+use crate::plugin::ServingRecord;
 use crate::runtime::causes;
 use crate::runtime::clock;
 use crate::runtime::log_once::LogOnce;
@@ -35,6 +36,8 @@ pub(super) struct WorkerTask {
     pub(super) inbox: Inbox,
     pub(super) plugin: PluginSlot,
     pub(super) report: WorkerReport,
+    /// Says to commands which version serves; `None` if the folder of `[state]` cannot be used.
+    pub(super) serving: Option<ServingRecord>,
     /// `None` until the next step opens the table.
     pub(super) table: Option<OpenTable>,
 }
@@ -96,6 +99,13 @@ impl WorkerTask {
                 self.wait_to_retry(pause).await;
                 pause = (pause * 2).min(RETRY_MAX);
             }
+        }
+    }
+
+    /// Says to commands which version serves now.
+    pub(super) fn record_serving(&mut self) {
+        if let (Some(record), Some(plugin)) = (&mut self.serving, self.plugin.plugin()) {
+            record.set(plugin.version());
         }
     }
 

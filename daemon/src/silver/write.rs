@@ -16,6 +16,7 @@ use super::worker_task::WorkerTask;
 use crate::bronze::ranges_json;
 use crate::delta::{Change, NewFile};
 use crate::plugin::TransformOutput;
+use crate::runtime::machine::block_in_place;
 use crate::tables::side_output::{self, Announced};
 use crate::tables::silver::RowsByDay;
 use crate::tables::{late, quarantine};
@@ -83,14 +84,14 @@ impl WorkerTask {
         self.commit(table, files, announced, &output).await
     }
 
-    /// Runs the plugin on this thread. A guest's WASI may wait, which the runtime allows only in `block_in_place`.
+    /// Runs the plugin on this thread. A guest's WASI may wait, which the runtime allows only there.
     fn transform(
         &mut self,
         table: &mut OpenTable,
         chunk: &Chunk,
         records: &[u32],
     ) -> Result<TransformOutput, StepError> {
-        tokio::task::block_in_place(|| {
+        block_in_place(|| {
             let before = thread_cpu();
             let span = spans::transform(table.transformer.plugin().digest.as_str(), records.len());
             let output = span.in_scope(|| self.transform_checked(table, chunk, records));

@@ -28,6 +28,7 @@ mod options;
 mod poll_loop;
 mod positions;
 mod problems;
+mod read_again;
 mod rebalance;
 mod record;
 mod topic_ids;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
@@ -54,21 +56,62 @@ pub use options::Broker;
 pub(crate) use options::{BatchLimits, CutLogs, Progress, Resume, SourceOptions};
 pub use problems::SourceProblem;
 pub(crate) use problems::{ProblemOf, SourceProblems};
+pub(crate) use read_again::{ChunkSize, OffsetRanges, StillInKafka};
+#[cfg(test)]
+pub(crate) use rebalance::start_offset;
 pub(crate) use topics::FirstTopics;
 pub(crate) use watermarks::HighWatermarks;
 
 /// Chunks that wait for the pipeline. The next one is read while Bronze commits the previous one.
 const CHUNKS_WAITING_MAX: usize = 1;
 
-/// A running source. Dropping it ends its thread.
-pub(crate) struct Source {
+/// What the pipeline reads. Dropping it ends it.
+#[async_trait]
+pub(crate) trait Source: Send {
+    /// The next event; `None` when the source has ended. Nothing is lost if the future is dropped.
+    async fn next(&mut self) -> Option<SourceEvent>;
+    /// Makes the source hand over its current chunk and end.
+    fn stop(&self);
+    fn is_stopping(&self) -> bool;
+    /// A chunk is in Bronze.
+    fn committed(&self, ranges: &Ranges);
+}
+
+/// How sources are started: Kafka's, by default.
+#[derive(Clone)]
+pub struct Sources(Arc<dyn Fn(SourceOptions) -> anyhow::Result<Box<dyn Source>> + Send + Sync>);
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self(Arc::new(|options| {
+            let source: Box<dyn Source> = Box::new(KafkaSource::start(options)?);
+            Ok(source)
+        }))
+    }
+}
+
+impl Sources {
+    #[cfg(test)]
+    pub(crate) fn new(
+        start: impl Fn(SourceOptions) -> anyhow::Result<Box<dyn Source>> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(start))
+    }
+
+    pub(crate) fn start(&self, options: SourceOptions) -> anyhow::Result<Box<dyn Source>> {
+        (self.0)(options)
+    }
+}
+
+/// The topics of a Kafka, read on a thread.
+struct KafkaSource {
     events: mpsc::Receiver<SourceEvent>,
     control: Arc<Control>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Source {
-    pub(crate) fn start(options: SourceOptions) -> anyhow::Result<Self> {
+impl KafkaSource {
+    fn start(options: SourceOptions) -> anyhow::Result<Self> {
         let (sender, events) = mpsc::channel(CHUNKS_WAITING_MAX);
         let options = Arc::new(options);
         let control = Arc::new(Control { options, stop: AtomicBool::new(false), group_member: Mutex::new(None) });
@@ -80,24 +123,25 @@ impl Source {
         })?;
         Ok(Self { events, control, thread: Some(thread) })
     }
+}
 
-    /// The next event; `None` when the source has ended.
-    pub(crate) async fn next(&mut self) -> Option<SourceEvent> {
+#[async_trait]
+impl Source for KafkaSource {
+    async fn next(&mut self) -> Option<SourceEvent> {
         self.events.recv().await
     }
 
-    /// Makes the thread hand over its current chunk and end.
-    pub(crate) fn stop(&self) {
+    fn stop(&self) {
         self.control.stop.store(true, Relaxed);
     }
 
-    pub(crate) fn is_stopping(&self) -> bool {
+    fn is_stopping(&self) -> bool {
         self.control.stop.load(Relaxed)
     }
 
     /// Commits the offsets of a chunk that is in Bronze to the consumer group, to display the lag. silverd never
     /// resumes from them.
-    pub(crate) fn committed(&self, ranges: &Ranges) {
+    fn committed(&self, ranges: &Ranges) {
         let member = self.control.group_member.lock();
         let Some(consumer) = member.as_ref() else { return };
         let mut offsets = TopicPartitionList::new();
@@ -110,7 +154,7 @@ impl Source {
     }
 }
 
-impl Drop for Source {
+impl Drop for KafkaSource {
     fn drop(&mut self) {
         self.stop();
         self.events.close();

@@ -119,7 +119,7 @@ fn read(
 }
 
 /// An error that passes is waited for. Nothing depends on the group.
-fn check(failure: KafkaError) -> anyhow::Result<()> {
+pub(super) fn check(failure: KafkaError) -> anyhow::Result<()> {
     use rdkafka::error::RDKafkaErrorCode::GroupAuthorizationFailed;
     let code = failure.rdkafka_error_code();
     match code.and_then(remedy) {

@@ -51,7 +51,7 @@ pub(super) struct AssignedPartition {
 
 /// Why a partition is not read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unreadable {
+pub(crate) enum Unreadable {
     #[error(
         "bronze has stored it up to offset {committed}, but the log ends at {high}. The topic was deleted and created \
          again, or the broker lost data. Bronze is not overwritten: to read the new log, rename the topic, or give \
@@ -101,7 +101,12 @@ impl AssignedPartition {
 ///
 /// `start = "latest"` is decided once, for all partitions of a topic ([`RebalanceContext::begin_at_end`]): a partition or
 /// a topic that comes later is read from its first record.
-fn start_offset(committed: Option<i64>, low: i64, high: i64, config: &config::Source) -> Result<i64, Unreadable> {
+pub(crate) fn start_offset(
+    committed: Option<i64>,
+    low: i64,
+    high: i64,
+    config: &config::Source,
+) -> Result<i64, Unreadable> {
     match (committed, config.on_data_loss) {
         (None, _) => Ok(low),
         (Some(committed), _) if committed > high => Err(Unreadable::LogTooShort { committed, high }),

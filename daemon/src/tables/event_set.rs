@@ -91,6 +91,25 @@ impl EventSet {
         events
     }
 
+    /// Inserts all offsets of a range.
+    pub(crate) fn insert_range(&mut self, log: &LogPartition, range: OffsetRange) {
+        self.0.entry(log.clone()).or_default().insert_range(range.start as u64..range.end as u64);
+    }
+
+    /// Removes the events of other sets.
+    pub(crate) fn remove(&mut self, others: &EventSet) {
+        for (log, offsets) in &mut self.0 {
+            if let Some(other) = others.0.get(log) {
+                *offsets -= other;
+            }
+        }
+    }
+
+    /// Removes the offsets of a range, and returns how many of them there were.
+    pub(crate) fn remove_range(&mut self, log: &LogPartition, range: OffsetRange) -> u64 {
+        self.0.get_mut(log).map_or(0, |offsets| offsets.remove_range(range.start as u64..range.end as u64))
+    }
+
     /// The events of the rows of some batches.
     pub(crate) fn of_batches<'b>(
         batches: impl IntoIterator<Item = &'b RecordBatch>,
@@ -171,6 +190,10 @@ impl EventSet {
             }
         }
         mask.into()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.values().all(RoaringTreemap::is_empty)
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -274,6 +297,23 @@ mod tests {
         assert_eq!(events.len(), 20);
         assert_eq!(events.count_not_in(&EventSet::of_ranges(&[range(5, 25)])), 10);
         assert_eq!(events.without(&EventSet::of_ranges(&[range(0, 29)])).first(5), [(log.clone(), 29)]);
+    }
+
+    #[test]
+    fn ranges_are_inserted_and_removed() {
+        let (log, other) = (LogPartition::new("a", "t", 0), LogPartition::new("b", "t", 1));
+        let mut events = EventSet::default();
+        events.insert_range(&log, OffsetRange::new(0, 10));
+        assert_eq!(events.remove_range(&log, OffsetRange::new(8, 20)), 2);
+        assert_eq!(events.remove_range(&other, OffsetRange::new(0, 20)), 0);
+        let mut others = EventSet::default();
+        others.insert_range(&log, OffsetRange::new(0, 3));
+        others.insert_range(&other, OffsetRange::new(3, 5));
+        events.remove(&others);
+        assert_eq!(events.ranges(), [(log, OffsetRange::new(3, 8))]);
+        assert!(!events.is_empty());
+        events.remove(&events.clone());
+        assert!(events.is_empty());
     }
 
     #[test]

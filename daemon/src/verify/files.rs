@@ -2,6 +2,7 @@
 //! says.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::ErrorKind;
 use std::panic::AssertUnwindSafe;
 
 use anyhow::{Context, anyhow, bail};
@@ -17,7 +18,7 @@ use silverd_core::chunk::column;
 use silverd_core::verify::{AffectedFile, Entry, FileOwner, LogPosition, Problem, Verifier, covered_offsets};
 
 use super::verified::VerifiedTable;
-use crate::delta::{DataFile, LOG_FOLDER, entry_path, list_files_at, read_columns};
+use crate::delta::{DataFile, LOG_FOLDER, entry_path, list_files, list_files_at, list_log, read_columns};
 
 /// Reports the live files that are missing, or have another size than the log says.
 pub(super) async fn check_presence<V: Verifier>(table: &mut VerifiedTable<V>, owner: &FileOwner) -> anyhow::Result<()> {
@@ -48,13 +49,75 @@ pub(super) async fn check_contents<V: Verifier>(table: &mut VerifiedTable<V>, ow
         if table.broken_files.contains(&file.path) {
             continue;
         }
-        // The reader of a damaged file may panic.
-        let read = AssertUnwindSafe(read(log, &file, *owner == FileOwner::Bronze)).catch_unwind().await;
-        if let Err(failure) = read.unwrap_or_else(|_| Err(anyhow!("its reader panicked"))) {
-            broken.push((file, Fault::Damaged(format!("{failure:#}"))));
+        if let Some(fault) = fault_inside(log, &file, owner).await {
+            broken.push((file, fault));
         }
     }
     report(table, owner, broken).await;
+}
+
+/// A live data file that cannot be read to its end, or of Bronze, that has other rows than the log says.
+pub(crate) struct DamagedFile {
+    pub(crate) file: DataFile,
+    /// What was found, with the day and the offsets of its rows, and what to do.
+    pub(crate) problem: Problem,
+}
+
+/// Reads all live files of a table to their end, and finds those that are damaged.
+///
+/// # Errors
+///
+/// If a file may not be read: that says nothing of what is in it.
+pub(crate) async fn damaged_files(log: &LogStoreRef, owner: &FileOwner) -> anyhow::Result<Vec<DamagedFile>> {
+    let files = list_files(log).await?;
+    let sizes = list_data(log.object_store(None).as_ref()).await.context("list the files")?;
+    let mut damaged = Vec::new();
+    for file in files {
+        let fault = match sizes.get(&file.path) {
+            None => Some(Fault::Missing),
+            Some(size) if *size != file.size => Some(Fault::Size(*size)),
+            Some(_) => fault_inside(log, &file, owner).await,
+        };
+        if fault.is_some() {
+            check_access(log, &file).await?;
+        }
+        damaged.extend(fault.map(|fault| (file, fault)));
+    }
+    if damaged.is_empty() {
+        return Ok(Vec::new());
+    }
+    let entries = list_log(log.object_store(None).as_ref()).await.context("list the log")?.commits;
+    let newest = entries.last_key_value().map_or(0, |(version, _)| *version);
+    let paths = damaged.iter().map(|(file, _)| file.path.clone()).collect();
+    let commits = commits_that_added(log, newest, paths).await;
+    let problem = |(file, fault): (DataFile, Fault)| {
+        let problem = fault.problem(&file, commits.get(&file.path), owner);
+        DamagedFile { file, problem }
+    };
+    Ok(damaged.into_iter().map(problem).collect())
+}
+
+/// Fails if a file is there, and this user may not read it.
+async fn check_access(log: &LogStoreRef, file: &DataFile) -> anyhow::Result<()> {
+    let Err(failure) = log.object_store(None).get(&file.path).await else { return Ok(()) };
+    let causes = anyhow::Error::from(failure);
+    let is_denied = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    };
+    if causes.chain().any(is_denied) {
+        return Err(causes).with_context(|| {
+            format!("read {}: expected a file that this user may read; nothing was changed", file.path)
+        });
+    }
+    Ok(())
+}
+
+/// What is wrong inside of a file that has the right size.
+async fn fault_inside(log: &LogStoreRef, file: &DataFile, owner: &FileOwner) -> Option<Fault> {
+    // The reader of a damaged file may panic.
+    let read = AssertUnwindSafe(read(log, file, *owner == FileOwner::Bronze)).catch_unwind().await;
+    let failure = read.unwrap_or_else(|_| Err(anyhow!("its reader panicked"))).err()?;
+    Some(Fault::Damaged(format!("{failure:#}")))
 }
 
 /// What is wrong with a file.
@@ -65,26 +128,32 @@ enum Fault {
     Damaged(String),
 }
 
+impl Fault {
+    /// The finding. `commit` has added the file, if it is known.
+    fn problem(self, file: &DataFile, commit: Option<&Entry>, owner: &FileOwner) -> Problem {
+        let name = file.path.to_string();
+        let affected = AffectedFile {
+            offsets: covered_offsets(&name, commit, file.stats.as_deref()),
+            file: name,
+            day: file.event_date.clone(),
+            owner: owner.clone(),
+        };
+        match self {
+            Self::Missing => Problem::FileMissing { file: affected },
+            Self::Size(found) => Problem::FileSize { file: affected, expected: file.size, found },
+            Self::Damaged(why) => Problem::FileDamaged { file: affected, why },
+        }
+    }
+}
+
 async fn report<V: Verifier>(table: &mut VerifiedTable<V>, owner: &FileOwner, broken: Vec<(DataFile, Fault)>) {
     let Some(log) = table.log.clone().filter(|_| !broken.is_empty()) else { return };
     let paths = broken.iter().map(|(file, _)| file.path.clone()).collect();
     let commits = commits_that_added(&log, table.verifier.version(), paths).await;
     for (file, fault) in broken {
         let commit = commits.get(&file.path);
-        let name = file.path.to_string();
-        let affected = AffectedFile {
-            offsets: covered_offsets(&name, commit, file.stats.as_deref()),
-            file: name,
-            day: file.event_date,
-            owner: owner.clone(),
-        };
         let position = LogPosition { version: commit.map(|entry| entry.version), ..LogPosition::default() };
-        let problem = match fault {
-            Fault::Missing => Problem::FileMissing { file: affected },
-            Fault::Size(found) => Problem::FileSize { file: affected, expected: file.size, found },
-            Fault::Damaged(why) => Problem::FileDamaged { file: affected, why },
-        };
-        table.verifier.report(position, problem);
+        table.verifier.report(position, fault.problem(&file, commit, owner));
         table.broken_files.insert(file.path);
     }
 }

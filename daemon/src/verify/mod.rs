@@ -30,6 +30,7 @@ use silverd_core::verify::{
 use crate::delta::{NotWritable, not_writable, open_log};
 
 pub use deep::compare_rows;
+pub(crate) use files::{DamagedFile, damaged_files};
 pub use report::Report;
 pub use verified::{Verified, VerifiedTable};
 

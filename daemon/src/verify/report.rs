@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 use silverd_core::offsets::Offsets;
-use silverd_core::verify::{Finding, Findings, Problem, Severity, Verifier};
+use silverd_core::verify::{Corrections, Finding, Findings, Problem, Severity, Verifier};
 
 use super::verified::{Verified, VerifiedTable};
 
@@ -57,17 +57,16 @@ impl Report {
                     ("rows", number(verifier.rows())),
                     ("dropped", number(counts.dropped)),
                     ("duplicates", number(counts.duplicates)),
-                    ("quarantined", number(counts.rejected + corrections.quarantined)),
-                    ("late", number(counts.late + corrections.counts.late)),
+                    ("quarantined", number(counts.rejected)),
+                    ("late", number(counts.late)),
                     ("lag", (is_known && is_bronze_known).then(lag)),
+                    // Not in the line, whose outcomes add up to the events.
+                    ("quarantined by corrections", number(corrections.quarantined)),
+                    ("late by corrections", number(corrections.counts.late)),
                 ],
             ));
             if corrections.commits > 0 {
-                notes.push(format!(
-                    "{}: {} corrections processed {} events again, added {} rows and removed {}; above are the \
-                     outcomes when the events arrived, and the current rows",
-                    table.name, corrections.commits, corrections.counts.events, corrections.added, corrections.removed
-                ));
+                notes.push(corrections_note(&table.name, &corrections));
             }
         }
         for table in &verified.side_outputs {
@@ -201,6 +200,16 @@ impl Row {
         }
         row
     }
+}
+
+fn corrections_note(table: &str, corrections: &Corrections) -> String {
+    let Corrections { commits, counts, quarantined, added, removed, .. } = corrections;
+    format!(
+        "{table}: {commits} corrections processed {} events again, added {added} rows and removed {removed}, and sent \
+         {quarantined} events to the quarantine and {} to the late table; above are the outcomes when the events arrived, and \
+         the current rows",
+        counts.events, counts.late
+    )
 }
 
 /// The number of offsets from the first checked one to the last.

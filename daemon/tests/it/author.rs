@@ -150,12 +150,19 @@ fn running_daemon_takes_a_new_plugin_and_its_next_version() {
     project.silverd(&["plugin", "test", "visits", "--update"]);
     edit(&project, "plugins/visits/src/lib.rs", &[("to_uppercase", "to_ascii_uppercase")]);
     let output = project.silverd(&["plugin", "dev", "plugins/visits", "--once", "--deploy"]);
-    assert!(output.contains("table visits is now written by version "), "{output}");
+    assert!(output.contains("table visits is now served by version "), "{output}");
+    daemon.until("rows of the new version", |_| project.plugin_history("visits").len() == 2);
     drop(generator);
     daemon.stop();
     assert_eq!(project.plugin_history("visits").len(), 2);
     let (report, code) = verify(project.folder.path(), &[]);
     assert_eq!(code, Some(0), "{report:#}");
+
+    // A wrong type is one error with its place, and not what the SDK's macro says of it.
+    edit(&project, "wit/silver/visits.wit", &[("row-events: list<u32>", "row-events: list<u23>")]);
+    let error = project.silverd_fails(&["plugin", "test", "visits"], 1);
+    assert!(error.contains("`u23` does not exist") && error.contains("wit/silver/visits.wit:"), "{error}");
+    assert!(error.lines().count() < 20, "{error}");
 }
 
 #[test]

@@ -14,7 +14,9 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 
-use super::harness::{Project, SILVER, TableOptions, actions, entries, expected, finding_kinds, root, rows, verify};
+use super::harness::{
+    Project, SILVER, TableOptions, actions, entries, expected, finding_kinds, root, rows, table_report, verify,
+};
 use super::reload;
 
 /// Days since the epoch.
@@ -603,6 +605,31 @@ fn quarantined_events_become_rows_once_the_plugin_accepts_them() {
     assert_eq!((resolved_as("duplicate"), resolved_as("row")), (200, 100));
     project.silverd(&["run", "--drain"]);
     assert_eq!(hits(&project), 3000);
+}
+
+/// The outcomes in the line of a table are those of the events when they arrived, and add up; those of corrections have numbers
+/// of their own.
+#[test]
+fn totals_add_up_after_a_rebuild_with_new_rejects() {
+    let project = reload::project("totals", "[commit]\ninterval = \"100ms\"\n");
+    reload::send(
+        &project,
+        (0..20).map(|number| format!("e{number}")).chain((0..5).map(|number| format!("boom{number}"))),
+    );
+    project.silverd(&["run", "--drain"]);
+    reload::install(&project, &reload::version("two rejects-boom"));
+    project.silverd(&["rebuild", "hits"]);
+    assert_eq!((reload::hits(&project), rows(&project.path("quarantine")).len()), (20, 5));
+    let (report, code) = verify(project.folder.path(), &[]);
+    assert_eq!(code, Some(0), "{report:#}");
+    let table = table_report(&report, "hits");
+    let number = |key: &str| table[key].as_u64().unwrap_or_else(|| panic!("{key} in {table:#}"));
+    assert_eq!(number("events"), 25);
+    let outcomes = ["with_rows", "dropped", "duplicates", "quarantined"].map(number);
+    assert_eq!(outcomes.iter().sum::<u64>(), number("events"), "{table:#}");
+    assert_eq!((number("quarantined_by_corrections"), number("rows")), (5, 20));
+    let printed = project.silverd(&["verify"]);
+    assert!(printed.contains("and sent 5 events to the quarantine and 0 to the late table"), "{printed}");
 }
 
 /// 200 events on which the plugin panicked, and a malformed one.

@@ -212,6 +212,41 @@ fn rows_of_another_decoder_are_not_compared() {
     assert_eq!(verify(copy.folder(), &["--deep", "--strict"]).1, Some(1));
 }
 
+/// The commit of a replay names its events, and the version that made their rows.
+#[test]
+fn rows_of_replayed_rejects_are_compared() {
+    let project = reload::project("deep-replay", "[commit]\ninterval = \"100ms\"\n");
+    reload::install(&project, &reload::version("one rejects-all"));
+    reload::send(&project, (0..20).map(|number| format!("e{number}")));
+    project.silverd(&["run", "--drain"]);
+    reload::install(&project, &reload::version("two rejects-boom"));
+    project.silverd(&["quarantine", "replay"]);
+    assert_eq!(reload::hits(&project), 20);
+    let report = verify_ok(project.folder.path(), &["--strict"]);
+    assert_eq!(report["compared"]["hits"]["rows"], 20);
+    let copy = TableCopy::of(project.folder.path());
+    rewrite(&copy, "hits", |batch| set_text(batch, "event_id", "somebody else"));
+    let (report, code) = verify(copy.folder(), &["--deep"]);
+    assert_eq!((code, finding_kinds(&report)), (Some(1), ["hits: content".to_owned()].into()), "{report:#}");
+    assert_eq!(report["findings"][0]["problem"]["changed"], 1);
+    // The commits of earlier versions of silverd do not name the events: it is not known which version made which row.
+    let copy = TableCopy::of(project.folder.path());
+    const EVENTS: &str = "/commitInfo/silverd/correction/event_ranges";
+    let names_events =
+        |version: &u64| copy.actions("hits", *version).iter().any(|action| action.pointer(EVENTS).is_some());
+    let replay = (0..=copy.last("hits")).find(names_events).unwrap();
+    copy.edit("hits", replay, |action| {
+        if let Some(correction) = action.pointer_mut("/commitInfo/silverd/correction") {
+            correction.as_object_mut().unwrap().remove("event_ranges");
+        }
+    });
+    let (report, code) = verify(copy.folder(), &["--deep"]);
+    assert_eq!((code, finding_kinds(&report)), (Some(0), ["hits: not-compared".to_owned()].into()), "{report:#}");
+    let problem = &report["findings"][0]["problem"];
+    assert_eq!((&problem["reason"], &problem["rows"]), (&json!("replayed"), &json!(20)), "{report:#}");
+    assert_eq!(verify(copy.folder(), &["--deep", "--strict"]).1, Some(1));
+}
+
 /// The data file that a table's first commit with rows added.
 fn first_file(copy: &TableCopy, table: &str) -> std::path::PathBuf {
     let actions = (1..=copy.last(table)).flat_map(|version| copy.actions(table, version));

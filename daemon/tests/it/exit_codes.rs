@@ -22,6 +22,8 @@ fn exit_codes_are_those_of_the_manual() {
         (0, &["verify"]),
         (0, &["verify", "page_view", "--deep"]),
         (0, &["maintain", "--dry-run"]),
+        (0, &["repair"]),
+        (0, &["repair", "bronze", "page_view", "--dry-run"]),
         (0, &["quarantine", "list"]),
         (0, &["rebuild", "page_view", "--from", "2025-01-01", "--to", "2025-01-01", "--dry-run"]),
         (0, &["plugin", "list"]),
@@ -50,6 +52,7 @@ fn exit_codes_are_those_of_the_manual() {
         (2, &["rebuild", "page_view", "--as-of", "2999-01-01"]),
         (2, &["rebuild", "--written-by", "ffffffffffff"]),
         (2, &["maintain", "none"]),
+        (2, &["repair", "none"]),
         (2, &["quarantine", "list", "--table", "none"]),
         (2, &["quarantine", "list", "--code", "none"]),
         (2, &["quarantine", "show", "none"]),
@@ -70,6 +73,7 @@ fn exit_codes_are_those_of_the_manual() {
         (2, &["run", "--config", "none.toml"]),
         (2, &["verify", "--config", "none.toml"]),
         (2, &["maintain", "--config", "none.toml"]),
+        (2, &["repair", "--config", "none.toml"]),
         (2, &["plugin", "list", "--config", "none.toml"]),
     ] {
         let output = project.output(args);
@@ -80,13 +84,14 @@ fn exit_codes_are_those_of_the_manual() {
 }
 
 /// The commands that print more than a line.
-const PRINTING: [&[&str]; 11] = [
+const PRINTING: [&[&str]; 12] = [
     &["check"],
     &["query", "SELECT value FROM generate_series(1, 20000)"],
     &["query", "--json", "SELECT value FROM generate_series(1, 20000)"],
     &["verify"],
     &["verify", "--json", "--deep"],
     &["maintain", "--dry-run"],
+    &["repair", "--dry-run"],
     &["quarantine", "list"],
     &["rebuild", "page_view", "--dry-run"],
     &["plugin", "list"],

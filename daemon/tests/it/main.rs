@@ -34,6 +34,7 @@ mod other_engines;
 mod pipeline;
 mod power_cuts;
 mod reload;
+mod repair;
 mod source;
 mod sql_limits;
 mod sql_tables;

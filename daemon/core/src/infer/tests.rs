@@ -422,6 +422,25 @@ ts = "timestamp"
 }
 
 #[test]
+fn events_without_fields_get_no_table() {
+    let check = |values: &[Value], by: &By, tables: &[&str]| {
+        let report = look(&events(values.iter().map(Value::to_string)), by, Values::Masked);
+        let sections = toml(&report);
+        let text = format!("[source]\nbrokers = \"b:1\"\ntopic = \"shop\"\n{sections}");
+        let pipeline = crate::config::check(&text, &|_| None)
+            .unwrap_or_else(|errors| panic!("{}", errors.render("pipeline.toml", &text, false)));
+        let found: Vec<_> = pipeline.silver.iter().map(|table| table.name.to_string()).collect();
+        assert_eq!(found, tables, "{sections}");
+        sections
+    };
+    let none = check(&[json!({})], &By::Auto, &[]);
+    assert_eq!(none, "# 1 event (100 %)\n# No table: these events have no field.\n");
+    let by_kind = By::Field(vec!["kind".to_owned()]);
+    let some = check(&[json!({ "kind": "a", "n": 1 }), json!({ "kind": "a", "n": 2 }), json!({})], &by_kind, &["a"]);
+    assert!(some.contains("# No table: these events have no field.\n"), "{some}");
+}
+
+#[test]
 fn toml_quotes_odd_names() {
     let odd = json!({ "eventId": "x", "order": 1, "a\"b\"\"\"c": 2, "back\\slash\n": 3, "O'Neil \"x\"": [{ "odd key": 1 }], "kafka_time": 1, "event_date": 1, "event_id": 2 });
     let report = look(&events([odd.to_string()]), &By::Nothing, Values::Masked);

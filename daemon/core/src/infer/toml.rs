@@ -18,11 +18,12 @@ pub fn toml(report: &Report) -> String {
 
 fn section(kind: &KindOfEvent) -> String {
     let table = Proposal::of(kind);
-    let mut lines = vec![
-        format!("# {} ({:.0} %)", kind.title(), kind.share * 100.0),
-        format!("[silver.{}]", kind.table),
-        format!("match = {}", table.matching()),
-    ];
+    let title = format!("# {} ({:.0} %)", kind.title(), kind.share * 100.0);
+    // `input` needs a field.
+    if table.columns.is_empty() {
+        return format!("{title}\n# No table: these events have no field.\n");
+    }
+    let mut lines = vec![title, format!("[silver.{}]", kind.table), format!("match = {}", table.matching())];
     if table.event_time.is_none() {
         lines.push("# No field is a time in every event: the time that Kafka has for the record is used.".to_owned());
     }
@@ -33,7 +34,7 @@ fn section(kind: &KindOfEvent) -> String {
     let input: Vec<_> = table.columns.iter().map(input_line).collect();
     let is_inline = input.len() <= INLINE_FIELDS_MAX;
     if is_inline {
-        lines.push(format!("input = {{ {} }}", input.join(", ")).replace("{  }", "{}"));
+        lines.push(format!("input = {{ {} }}", input.join(", ")));
     }
     lines.push(format!("sql = \"\"\"\n{}\"\"\"", multi_line(&sql(&table))));
     if !is_inline {

@@ -111,19 +111,25 @@ impl FileOwner {
     }
 }
 
+/// The first of some offsets, and how many more there are.
+pub(super) fn describe_offsets(offsets: &[CoveredOffsets]) -> Vec<String> {
+    let shown = offsets.iter().take(PARTITIONS_SHOWN_MAX);
+    let mut parts: Vec<_> =
+        shown.map(|CoveredOffsets { partition, start, end }| format!("{partition} offsets {start}..{end}")).collect();
+    match offsets.len().saturating_sub(PARTITIONS_SHOWN_MAX) {
+        0 => {}
+        more => parts.push(format!("and {more} more partitions")),
+    }
+    parts
+}
+
 impl AffectedFile {
     /// The name, the day and the offsets.
     pub(super) fn describe(&self) -> String {
         let mut text = format!("file {}", self.file);
         let mut parts = Vec::new();
         parts.extend(self.day.as_ref().map(|day| format!("the day {day}")));
-        for CoveredOffsets { partition, start, end } in self.offsets.iter().take(PARTITIONS_SHOWN_MAX) {
-            parts.push(format!("{partition} offsets {start}..{end}"));
-        }
-        match self.offsets.len().saturating_sub(PARTITIONS_SHOWN_MAX) {
-            0 => {}
-            more => parts.push(format!("and {more} more partitions")),
-        }
+        parts.extend(describe_offsets(&self.offsets));
         if !parts.is_empty() {
             let _ = write!(text, " ({})", parts.join(", "));
         }
@@ -141,9 +147,9 @@ impl AffectedFile {
                 format!("{restore}: `silverd rebuild {table}` makes the table's rows again from Bronze")
             }
             (FileOwner::Bronze, _) => format!(
-                "{restore}, Bronze has lost the records of these offsets. Silver tables keep the rows that they have of \
-                 them: do not rebuild their days. Kafka may still have the records; with a new `path` in [bronze], silverd \
-                 reads all that Kafka still has again"
+                "{restore}: Kafka may still have the records of these offsets. `silverd repair bronze` reads them again, and \
+                 records as lost what Kafka no longer has. Until then, do not rebuild the rows of these events: Silver \
+                 tables keep those that they have"
             ),
             (FileOwner::SideOutput, _) => format!(
                 "{restore}, its rows are lost. The events are in Bronze: `silverd rebuild` of a Silver table finds its \

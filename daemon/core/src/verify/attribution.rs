@@ -9,15 +9,17 @@
 //! | `undo` of a version        | its plugin at exactly the offsets that the commit names                          |
 //! | the same, of many ranges   | as a rebuild of some days                                                        |
 //! | the same, without them     | its plugin if there was only one other writer, otherwise mixed where others were |
-//! | `replay` of the quarantine | the same as before, but rejects may have become rows by its plugin               |
+//! | `replay` of the quarantine | the same as before, but its plugin made the rows of the events that it names     |
+//! | the same, of many ranges   | the same as before, but rejects may have become rows by its plugin               |
+//! | the same, without them     | the same as before, but rejects may have become rows by its plugin               |
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry::CorrectionKind;
 use crate::offsets::{LogPartition, OffsetRange, Ranges};
 
-/// More ranges of an undo than that are not distinguished: a deep verification reads Bronze once for each.
-const UNDO_RANGES_MAX: usize = 1_000;
+/// More ranges of an undo or a replay than that are not distinguished: a deep verification reads Bronze once for each.
+const EVENT_RANGES_MAX: usize = 1_000;
 
 /// Who wrote the rows of an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,11 +27,21 @@ pub enum Writer {
     Plugin {
         /// The index in [`Attribution::versions`].
         id: usize,
-        /// Rejects may have become rows later, by another plugin.
-        replayed: bool,
+        replay: Replay,
     },
     /// One of several plugins, or a plugin whose commit is no longer in the log.
     Mixed,
+}
+
+/// What a replay of the quarantine did to the events that a plugin rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Replay {
+    /// There was none.
+    Never,
+    /// Some may have become rows, by another plugin.
+    Some,
+    /// The plugin with this index in [`Attribution::versions`] accepted them.
+    By(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +101,7 @@ impl Attribution {
 
     /// Makes a version the writer of these offsets, which start at 0. They need not have had a writer.
     pub(super) fn restart(&mut self, ranges: &Ranges, version: &Lineage) {
-        let writer = Writer::Plugin { id: self.id(version), replayed: false };
+        let writer = Writer::plugin(self.id(version));
         for (log, range) in ranges.iter().filter(|(_, range)| !range.is_empty()) {
             self.spans.insert(log.clone(), vec![Span { range, writer }]);
         }
@@ -117,20 +129,37 @@ impl Attribution {
 
     /// Applies an undo of exactly these events, which are within `bounds`.
     pub(super) fn undo(&mut self, events: &[(LogPartition, OffsetRange)], bounds: &Ranges, version: &Lineage) {
-        if events.len() > UNDO_RANGES_MAX {
+        if events.len() > EVENT_RANGES_MAX {
             return self.correct(CorrectionKind::Rebuild, bounds, version, true);
         }
-        let own = Writer::Plugin { id: self.id(version), replayed: false };
+        let own = Writer::plugin(self.id(version));
         for (log, range) in events {
             self.reassign(&Ranges::from_iter([(log.clone(), *range)]), |_| own);
+        }
+    }
+
+    /// Applies a replay that accepted exactly these events, which are within `bounds`.
+    pub(super) fn replay(&mut self, events: &[(LogPartition, OffsetRange)], bounds: &Ranges, version: &Lineage) {
+        if events.len() > EVENT_RANGES_MAX {
+            return self.correct(CorrectionKind::Replay, bounds, version, false);
+        }
+        let by = self.id(version);
+        for (log, range) in events {
+            self.reassign(&Ranges::from_iter([(log.clone(), *range)]), |writer| match writer {
+                Writer::Plugin { id, .. } => Writer::Plugin { id, replay: Replay::By(by) },
+                Writer::Mixed => Writer::Mixed,
+            });
         }
     }
 
     /// Applies a correction, by the table above. `some_days` is true if the correction was limited to some days.
     pub(super) fn correct(&mut self, kind: CorrectionKind, ranges: &Ranges, version: &Lineage, some_days: bool) {
         let id = self.id(version);
-        let own = Writer::Plugin { id, replayed: false };
-        let is_own = |writer: &Writer| matches!(writer, Writer::Plugin { id: other, .. } if *other == id);
+        let own = Writer::plugin(id);
+        let is_own = |writer: &Writer| match writer {
+            Writer::Plugin { replay: Replay::By(_), .. } | Writer::Mixed => false,
+            Writer::Plugin { id: other, .. } => *other == id,
+        };
         match kind {
             CorrectionKind::Rebuild if !some_days => self.reassign(ranges, |_| own),
             CorrectionKind::Undo => {
@@ -139,7 +168,7 @@ impl Attribution {
                 self.reassign(ranges, |writer| if only_one || is_own(&writer) { own } else { Writer::Mixed });
             }
             CorrectionKind::Replay => self.reassign(ranges, |writer| match writer {
-                Writer::Plugin { id, .. } => Writer::Plugin { id, replayed: true },
+                Writer::Plugin { id, .. } => Writer::Plugin { id, replay: Replay::Some },
                 Writer::Mixed => Writer::Mixed,
             }),
             CorrectionKind::Rebuild | CorrectionKind::Unknown => {
@@ -180,6 +209,13 @@ impl Attribution {
     }
 }
 
+impl Writer {
+    /// A plugin whose rejects were not replayed.
+    pub(super) fn plugin(id: usize) -> Self {
+        Self::Plugin { id, replay: Replay::Never }
+    }
+}
+
 fn push(spans: &mut Vec<Span>, span: Span) {
     match spans.last_mut() {
         Some(last) if last.writer == span.writer && last.range.end == span.range.start => {
@@ -211,7 +247,7 @@ mod tests {
         for (start, digest) in [(0, "a"), (10, "a"), (20, "a"), (30, "b"), (60, "a")] {
             let id = attribution.id(&version(digest));
             let end = if start < 30 { start + 10 } else { start + 30 };
-            attribution.extend(&ranges(start, end), Writer::Plugin { id, replayed: false });
+            attribution.extend(&ranges(start, end), Writer::plugin(id));
         }
         attribution
     }
@@ -220,8 +256,13 @@ mod tests {
     fn check(attribution: &Attribution, expected: &[(i64, i64, &str)]) {
         let found = attribution.iter().map(|(_, range, writer)| {
             let writer = match writer {
-                Writer::Plugin { id, replayed } => {
-                    format!("{}{}", attribution.versions()[id].plugin.digest, if replayed { " replayed" } else { "" })
+                Writer::Plugin { id, replay } => {
+                    let digest = |id: usize| &attribution.versions()[id].plugin.digest;
+                    match replay {
+                        Replay::Never => digest(id).clone(),
+                        Replay::Some => format!("{} replayed", digest(id)),
+                        Replay::By(by) => format!("{} by {}", digest(id), digest(by)),
+                    }
                 }
                 Writer::Mixed => "mixed".to_owned(),
             };
@@ -269,13 +310,40 @@ mod tests {
             &[(0, 10, "a"), (10, 15, "c"), (15, 30, "a"), (30, 60, "b"), (60, 80, "c"), (80, 90, "a")],
         );
         check(&undo(&[]), &[(0, 30, "a"), (30, 60, "b"), (60, 90, "a")]);
-        check(&undo(&[(10, 11); UNDO_RANGES_MAX + 1]), &[(0, 10, "a"), (10, 80, "mixed"), (80, 90, "a")]);
+        check(&undo(&[(10, 11); EVENT_RANGES_MAX + 1]), &[(0, 10, "a"), (10, 80, "mixed"), (80, 90, "a")]);
+    }
+
+    #[test]
+    fn a_replay_made_the_rows_of_exactly_the_events_that_it_names() {
+        let replay = |events: &[(i64, i64)]| {
+            let mut attribution = attribution();
+            let events: Vec<_> = events.iter().map(|(start, end)| (log(), OffsetRange::new(*start, *end))).collect();
+            attribution.replay(&events, &ranges(10, 80), &version("c"));
+            attribution
+        };
+        let replayed = replay(&[(10, 11), (29, 31)]);
+        let expected = [(0, 10, "a"), (10, 11, "a by c"), (11, 29, "a"), (29, 30, "a by c"), (30, 31, "b by c")];
+        check(&replayed, &[&expected[..], &[(31, 60, "b"), (60, 90, "a")]].concat());
+        check(&replay(&[]), &[(0, 30, "a"), (30, 60, "b"), (60, 90, "a")]);
+        check(
+            &replay(&[(10, 11); EVENT_RANGES_MAX + 1]),
+            &[(0, 10, "a"), (10, 30, "a replayed"), (30, 60, "b replayed"), (60, 80, "a replayed"), (80, 90, "a")],
+        );
+        // A later rebuild of all days makes these rows again; one of some days, those of some of them.
+        let rebuilt = |some_days: bool| {
+            let mut attribution = replayed.clone();
+            attribution.correct(CorrectionKind::Rebuild, &ranges(0, 30), &version("a"), some_days);
+            attribution
+        };
+        check(&rebuilt(false), &[(0, 30, "a"), (30, 31, "b by c"), (31, 60, "b"), (60, 90, "a")]);
+        let expected = [(0, 10, "a"), (10, 11, "mixed"), (11, 29, "a"), (29, 30, "mixed"), (30, 31, "b by c")];
+        check(&rebuilt(true), &[&expected[..], &[(31, 60, "b"), (60, 90, "a")]].concat());
     }
 
     #[test]
     fn writers_are_found_by_offset() {
         let attribution = attribution();
-        let b = Writer::Plugin { id: 1, replayed: false };
+        let b = Writer::plugin(1);
         assert_eq!(
             [29, 30, 59, 90].map(|offset| attribution.writer_of(&log(), offset) == Some(b)),
             [false, true, true, false]

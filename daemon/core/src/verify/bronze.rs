@@ -1,14 +1,16 @@
-//! Verifies Bronze: every range once, and one row per event.
+//! Verifies Bronze: every range once, and one row per event, except for those that a repair has recorded as lost.
 
 use serde::Deserialize;
 
+use super::affected_file::CoveredOffsets;
 use super::entry::{Entry, RangesInfo, read_ranges};
 use super::finding::Problem;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, RowChange};
 use super::progress::Progress;
 use super::state::TableState;
 use super::verifier::Verifier;
-use crate::offsets::Offsets;
+use crate::lost::{self, LOST_EVENTS};
+use crate::offsets::{LogPartition, OffsetRange, Offsets, Ranges};
 
 pub struct BronzeVerifier {
     ledger: Ledger,
@@ -22,10 +24,20 @@ struct Info {
     events: u64,
 }
 
+/// The info of a commit that replaces damaged files by what Kafka still had of their records.
+#[derive(Deserialize)]
+struct Repair {
+    /// Records that were read again.
+    events: u64,
+    /// The rows of the damaged files.
+    removed: u64,
+}
+
 impl Verifier for BronzeVerifier {
     fn start_at(&mut self, checkpoint: TableState) {
         self.progress.start_at(checkpoint.txns());
-        self.events = checkpoint.rows();
+        let lost = checkpoint.txn(LOST_EVENTS).unwrap_or(0).unsigned_abs();
+        self.events = checkpoint.rows() + lost;
         self.ledger.start_at(checkpoint);
     }
 
@@ -33,6 +45,9 @@ impl Verifier for BronzeVerifier {
         let change = self.ledger.apply(entry);
         if entry.restores_progress() {
             self.progress.restore(entry, &mut self.ledger.findings);
+        }
+        if entry.info.get("repair").is_some() {
+            return self.apply_repair(entry, change);
         }
         if entry.info.get("ranges").is_none() {
             return self.ledger.check_foreign_commit(entry, change);
@@ -66,11 +81,44 @@ impl BronzeVerifier {
         Self { ledger: Ledger::new(table), progress: Progress::default(), events: 0 }
     }
 
-    /// Checks the sum over all commits, after the last entry.
+    /// A repair makes no progress: it replaces rows, or gives them up.
+    fn apply_repair(&mut self, entry: &Entry, change: RowChange) {
+        let repair = match Repair::deserialize(&entry.info["repair"]) {
+            Ok(repair) => repair,
+            Err(why) => return self.ledger.report_unreadable_info(entry.version, why),
+        };
+        let findings = &mut self.ledger.findings;
+        self.progress.check_unchanged(entry, &Ranges::default(), findings);
+        let RowChange { added, removed } = change;
+        if (repair.events, repair.removed) != (added, removed) {
+            let (counted, removed_from_files) = (repair.events, removed);
+            let removed = repair.removed;
+            findings.at(entry.version, Problem::Correction { counted, kept: 0, added, removed, removed_from_files });
+        }
+        self.ledger.accounted += i128::from(added) - i128::from(removed);
+    }
+
+    /// Reports what is known to be lost, and checks the sum over all commits, after the last entry.
     pub fn finish(&mut self) {
+        let covered = |(log, range): (LogPartition, OffsetRange)| CoveredOffsets {
+            partition: log.to_string(),
+            start: range.start,
+            end: range.end,
+        };
+        let offsets: Vec<_> = self.lost().map(covered).collect();
+        let events = self.ledger.state.txn(LOST_EVENTS).unwrap_or(0);
+        if events > 0 || !offsets.is_empty() {
+            self.ledger.findings.add(Default::default(), Problem::KnownLost { events, offsets });
+        }
         self.ledger.check_total();
     }
 
+    /// The offsets of events that are lost for good: a repair has recorded them.
+    pub fn lost(&self) -> impl Iterator<Item = (LogPartition, OffsetRange)> {
+        self.ledger.state.txns().filter_map(|(id, version)| lost::from_app_id(id, version))
+    }
+
+    /// The events that Bronze has read, with those that are lost.
     pub fn events(&self) -> u64 {
         self.events
     }

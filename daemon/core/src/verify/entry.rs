@@ -144,11 +144,10 @@ fn read_range(log: &str, (start, end): (i64, i64)) -> Result<(LogPartition, Offs
 }
 
 impl Correction {
-    /// Exactly the events of an undo; `None` if the commit does not name them, or is another correction.
-    pub(super) fn undone(&self) -> Result<Option<Vec<(LogPartition, OffsetRange)>>, String> {
-        let Some(events) = self.event_ranges.as_ref().filter(|_| self.kind == CorrectionKind::Undo) else {
-            return Ok(None);
-        };
+    /// Exactly the events of an undo or a replay; `None` if the commit does not name them, or is another correction.
+    pub(super) fn events(&self) -> Result<Option<Vec<(LogPartition, OffsetRange)>>, String> {
+        let names_events = matches!(self.kind, CorrectionKind::Undo | CorrectionKind::Replay);
+        let Some(events) = self.event_ranges.as_ref().filter(|_| names_events) else { return Ok(None) };
         let all = events.iter().flat_map(|(log, ranges)| ranges.iter().map(move |range| read_range(log, *range)));
         all.collect::<Result<_, _>>().map(Some)
     }

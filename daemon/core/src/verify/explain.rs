@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::affected_file::describe_offsets;
 use super::finding::{NotComparedReason, Problem};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +67,7 @@ impl Problem {
             Self::Overlap { .. }
             | Self::Gap { .. }
             | Self::Skipped { .. }
+            | Self::KnownLost { .. }
             | Self::TxnMismatch { .. }
             | Self::OutsideRanges { .. }
             | Self::AheadOfBronze { .. }
@@ -173,6 +175,16 @@ impl Problem {
                 format!("a range that starts at {expected}"),
                 "nothing, if Kafka had deleted them and `on_data_loss = \"skip\"` was set. Otherwise Bronze's log was \
                  changed: restore it from a backup",
+            ),
+            Self::KnownLost { events, offsets } => (
+                format!(
+                    "{events} events are lost: a data file was damaged, and `silverd repair` did not find them in Kafka \
+                     any more ({})",
+                    describe_offsets(offsets).join(", ")
+                ),
+                "every record that Bronze has read".into(),
+                "nothing, unless a backup has the file. Silver tables keep the rows that they had of these events, and \
+                 those that come later go on without them",
             ),
             Self::TxnMismatch { app_id, expected, found } => (
                 format!("`{app_id}` is set to {}", or_none(found)),
@@ -300,7 +312,7 @@ impl Problem {
                 "the events of Bronze that no `match` of pipeline.toml takes".into(),
                 "restore the quarantine from a backup. The events are in Bronze",
             ),
-            Self::NotCompared { digest, offsets, reason } => (
+            Self::NotCompared { digest, offsets, rows, reason } => (
                 match reason {
                     NotComparedReason::PluginMissing => format!(
                         "{offsets} offsets were not compared: silverd no longer has the plugin that wrote their rows, \
@@ -316,6 +328,10 @@ impl Problem {
                         "{offsets} offsets were not compared: the log does not say which plugin wrote their rows, \
                          because of a correction or a log cleanup"
                     ),
+                    NotComparedReason::Replayed => format!(
+                        "{} rows of {offsets} events were not compared: `quarantine replay` made them of rejects",
+                        or_none(rows)
+                    ),
                     NotComparedReason::FilesDamaged => {
                         format!("{offsets} offsets were not compared: files of the table or of Bronze cannot be read")
                     }
@@ -325,6 +341,9 @@ impl Problem {
                     NotComparedReason::PluginMissing | NotComparedReason::WriterUnknown => {
                         "the plugin that wrote their rows".into()
                     }
+                    NotComparedReason::Replayed => {
+                        "replays that name their events, in few ranges, of a table without `dedup`".into()
+                    }
                     NotComparedReason::OtherDecoder => "events that the decoder of this silverd has read".into(),
                     NotComparedReason::FilesDamaged => "files that can be read".into(),
                     NotComparedReason::ProgressLost => "a log with the table's progress".into(),
@@ -333,6 +352,7 @@ impl Problem {
                     NotComparedReason::PluginMissing
                     | NotComparedReason::OtherDecoder
                     | NotComparedReason::WriterUnknown
+                    | NotComparedReason::Replayed
                     | NotComparedReason::ProgressLost => {
                         "`silverd rebuild` of the table, and the current plugin is the writer of all rows"
                     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::affected_file::{AffectedFile, FileOwner};
+use super::affected_file::{AffectedFile, CoveredOffsets, FileOwner};
 use crate::counts::Counts;
 use crate::offsets::{LogPartition, OffsetRange};
 
@@ -86,6 +86,8 @@ pub enum Problem {
     Gap { expected: i64 },
     /// The same in Bronze, where Kafka may have deleted them before they were read.
     Skipped { expected: i64 },
+    /// Events of Bronze that a repair has recorded as lost, and the offsets among which they were.
+    KnownLost { events: i64, offsets: Vec<CoveredOffsets> },
     /// A `txn` is not set to the end of its range.
     TxnMismatch { app_id: String, expected: Option<i64>, found: Option<i64> },
     /// A file has rows of offsets that its commit does not cover.
@@ -135,7 +137,14 @@ pub enum Problem {
     /// The quarantine differs from the events that no table takes.
     Unrouted { missing: u64, unexpected: u64, other_code: u64, examples: Vec<String> },
     /// Offsets that could not be compared, because what made their rows is not available, or files cannot be read.
-    NotCompared { digest: Option<String>, offsets: i64, reason: NotComparedReason },
+    NotCompared {
+        digest: Option<String>,
+        offsets: i64,
+        /// The rows of these offsets; `None` if they were not counted.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rows: Option<u64>,
+        reason: NotComparedReason,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -147,6 +156,9 @@ pub enum NotComparedReason {
     OtherDecoder,
     /// One of several plugins wrote the rows, or the commit is no longer in the log.
     WriterUnknown,
+    /// A replay of the quarantine made the rows of events that the plugin had rejected, and its commit does not name them one
+    /// by one, or the table has deduplication.
+    Replayed,
     /// Files of the table or of Bronze cannot be read.
     FilesDamaged,
     /// The table's log has lost its progress, and with it which plugin wrote which offsets.
@@ -157,6 +169,7 @@ impl Problem {
     pub fn severity(&self) -> Severity {
         match self {
             Self::Skipped { .. }
+            | Self::KnownLost { .. }
             | Self::Pending { .. }
             | Self::FormerTable { .. }
             | Self::NotCompared { .. }

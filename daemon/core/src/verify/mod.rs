@@ -5,6 +5,7 @@
 //! |-------------|----------------------------------------|------|
 //! | any         | any                                    | follows the entry before it; removes only files that exist |
 //! | Bronze      | `ranges`, `events`                     | starts where the last range ended (or reports the gap), adds `events` rows, sets each `txn` to the end of its range |
+//! | Bronze      | `repair`                               | adds `events` rows, removes `removed` rows, and sets no `txn` of a log partition to another offset |
 //! | Silver      | `ranges`, `counts`                     | starts where the last range ended, adds `counts.rows` rows, has one outcome per event, announces its rejects and late events |
 //! | Silver      | `correction`                           | adds `rows + kept` rows, removes `removed` rows |
 //! | Silver      | `correction` with `progress`           | the same, and sets each `txn` to the end of its range: the log had lost them |
@@ -36,7 +37,7 @@ mod unrouted;
 mod verifier;
 
 pub use affected_file::{AffectedFile, CoveredOffsets, FileOwner, covered_offsets};
-pub use attribution::{Attribution, Lineage, PluginVersion, Writer};
+pub use attribution::{Attribution, Lineage, PluginVersion, Replay, Writer};
 pub use bronze::BronzeVerifier;
 pub use entry::Entry;
 pub use explain::Explanation;

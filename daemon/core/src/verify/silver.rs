@@ -77,7 +77,7 @@ impl CommitRanges {
 /// The parsed info of a commit of silverd.
 enum CommitInfo {
     Progress(Ranges, Counts, SilverInfo),
-    /// The events of an undo, too, if the commit names them.
+    /// The events of an undo or a replay, too, if the commit names them.
     Correction(Ranges, Option<Vec<(LogPartition, OffsetRange)>>, Correction, SilverInfo),
 }
 
@@ -107,14 +107,18 @@ impl Verifier for SilverVerifier {
             Ok(CommitInfo::Progress(ranges, counts, info)) => {
                 self.check_progress(entry, change, &ranges, counts, &info)
             }
-            Ok(CommitInfo::Correction(ranges, undone, correction, info)) => {
+            Ok(CommitInfo::Correction(ranges, events, correction, info)) => {
                 match correction.progress {
                     true => self.restart(entry, &ranges, &info),
                     false => {
                         let is_of_days = correction.days.is_some();
-                        match undone {
-                            Some(events) => self.attribution.undo(&events, &ranges, &info.version()),
-                            None => self.attribution.correct(correction.kind, &ranges, &info.version(), is_of_days),
+                        let version = info.version();
+                        match (events, correction.kind) {
+                            (Some(events), CorrectionKind::Undo) => self.attribution.undo(&events, &ranges, &version),
+                            (Some(events), CorrectionKind::Replay) => {
+                                self.attribution.replay(&events, &ranges, &version);
+                            }
+                            (_, kind) => self.attribution.correct(kind, &ranges, &version, is_of_days),
                         }
                         // It makes no progress.
                         self.progress.check_unchanged(entry, &Ranges::default(), &mut self.ledger.findings);
@@ -159,7 +163,7 @@ impl SilverVerifier {
         }
         self.check_announcements(entry, counts, info);
         let id = self.attribution.id(&info.version());
-        self.attribution.extend(ranges, Writer::Plugin { id, replayed: false });
+        self.attribution.extend(ranges, Writer::plugin(id));
         self.commit_ranges.add(ranges);
         self.ledger.accounted += i128::from(counts.rows);
         self.counts += counts;
@@ -301,8 +305,8 @@ impl SilverVerifier {
 
 fn commit_info(mut info: SilverInfo) -> Result<CommitInfo, String> {
     if let Some(correction) = info.correction.take() {
-        let (ranges, undone) = (read_ranges(&correction.ranges)?, correction.undone()?);
-        return Ok(CommitInfo::Correction(ranges, undone, correction, info));
+        let (ranges, events) = (read_ranges(&correction.ranges)?, correction.events()?);
+        return Ok(CommitInfo::Correction(ranges, events, correction, info));
     }
     let ranges = read_ranges(info.ranges.as_ref().ok_or("it has no `ranges`")?)?;
     let counts = info.counts.ok_or("it has no `counts`")?;

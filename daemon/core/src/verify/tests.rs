@@ -348,6 +348,47 @@ fn check(damage: impl FnOnce(&mut Logs), expected: &[&str]) {
     assert_eq!(found, expected);
 }
 
+/// A repair of Bronze: the file of the first commit, with 30 events, is replaced, and the first events of a partition are lost.
+fn repair(events: u64, lost: i64) -> Vec<Value> {
+    let repair = json!({ "files": ["b-1"], "events": events, "removed": 30, "lost_events": lost });
+    let mut commit = vec![
+        info(json!({ "repair": repair })),
+        json!({ "remove": { "path": "b-1", "dataChange": true } }),
+        add("again", 30 - lost.unsigned_abs(), bounds([(lost, 20), (0, 10)])),
+    ];
+    if lost > 0 {
+        commit.extend([txn("silverd-lost:c:t:0:0", lost), txn("silverd-lost-events", lost)]);
+    }
+    commit
+}
+
+const LOST: &str = "bronze: 4 events are lost: a data file was damaged, and `silverd repair` did not find them in Kafka any more \
+                    (c:t:0 offsets 0..4); expected every record that Bronze has read";
+
+#[test]
+fn what_a_repair_has_lost_is_a_notice() {
+    check(|logs| logs.bronze.push(repair(30, 0)), &[]);
+    check(|logs| logs.bronze.push(repair(26, 4)), &[LOST]);
+    let wrong = "bronze, version 4: the correction added 30 rows and removed 30; expected 29 added (29 new and 0 kept rows), 30 \
+                 removed";
+    check(|logs| logs.bronze.push(repair(29, 0)), &[wrong]);
+}
+
+/// A checkpoint keeps what was lost, also when the entry of the repair is gone.
+#[test]
+fn what_was_lost_is_known_after_the_log_was_cleaned_up() {
+    let mut checkpoint = TableState::at(9);
+    checkpoint.add_file("b", Some(r#"{"numRecords":71}"#));
+    for (id, version) in [(APP[0], 45), (APP[1], 30), ("silverd-lost:c:t:0:0", 4), ("silverd-lost-events", 4)] {
+        checkpoint.set_txn(id, version);
+    }
+    let mut bronze = BronzeVerifier::new("bronze");
+    bronze.start_at(checkpoint);
+    bronze.finish();
+    assert_eq!((bronze.events(), bronze.rows(), bronze.lost().count()), (75, 71, 1));
+    assert_eq!((bronze.findings().errors, bronze.findings().notices), (0, 1));
+}
+
 fn commit_info(log: &mut Log, version: usize) -> &mut Value {
     log[version].iter_mut().find_map(|line| line.get_mut("commitInfo")).expect("a commit's info")
 }

@@ -16,9 +16,9 @@ use wit_parser::Resolve;
 use super::planted;
 
 const TYPES: &str = include_str!("../../../../wit/types.wit");
-const INPUT: &str = include_str!("../../../tests/it/fixtures/lower.wit");
+pub(super) const INPUT: &str = include_str!("../../../tests/it/fixtures/lower.wit");
 /// Bytes that an event may take in a plugin's memory.
-const EVENT_BYTES_MAX: usize = 1 << 20;
+pub(super) const EVENT_BYTES_MAX: usize = 1 << 20;
 
 /// The tape takes what serde_json takes, with the same values.
 pub fn tape(text: &[u8]) {
@@ -109,7 +109,7 @@ pub fn route(bytes: &[u8]) {
     planted(|| routed >= 4 && all.tables[2].len() >= 2 && !all.tables[5].is_empty());
 }
 
-fn event_type() -> EventType {
+pub(super) fn event_type() -> EventType {
     let mut resolve = Resolve::default();
     resolve.push_str("types.wit", TYPES).expect("the contract's types");
     let package = resolve.push_str("lower.wit", INPUT).expect("a WIT file");

@@ -1,6 +1,16 @@
 //! What is fuzzed, and what must hold of each input.
 
+mod component;
+mod delta;
+mod edits;
 mod events;
+#[allow(dead_code)]
+#[path = "../../../tests/it/harness/guest.rs"]
+mod guest;
+mod http;
+mod lift;
+mod lower;
+mod sql;
 mod texts;
 
 use std::sync::LazyLock;
@@ -8,11 +18,18 @@ use std::sync::LazyLock;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name. `scripts/fuzz` lists them.
-pub const ALL: [(&str, Target); 7] = [
+pub const ALL: [(&str, Target); 14] = [
+    ("checkpoint", delta::checkpoint),
+    ("component", component::component),
     ("config", texts::config),
     ("decode", events::decode),
+    ("http", http::http),
     ("infer", events::infer),
+    ("lift", lift::lift),
+    ("log_entry", delta::log_entry),
+    ("lower", lower::lower),
     ("route", events::route),
+    ("sql", sql::sql),
     ("tape", events::tape),
     ("values", texts::values),
     ("wit", texts::wit),

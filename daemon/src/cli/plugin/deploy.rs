@@ -10,7 +10,7 @@ use silverd_core::config::{ReloadMode, SilverTable};
 use crate::app::setup::Setup;
 use crate::app::wrong_use;
 use crate::cases::failed_cases;
-use crate::delta::{PluginSpan, PluginVersion, last_plugin, open_log, plugin_history};
+use crate::delta::{PluginSpan, PluginVersion, open_log, plugin_history};
 use crate::plugin::{
     Deployment, Digest, Host, Plugin, Source, VersionFile, is_same_version, kept_file, load_file, load_kept,
     load_version,
@@ -68,7 +68,9 @@ pub(super) async fn deploy(config: &Path, args: &DeployArgs) -> anyhow::Result<(
         )
     })?;
     let name = &table.name;
-    if let Err(failure) = check(&setup, table, &host, Arc::new(plugin), target == newest, &history).await {
+    let serving = serving(&setup, table, &host, &newest, &history).await?;
+    let is_newest = target == newest;
+    if let Err(failure) = check(&setup, table, &host, Arc::new(plugin), is_newest, &history, serving.as_ref()).await {
         bail!(failure.context(format!("version {target} is not deployed")));
     }
     let is_manual = setup.pipeline.reload.mode == ReloadMode::Manual;
@@ -77,7 +79,8 @@ pub(super) async fn deploy(config: &Path, args: &DeployArgs) -> anyhow::Result<(
         out!("{name}: the newest build, {newest}, is deployed, in a running silverd at once and at every start");
         return Ok(());
     }
-    let instead_of = if target == newest { serving(&setup, table).await?.unwrap_or(newest) } else { newest };
+    let serving = serving.and_then(|serving| Digest::parse(&serving.digest));
+    let instead_of = if target == newest { serving.unwrap_or(newest) } else { newest };
     deployments.put(name, &Deployment::new(&target, &instead_of, "deployed by `silverd plugin deploy`".to_owned()))?;
     let until = if is_manual {
         "until another is deployed".to_owned()
@@ -97,8 +100,8 @@ pub(super) async fn deploy(config: &Path, args: &DeployArgs) -> anyhow::Result<(
     Ok(())
 }
 
-/// Validates a version before it is deployed: by its schema, its cases, and a shadow run against the version that wrote the
-/// table last. One that has written the table need not be validated again.
+/// Validates a version before it is deployed: by its schema, its cases, and a shadow run against the version that serves. One
+/// that has written the table need not be validated again.
 async fn check(
     setup: &Setup,
     table: &SilverTable,
@@ -106,16 +109,17 @@ async fn check(
     plugin: Arc<Plugin>,
     is_newest: bool,
     history: &[PluginSpan],
+    serving: Option<&PluginVersion>,
 ) -> anyhow::Result<()> {
     let version = plugin.version();
     if !is_newest && history.iter().any(|span| is_same_version(&span.version(), &version)) {
         check_fit(table, &plugin, &setup.base_dir).await?;
         return Ok(());
     }
-    let active = match last_good(&setup.base_dir.join(&*table.path), &host.held(&table.name)).await? {
+    let active = match serving {
         Some(PluginVersion { digest, given }) => {
             let limits = setup.pipeline.limits.clone();
-            let load = || load_version(table, &setup.base_dir, host.clone(), limits, &digest, given.as_deref());
+            let load = || load_version(table, &setup.base_dir, host.clone(), limits, digest, given.as_deref());
             tokio::task::block_in_place(load)?.map(Arc::new)
         }
         None => None,
@@ -148,10 +152,25 @@ fn unreleased_digest(source: &Source) -> anyhow::Result<Digest> {
     }
 }
 
-/// The version that wrote the table last.
-async fn serving(setup: &Setup, table: &SilverTable) -> anyhow::Result<Option<Digest>> {
-    let last = last_plugin(&setup.base_dir.join(&*table.path)).await?;
-    Ok(last.and_then(|last| Digest::parse(&last.digest)))
+/// The version that serves the table in a running silverd. If none runs: the one that the next start takes, which somebody
+/// deployed, or which wrote the table last and did not fail.
+async fn serving(
+    setup: &Setup,
+    table: &SilverTable,
+    host: &Host,
+    newest: &Digest,
+    history: &[PluginSpan],
+) -> anyhow::Result<Option<PluginVersion>> {
+    if let Some(serving) = host.serving(&table.name) {
+        return Ok(Some(serving));
+    }
+    let held = host.held(&table.name);
+    let by_hand = held.by_hand(host.reload_mode, Some(newest)).map(Deployment::plugin);
+    let mut versions = history.iter().rev().map(PluginSpan::version);
+    match by_hand.and_then(|by_hand| versions.find(|version| is_same_version(version, &by_hand))) {
+        Some(deployed) => Ok(Some(deployed)),
+        None => last_good(&setup.base_dir.join(&*table.path), &held).await,
+    }
 }
 
 /// The version whose digest begins with `given`: the newest build, or one that has written the table.

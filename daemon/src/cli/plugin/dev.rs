@@ -18,7 +18,7 @@ use super::{counted, size};
 use crate::cases::{CaseFile, cases_folder};
 use crate::delta::{PluginVersion, last_plugin};
 use crate::plugin::build::{PluginLocation, files_under};
-use crate::plugin::{Plugin, SourceLocation, load_version};
+use crate::plugin::{Plugin, SourceLocation, is_same_version, load_version};
 use crate::reload::shadow_run;
 use crate::runtime::file_watch::{FileStamp, FileWatch};
 use crate::runtime::inert::{inert, inert_lines};
@@ -122,9 +122,12 @@ async fn check_once(config: &Path, args: &DevArgs) -> anyhow::Result<()> {
     wait_for_swap(&selected, table, &plugin).await
 }
 
-/// The version that wrote the table's last commit.
+/// The version that serves in a running silverd; without one, the version that wrote the table's last commit.
 async fn current_version(selected: &SelectedPlugin) -> anyhow::Result<Option<PluginVersion>> {
     let (Some((_, table)), Some(setup)) = (&selected.table, &selected.setup) else { return Ok(None) };
+    if let Some(serving) = selected.host.serving(&table.name) {
+        return Ok(Some(serving));
+    }
     last_plugin(&setup.base_dir.join(&*table.path)).await
 }
 
@@ -171,19 +174,19 @@ async fn compare(
     Ok(())
 }
 
-/// Waits for the first commit of the new version.
+/// Waits until a running silverd serves the new version. Its first commit may come much later.
 async fn wait_for_swap(selected: &SelectedPlugin, table: &SilverTable, plugin: &Plugin) -> anyhow::Result<()> {
     let deadline = Instant::now() + SWAP_TIMEOUT;
     while Instant::now() < deadline {
-        if current_version(selected).await?.is_some_and(|current| current.digest == plugin.digest.as_str()) {
-            out!("  table {} is now written by version {}", table.name, plugin.digest);
+        if selected.host.serving(&table.name).is_some_and(|serving| is_same_version(&serving, &plugin.version())) {
+            out!("  table {} is now served by version {}", table.name, plugin.digest);
             return Ok(());
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }
     out!(
-        "  this version wrote no commit within {} s: either no silverd is running here, or no event came, or silverd rejected \
-         the version; its log gives the reason",
+        "  this version does not serve after {} s: either no silverd is running here, or it rejected the version, and its log \
+         gives the reason",
         SWAP_TIMEOUT.as_secs()
     );
     Ok(())

@@ -9,7 +9,7 @@ use super::text_table;
 use crate::app::setup::Setup;
 use crate::delta::last_plugin;
 use crate::plugin::{Digest, FailedVersion, Source};
-use crate::runtime::inert::inert;
+use crate::runtime::inert::inert_line;
 use crate::runtime::out::out;
 
 #[derive(clap::Args, Debug)]
@@ -23,8 +23,10 @@ pub(super) struct ListArgs {
 #[derive(Serialize)]
 struct Listed {
     table: String,
-    /// The version that wrote the table last.
+    /// The version that serves in a running silverd; without one, the version that wrote the table last.
     serving: Option<String>,
+    /// The version that wrote the table last.
+    wrote_last: Option<String>,
     newest: Option<String>,
     /// The version that somebody deployed.
     deployed: Option<String>,
@@ -68,9 +70,12 @@ pub(super) async fn list(config: &Path, args: &ListArgs) -> anyhow::Result<()> {
         let mut failed: Vec<_> = held.failed.iter().map(|version| Failed::of(version, true)).collect();
         failed.extend(held.rejected.iter().map(|version| Failed::of(version, false)));
         failed.sort_by_key(|version| std::cmp::Reverse(version.at_ms));
+        let wrote_last = last_plugin(&setup.base_dir.join(&*table.path)).await?.map(|last| last.digest);
+        let serving = host.serving(&table.name).map(|serving| serving.digest);
         tables.push(Listed {
             table: table.name.to_string(),
-            serving: last_plugin(&setup.base_dir.join(&*table.path)).await?.map(|last| last.digest),
+            serving: serving.or_else(|| wrote_last.clone()),
+            wrote_last,
             newest: newest.map(|digest| digest.as_str().to_owned()),
             deployed: by_hand.map(|deployment| deployment.version.clone()),
             blocked: rollback.map(|rollback| rollback.instead_of.clone()),
@@ -89,10 +94,10 @@ pub(super) async fn list(config: &Path, args: &ListArgs) -> anyhow::Result<()> {
             (_, Some(version)) => format!("{} is blocked", Digest::short(version)),
             _ => String::new(),
         };
-        vec![listed.table.clone(), short(&listed.serving), short(&listed.newest), note]
+        vec![listed.table.clone(), short(&listed.serving), short(&listed.wrote_last), short(&listed.newest), note]
     };
     let rows: Vec<_> = tables.iter().map(row).collect();
-    out!("{}", text_table(&["table", "wrote last", "newest build", "note"], &rows)?);
+    out!("{}", text_table(&["table", "serves", "wrote last", "newest build", "note"], &rows)?);
     for Listed { table, failed, .. } in &tables {
         for Failed { digest, given, served, at_ms, reason } in failed {
             let at = DateTime::from_timestamp_millis(*at_ms).unwrap_or_default();
@@ -102,7 +107,7 @@ pub(super) async fn list(config: &Path, args: &ListArgs) -> anyhow::Result<()> {
                 Digest::short(digest),
                 if *served { "was rolled back" } else { "was rejected" },
                 at.to_rfc3339_opts(SecondsFormat::Secs, true),
-                inert(reason)
+                inert_line(reason)
             );
         }
     }

@@ -115,6 +115,17 @@ impl Server {
         }
     }
 
+    /// Serves a client whose connection is there already, without TLS.
+    pub(super) async fn serve_client<S>(self: Arc<Self>, stream: S, address: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        if let Some(connection) = self.connections.admit() {
+            let stream = TimedWrites::new(stream, STALLED_MAX);
+            self.serve_stream(stream, Peer { address, is_tls: false }, connection).await;
+        }
+    }
+
     async fn serve_stream<S>(self: Arc<Self>, stream: S, peer: Peer, connection: Arc<Connection>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -11,7 +11,7 @@ use silverd_core::chunk::{Chunk, day_of};
 use silverd_core::config::SilverTable;
 use silverd_core::offsets::{LogPartition, OffsetRange, Ranges};
 use silverd_core::route::Router;
-use silverd_core::verify::{SilverVerifier, Verifier, Writer};
+use silverd_core::verify::{NotComparedReason, Problem, Replay, SilverVerifier, Verifier, Writer};
 
 use super::blocks::{Block, BlockFingerprints, Row, RowDiff, RowSet};
 use super::plugins::Plugins;
@@ -36,8 +36,18 @@ pub(super) struct Comparison<'c> {
     pub(super) by_day: bool,
     pub(super) rows_max: usize,
     pub(super) bytes_max: usize,
+    /// Events that Bronze is known to have lost: their rows cannot be derived.
+    pub(super) lost: &'c EventSet,
     pub(super) rejects: Rejects,
+    pub(super) replayed: ReplayedRows,
     pub(super) compared: Compared,
+}
+
+/// Rows that a replay made of rejects, and that cannot be compared.
+#[derive(Default)]
+pub(super) struct ReplayedRows {
+    rows: u64,
+    events: EventSet,
 }
 
 /// Where the rows of a table go.
@@ -70,14 +80,21 @@ impl Comparison<'_> {
         parts.filter_map(|(range, writer)| Some((log.clone(), range, self.plugins.available(writer)?))).collect()
     }
 
-    /// The events of available plugins whose rejects were not replayed later.
+    /// The events of available plugins whose rejects were not replayed later, without those that are lost.
     pub(super) fn events_without_replay(&self) -> EventSet {
         let is_wanted = |writer: Writer| {
-            matches!(writer, Writer::Plugin { replayed: false, .. }) && self.plugins.available(writer).is_some()
+            matches!(writer, Writer::Plugin { replay: Replay::Never, .. }) && self.plugins.available(writer).is_some()
         };
         let spans = self.verifier.attribution().iter().filter(|(_, _, writer)| is_wanted(*writer));
         let ranges: Vec<Ranges> = spans.map(|(log, range, _)| Ranges::from_iter([(log.clone(), range)])).collect();
-        EventSet::of_ranges(&ranges)
+        EventSet::of_ranges(&ranges).without(self.lost)
+    }
+
+    /// The rows of replayed rejects that were not compared.
+    pub(super) fn replayed_rows(&self) -> Option<Problem> {
+        let ReplayedRows { rows, events } = &self.replayed;
+        let (offsets, reason) = (i64::try_from(events.len()).unwrap_or(i64::MAX), NotComparedReason::Replayed);
+        (*rows > 0).then_some(Problem::NotCompared { digest: None, offsets, rows: Some(*rows), reason })
     }
 
     /// The chunk with only the records of this table.
@@ -115,7 +132,11 @@ impl Comparison<'_> {
     }
 
     /// Reads the rows of the table, at the version whose log was verified.
-    pub(super) async fn read_table(&self, log: &LogStoreRef, destination: &mut Destination<'_>) -> anyhow::Result<()> {
+    pub(super) async fn read_table(
+        &mut self,
+        log: &LogStoreRef,
+        destination: &mut Destination<'_>,
+    ) -> anyhow::Result<()> {
         for file in list_files_at(log, self.verifier.version()).await? {
             let store = log.object_store(None);
             let read = async {
@@ -132,7 +153,7 @@ impl Comparison<'_> {
     }
 
     fn add_rows(
-        &self,
+        &mut self,
         set: RowSet,
         batch: &RecordBatch,
         days: Vec<i32>,
@@ -141,7 +162,8 @@ impl Comparison<'_> {
         let origins = Coordinates::of(batch, ROW_COORDINATES)?;
         let is_comparable = match set {
             RowSet::Expected => vec![true; batch.num_rows()],
-            RowSet::Found => self.comparable_rows(&origins),
+            // The table is read a second time for the differences.
+            RowSet::Found => self.comparable_rows(&origins, matches!(destination, Destination::Fingerprints(_))),
         };
         let mut wanted = vec![None; batch.num_rows()];
         for (log, rows) in origins.runs() {
@@ -170,21 +192,30 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// Which rows of the table can be compared: their plugin is available, and they are not rows of a replayed reject.
-    /// A row of an offset that no commit covers should not exist, and is compared as well.
-    fn comparable_rows(&self, origins: &Coordinates) -> Vec<bool> {
-        let rejected = self.rejects.all().mask(origins);
+    /// Which rows of the table can be compared: their plugin is available, their event is not lost, and they are not rows of a
+    /// replayed reject. A row of an offset that no commit covers should not exist, and is compared as well. `counts_replayed`:
+    /// those rows are counted.
+    fn comparable_rows(&mut self, origins: &Coordinates, counts_replayed: bool) -> Vec<bool> {
+        let (rejected, lost) = (self.rejects.all().mask(origins), self.lost.mask(origins));
         let mut is_comparable = vec![false; origins.rows()];
+        let mut is_replayed = vec![false; origins.rows()];
         for (log, rows) in origins.runs() {
             for row in rows {
                 is_comparable[row] = match self.verifier.attribution().writer_of(&log, origins.offset(row)) {
-                    Some(writer @ Writer::Plugin { replayed, .. }) => {
-                        self.plugins.available(writer).is_some() && !(replayed && rejected.value(row))
+                    _ if lost.value(row) => false,
+                    Some(writer) => {
+                        let is_available = self.plugins.available(writer).is_some();
+                        is_replayed[row] = is_available && self.plugins.may_be_replayed(writer) && rejected.value(row);
+                        is_available && !is_replayed[row]
                     }
-                    Some(Writer::Mixed) => false,
                     None => true,
                 };
             }
+        }
+        let replayed = BooleanArray::from(is_replayed);
+        if counts_replayed && replayed.true_count() > 0 {
+            self.replayed.rows += replayed.true_count() as u64;
+            self.replayed.events.insert_some(origins, &replayed);
         }
         is_comparable
     }

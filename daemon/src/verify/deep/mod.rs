@@ -7,10 +7,13 @@
 //! | writer of an offset, according to the log     | the offset is                             |
 //! |-----------------------------------------------|-------------------------------------------|
 //! | a plugin that is available                    | compared                                  |
-//! | the same, and its rejects were replayed later | compared, except for rows of its rejects  |
+//! | the same, and a replay accepted this reject   | compared with the plugin of the replay¹   |
+//! | the same, and its rejects were replayed later | compared; rows of its rejects: a notice   |
 //! | a plugin that is not available                | not compared, with a notice               |
 //! | a plugin whose events another decoder read    | not compared, with a notice               |
 //! | one of several plugins, after a correction    | not compared, with a notice               |
+//!
+//! ¹ With deduplication, as in the next line: the event may have been a duplicate when it was replayed.
 //!
 //! Before that, all data files are read to their end: if one of Bronze or of the table is missing or damaged, the table
 //! is not compared. Nor is it if its log has lost its progress, because the writers of its offsets are lost with it.
@@ -37,7 +40,7 @@ use silverd_core::verify::{
 use self::blocks::{BlockFingerprints, Difference, ROW_DIFF_BLOCKS_MAX, RowDiff};
 use self::by_commit::ByCommit;
 use self::by_range::ByRange;
-use self::comparison::{Comparison, Destination};
+use self::comparison::{Comparison, Destination, ReplayedRows};
 use self::plugins::Plugins;
 use self::strategy::{Strategy, transform_bronze};
 use super::files::check_contents;
@@ -47,6 +50,7 @@ use super::verified::{Compared, Verified, VerifiedTable};
 use crate::delta::last_plugin;
 use crate::plugin::Host;
 use crate::tables::dedup::Dedup;
+use crate::tables::event_set::EventSet;
 
 /// Called with the name of a table, the number of offsets that were transformed, and their total.
 pub type Progress<'p> = &'p mut (dyn FnMut(&str, u64, u64) + Send);
@@ -62,6 +66,8 @@ struct Job<'j> {
     log: LogStoreRef,
     verifier: &'j SilverVerifier,
     quarantine: &'j VerifiedTable<SideOutputVerifier>,
+    /// Events that Bronze is known to have lost.
+    lost: &'j EventSet,
 }
 
 /// Compares all tables whose logs were verified, and adds what differs to their findings.
@@ -79,14 +85,15 @@ pub async fn compare_rows(
     }
     let [quarantine, _] = &verified.side_outputs;
     let is_bronze_readable = verified.bronze.broken_files.is_empty();
+    let mut lost = EventSet::default();
+    verified.bronze.verifier.lost().for_each(|(log, range)| lost.insert_range(&log, range));
     for table in &mut verified.silver {
         check_contents(table, &FileOwner::Silver(table.name.clone())).await;
         let VerifiedTable { name, log, verifier, broken_files } = table;
         let Some(log) = log.clone() else { continue };
         let Some(index) = pipeline.silver.iter().position(|table| *table.name == **name) else { continue };
-        let (bronze, log) = (&bronze, &log);
-        let job =
-            Job { pipeline, base_dir, host, index, bronze: bronze.clone(), log: log.clone(), verifier, quarantine };
+        let (bronze, log, lost) = (bronze.clone(), log.clone(), &lost);
+        let job = Job { pipeline, base_dir, host, index, bronze, log, verifier, quarantine, lost };
         let obstacle = if verifier.has_lost_progress() {
             Some(NotComparedReason::ProgressLost)
         } else if !is_bronze_readable || !broken_files.is_empty() {
@@ -105,7 +112,7 @@ pub async fn compare_rows(
             },
             Some(reason) => {
                 let offsets = verifier.attribution().iter().map(|(_, range, _)| range.len()).sum();
-                (Compared::default(), vec![Problem::NotCompared { digest: None, offsets, reason }])
+                (Compared::default(), vec![Problem::NotCompared { digest: None, offsets, rows: None, reason }])
             }
         };
         problems.into_iter().for_each(|problem| verifier.report(LogPosition::default(), problem));
@@ -114,7 +121,7 @@ pub async fn compare_rows(
     // Only all tables together say which events go to none.
     if verified.silver.len() == pipeline.silver.len() && is_bronze_readable && quarantine.broken_files.is_empty() {
         let [quarantine, _] = &mut verified.side_outputs;
-        if let Some(problem) = unrouted::compare(pipeline, &bronze, quarantine).await? {
+        if let Some(problem) = unrouted::compare(pipeline, &bronze, quarantine, &lost).await? {
             quarantine.verifier.report(LogPosition::default(), problem);
         }
     }
@@ -145,6 +152,7 @@ impl Job<'_> {
         transform_bronze(&mut comparison, &mut *strategy, None, destination, progress).await?;
         comparison.read_table(&self.log, destination).await?;
         let compared = Compared { rejects: comparison.rejects.len(), ..comparison.compared.clone() };
+        problems.extend(comparison.replayed_rows());
         let name = &self.config().name;
         let without_replay = comparison.events_without_replay();
         let rejects = match self.quarantine.broken_files.is_empty() {
@@ -180,7 +188,9 @@ impl Job<'_> {
             by_day,
             rows_max: self.pipeline.commit.rows_max,
             bytes_max: self.pipeline.commit.bytes_max,
+            lost: self.lost,
             rejects: Rejects::default(),
+            replayed: ReplayedRows::default(),
             compared: Compared::default(),
         })
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use silverd_core::config::{Limits, SilverTable};
 use silverd_core::rows::file_schema;
-use silverd_core::verify::{Attribution, Lineage, NotComparedReason, PluginVersion, Problem, Writer};
+use silverd_core::verify::{Attribution, Lineage, NotComparedReason, PluginVersion, Problem, Replay, Writer};
 use tracing::warn;
 
 use crate::plugin::{Current, Host, KeptVersion, Plugin, Transformer, kept_version, load_current};
@@ -21,6 +21,8 @@ pub(super) struct Plugins {
     /// The schema of the table's files: that of the current plugin, or else of the newest version that is available. `None` if
     /// none is.
     pub(super) schema: Option<SchemaRef>,
+    /// An event that was replayed may have been a duplicate by then, so its row need not be there.
+    has_dedup: bool,
 }
 
 impl Plugins {
@@ -57,8 +59,8 @@ impl Plugins {
                 None
             }
         };
-        let mut plugins =
-            Self { schema: current.as_ref().map(|current| file_schema(&current.schema)), ..Self::default() };
+        let schema = current.as_ref().map(|current| file_schema(&current.schema));
+        let mut plugins = Self { schema, has_dedup: config.dedup.is_some(), ..Self::default() };
         for (id, Lineage { plugin: version, decoder }) in attribution.versions().iter().enumerate() {
             let Some(plugin) = is_current(version).or_else(|| kept(version)) else { continue };
             if current.is_none() {
@@ -73,11 +75,26 @@ impl Plugins {
         plugins
     }
 
-    /// The index of the writer, if its plugin is available.
-    pub(super) fn available(&self, writer: Writer) -> Option<usize> {
+    /// The index of the plugin that derives the rows of a writer; `None` if that is not known.
+    fn of(&self, writer: Writer) -> Option<usize> {
         match writer {
-            Writer::Plugin { id, .. } if self.transformers.contains_key(&id) => Some(id),
-            _ => None,
+            Writer::Plugin { replay: Replay::By(id), .. } if !self.has_dedup => Some(id),
+            Writer::Plugin { id, .. } => Some(id),
+            Writer::Mixed => None,
+        }
+    }
+
+    /// The same, if the plugin is available.
+    pub(super) fn available(&self, writer: Writer) -> Option<usize> {
+        self.of(writer).filter(|id| self.transformers.contains_key(id))
+    }
+
+    /// Whether rejects of the writer may have rows that cannot be compared.
+    pub(super) fn may_be_replayed(&self, writer: Writer) -> bool {
+        match writer {
+            Writer::Plugin { replay: Replay::Some, .. } => true,
+            Writer::Plugin { replay: Replay::By(_), .. } => self.has_dedup,
+            Writer::Plugin { replay: Replay::Never, .. } | Writer::Mixed => false,
         }
     }
 
@@ -85,15 +102,12 @@ impl Plugins {
     pub(super) fn not_compared(&self, attribution: &Attribution) -> Vec<Problem> {
         let mut offsets = BTreeMap::<Option<usize>, i64>::new();
         for (_, range, writer) in attribution.iter().filter(|(_, _, writer)| self.available(*writer).is_none()) {
-            let plugin = match writer {
-                Writer::Plugin { id, .. } => Some(id),
-                Writer::Mixed => None,
-            };
-            *offsets.entry(plugin).or_default() += range.len();
+            *offsets.entry(self.of(writer)).or_default() += range.len();
         }
         let problem = |(plugin, offsets): (Option<usize>, i64)| Problem::NotCompared {
             digest: plugin.map(|id| attribution.versions()[id].plugin.digest.clone()),
             offsets,
+            rows: None,
             reason: match plugin {
                 Some(id) if self.of_other_decoder.contains(&id) => NotComparedReason::OtherDecoder,
                 Some(_) => NotComparedReason::PluginMissing,

@@ -21,6 +21,7 @@ pub(super) async fn compare(
     pipeline: &Pipeline,
     bronze: &LogStoreRef,
     quarantine: &VerifiedTable<SideOutputVerifier>,
+    lost: &EventSet,
 ) -> anyhow::Result<Option<Problem>> {
     let offsets = quarantine.verifier.unrouted_offsets(&routing_id(&pipeline.silver));
     if offsets.is_empty() {
@@ -49,7 +50,7 @@ pub(super) async fn compare(
     let missing = all.without(&found.any);
     let covered = EventSet::of_ranges(&offsets);
     let elsewhere = found.any.without(&covered);
-    let unexpected = found.any.without(&elsewhere).without(&all);
+    let unexpected = found.any.without(&elsewhere).without(&all).without(lost);
     let (mut other_code, none) = (EventSet::default(), EventSet::default());
     for (reason, events) in &expected {
         let of_code = found.by_code.get(reason.as_str()).unwrap_or(&none);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::process::send_signal;
-use super::wait::poll;
+use super::wait::{TIMEOUT, poll};
 use super::{Project, wait_for_exit};
 
 /// A running `silverd`, which is killed when it is dropped. Its log goes to a file of the project.
@@ -64,10 +64,10 @@ impl Daemon {
         self.log().lines().filter(|line| line.contains(text)).count()
     }
 
-    /// Waits until a condition is true, for a minute at most.
+    /// Waits until a condition is true, for two minutes at most.
     #[track_caller]
     pub fn until(&mut self, what: &str, condition: impl FnMut(&Self) -> bool) {
-        self.until_within(Duration::from_secs(60), what, condition);
+        self.until_within(TIMEOUT, what, condition);
     }
 
     #[track_caller]

@@ -17,8 +17,8 @@ use super::process::output_of;
 use super::root;
 use super::tables::rows;
 
-/// The time that a command may take.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
+/// The time that a command may take: it may build plugins, and the machine may be slow.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 /// The first build also compiles what the plugins depend on.
 pub const BUILD_TIMEOUT: Duration = Duration::from_secs(900);
 

@@ -9,13 +9,14 @@ use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, FieldRef, Int32Type, Int64Type, TimestampMicrosecondType,
 };
 use chrono::NaiveDate;
-use deltalake_core::DeltaTableBuilder;
+use deltalake_core::{DeltaTableBuilder, DeltaTableError};
 use futures::TryStreamExt;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde_json::{Map, Value, json};
 
+use super::wait::poll;
 use super::{PARTITIONS, Project, block_on};
 
 /// The Silver tables of the shop.
@@ -66,15 +67,31 @@ pub fn topic(project: &Project) -> BTreeMap<LogPosition, KafkaRecord> {
     records
 }
 
+/// How long a table may fail to load: while a daemon writes, a listing of the log's folder can miss an entry, or come before
+/// the first one.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The rows of a table: of the files that delta-rs lists, as the Parquet reader reads them.
+#[track_caller]
 pub fn rows(path: &Path) -> Vec<Row> {
-    let (columns, files) = block_on(async {
-        let url = url::Url::from_directory_path(path.canonicalize().unwrap()).unwrap();
-        let mut table = DeltaTableBuilder::from_url(url).unwrap().build().unwrap();
-        table.load().await.unwrap();
-        let (log, snapshot) = (table.log_store(), table.snapshot().unwrap().snapshot());
-        let files: Vec<_> = snapshot.file_views(log.as_ref(), None).try_collect().await.unwrap();
-        (snapshot.arrow_schema(), files)
+    let load = || {
+        block_on(async {
+            let url = url::Url::from_directory_path(path.canonicalize().unwrap()).unwrap();
+            let mut table = DeltaTableBuilder::from_url(url)?.build()?;
+            table.load().await?;
+            let (log, snapshot) = (table.log_store(), table.snapshot()?.snapshot());
+            let files: Vec<_> = snapshot.file_views(log.as_ref(), None).try_collect().await?;
+            Ok::<_, DeltaTableError>((snapshot.arrow_schema(), files))
+        })
+    };
+    let mut last_failure = None;
+    let loaded = poll(LOAD_TIMEOUT, || load().map_err(|failure| last_failure = Some(failure)).ok());
+    let (columns, files) = loaded.unwrap_or_else(|| {
+        let (seconds, path) = (LOAD_TIMEOUT.as_secs(), path.display());
+        panic!(
+            "{path} does not load within {seconds} s: {}",
+            last_failure.map_or_else(String::new, |it| it.to_string())
+        )
     });
     let mut rows = Vec::new();
     for file in files {
@@ -169,4 +186,32 @@ pub fn data_files(table: &Path) -> usize {
     let days = std::fs::read_dir(table).unwrap().map(|day| day.unwrap().path());
     let days = days.filter(|path| path.is_dir() && !path.ends_with("_delta_log"));
     days.map(|day| std::fs::read_dir(day).unwrap().count()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{copy_folder, fixture};
+    use super::*;
+
+    /// As if a listing of the log's folder had missed an entry, or come before the first one.
+    #[test]
+    fn a_log_that_lacks_an_entry_for_a_moment_is_read_again() {
+        let quarantine = Path::new(&fixture("made_before")).join("data/quarantine");
+        let expected = rows(&quarantine).len();
+        assert!(expected > 0);
+        for missing in [0, 1] {
+            let copy = tempfile::tempdir().unwrap();
+            copy_folder(&quarantine, copy.path());
+            let entry = copy.path().join(format!("_delta_log/{missing:020}.json"));
+            let hidden = copy.path().join("hidden");
+            std::fs::rename(&entry, &hidden).unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(200));
+                    std::fs::rename(&hidden, &entry).unwrap();
+                });
+                assert_eq!(rows(copy.path()).len(), expected, "without entry {missing}");
+            });
+        }
+    }
 }

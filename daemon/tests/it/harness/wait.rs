@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-const TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Waits until a condition is true, for a minute at most.
+/// Waits until a condition is true, for two minutes at most.
 #[track_caller]
 pub fn until(what: &str, condition: impl FnMut() -> bool) {
     until_within(TIMEOUT, what, condition);
@@ -17,7 +17,7 @@ fn until_within(timeout: Duration, what: &str, mut condition: impl FnMut() -> bo
     assert!(is_true.is_some(), "not within {} s: {what}", timeout.as_secs());
 }
 
-/// Waits until `check` returns something, for a minute at most.
+/// Waits until `check` returns something, for two minutes at most.
 #[track_caller]
 pub fn wait_for<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
     let found = poll(TIMEOUT, check);

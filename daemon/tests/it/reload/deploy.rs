@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::{digest, hits, install, project, rows_by_version, send, verify_ok, version};
 use crate::harness::{Daemon, Project, verify};
 
@@ -313,6 +315,62 @@ fn a_rejected_version_is_not_used() {
     assert_eq!(hits(&session.project), 11, "the version that was deployed rejects the event");
     let listed = session.project.silverd(&["plugin", "list"]);
     assert!(!listed.contains("was rejected"), "{listed}");
+}
+
+/// Also if its file is written again, as cargo does; and on one line of `plugin list`.
+#[test]
+fn a_rejected_build_is_logged_once() {
+    let mut session = Session::start(project("rejected-once", "[commit]\ninterval = \"100ms\"\n"));
+    session.ten_rows_more();
+    let bad = version("two bad-start");
+    let rejected_at = |session: &Session| {
+        let listed = session.project.silverd(&["plugin", "list", "--json"]);
+        let listed: Vec<Value> = serde_json::from_str(&listed).unwrap();
+        listed[0]["failed"][0]["at_ms"].as_i64().unwrap_or(0)
+    };
+    const REJECTED: &str = "the new build was rejected";
+    for time in 0..3 {
+        let before = rejected_at(&session);
+        install(&session.project, &bad);
+        let mut daemon = session.daemon.take().unwrap();
+        daemon.until("the build is validated", |_| rejected_at(&session) > before);
+        daemon.until_logged(REJECTED, 1);
+        assert_eq!(daemon.count_logged(REJECTED), 1, "the {time}th time\n{}", daemon.log());
+        session.daemon = Some(daemon);
+    }
+    let listed = session.project.silverd(&["plugin", "list"]);
+    assert!(listed.contains("this version never starts") && !listed.contains("\\n"), "{listed}");
+    // Another build in between.
+    install(&session.project, &version("three"));
+    session.until_swapped();
+    install(&session.project, &bad);
+    session.daemon().until_logged(REJECTED, 2);
+    session.stop();
+}
+
+/// On a topic without events, too: the table's log does not name a version that has made no rows.
+#[test]
+fn the_version_that_serves_is_known_before_it_has_made_rows() {
+    let mut session =
+        Session::start(project("serving", "[commit]\ninterval = \"100ms\"\n[reload]\nmode = \"manual\"\n"));
+    session.ten_rows_more();
+    let listed = |session: &Session, key: &str| {
+        let listed: Vec<Value> = serde_json::from_str(&session.project.silverd(&["plugin", "list", "--json"])).unwrap();
+        listed[0][key].as_str().unwrap_or_default().to_owned()
+    };
+    let [one, two] = ["one", "two"].map(|label| digest(&version(label)));
+    assert_eq!(listed(&session, "serving"), one);
+    install(&session.project, &version("two"));
+    let printed = session.project.silverd(&["plugin", "dev", "hits", "--once", "--deploy"]);
+    assert!(printed.contains("table hits is now served by version "), "{printed}");
+    assert_eq!([listed(&session, "serving"), listed(&session, "wrote_last")], [two, one.clone()]);
+    // The next one is compared with it.
+    install(&session.project, &version("three"));
+    let printed = session.project.silverd(&["plugin", "deploy", "hits"]);
+    assert!(printed.contains("`version` differs in 10 (") && printed.contains("\"two\" → \"three\""), "{printed}");
+    session.daemon().until_logged("the plugin was swapped", 2);
+    session.stop();
+    assert_eq!(listed(&session, "serving"), one, "no silverd runs, and nothing was written since");
 }
 
 /// A build that was rolled back stays blocked when its reference files change; the version before it gets the new ones.

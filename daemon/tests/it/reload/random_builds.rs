@@ -131,8 +131,9 @@ impl Run {
         }
         self.phases.push((now_ms(), allowed));
         let wasm = match build {
-            Build::Garbage => b"\0asm no more".to_vec(),
-            Build::OtherSchema => other_schema(),
+            // Another build each time: the log names one only once.
+            Build::Garbage => format!("\0asm no more {step}").into_bytes(),
+            Build::OtherSchema => [&other_schema()[..], &[0, 3, 1, b's', step as u8]].concat(),
             _ => version(&label),
         };
         install(&self.project, &wasm);
