@@ -129,7 +129,11 @@ impl Ended {
                 (Some(Ok(())), false) => self.world.violated(format!("daemon {id} ended unasked")),
                 (Some(Ok(())), true) => self.world.note(format!("daemon {id} has stopped")),
                 // As a supervisor sees it: it is started again.
-                (Some(Err(failure)), _) => self.world.note(format!("daemon {id} failed: {failure:#}")),
+                (Some(Err(failure)), _) => {
+                    // The folder has another name in each run.
+                    let failure = format!("{failure:#}").replace(&*self.world.folder().to_string_lossy(), "");
+                    self.world.note(format!("daemon {id} failed: {failure}"));
+                }
             }
         }
     }

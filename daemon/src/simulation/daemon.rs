@@ -138,7 +138,7 @@ impl Surroundings {
     }
 
     pub(super) fn breaks_connection(&self) -> bool {
-        let breaks = self.world.has_faults() && self.draw("connection", |rng| rng.random_range(0..500) == 0);
+        let breaks = self.world.has_faults() && self.draw("connection", |rng| rng.random_range(0..150) == 0);
         if breaks {
             self.world.happened("broken connections");
         }

