@@ -188,7 +188,7 @@ async fn rebuild_table_written_by(
              some of them: they stay as they are. `silverd rebuild {name}` replaces all rows"
         );
     }
-    if events.len() == 0 {
+    if events.is_empty() {
         return Ok(Found::Replaced);
     }
     let plugin = load(setup, index, asked).await?;

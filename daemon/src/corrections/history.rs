@@ -107,7 +107,7 @@ pub(crate) async fn events_written_by(
     let named: Vec<_> = meant.iter().map(|(version, _)| version.clone()).collect();
     written_by.check_unique(&named)?;
     let mut written = Written { unknown, ..Written::default() };
-    for (version, events) in meant.into_iter().filter(|(_, events)| events.len() > 0) {
+    for (version, events) in meant.into_iter().filter(|(_, events)| !events.is_empty()) {
         written.versions.push(version);
         written.events.merge(&events);
     }

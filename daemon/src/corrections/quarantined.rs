@@ -127,7 +127,7 @@ impl Resolved {
 
     /// Marks the events in the quarantine. Events that are marked already are left as they are.
     pub(crate) async fn mark(&self, quarantine: &SideOutput, table: &str) -> anyhow::Result<()> {
-        if self.0.iter().all(|events| events.len() == 0) {
+        if self.0.iter().all(|events| events.is_empty()) {
             return Ok(());
         }
         let mut guard = quarantine.table().await;

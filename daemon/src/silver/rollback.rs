@@ -66,7 +66,7 @@ impl WorkerTask {
         let deployments = self.context.host.deployments.as_ref();
         for rebuild in deployments.map(|known| known.rebuilds(&table)).unwrap_or_default() {
             match self.rows_left(&rebuild).await {
-                Ok(events) if events.len() == 0 => {
+                Ok(events) if events.is_empty() => {
                     self.rebuild_is_done(&rebuild, "Its rows were made again by later corrections of the table");
                     continue;
                 }
