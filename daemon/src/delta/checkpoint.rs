@@ -2,6 +2,7 @@
 //! (v2) a Parquet or JSON file whose sidecars name the data files.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -50,12 +51,16 @@ async fn read_part(
     if part.as_ref().ends_with(".json") {
         return read_lines(&bytes, &mut show);
     }
-    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
-    let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
-    for batch in builder.with_projection(mask).build()? {
-        show(&batch?)?;
-    }
-    Ok(())
+    let read = move || -> anyhow::Result<()> {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+        let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
+        for batch in builder.with_projection(mask).build()? {
+            show(&batch?)?;
+        }
+        Ok(())
+    };
+    // The Parquet reader may panic on a damaged file.
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| bail!("its reader panicked"))
 }
 
 /// The actions of a checkpoint in JSON, one in a line.

@@ -1,6 +1,8 @@
 //! `[quarantine] unrouted = "quarantine"`: each event that no table takes is in the quarantine once, whatever happens.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -283,9 +285,18 @@ fn bronze_does_not_wait_for_the_quarantine() {
     // Another engine upgrades the quarantine.
     let quarantine = project.path("quarantine");
     let protocol = json!({ "protocol": { "minReaderVersion": 1, "minWriterVersion": 4 } });
-    let version = entries(&quarantine).last_key_value().unwrap().0 + 1;
-    let upgrade = quarantine.join(format!("_delta_log/{version:020}.json"));
-    std::fs::write(&upgrade, protocol.to_string()).unwrap();
+    // The daemon may commit its progress just then: as another engine would, the test takes the next version.
+    let upgrade = loop {
+        let version = entries(&quarantine).last_key_value().unwrap().0 + 1;
+        let upgrade = quarantine.join(format!("_delta_log/{version:020}.json"));
+        match File::create_new(&upgrade) {
+            Ok(mut file) => {
+                file.write_all(protocol.to_string().as_bytes()).unwrap();
+                break upgrade;
+            }
+            Err(failure) => assert_eq!(failure.kind(), ErrorKind::AlreadyExists),
+        }
+    };
     for number in 1..=4 {
         send_unrouted(&project, number);
         daemon.until("the events in bronze", |_| rows(&project.path("bronze")).len() == 6 * (number + 1));
