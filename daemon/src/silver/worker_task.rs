@@ -85,17 +85,17 @@ impl WorkerTask {
             self.inbox.is_live.store(false, Relaxed);
             let stopped = self.inbox.chunks.is_closed();
             // Another daemon was first. That is no failure, also of a daemon that stops: the next start goes on from there.
-            let was_overtaken = matches!(
+            let lost_race = matches!(
                 error,
                 StepError::Fenced { .. }
                     | StepError::Conflict { .. }
                     | StepError::MetadataChanged { .. }
                     | StepError::ChunkNotInBronze
             );
-            if was_overtaken && self.inbox.shutdown_now.is_cancelled() {
+            if lost_race && self.inbox.shutdown_now.is_cancelled() {
                 return Ok(());
             }
-            retries_after_stop += u32::from(stopped && !was_overtaken);
+            retries_after_stop += u32::from(stopped && !lost_race);
             let tripped = matches!(error, StepError::Tripped(_));
             if retries_after_stop > RETRIES_AFTER_STOP_MAX
                 || self.inbox.shutdown_now.is_cancelled()
