@@ -117,13 +117,8 @@ impl Stats {
         (may_have && 0 <= min.offset && min.offset <= max.offset).then(|| OffsetRange::new(min.offset, max.offset + 1))
     }
 
-    fn may_overlap(&self, missing: &Ranges) -> bool {
-        let (min, max) = (&self.min_values, &self.max_values);
-        missing.iter().any(|(log, range)| {
-            (&*min.cluster_id..=&*max.cluster_id).contains(&&*log.cluster)
-                && (min.partition..=max.partition).contains(&log.partition)
-                && overlap(OffsetRange::new(min.offset, max.offset + 1), range)
-        })
+    pub(crate) fn may_overlap(&self, wanted: &Ranges) -> bool {
+        wanted.iter().any(|(log, range)| self.offsets_of(log).is_some_and(|held| overlap(held, range)))
     }
 
     /// If all records of a small file belong to one log partition, the statistics suffice to describe it. Assumes that

@@ -2,12 +2,11 @@
 //! one partition or several.
 
 use std::collections::VecDeque;
-use std::panic::AssertUnwindSafe;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use bytes::Bytes;
 use deltalake_core::logstore::LogStoreRef;
-use futures::{FutureExt, TryStreamExt};
+use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use silverd_core::chunk::Chunk;
@@ -18,7 +17,7 @@ use super::file_part::{FilePart, overlaps_any, unreadable};
 use super::read_plan::ReadPlan;
 use super::read_window::ReadWindow;
 use crate::delta::{
-    DeletionVector, LogOffsets, RowGroups, Table, batch_rows, list_files, read_offsets, with_microseconds,
+    DeletionVector, LogOffsets, RowGroups, Table, batch_rows, caught, list_files, read_offsets, with_microseconds,
 };
 use crate::source::Progress;
 
@@ -69,11 +68,8 @@ impl Replay {
         let mut first_complete: Option<(usize, usize)> = None;
         for at in 0..count {
             if overlaps_any(&self.plan.file(at).offsets, window.ranges()) {
-                let file = self.plan.file(at).file.clone();
-                // The reader of a damaged file may panic.
-                let read = AssertUnwindSafe(self.read(at, window)).catch_unwind().await;
-                let read = read.unwrap_or_else(|_| Err(anyhow!("its reader panicked")));
-                window = read.with_context(|| unreadable("read", &file))?;
+                let read = caught(self.read(at, window)).await;
+                window = read.with_context(|| unreadable("read", &self.plan.file(at).file))?;
             }
             if window.bytes() < self.bytes_max || at + 1 == count {
                 continue;

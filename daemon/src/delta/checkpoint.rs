@@ -2,7 +2,6 @@
 //! (v2) a Parquet or JSON file whose sidecars name the data files.
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -17,6 +16,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::log::LOG_FOLDER;
+use super::parquet_reader::caught;
 
 /// Shows some columns, such as `add.path`, of all parts of a checkpoint and of their sidecars.
 pub(crate) async fn read_checkpoint(
@@ -32,11 +32,12 @@ pub(crate) async fn read_checkpoint(
             sidecars.extend(action_texts(batch, "sidecar", "path")?.into_iter().flatten());
             show(batch)
         });
-        read.await.with_context(|| format!("read checkpoint {part}"))?;
+        caught(read).await.with_context(|| format!("read checkpoint {part}"))?;
     }
     for sidecar in sidecars {
         let path = Path::from(format!("{LOG_FOLDER}/_sidecars/{sidecar}"));
-        read_part(store, &path, columns, &mut show).await.with_context(|| format!("read sidecar {path}"))?;
+        let read = read_part(store, &path, columns, &mut show);
+        caught(read).await.with_context(|| format!("read sidecar {path}"))?;
     }
     Ok(())
 }
@@ -51,16 +52,12 @@ async fn read_part(
     if part.as_ref().ends_with(".json") {
         return read_lines(&bytes, &mut show);
     }
-    let read = move || -> anyhow::Result<()> {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
-        let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
-        for batch in builder.with_projection(mask).build()? {
-            show(&batch?)?;
-        }
-        Ok(())
-    };
-    // The Parquet reader may panic on a damaged file.
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| bail!("its reader panicked"))
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+    let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
+    for batch in builder.with_projection(mask).build()? {
+        show(&batch?)?;
+    }
+    Ok(())
 }
 
 /// The actions of a checkpoint in JSON, one in a line.

@@ -51,7 +51,7 @@ pub(crate) use location::{open_log, table_url};
 pub use log::{LOG_FOLDER, is_table, log_dir};
 pub(crate) use log::{LogFiles, entry_path, list_log};
 pub use parquet_reader::read_columns;
-pub(crate) use parquet_reader::{RowGroups, batch_rows, with_microseconds};
+pub(crate) use parquet_reader::{RowGroups, batch_rows, caught, with_microseconds};
 pub use reader::TableReader;
 pub(crate) use snapshot::Snapshot;
 pub use table::Table;

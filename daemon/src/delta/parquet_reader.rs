@@ -1,8 +1,10 @@
 //! Reading some columns or row groups of a data file without the rest of it.
 
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use anyhow::anyhow;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
@@ -25,6 +27,11 @@ use super::deletion_vector::FileToRead;
 /// Rows of one batch at most, and about its bytes: rows may be large.
 const BATCH_ROWS_MAX: usize = 64 * 1024;
 const BATCH_BYTES_MAX: u64 = 32 << 20;
+
+/// Reads a file that may be damaged: the Parquet reader panics on some of these.
+pub(crate) async fn caught<T>(read: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    AssertUnwindSafe(read).catch_unwind().await.unwrap_or_else(|_| Err(anyhow!("its reader panicked")))
+}
 
 /// The rows of a batch of these row groups, so that it takes about [`BATCH_BYTES_MAX`] of memory.
 pub(crate) fn batch_rows(groups: &[RowGroupMetaData]) -> usize {

@@ -16,7 +16,7 @@ use anyhow::Context;
 use deltalake_core::logstore::LogStoreRef;
 use futures::TryStreamExt;
 use object_store::path::Path;
-use silverd_core::offsets::{OffsetRange, Offsets, Ranges};
+use silverd_core::offsets::{OffsetRange, Offsets};
 
 use super::commits::BronzeCommits;
 use crate::bronze::FileStats;
@@ -45,7 +45,8 @@ pub(super) async fn offsets_held(
     held.remove(lost);
     let is_damaged: BTreeSet<&Path> = damaged.iter().map(|damaged| &damaged.file.path).collect();
     for file in list_files(log).await.context("list bronze files")? {
-        if !is_damaged.contains(&file.path) && may_overlap(&file, &held.bounds()) {
+        let may_overlap = || FileStats::of(&file).is_none_or(|stats| stats.may_overlap(&held.bounds()));
+        if !is_damaged.contains(&file.path) && may_overlap() {
             let others = records_of(log, &file).await.with_context(|| format!("read bronze file {}", file.path))?;
             held.remove(&others);
         }
@@ -53,13 +54,6 @@ pub(super) async fn offsets_held(
     let commits = BronzeCommits::read(log, &held).await.context("read bronze's log")?;
     held.remove(commits.never_read());
     Ok((held, commits))
-}
-
-fn may_overlap(file: &DataFile, wanted: &Ranges) -> bool {
-    let Some(stats) = FileStats::of(file) else { return true };
-    wanted.iter().any(|(log, range)| {
-        stats.offsets_of(log).is_some_and(|offsets| offsets.start < range.end && range.start < offsets.end)
-    })
 }
 
 /// The positions of a file's records.

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, new_null_array};
+use arrow::array::{AsArray, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, UInt32Type};
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -23,13 +23,28 @@ const NO_REASON: &str = "rejected by the table's SQL";
 pub(super) const REJECT: &str = "reject";
 
 pub(super) fn reject() -> ScalarUDF {
-    // Volatile, so that it is not computed ahead for a row that never comes to it.
-    ScalarUDF::from(RejectFunction { signature: Signature::any(1, Volatility::Volatile) })
+    ScalarUDF::from(RejectFunction::new(1, None))
 }
 
+/// With the reason as its argument it fails. With the number of the event in addition, it collects the event.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct RejectFunction {
     signature: Signature,
+    collects: Option<Collector>,
+}
+
+/// Where the events that a column rejects are collected.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Collector {
+    column: String,
+    rejected: Rejected,
+}
+
+impl RejectFunction {
+    fn new(arguments: usize, collects: Option<Collector>) -> Self {
+        // Volatile, so that it is not computed ahead for a row that never comes to it.
+        Self { signature: Signature::any(arguments, Volatility::Volatile), collects }
+    }
 }
 
 impl ScalarUDFImpl for RejectFunction {
@@ -47,16 +62,30 @@ impl ScalarUDFImpl for RejectFunction {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        if args.number_rows == 0 {
-            return Ok(ColumnarValue::Scalar(ScalarValue::Null));
+        let rows = args.number_rows;
+        let columns = args.args.into_iter().map(|arg| arg.into_array(rows)).collect::<Result<Vec<_>>>()?;
+        let nothing = ColumnarValue::Array(new_null_array(&DataType::Null, rows));
+        let reasons = columns.first().map(|reasons| cast(reasons, &DataType::Utf8)).transpose()?;
+        let mut reasons = reasons.iter().flat_map(|reasons| reasons.as_string::<i32>());
+        match (&self.collects, columns.get(1)) {
+            _ if rows == 0 => Ok(nothing),
+            (Some(collector), Some(numbers)) => {
+                let numbers = cast(numbers, &DataType::UInt32)?;
+                collector.add(numbers.as_primitive::<UInt32Type>().values().iter().copied().zip(reasons));
+                Ok(nothing)
+            }
+            _ => Err(DataFusionError::Execution(reasons.next().flatten().unwrap_or(NO_REASON).to_owned())),
         }
-        let reasons = args.args.into_iter().map(|arg| arg.into_array(1)).next().transpose()?;
-        let reasons = reasons.map(|reasons| cast(&reasons, &DataType::Utf8)).transpose()?;
-        let reason = reasons.as_ref().and_then(|reasons| {
-            let reasons = reasons.as_string::<i32>();
-            reasons.is_valid(0).then(|| reasons.value(0).to_owned())
-        });
-        Err(DataFusionError::Execution(reason.unwrap_or_else(|| NO_REASON.to_owned())))
+    }
+}
+
+impl Collector {
+    fn add<'r>(&self, events: impl Iterator<Item = (u32, Option<&'r str>)>) {
+        let mut rejected = self.rejected.0.lock();
+        for (number, reason) in events {
+            let reason = || format!("{}: {}", self.column, reason.unwrap_or(NO_REASON));
+            rejected.entry(number).or_insert_with(reason);
+        }
     }
 }
 
@@ -108,51 +137,10 @@ pub(super) fn collecting(expr: &Expr, column: &str, number: &Expr, schema: &DFSc
             Expr::Case(case)
         }
         Expr::ScalarFunction(function) if function.func.name() == REJECT && function.args.len() == 1 => {
-            let collect = CollectFunction {
-                signature: Signature::any(2, Volatility::Volatile),
-                column: column.to_owned(),
-                rejected: rejected.clone(),
-            };
-            ScalarUDF::from(collect).call(vec![function.args[0].clone(), number.clone()])
+            let collector = Collector { column: column.to_owned(), rejected: rejected.clone() };
+            ScalarUDF::from(RejectFunction::new(2, Some(collector)))
+                .call(vec![function.args[0].clone(), number.clone()])
         }
         other => other.clone(),
-    }
-}
-
-/// `reject` of one column, with the number of the event as its second argument.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct CollectFunction {
-    signature: Signature,
-    column: String,
-    rejected: Rejected,
-}
-
-impl ScalarUDFImpl for CollectFunction {
-    fn name(&self) -> &str {
-        REJECT
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Null)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let rows = args.number_rows;
-        let [reasons, numbers] = &args.args[..] else {
-            return Err(DataFusionError::Internal(format!("{REJECT} collects with 2 arguments")));
-        };
-        let reasons = cast(&reasons.to_array(rows)?, &DataType::Utf8)?;
-        let numbers = cast(&numbers.to_array(rows)?, &DataType::UInt32)?;
-        let numbers = numbers.as_primitive::<UInt32Type>().values().iter();
-        let mut rejected = self.rejected.0.lock();
-        for (number, reason) in numbers.zip(reasons.as_string::<i32>()) {
-            let reason = || format!("{}: {}", self.column, reason.unwrap_or(NO_REASON));
-            rejected.entry(*number).or_insert_with(reason);
-        }
-        Ok(ColumnarValue::Array(new_null_array(&DataType::Null, rows)))
     }
 }

@@ -9,7 +9,7 @@ use crate::plugin::{TransformError, Tripped};
 /// |---|---|
 /// | `RolledBack` | goes back to the version before, and rebuilds what the new one wrote |
 /// | `Tripped` | pauses the table until the backoff is over, or another plugin version is there |
-/// | `Fenced`, `Conflict`, `ChunkNotInBronze` | opens the table again after a pause, behind the other writer: no error |
+/// | `Fenced`, `Conflict`, `MetadataChanged`, `ChunkNotInBronze` | opens the table again after a pause, behind the other writer: no error |
 /// | `Panicked`, `Failed` | reports the error, and opens the table again after a pause |
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StepError {
@@ -30,6 +30,16 @@ pub(super) enum StepError {
     Panicked,
     #[error(transparent)]
     Failed(#[from] anyhow::Error),
+}
+
+impl StepError {
+    /// Whether another writer was first.
+    pub(super) fn is_lost_race(&self) -> bool {
+        match self {
+            Self::Fenced { .. } | Self::Conflict { .. } | Self::MetadataChanged { .. } | Self::ChunkNotInBronze => true,
+            Self::RolledBack(_) | Self::Tripped(_) | Self::Panicked | Self::Failed(_) => false,
+        }
+    }
 }
 
 /// The new version fails where the baseline does not: nothing of the chunk was committed.

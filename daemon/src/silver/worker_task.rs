@@ -85,13 +85,7 @@ impl WorkerTask {
             self.inbox.is_live.store(false, Relaxed);
             let stopped = self.inbox.chunks.is_closed();
             // Another daemon was first. That is no failure, also of a daemon that stops: the next start goes on from there.
-            let lost_race = matches!(
-                error,
-                StepError::Fenced { .. }
-                    | StepError::Conflict { .. }
-                    | StepError::MetadataChanged { .. }
-                    | StepError::ChunkNotInBronze
-            );
+            let lost_race = error.is_lost_race();
             if lost_race && self.inbox.shutdown_now.is_cancelled() {
                 return Ok(());
             }
@@ -159,26 +153,19 @@ impl WorkerTask {
 
     fn report_error(&mut self, error: &StepError, pause: Duration) {
         let table = &self.config.name;
-        match error {
-            StepError::Fenced { .. }
-            | StepError::Conflict { .. }
-            | StepError::MetadataChanged { .. }
-            | StepError::ChunkNotInBronze => {
-                info!(%table, "{error}; opening the table again");
-            }
-            StepError::RolledBack(_) | StepError::Tripped(_) | StepError::Panicked | StepError::Failed(_) => {
-                let reason = match error {
-                    StepError::Failed(failure) => causes(failure),
-                    error => error.to_string(),
-                };
-                if self.report.last_error.is_new(&reason) {
-                    let seconds = RETRY_MAX.as_secs();
-                    error!(%table, "{reason}. Retrying at least every {seconds} s; bronze is still written");
-                } else {
-                    tracing::debug!(%table, "{reason}; next try in {pause:?}");
-                }
-                self.report.state.set(WriterState::Retrying { reason });
-            }
+        if error.is_lost_race() {
+            return info!(%table, "{error}; opening the table again");
         }
+        let reason = match error {
+            StepError::Failed(failure) => causes(failure),
+            error => error.to_string(),
+        };
+        if self.report.last_error.is_new(&reason) {
+            let seconds = RETRY_MAX.as_secs();
+            error!(%table, "{reason}. Retrying at least every {seconds} s; bronze is still written");
+        } else {
+            tracing::debug!(%table, "{reason}; next try in {pause:?}");
+        }
+        self.report.state.set(WriterState::Retrying { reason });
     }
 }

@@ -70,35 +70,36 @@ async fn cause(world: &Arc<World>, fleet: &RefCell<Fleet>) {
             let count = rng.random_range(0..40);
             world.topic.send(count, second, rng);
         });
-        let ended = fleet.borrow_mut().tend();
-        ended.await_ends().await;
+        tend(fleet).await;
         fleet.borrow_mut().disturb();
     }
     world.end_faults();
-    let begun = Instant::now();
-    let is_complete = || TABLES.iter().all(|table| world.is_complete(table));
-    while !is_complete() && !world.has_violations() {
-        if begun.elapsed() > CATCH_UP {
-            let behind: Vec<_> = TABLES.into_iter().filter(|table| !world.is_complete(table)).collect();
-            return world.violated(format!("{} do not get all events", behind.join(", ")));
-        }
-        world.sleep(200, PHASE_OF_CHAOS).await;
-        let ended = fleet.borrow_mut().tend();
-        ended.await_ends().await;
-    }
-    if world.has_violations() {
-        return;
+    if !tend_until(world, fleet, || TABLES.iter().all(|table| world.is_complete(table))).await {
+        let behind: Vec<_> = TABLES.into_iter().filter(|table| !world.is_complete(table)).collect();
+        return world.violated(format!("{} do not get all events", behind.join(", ")));
     }
     fleet.borrow_mut().stop_all();
+    if !tend_until(world, fleet, || !fleet.borrow().is_running()).await {
+        world.violated("a daemon does not stop".to_owned());
+    }
+}
+
+async fn tend(fleet: &RefCell<Fleet>) {
+    let ended = fleet.borrow_mut().tend();
+    ended.await_ends().await;
+}
+
+/// Goes on until this holds, or until something is wrong; false if it takes too long.
+async fn tend_until(world: &World, fleet: &RefCell<Fleet>, holds: impl Fn() -> bool) -> bool {
     let begun = Instant::now();
-    while fleet.borrow().is_running() {
+    while !holds() && !world.has_violations() {
         if begun.elapsed() > CATCH_UP {
-            return world.violated("a daemon does not stop".to_owned());
+            return false;
         }
         world.sleep(200, PHASE_OF_CHAOS).await;
-        let ended = fleet.borrow_mut().tend();
-        ended.await_ends().await;
+        tend(fleet).await;
     }
+    true
 }
 
 /// Every row, and what `silverd verify` says.
@@ -130,8 +131,7 @@ impl Ended {
                 (Some(Ok(())), true) => self.world.note(format!("daemon {id} has stopped")),
                 // As a supervisor sees it: it is started again.
                 (Some(Err(failure)), _) => {
-                    // The folder has another name in each run.
-                    let failure = format!("{failure:#}").replace(&*self.world.folder().to_string_lossy(), "");
+                    let failure = self.world.without_random_names(&format!("{failure:#}"));
                     self.world.note(format!("daemon {id} failed: {failure}"));
                 }
             }

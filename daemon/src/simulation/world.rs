@@ -87,7 +87,7 @@ pub(super) struct World {
     pub(super) group: Group,
     pub(super) host: Arc<Host>,
     pub(super) pipeline: watch::Sender<Arc<Pipeline>>,
-    components: Vec<Vec<u8>>,
+    plugins: Vec<Vec<u8>>,
     loaded: Mutex<Loaded>,
 }
 
@@ -109,8 +109,8 @@ impl World {
         // In memory, where there is such a folder: no test depends on what a power cut leaves here.
         let shared_memory = Path::new("/dev/shm");
         let folder = if shared_memory.is_dir() { TempDir::new_in(shared_memory) } else { TempDir::new() }.unwrap();
-        let components: Vec<_> = (1..=VERSIONS).map(plugin::component).collect();
-        std::fs::write(folder.path().join(FILE), &components[0]).unwrap();
+        let plugins: Vec<_> = (1..=VERSIONS).map(plugin::module).collect();
+        std::fs::write(folder.path().join(FILE), &plugins[0]).unwrap();
         let (host, pipeline) = (Host::new().unwrap(), pipeline(0));
         let load = |table: &config::SilverTable| {
             let plugin = load_plugin(table, folder.path(), host.clone(), pipeline.limits.clone()).unwrap();
@@ -135,7 +135,7 @@ impl World {
             group: Group::default(),
             host,
             pipeline: watch::channel(Arc::new(pipeline)).0,
-            components,
+            plugins,
             loaded: Mutex::new(loaded),
             folder,
         })
@@ -166,7 +166,7 @@ impl World {
     pub(super) fn build(&self, version: u32) {
         let file = self.folder().join(FILE);
         let part = file.with_extension("part");
-        std::fs::write(&part, &self.components[version as usize]).unwrap();
+        std::fs::write(&part, &self.plugins[version as usize]).unwrap();
         std::fs::rename(&part, &file).unwrap();
         let pipeline = self.pipeline.borrow().clone();
         let mut loaded = self.loaded.lock();
@@ -249,6 +249,16 @@ impl World {
 
     pub(super) fn note(&self, what: String) {
         self.trace.lock().push(format!("{} ms: {what}", self.began.elapsed().as_millis()));
+    }
+
+    /// A text as it is in each run of the seed: the folder and the data files have other names in each.
+    pub(super) fn without_random_names(&self, text: &str) -> String {
+        let text = text.replace(&*self.folder().to_string_lossy(), "");
+        let mut parts = text.split("part-");
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |text, part| {
+            text + "part" + part.trim_start_matches(|c: char| c.is_ascii_hexdigit() || c == '-')
+        })
     }
 
     pub(super) fn violated(&self, what: String) {

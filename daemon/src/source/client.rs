@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -88,6 +89,21 @@ pub(super) fn client_config(config: &config::Source, broker: &Broker, protocol: 
 /// A client that only asks, on connections of its own: a broker answers the requests of a connection one after the other,
 /// and a fetch may wait.
 pub(super) type AdminConsumer = BaseConsumer<MetadataContext>;
+
+/// A client that reads partitions which it assigns to itself: it is no member of the group.
+pub(super) fn self_assigned(source: &config::Source) -> anyhow::Result<AdminConsumer> {
+    let broker = Broker { bootstrap: source.brokers.clone(), cluster_id: None };
+    let client = client_config(source, &broker, GroupProtocol::from_config(source));
+    let consumer: AdminConsumer = client.create_with_context(MetadataContext).context(SET_UP_CONSUMER)?;
+    // Runs the callbacks, among them those of SASL.
+    let _ = consumer.poll(Duration::ZERO);
+    Ok(consumer)
+}
+
+/// The offset of a log partition among those that were requested; 0 if it was not.
+pub(super) fn offset_of(requested: &HashMap<(String, i32), i64>, log: &LogPartition) -> i64 {
+    requested.get(&(log.topic.to_string(), log.partition)).copied().unwrap_or(0)
+}
 
 /// Requests the first offset of each log partition (`Offset::Beginning`), or its end (`Offset::End`): that of its last
 /// transaction that is not open.

@@ -4,13 +4,12 @@
 //! Which process may write is not the group's decision but that of the fence in Bronze's log, so silverd may read
 //! without it. Kafka counts such a member also when it was suspended itself, and this process had to join again.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
-use silverd_core::offsets::{LogPartition, Offsets};
+use silverd_core::offsets::Offsets;
 
-use super::client::{AdminConsumer, REQUEST_TIMEOUT, request_offsets};
+use super::client::{AdminConsumer, REQUEST_TIMEOUT, offset_of, request_offsets};
 use super::options::SourceOptions;
 use super::rebalance::RebalanceContext;
 
@@ -81,8 +80,5 @@ fn has_more_records(committed: &Offsets, admin: &AdminConsumer, context: &Rebala
     let logs = context.logs();
     let request = |which| request_offsets(admin, &logs, which, REQUEST_TIMEOUT);
     let (Ok(low), Ok(high)) = (request(Offset::Beginning), request(Offset::End)) else { return false };
-    let offset = |of: &HashMap<(String, i32), i64>, log: &LogPartition| {
-        of.get(&(log.topic.to_string(), log.partition)).copied().unwrap_or_default()
-    };
-    logs.iter().any(|log| committed.get(log).copied().unwrap_or_else(|| offset(&low, log)) < offset(&high, log))
+    logs.iter().any(|log| committed.get(log).copied().unwrap_or_else(|| offset_of(&low, log)) < offset_of(&high, log))
 }

@@ -1,6 +1,6 @@
 //! Reads the newest events of a topic, to look at them. It joins no group, and commits nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -13,12 +13,8 @@ use silverd_core::infer::{Event, Newest, Place};
 use silverd_core::offsets::LogPartition;
 use tokio_util::sync::CancellationToken;
 
-use super::client::{
-    AdminConsumer, GroupProtocol, MetadataContext, POLL_TIMEOUT, REQUEST_TIMEOUT, SET_UP_CONSUMER, client_config,
-    request_offsets,
-};
+use super::client::{AdminConsumer, POLL_TIMEOUT, REQUEST_TIMEOUT, offset_of, request_offsets, self_assigned};
 use super::kafka_error::{Remedy, remedy};
-use super::options::Broker;
 use super::record;
 use super::topics::{TopicError, is_there, topic_problem};
 
@@ -33,11 +29,8 @@ pub(crate) fn newest_events(
     newest: &mut Newest,
     stop: &CancellationToken,
 ) -> anyhow::Result<Vec<i32>> {
-    let broker = Broker { bootstrap: source.brokers.clone(), cluster_id: None };
-    // A consumer that assigns itself its partitions is no member of its group.
-    let client = client_config(source, &broker, GroupProtocol::from_config(source));
-    let consumer: AdminConsumer = client.create_with_context(MetadataContext).context(SET_UP_CONSUMER)?;
-    let mut unread = spans(&consumer, topic, &broker.bootstrap, newest.count_max())?;
+    let consumer = self_assigned(source)?;
+    let mut unread = spans(&consumer, topic, &source.brokers, newest.count_max())?;
     assign(&consumer, topic, &unread)?;
     read(&consumer, topic, newest, &mut unread, stop)?;
     Ok(unread.into_keys().collect())
@@ -51,8 +44,6 @@ struct Span {
 
 /// The last offsets of each partition that has any: as many as events are wanted, because all may be of one partition.
 fn spans(consumer: &AdminConsumer, topic: &str, bootstrap: &str, count: usize) -> anyhow::Result<BTreeMap<i32, Span>> {
-    // Runs the callbacks, among them those of SASL.
-    let _ = consumer.poll(Duration::ZERO);
     let unreachable = |error| TopicError::BrokerUnreachable { bootstrap: bootstrap.to_owned(), error };
     let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT).map_err(unreachable)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
@@ -64,12 +55,9 @@ fn spans(consumer: &AdminConsumer, topic: &str, bootstrap: &str, count: usize) -
     let request = |which| request_offsets(consumer, &logs, which, REQUEST_TIMEOUT);
     let starts = request(Offset::Beginning).with_context(|| format!("request the first offsets of topic {topic}"))?;
     let ends = request(Offset::End).with_context(|| format!("request the ends of topic {topic}"))?;
-    let of = |offsets: &HashMap<(String, i32), i64>, log: &LogPartition| {
-        offsets.get(&(topic.to_owned(), log.partition)).copied().unwrap_or(0)
-    };
     let span = |log: &LogPartition| {
-        let end = of(&ends, log);
-        let start = of(&starts, log).max(end.saturating_sub(count as i64));
+        let end = offset_of(&ends, log);
+        let start = offset_of(&starts, log).max(end.saturating_sub(count as i64));
         (start < end).then_some((log.partition, Span { start, end }))
     };
     Ok(logs.iter().filter_map(span).collect())

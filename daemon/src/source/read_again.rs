@@ -1,7 +1,7 @@
 //! Reads records again that Bronze has lost, at exact offsets, as far as Kafka still has them. It joins no group, and commits
 //! nothing.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,11 +17,10 @@ use silverd_core::offsets::{LogPartition, OffsetRange};
 use tokio_util::sync::CancellationToken;
 
 use super::client::{
-    AdminConsumer, GroupProtocol, METADATA_TIMEOUT, MetadataContext, POLL_TIMEOUT, REQUEST_TIMEOUT, SET_UP_CONSUMER,
-    client_config, request_offsets,
+    AdminConsumer, METADATA_TIMEOUT, POLL_TIMEOUT, REQUEST_TIMEOUT, offset_of, request_offsets, self_assigned,
 };
 use super::newest::check;
-use super::options::{Broker, Progress};
+use super::options::Progress;
 use super::record;
 use super::topic_ids::topic_ids;
 use super::topics::{TopicError, is_there};
@@ -67,13 +66,7 @@ struct Span<'w> {
 impl StillInKafka {
     /// Asks which of the wanted offsets Kafka still has. `bronze` says which logs these were. Blocks.
     pub(crate) fn find(source: &config::Source, wanted: &OffsetRanges, bronze: &Progress) -> anyhow::Result<Self> {
-        let broker = Broker { bootstrap: source.brokers.clone(), cluster_id: None };
-        // A consumer that assigns itself its partitions is no member of its group.
-        let client = client_config(source, &broker, GroupProtocol::from_config(source));
-        let consumer: AdminConsumer = client.create_with_context(MetadataContext).context(SET_UP_CONSUMER)?;
-        // Runs the callbacks, among them those of SASL.
-        let _ = consumer.poll(Duration::ZERO);
-        let bootstrap = broker.bootstrap;
+        let (consumer, bootstrap) = (self_assigned(source)?, &source.brokers);
         let metadata = consumer
             .fetch_metadata(None, REQUEST_TIMEOUT)
             .map_err(|error| TopicError::BrokerUnreachable { bootstrap: bootstrap.clone(), error })?;
@@ -95,12 +88,9 @@ impl StillInKafka {
         let request = |which| request_offsets(&consumer, readable.iter().copied(), which, REQUEST_TIMEOUT);
         let firsts = request(Offset::Beginning).context("request the first offsets of the partitions")?;
         let ends = request(Offset::End).context("request the ends of the partitions")?;
-        let of = |offsets: &HashMap<(String, i32), i64>, log: &LogPartition| {
-            offsets.get(&(log.topic.to_string(), log.partition)).copied().unwrap_or(0)
-        };
         let mut offsets = OffsetRanges::new();
         for log in readable {
-            let (first, end) = (of(&firsts, log), of(&ends, log));
+            let (first, end) = (offset_of(&firsts, log), offset_of(&ends, log));
             let next = bronze.offsets.get(log).copied().unwrap_or(0);
             if end < next {
                 let reason =

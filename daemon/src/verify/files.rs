@@ -3,14 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::ErrorKind;
-use std::panic::AssertUnwindSafe;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{cast, max, min};
 use arrow::datatypes::{DataType, Int64Type};
 use deltalake_core::logstore::LogStoreRef;
-use futures::{FutureExt, TryStreamExt};
+use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::Deserialize;
@@ -18,7 +17,7 @@ use silverd_core::chunk::column;
 use silverd_core::verify::{AffectedFile, Entry, FileOwner, LogPosition, Problem, Verifier, covered_offsets};
 
 use super::verified::VerifiedTable;
-use crate::delta::{DataFile, LOG_FOLDER, entry_path, list_files, list_files_at, list_log, read_columns};
+use crate::delta::{DataFile, LOG_FOLDER, caught, entry_path, list_files, list_files_at, list_log, read_columns};
 
 /// Reports the live files that are missing, or have another size than the log says.
 pub(super) async fn check_presence<V: Verifier>(table: &mut VerifiedTable<V>, owner: &FileOwner) -> anyhow::Result<()> {
@@ -114,9 +113,7 @@ async fn check_access(log: &LogStoreRef, file: &DataFile) -> anyhow::Result<()> 
 
 /// What is wrong inside of a file that has the right size.
 async fn fault_inside(log: &LogStoreRef, file: &DataFile, owner: &FileOwner) -> Option<Fault> {
-    // The reader of a damaged file may panic.
-    let read = AssertUnwindSafe(read(log, file, *owner == FileOwner::Bronze)).catch_unwind().await;
-    let failure = read.unwrap_or_else(|_| Err(anyhow!("its reader panicked"))).err()?;
+    let failure = caught(read(log, file, *owner == FileOwner::Bronze)).await.err()?;
     Some(Fault::Damaged(format!("{failure:#}")))
 }
 

@@ -15,7 +15,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 
 use super::harness::{
-    Project, SILVER, TableOptions, actions, entries, expected, finding_kinds, root, rows, table_report, verify,
+    Project, SILVER, TableOptions, actions, commit_as_other_engine, entries, expected, finding_kinds, root, rows,
+    table_report, verify,
 };
 use super::reload;
 
@@ -415,15 +416,8 @@ fn insert_far_away(project: &Project, table: &str, name: &str) -> (String, usize
     add["size"] = json!(bytes.len());
     add["stats"] = json!(json!({ "numRecords": rows }).to_string());
     std::fs::write(path.join(add["path"].as_str().unwrap()), bytes).unwrap();
-    append_entry(&path, &[json!({ "add": add })]);
+    commit_as_other_engine(&path, &[json!({ "add": add })]);
     (day, rows)
-}
-
-/// Commits actions as another program does.
-fn append_entry(table: &Path, actions: &[Value]) {
-    let next = entries(table).into_keys().next_back().unwrap() + 1;
-    let text: String = actions.iter().map(|action| format!("{action}\n")).collect();
-    std::fs::write(table.join(format!("_delta_log/{next:020}.json")), text).unwrap();
 }
 
 /// The rows of a batch, with offsets that no event has.
@@ -477,7 +471,10 @@ fn rows_whose_events_bronze_has_lost_are_removed_on_request_alone() {
     let bronze = project.path("bronze");
     let mut all = entries(&bronze).into_values().flat_map(|entry| actions(&entry));
     let add = all.find_map(|action| action.get("add").cloned()).unwrap();
-    append_entry(&bronze, &[json!({ "remove": { "path": add["path"], "dataChange": true, "deletionTimestamp": 1 } })]);
+    commit_as_other_engine(
+        &bronze,
+        &[json!({ "remove": { "path": add["path"], "dataChange": true, "deletionTimestamp": 1 } })],
+    );
     let stats: Value = serde_json::from_str(add["stats"].as_str().unwrap()).unwrap();
     let lost = stats["numRecords"].as_u64().unwrap() as usize;
 
@@ -505,7 +502,7 @@ fn add_twice(table: &Path) {
         action["add"]["path"] = json!(again);
         action
     });
-    append_entry(table, &twice.collect::<Vec<_>>());
+    commit_as_other_engine(table, &twice.collect::<Vec<_>>());
 }
 
 /// As after progress that was lost unnoticed: every reject and every late event is there a second time.

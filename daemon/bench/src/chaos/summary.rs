@@ -1,11 +1,28 @@
 //! What happened in a run.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
 use super::plan::Fault;
 use super::project::GroupProtocol;
+
+/// What is counted of the faults, in the order in which it is shown.
+const FAULTS: [&str; 12] = [
+    "kills",
+    "freezes",
+    "stops",
+    "joins",
+    "rebalances",
+    "broker_restarts",
+    "full_disks",
+    "slow_disks",
+    "clock_steps",
+    "swaps",
+    "edits",
+    "broken_edits",
+];
 
 #[derive(Debug)]
 pub(super) struct Summary {
@@ -17,86 +34,43 @@ pub(super) struct Summary {
     pub(super) starts: u64,
     /// Of daemons whose disk was full or whose pipeline.toml was broken.
     pub(super) failed_starts: u64,
-    kills: u64,
-    freezes: u64,
-    stops: u64,
-    joins: u64,
-    rebalances: u64,
-    broker_restarts: u64,
-    full_disks: u64,
-    slow_disks: u64,
-    clock_steps: u64,
-    swaps: u64,
-    edits: u64,
-    broken_edits: u64,
+    /// By the names in [`FAULTS`].
+    faults: BTreeMap<&'static str, u64>,
     pub(super) violations: Vec<String>,
 }
 
 impl Summary {
     pub(super) fn new(seed: u64, protocol: GroupProtocol) -> Self {
-        Self {
-            seed,
-            protocol,
-            seconds: 0,
-            events: 0,
-            starts: 0,
-            failed_starts: 0,
-            kills: 0,
-            freezes: 0,
-            stops: 0,
-            joins: 0,
-            rebalances: 0,
-            broker_restarts: 0,
-            full_disks: 0,
-            slow_disks: 0,
-            clock_steps: 0,
-            swaps: 0,
-            edits: 0,
-            broken_edits: 0,
-            violations: Vec::new(),
-        }
+        let faults = FAULTS.into_iter().map(|name| (name, 0)).collect();
+        Self { seed, protocol, seconds: 0, events: 0, starts: 0, failed_starts: 0, faults, violations: Vec::new() }
     }
 
     pub(super) fn count(&mut self, fault: Fault) {
-        let count = match fault {
-            Fault::Kill { .. } => &mut self.kills,
-            Fault::Freeze { .. } => &mut self.freezes,
-            Fault::Stop { .. } => &mut self.stops,
-            Fault::Join { .. } => &mut self.joins,
-            Fault::StopBroker { .. } => &mut self.broker_restarts,
-            Fault::FullDisk { .. } => &mut self.full_disks,
-            Fault::SlowDisk { .. } => &mut self.slow_disks,
-            Fault::StepClock { .. } => &mut self.clock_steps,
-            Fault::Swap { .. } => &mut self.swaps,
-            Fault::Edit { .. } => &mut self.edits,
-            Fault::BrokenEdit { .. } => &mut self.broken_edits,
+        let name = match fault {
+            Fault::Kill { .. } => "kills",
+            Fault::Freeze { .. } => "freezes",
+            Fault::Stop { .. } => "stops",
+            Fault::Join { .. } => "joins",
+            Fault::StopBroker { .. } => "broker_restarts",
+            Fault::FullDisk { .. } => "full_disks",
+            Fault::SlowDisk { .. } => "slow_disks",
+            Fault::StepClock { .. } => "clock_steps",
+            Fault::Swap { .. } => "swaps",
+            Fault::Edit { .. } => "edits",
+            Fault::BrokenEdit { .. } => "broken_edits",
         };
-        *count += 1;
+        *self.faults.entry(name).or_default() += 1;
         // Each changes the members of the consumer group: once when the daemon goes or comes, and once more afterwards.
         if matches!(fault, Fault::Kill { .. } | Fault::Stop { .. } | Fault::Join { .. }) {
-            self.rebalances += 2;
+            *self.faults.entry("rebalances").or_default() += 2;
         }
     }
 
-    fn counts(&self) -> [(&'static str, u64); 16] {
-        [
-            ("seconds", self.seconds),
-            ("events", self.events),
-            ("kills", self.kills),
-            ("freezes", self.freezes),
-            ("stops", self.stops),
-            ("joins", self.joins),
-            ("rebalances", self.rebalances),
-            ("broker_restarts", self.broker_restarts),
-            ("full_disks", self.full_disks),
-            ("slow_disks", self.slow_disks),
-            ("clock_steps", self.clock_steps),
-            ("swaps", self.swaps),
-            ("edits", self.edits),
-            ("broken_edits", self.broken_edits),
-            ("starts", self.starts),
-            ("failed_starts", self.failed_starts),
-        ]
+    fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let faults = FAULTS.into_iter().map(|name| (name, self.faults.get(name).copied().unwrap_or(0)));
+        let before = [("seconds", self.seconds), ("events", self.events)];
+        let after = [("starts", self.starts), ("failed_starts", self.failed_starts)];
+        before.into_iter().chain(faults).chain(after)
     }
 
     fn protocol(&self) -> &'static str {

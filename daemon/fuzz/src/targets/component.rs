@@ -1,15 +1,13 @@
 //! Files of plugins: valid ones with some edits.
 
-use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::RecordBatch;
 use silverd::plugin::{Config, Host, Limits, Plugin, Transformer};
-use silverd_core::chunk::{Chunk, ChunkBuilder, Record};
-use silverd_core::offsets::LogPartition;
 use wit_component::StringEncoding;
 
 use super::edits::edited;
+use super::events::chunk_of;
 use super::{guest, planted};
 
 /// A plugin that reads records itself.
@@ -50,6 +48,9 @@ const TYPED_WIT: &str = "
 ";
 
 static HOST: LazyLock<Arc<Host>> = LazyLock::new(|| Host::new().expect("start the engine"));
+
+/// What the plugins get.
+const EVENTS: [&[u8]; 2] = [br#"{"id": "a", "at": 1570000000, "tags": ["x"]}"#, b"poison"];
 
 /// A valid file, and the columns of its table.
 struct Valid {
@@ -95,20 +96,11 @@ pub fn component(bytes: &[u8]) {
     let columns = columns_of(&plugin);
     assert_eq!(plugin.schema.arrow().fields().len(), columns.len());
     // A plugin that fails on every event has no outcomes.
-    if let Ok(output) = Transformer::new(Arc::new(plugin)).transform(&events(), &[0, 1]) {
+    if let Ok(output) = Transformer::new(Arc::new(plugin)).transform(&chunk_of(None, &EVENTS), &[0, 1]) {
         let rows: usize = output.rows.iter().map(RecordBatch::num_rows).sum();
         assert!(output.counts.conserved(), "{:?}", output.counts);
         assert_eq!((output.counts.events, output.counts.rows), (2, rows as u64));
         assert_eq!(output.counts.rejected, output.rejected.len() as u64);
     }
     planted(|| columns.len() == valid.columns.len() && columns != valid.columns);
-}
-
-fn events() -> Chunk {
-    let (mut builder, log) = ChunkBuilder::of(&LogPartition::new("cluster", "the topic", 0));
-    for (offset, value) in (0..).zip([&br#"{"id": "a", "at": 1570000000, "tags": ["x"]}"#[..], b"poison"]) {
-        let headers = std::iter::empty::<(Cow<'_, str>, Option<&[u8]>)>();
-        builder.push(log, offset, Record { offset, timestamp: None, key: None, value: Some(value), headers });
-    }
-    builder.finish(0)
 }

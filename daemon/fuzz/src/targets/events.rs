@@ -7,16 +7,15 @@ use serde_json::Value;
 use silverd_core::chunk::{Chunk, ChunkBuilder, Record, TimestampType};
 use silverd_core::config;
 use silverd_core::infer::{self, By, Event, Values};
-use silverd_core::input::{Decoder, EventType, Image, Input, Records};
+use silverd_core::input::{Decoder, EventType, Image, Records};
 use silverd_core::json::{Json, Kind, Tape};
 use silverd_core::offsets::LogPartition;
 use silverd_core::route::Router;
-use wit_parser::Resolve;
 
-use super::planted;
+use super::{guest, planted};
 
-const TYPES: &str = include_str!("../../../../wit/types.wit");
 pub(super) const INPUT: &str = include_str!("../../../tests/it/fixtures/lower.wit");
+pub(super) const TOPIC: &str = "events";
 /// Bytes that an event may take in a plugin's memory.
 pub(super) const EVENT_BYTES_MAX: usize = 1 << 20;
 
@@ -80,10 +79,20 @@ static ROUTER: LazyLock<Router> = LazyLock::new(|| {
     Router::new(&config::check(&text, &|_| None).expect("a valid pipeline").silver)
 });
 
+/// A chunk of records with these values, all with the same key.
+pub(super) fn chunk_of(key: Option<&[u8]>, values: &[&[u8]]) -> Chunk {
+    let (mut builder, log) = ChunkBuilder::of(&LogPartition::new("cluster", TOPIC, 0));
+    for (offset, value) in (0..).zip(values) {
+        let headers = std::iter::empty::<(Cow<'_, str>, Option<&[u8]>)>();
+        builder.push(log, offset, Record { offset, timestamp: None, key, value: Some(value), headers });
+    }
+    builder.finish(0)
+}
+
 /// A chunk of records, whose parts are separated by bytes that are not UTF-8: `key FE value FE header FF next record`. An empty
 /// part is absent.
 fn chunk(bytes: &[u8]) -> Chunk {
-    let (mut builder, log) = ChunkBuilder::of(&LogPartition::new("cluster", "events", 0));
+    let (mut builder, log) = ChunkBuilder::of(&LogPartition::new("cluster", TOPIC, 0));
     for (offset, record) in bytes.split(|byte| *byte == 0xff).enumerate().take(64) {
         let mut parts = record.split(|byte| *byte == 0xfe).map(|part| (!part.is_empty()).then_some(part));
         let (key, value, header) = (parts.next().flatten(), parts.next().flatten(), parts.next().flatten());
@@ -109,29 +118,12 @@ pub fn route(bytes: &[u8]) {
     planted(|| routed >= 4 && all.tables[2].len() >= 2 && !all.tables[5].is_empty());
 }
 
-pub(super) fn event_type() -> EventType {
-    let mut resolve = Resolve::default();
-    resolve.push_str("types.wit", TYPES).expect("the contract's types");
-    let package = resolve.push_str("lower.wit", INPUT).expect("a WIT file");
-    let world = resolve.select_world(&[package], None).expect("one world");
-    match Input::of_world(&resolve, world, None).expect("a typed input") {
-        Input::Typed(ty) => ty,
-        Input::Raw(version) => panic!("raw records of {version:?}"),
-    }
-}
-
-static EVENT_TYPE: LazyLock<EventType> = LazyLock::new(event_type);
+static EVENT_TYPE: LazyLock<EventType> = LazyLock::new(|| guest::event_type(INPUT));
 
 /// An event that fits [`EVENT_TYPE`] in the corpus, and its neighbours.
 pub fn decode(value: &[u8]) {
     let image_of = |values: &[&[u8]]| {
-        let (mut builder, log) = ChunkBuilder::of(&LogPartition::new("cluster", "events", 0));
-        for (offset, value) in values.iter().enumerate() {
-            let headers = std::iter::empty::<(Cow<'_, str>, Option<&[u8]>)>();
-            let offset = offset as i64;
-            builder.push(log, offset, Record { offset, timestamp: None, key: None, value: Some(value), headers });
-        }
-        let chunk = builder.finish(0);
+        let chunk = chunk_of(None, values);
         let records = Records::new(&chunk);
         let (mut decoder, mut image) = (Decoder::default(), Image::default());
         let decode = |row| decoder.decode(&EVENT_TYPE, &records, row, &mut image, EVENT_BYTES_MAX);

@@ -1,17 +1,15 @@
 //! Events that are written into a guest's memory: the guest returns what it gets, and wasmtime reads it.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 
 use silverd::plugin::{Rooms, TypedEvents};
-use silverd_core::chunk::{Chunk, ChunkBuilder, Record};
+use silverd_core::chunk::Chunk;
 use silverd_core::input::{Decoder, EventType, Image, Records};
-use silverd_core::offsets::LogPartition;
 use wasmtime::component::{Component, Func, Linker, TypedFunc};
 use wasmtime::{Engine, Store};
 use wit_component::StringEncoding;
 
-use super::events::{EVENT_BYTES_MAX, INPUT, event_type};
+use super::events::{EVENT_BYTES_MAX, INPUT, TOPIC, chunk_of};
 use super::{guest, planted};
 use echo::exports::test::lower::events::Event;
 
@@ -22,15 +20,6 @@ mod echo {
         additional_derives: [Clone],
     });
 }
-
-/// Returns the pointer and the length that it gets, and frees all memory once the host has read it.
-const CODE: &str = r#"
-  (func (export "test:lower/events@0.1.0#transform") (param $at i32) (param $len i32) (result i32)
-    (i32.store (i32.const 16) (local.get $at))
-    (i32.store (i32.const 20) (local.get $len))
-    (i32.const 16))
-  (func (export "cabi_post_test:lower/events@0.1.0#transform") (param i32) (call $free-all))
-"#;
 
 /// Bytes that may be copied from the guest and to it: more than any two events take.
 const BYTES_MAX: usize = 64 << 20;
@@ -43,7 +32,7 @@ struct Guest {
 
 impl Guest {
     fn new() -> Self {
-        let code = [guest::ALLOCATOR, guest::REALLOC, CODE].concat();
+        let code = [guest::ALLOCATOR, guest::REALLOC, &guest::echo("test:lower/events@0.1.0#transform")].concat();
         let module = guest::module(&code, guest::TYPES, INPUT, "lower", StringEncoding::UTF8);
         let engine = Engine::default();
         let component = Component::from_binary(&engine, &guest::component(&module)).expect("a component");
@@ -55,7 +44,7 @@ impl Guest {
         // Checks the types once.
         let transform: TypedFunc<(TypedEvents<'static>,), (Vec<Event>,)> =
             instance.get_typed_func(&mut store, transform).expect("the guest's type");
-        Self { transform: *transform.func(), store, ty: event_type() }
+        Self { transform: *transform.func(), store, ty: guest::event_type(INPUT) }
     }
 
     /// What wasmtime reads after silverd has written the events; `None` if one does not fit the type.
@@ -79,12 +68,7 @@ pub fn lower(value: &[u8]) {
     thread_local! {
         static GUEST: RefCell<Option<Guest>> = const { RefCell::new(None) };
     }
-    let (mut builder, log) = ChunkBuilder::of(&LogPartition::new("cluster", "the topic", 0));
-    for offset in 0..2 {
-        let headers = std::iter::empty::<(Cow<'_, str>, Option<&[u8]>)>();
-        builder.push(log, offset, Record { offset, timestamp: None, key: Some(b"k"), value: Some(value), headers });
-    }
-    let chunk = builder.finish(0);
+    let chunk = chunk_of(Some(b"k"), &[value, value]);
     GUEST.with_borrow_mut(|guest| {
         let guest = guest.get_or_insert_with(Guest::new);
         let each = guest.events(&chunk, Rooms::Each);
@@ -101,7 +85,7 @@ pub fn lower(value: &[u8]) {
             let meta = &event.meta;
             assert_eq!(
                 (meta.topic.as_str(), meta.offset, meta.key.as_deref()),
-                ("the topic", offset as i64, Some(&b"k"[..]))
+                (TOPIC, offset as i64, Some(&b"k"[..]))
             );
         }
         let input = &each[0].input;

@@ -1,6 +1,7 @@
 //! WebAssembly guests that a test builds from the text format, with a WIT world.
 
 use silverd::plugin::Limits;
+use silverd_core::input::{EventType, Input};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
@@ -38,6 +39,31 @@ pub const REALLOC: &str = r#"
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
     (call $alloc (local.get 2) (local.get 3)))
 "#;
+
+/// A function that returns the pointer and the length that it gets. It frees all memory once the host has read them.
+pub fn echo(function: &str) -> String {
+    format!(
+        r#"
+  (func (export "{function}") (param $at i32) (param $len i32) (result i32)
+    (i32.store (i32.const 16) (local.get $at))
+    (i32.store (i32.const 20) (local.get $len))
+    (i32.const 16))
+  (func (export "cabi_post_{function}") (param i32) (call $free-all))
+"#
+    )
+}
+
+/// The type of the events that the world of a package takes, which has one.
+pub fn event_type(wit: &str) -> EventType {
+    let mut resolve = Resolve::default();
+    resolve.push_str("types.wit", TYPES).unwrap();
+    let package = resolve.push_str("table.wit", wit).unwrap();
+    let world = resolve.select_world(&[package], None).unwrap();
+    match Input::of_world(&resolve, world, None).unwrap() {
+        Input::Typed(ty) => ty,
+        Input::Raw(version) => panic!("raw records of {version:?}"),
+    }
+}
 
 /// A core module with the world `world` of the package `wit`, as `cargo build` produces.
 pub fn module(code: &str, types: &str, wit: &str, world: &str, strings: StringEncoding) -> Vec<u8> {

@@ -25,7 +25,7 @@ pub use self::broker::{Broker, PARTITIONS};
 pub use self::daemon::Daemon;
 pub use self::generator::Generator;
 pub use self::http::Response;
-pub use self::log_entries::{actions, entries};
+pub use self::log_entries::{actions, commit_as_other_engine, entries, upgrade};
 pub use self::own_kafka::OwnKafka;
 pub use self::process::wait_for_exit;
 pub use self::project::{BUILD_TIMEOUT, Project, TableOptions};

@@ -23,15 +23,6 @@ mod echo {
     wasmtime::component::bindgen!({ path: "tests/it/fixtures/lift.wit", additional_derives: [Clone] });
 }
 
-/// Returns the pointer and the length that it gets, and frees all memory once the host has read it.
-const ECHO: &str = r#"
-  (func (export "test:lift/rows@0.1.0#echo") (param $at i32) (param $len i32) (result i32)
-    (i32.store (i32.const 16) (local.get $at))
-    (i32.store (i32.const 20) (local.get $len))
-    (i32.const 16))
-  (func (export "cabi_post_test:lift/rows@0.1.0#echo") (param i32) (call $free-all))
-"#;
-
 /// The guest, with its output read by both lifts.
 struct Echo {
     store: Store<()>,
@@ -41,7 +32,7 @@ struct Echo {
 
 impl Echo {
     fn new() -> Self {
-        let code = [guest::ALLOCATOR, guest::REALLOC, ECHO].concat();
+        let code = [guest::ALLOCATOR, guest::REALLOC, &guest::echo("test:lift/rows@0.1.0#echo")].concat();
         let wit = include_str!("../fixtures/lift.wit");
         let module = guest::module(&code, guest::TYPES, wit, "lift", StringEncoding::UTF8);
         let engine = Engine::default();

@@ -11,12 +11,11 @@ use std::borrow::Cow;
 use proptest::test_runner::{Config, TestRunner};
 use silverd::plugin::{Rooms, TypedEvents};
 use silverd_core::chunk::{Chunk, ChunkBuilder, Record, TimestampType};
-use silverd_core::input::{Decoder, EventType, Image, Input as InputType, Records};
+use silverd_core::input::{Decoder, EventType, Image, Records};
 use silverd_core::offsets::LogPartition;
 use wasmtime::component::{Component, Linker, TypedFunc};
 use wasmtime::{Engine, Store};
 use wit_component::StringEncoding;
-use wit_parser::Resolve;
 
 use self::echo::exports::test::lower::events::{Colour, Event, Input, Item, Numbers, Options};
 use self::echo::silverd::pipeline::types::{Header, Meta};
@@ -32,14 +31,7 @@ mod echo {
 
 const WIT: &str = include_str!("../fixtures/lower.wit");
 
-/// Returns the pointer and the length that it gets, and frees all memory once the host has read it.
-const ECHO: &str = r#"
-  (func (export "test:lower/events@0.1.0#transform") (param $at i32) (param $len i32) (result i32)
-    (i32.store (i32.const 16) (local.get $at))
-    (i32.store (i32.const 20) (local.get $len))
-    (i32.const 16))
-  (func (export "cabi_post_test:lower/events@0.1.0#transform") (param i32) (call $free-all))
-"#;
+const FUNCTION: &str = "test:lower/events@0.1.0#transform";
 
 /// The code of a guest's `cabi_realloc`, and what it says of it.
 struct Allocator {
@@ -68,7 +60,7 @@ struct Echo {
 
 impl Echo {
     fn new(allocator: &Allocator) -> Self {
-        let code = [guest::ALLOCATOR, &allocator.code, ECHO].concat();
+        let code = [guest::ALLOCATOR, &allocator.code, &guest::echo(FUNCTION)].concat();
         let module = guest::module(&code, guest::TYPES, WIT, "lower", StringEncoding::UTF8);
         let engine = Engine::default();
         let component = Component::from_binary(&engine, &guest::component(&module)).unwrap();
@@ -78,7 +70,7 @@ impl Echo {
         let events = instance.get_export_index(&mut store, None, "test:lower/events@0.1.0").unwrap();
         let transform = instance.get_export_index(&mut store, Some(&events), "transform").unwrap();
         let transform = instance.get_typed_func(&mut store, transform).unwrap();
-        Self { rooms: allocator.rooms, ty: event_type(), store, transform }
+        Self { rooms: allocator.rooms, ty: guest::event_type(WIT), store, transform }
     }
 
     /// Events, read from the chunk by silverd and from the guest's memory by wasmtime.
@@ -96,17 +88,6 @@ impl Echo {
         let (events,) =
             transform.call(&mut self.store, (TypedEvents::new(&records, &self.ty, self.rooms, &mut image),))?;
         Ok(events)
-    }
-}
-
-fn event_type() -> EventType {
-    let mut resolve = Resolve::default();
-    resolve.push_str("types.wit", guest::TYPES).unwrap();
-    let package = resolve.push_str("lower.wit", WIT).unwrap();
-    let world = resolve.select_world(&[package], None).unwrap();
-    match InputType::of_world(&resolve, world, None).unwrap() {
-        InputType::Typed(ty) => ty,
-        InputType::Raw(version) => panic!("raw records of {version:?}"),
     }
 }
 

@@ -6,15 +6,10 @@ use std::path::Path;
 use roaring::RoaringTreemap;
 use serde_json::{Value, json};
 
-use super::super::harness::{Daemon, Project, SILVER, actions, entries, expected, finding_kinds, rows, until, verify};
+use super::super::harness::{
+    Daemon, Project, SILVER, actions, commit_as_other_engine, entries, expected, finding_kinds, rows, until, verify,
+};
 use super::{drained, metadata};
-
-/// Commits actions as another engine does.
-fn commit(table: &Path, actions: &[Value]) {
-    let version = entries(table).into_keys().next_back().unwrap() + 1;
-    let lines: Vec<_> = actions.iter().map(Value::to_string).collect();
-    fs::write(table.join(format!("_delta_log/{version:020}.json")), lines.join("\n")).unwrap();
-}
 
 fn with_properties(table: &Path, properties: &[(&str, &str)]) -> Value {
     let mut metadata = metadata(table);
@@ -87,7 +82,10 @@ fn delete_rows(table: &Path, deleted: &[u64]) {
     added["deletionVector"] = vector;
     let remove = json!({ "path": add["path"], "dataChange": true, "deletionTimestamp": 1, "extendedFileMetadata": true,
         "partitionValues": add["partitionValues"], "size": add["size"] });
-    commit(table, &[named(&["deletionVectors"], &[]), json!({ "remove": remove }), json!({ "add": added })]);
+    commit_as_other_engine(
+        table,
+        &[named(&["deletionVectors"], &[]), json!({ "remove": remove }), json!({ "add": added })],
+    );
 }
 
 fn count(project: &Project, table: &str) -> usize {
@@ -125,7 +123,7 @@ fn in_commit_timestamps_are_written() {
     let info =
         json!({ "commitInfo": { "inCommitTimestamp": future, "timestamp": future, "operation": "SET TBLPROPERTIES" } });
     let properties = with_properties(&path, &[("delta.enableInCommitTimestamps", "true")]);
-    commit(&path, &[info, named(&[], &["inCommitTimestamp"]), properties]);
+    commit_as_other_engine(&path, &[info, named(&[], &["inCommitTimestamp"]), properties]);
     let version = entries(&path).into_keys().next_back().unwrap();
     goes_on(&project);
     expected::check(&project);
@@ -143,11 +141,14 @@ fn in_commit_timestamps_are_written() {
 fn constraints_are_checked() {
     let project = drained("constraints");
     let path = project.path("add_to_cart");
-    commit(&path, &[writer(3), with_properties(&path, &[("delta.constraints.some", "qty > 0 AND _offset >= 0")])]);
+    commit_as_other_engine(
+        &path,
+        &[writer(3), with_properties(&path, &[("delta.constraints.some", "qty > 0 AND _offset >= 0")])],
+    );
     goes_on(&project);
     let counts = expected::check(&project);
 
-    commit(&path, &[with_properties(&path, &[("delta.constraints.dear", "price > 1000000")])]);
+    commit_as_other_engine(&path, &[with_properties(&path, &[("delta.constraints.dear", "price > 1000000")])]);
     project.generate(&["--count", "500", "--seed", "7"]);
     let errors = project.silverd_fails(&["run", "--drain"], 1);
     assert!(errors.contains("violate the constraint `dear` (price > 1000000)"), "{errors}");
@@ -161,7 +162,7 @@ fn constraints_are_checked() {
 
     let mut without = with_properties(&path, &[]);
     without["metaData"]["configuration"].as_object_mut().unwrap().remove("delta.constraints.dear");
-    commit(&path, &[without]);
+    commit_as_other_engine(&path, &[without]);
     project.silverd(&["run", "--drain"]);
     expected::check(&project);
 }
@@ -175,7 +176,7 @@ fn tables_that_only_grow_are_not_corrected() {
         let project = drained(name);
         for table in ["bronze", "page_view", "quarantine"] {
             let path = project.path(table);
-            commit(&path, &[writer(protocol), with_properties(&path, &[(property, "true")])]);
+            commit_as_other_engine(&path, &[writer(protocol), with_properties(&path, &[(property, "true")])]);
         }
         goes_on(&project);
         expected::check(&project);
@@ -202,7 +203,7 @@ fn features_that_silverd_cannot_write_are_named() {
             "columnMapping" => with_column_mapping(&path),
             _ => with_properties(&path, &[]),
         };
-        commit(&path, &[protocol, metadata]);
+        commit_as_other_engine(&path, &[protocol, metadata]);
         project.generate(&["--count", "200", "--seed", "6"]);
         let errors = project.silverd_fails(&["run", "--drain"], 1);
         assert!(errors.contains(&format!("switched on the table feature `{feature}`")), "{errors}");
@@ -233,7 +234,7 @@ fn columns_that_another_engine_renamed_are_read() {
     let schema = renamed["metaData"]["schemaString"].as_str().unwrap();
     let schema = schema.replace(r#""name":"url""#, r#""name":"page""#);
     renamed["metaData"]["schemaString"] = json!(schema);
-    commit(&path, &[json!({ "protocol": { "minReaderVersion": 2, "minWriterVersion": 5 } }), renamed]);
+    commit_as_other_engine(&path, &[json!({ "protocol": { "minReaderVersion": 2, "minWriterVersion": 5 } }), renamed]);
     assert_eq!(of_url("page"), before);
     assert_eq!(count(&project, "page_view"), counts["page_view"]);
     let all = project.query("SELECT * FROM page_view WHERE event_date >= DATE '2000-01-01' LIMIT 1");
@@ -246,7 +247,7 @@ fn a_daemon_starts_while_bronze_cannot_be_written() {
     let project = drained("bronze-refused");
     let path = project.path("bronze");
     let before = rows(&path).len();
-    commit(
+    commit_as_other_engine(
         &path,
         &[json!({ "protocol": { "minReaderVersion": 2, "minWriterVersion": 5 } }), with_column_mapping(&path)],
     );
@@ -257,7 +258,7 @@ fn a_daemon_starts_while_bronze_cannot_be_written() {
     assert_eq!(ready.status, 503);
     assert!(ready.body.contains("table feature `columnMapping`"), "{}", ready.body);
     project.generate(&["--count", "500", "--seed", "6"]);
-    commit(&path, &[with_properties(&path, &[("delta.columnMapping.mode", "none")])]);
+    commit_as_other_engine(&path, &[with_properties(&path, &[("delta.columnMapping.mode", "none")])]);
     until("bronze is written again", || daemon.get("/health/ready").status == 200);
     daemon.until("all events", |_| rows(&path).len() == before + 500);
 }
@@ -272,7 +273,7 @@ fn a_retention_that_somebody_set_stays() {
     assert!(own.as_str().unwrap().ends_with("seconds"), "{own}");
     let theirs =
         [("delta.logRetentionDuration", "interval 90 days"), ("delta.deletedFileRetentionDuration", "interval 1 week")];
-    commit(&path, &[with_properties(&path, &theirs)]);
+    commit_as_other_engine(&path, &[with_properties(&path, &theirs)]);
     project.silverd(&["maintain"]);
     for (key, value) in theirs {
         assert_eq!(metadata(&path)["configuration"][key], value, "{key}");
@@ -284,7 +285,10 @@ fn a_retention_that_somebody_set_stays() {
 fn v2_checkpoints_are_read() {
     let project = drained("v2-checkpoint");
     let path = project.path("page_view");
-    commit(&path, &[named(&["v2Checkpoint"], &[]), with_properties(&path, &[("delta.checkpointPolicy", "v2")])]);
+    commit_as_other_engine(
+        &path,
+        &[named(&["v2Checkpoint"], &[]), with_properties(&path, &[("delta.checkpointPolicy", "v2")])],
+    );
     let log = entries(&path);
     let (version, mut state, mut txns) = (*log.keys().next_back().unwrap(), Vec::new(), Vec::new());
     for action in log.values().flat_map(|entry| actions(entry)) {

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::harness::tables::topic;
 use super::harness::{
-    Daemon, Project, SILVER, TableCopy, TableOptions, actions, entries, expected, finding_kinds, rows, verify,
+    Daemon, Project, SILVER, TableCopy, TableOptions, actions, commit_as_other_engine, entries, expected,
+    finding_kinds, rows, upgrade, verify,
 };
 
 const TXN_RETENTION: &str = "delta.setTransactionRetentionDuration";
@@ -26,9 +27,7 @@ fn metadata(table: &Path) -> Value {
 fn delete_transactions(table: &Path) {
     let mut metadata = metadata(table);
     metadata["configuration"][TXN_RETENTION] = json!("interval 0 seconds");
-    let version = entries(table).len();
-    let next = table.join(format!("_delta_log/{version:020}.json"));
-    fs::write(next, json!({ "metaData": metadata }).to_string()).unwrap();
+    commit_as_other_engine(table, &[json!({ "metaData": metadata })]);
     // The ids must be older than the retention.
     std::thread::sleep(std::time::Duration::from_millis(5));
     super::verify::checkpoint(table);
@@ -265,10 +264,7 @@ fn bronze_that_cannot_be_written_is_not_ready() {
     daemon.until("the first rows", |_| project.has_table("order_placed") && rows(&project.path("bronze")).len() == 100);
     daemon.until("readiness", |daemon| daemon.get("/health/ready").status == 200);
     let bronze = project.path("bronze");
-    let version = entries(&bronze).len();
-    let features = ["appendOnly", "invariants", "rowTracking", "domainMetadata"];
-    let protocol = json!({ "protocol": { "minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": features } });
-    fs::write(bronze.join(format!("_delta_log/{version:020}.json")), protocol.to_string()).unwrap();
+    upgrade(&bronze);
     project.generate(&["--count", "100", "--seed", "6"]);
     daemon.until("a refusal", |daemon| daemon.get("/health/ready").status == 503);
     daemon.until("the reason", |daemon| {

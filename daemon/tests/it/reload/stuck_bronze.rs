@@ -1,21 +1,9 @@
 //! Edits of pipeline.toml while Bronze cannot be written: they are applied at once, and no event is lost or doubled.
 
-use std::path::{Path, PathBuf};
-
-use serde_json::json;
+use std::path::PathBuf;
 
 use super::verify_ok;
-use crate::harness::{Daemon, Project, entries, expected, root, rows};
-
-/// Another engine upgrades a table, which silverd then does not write. Returns the log entry.
-fn upgrade(table: &Path) -> PathBuf {
-    let version = entries(table).last_key_value().unwrap().0 + 1;
-    let entry = table.join(format!("_delta_log/{version:020}.json"));
-    let features = ["appendOnly", "invariants", "rowTracking", "domainMetadata"];
-    let protocol = json!({ "protocol": { "minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": features } });
-    std::fs::write(&entry, protocol.to_string()).unwrap();
-    entry
-}
+use crate::harness::{Daemon, Project, expected, root, rows, upgrade};
 
 /// A daemon whose Bronze has 300 events, cannot be written, and misses 300 more.
 fn stuck(project: &Project) -> (Daemon, PathBuf) {
