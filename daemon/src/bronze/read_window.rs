@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use anyhow::Context;
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanArray, Int16Array, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{SortColumn, cast, concat_batches, filter_record_batch, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::{DataType, Int16Type, Int32Type, Int64Type};
@@ -124,7 +124,7 @@ pub(super) fn to_chunk_schema(batch: &RecordBatch) -> anyhow::Result<RecordBatch
 /// Sorts the records by offset within each log partition. Most often they are sorted already.
 fn sort_by_offset(records: RecordBatch) -> anyhow::Result<RecordBatch> {
     let (partitions, offsets) = partitions_and_offsets(&records)?;
-    let topics = records.column(1).as_dictionary::<Int16Type>().keys().values();
+    let topics = topics_of(&records);
     let mut last = HashMap::new();
     let ordered = topics
         .iter()
@@ -135,10 +135,19 @@ fn sort_by_offset(records: RecordBatch) -> anyhow::Result<RecordBatch> {
         return Ok(records);
     }
     let column = |at: usize| SortColumn { values: records.column(at).clone(), options: None };
-    let keys = records.column(1).as_dictionary::<Int16Type>().keys().clone();
-    let topic = SortColumn { values: Arc::new(keys), options: None };
+    let topic = SortColumn { values: Arc::new(Int16Array::from(topics)), options: None };
     let order = lexsort_to_indices(&[topic, column(2), column(3)], None)?;
     Ok(take_record_batch(&records, &order)?)
+}
+
+/// A number for the topic of each record. The keys of the dictionary do not do: that of records from several files may have a
+/// topic more than once.
+fn topics_of(records: &RecordBatch) -> Vec<i16> {
+    let topics = records.column(1).as_dictionary::<Int16Type>();
+    let values = topics.values().as_string::<i32>();
+    let first = |topic: Option<&str>| values.iter().position(|value| value == topic).unwrap_or_default() as i16;
+    let numbers: Vec<i16> = values.iter().map(first).collect();
+    topics.keys().values().iter().map(|key| numbers[*key as usize]).collect()
 }
 
 pub(super) fn partitions_and_offsets(batch: &RecordBatch) -> anyhow::Result<(&[i32], &[i64])> {
@@ -197,6 +206,16 @@ mod tests {
             [&[(0, 10, 12), (1, 0, 1), (2, 7, 8)], &[(0, 10, 11), (1, 0, 1), (2, 7, 8)], &[(0, 10, 11)]];
         assert_eq!(seen, expected);
         assert_eq!(half_of(&Ranges::default()), None);
+    }
+
+    /// As after compactions by several daemons: files whose offsets interleave.
+    #[test]
+    fn records_of_several_files_come_by_offset() {
+        let mut window = ReadWindow::new(ranges(&[(0, 0, 3), (1, 0, 3)]), 1_000);
+        window.push(&batch(&[(0, 1, 1), (1, 0, 1), (1, 2, 1)])).expect("a batch of records");
+        window.push(&batch(&[(0, 0, 1), (0, 2, 1), (1, 1, 1)])).expect("a batch of records");
+        let read = positions(&window.into_chunk().expect("a chunk"));
+        assert_eq!(read, [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]);
     }
 
     /// Forty events of "20 MiB" in one file, and a limit of a column's bytes, both a thousand times smaller.

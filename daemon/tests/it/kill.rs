@@ -9,7 +9,7 @@ use notify::{EventKind, RecursiveMode, Watcher};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::harness::{Daemon, Generator, Project, SILVER, TableOptions, expected, seed};
+use super::harness::{Daemon, Generator, Project, SILVER, TableOptions, expected, rounds, seed};
 
 const ARGS: [&str; 3] = ["run", "--log", "warn"];
 
@@ -18,7 +18,7 @@ fn every_event_is_written_once_after_kills_at_any_moment() {
     let mut rng = StdRng::seed_from_u64(seed());
     let options = TableOptions { dedup_within_s: Some(600), ..TableOptions::default() };
     let project = Project::with_options("kill", "interval = \"50ms\"\nrows_max = 400", options);
-    let kills = if project.broker.is_kafka() { 50 } else { 10 };
+    let kills = rounds(&project, 20);
     let generator = Generator::start_with(&project, 600, &["--dup-pct", "10"]);
     // All tables exist before the first kill.
     project.send_odd_events();

@@ -10,8 +10,11 @@ const TABLES: [&str; 4] = ["bronze", "page_view", "quarantine", "order_placed"];
 
 fn drained(name: &str) -> Project {
     let project = Project::new(name, "interval = \"100ms\"\nrows_max = 700");
-    project.generate(&["--count", "2000", "--seed", "5"]);
     project.send_odd_events();
+    project.silverd(&["run", "--drain"]);
+    // The newest commits of the Silver tables reject nothing. Otherwise the quarantine could have the rejects of a commit that
+    // is torn here, which no power cut leaves: Silver's commit was on the disk before.
+    project.generate(&["--count", "2000", "--seed", "5"]);
     project.silverd(&["run", "--drain"]);
     project
 }

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::deep::{rewrite, set_text};
 use super::harness::tables::{Row, position, record, topic};
 use super::harness::{
-    Daemon, Generator, PARTITIONS, Project, TableCopy, actions, entries, expected, finding_kinds, root, rows, seed,
-    upgrade, verify,
+    Daemon, Generator, PARTITIONS, Project, TableCopy, actions, entries, expected, finding_kinds, root, rounds, rows,
+    seed, upgrade, verify,
 };
 use super::kill::{kill_at_commit, random_time};
 
@@ -175,7 +175,7 @@ fn altered_unrouted_events_are_reported() {
 fn unrouted_events_are_quarantined_once_after_kills_at_any_moment() {
     let mut rng = StdRng::seed_from_u64(seed());
     let project = quarantining("unrouted-kill", "interval = \"50ms\"\nrows_max = 400");
-    let kills = if project.broker.is_kafka() { 30 } else { 9 };
+    let kills = rounds(&project, 12);
     let generator = Generator::start(&project, 300);
     // All tables exist before the first kill.
     send_unrouted(&project, 0);

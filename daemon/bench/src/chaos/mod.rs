@@ -55,6 +55,12 @@ pub(crate) struct ChaosArgs {
     /// Events per second
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
     eps: u32,
+    /// Only these kinds of faults, separated by commas
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "KIND")]
+    only: Vec<plan::Kind>,
+    /// At most so long between two faults
+    #[arg(long, default_value = "4s", value_name = "TIME", value_parser = parse_time)]
+    wait_max: Duration,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,

@@ -41,8 +41,8 @@ pub(super) struct Step {
     pub(super) fault: Fault,
 }
 
-/// What there is to break.
-#[derive(Clone, Copy)]
+/// What there is to break, and what of it is wanted.
+#[derive(Clone)]
 pub(super) struct Possible {
     pub(super) daemons: usize,
     pub(super) plugins: usize,
@@ -50,17 +50,21 @@ pub(super) struct Possible {
     pub(super) broker: bool,
     /// The disk and the clock can be wrong.
     pub(super) shim: bool,
+    /// Only these kinds; empty: all.
+    pub(super) only: Vec<Kind>,
+    /// At most so long between two faults.
+    pub(super) wait_max: Duration,
 }
 
-/// The steps, without end.
+/// The steps, without end if anything is possible.
 pub(super) struct Plan {
     random: StdRng,
     possible: Possible,
     kinds: Vec<(u32, Kind)>,
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Kind {
     Kill,
     Freeze,
     Stop,
@@ -74,7 +78,6 @@ enum Kind {
     BrokenEdit,
 }
 
-const WAIT_MS_MAX: u64 = 4_000;
 /// Steps of the clock, in seconds. Files are removed after a day, so the clock is never that far ahead.
 const CLOCK_STEP_MAX: i64 = 2 * 3600;
 
@@ -93,8 +96,14 @@ impl Plan {
             (6, Kind::Edit, true),
             (5, Kind::BrokenEdit, true),
         ];
-        let kinds = kinds.into_iter().filter(|(_, _, possible)| *possible).map(|(weight, kind, _)| (weight, kind));
-        Self { random: StdRng::seed_from_u64(seed), possible, kinds: kinds.collect() }
+        let is_wanted = |kind: &Kind| possible.only.is_empty() || possible.only.contains(kind);
+        let kinds = kinds.into_iter().filter(|(_, kind, is_possible)| *is_possible && is_wanted(kind));
+        let kinds = kinds.map(|(weight, kind, _)| (weight, kind)).collect();
+        Self { random: StdRng::seed_from_u64(seed), possible, kinds }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.kinds.is_empty()
     }
 
     fn kind(&mut self) -> Kind {
@@ -151,7 +160,10 @@ impl Iterator for Plan {
     type Item = Step;
 
     fn next(&mut self) -> Option<Step> {
-        let wait = self.millis(0, WAIT_MS_MAX);
+        if self.is_empty() {
+            return None;
+        }
+        let wait = self.millis(0, self.possible.wait_max.as_millis() as u64 + 1);
         Some(Step { wait, fault: self.fault() })
     }
 }
@@ -160,18 +172,27 @@ impl Iterator for Plan {
 mod tests {
     use super::*;
 
-    const ALL: Possible = Possible { daemons: 3, plugins: 4, broker: true, shim: true };
+    fn all() -> Possible {
+        Possible {
+            daemons: 3,
+            plugins: 4,
+            broker: true,
+            shim: true,
+            only: Vec::new(),
+            wait_max: Duration::from_secs(4),
+        }
+    }
 
     #[test]
     fn a_seed_gives_the_same_steps() {
-        let steps = |seed| Plan::new(seed, ALL).take(100).collect::<Vec<_>>();
+        let steps = |seed| Plan::new(seed, all()).take(100).collect::<Vec<_>>();
         assert_eq!(steps(7), steps(7));
         assert_ne!(steps(7), steps(8));
     }
 
     #[test]
     fn only_what_is_possible_is_drawn() {
-        let possible = Possible { daemons: 2, plugins: 0, broker: false, shim: false };
+        let possible = Possible { daemons: 2, plugins: 0, broker: false, shim: false, ..all() };
         for step in Plan::new(1, possible).take(2_000) {
             match step.fault {
                 Fault::Kill { daemon, .. } | Fault::Freeze { daemon, .. } | Fault::Stop { daemon, .. } => {
@@ -184,9 +205,17 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_wanted_is_drawn() {
+        let kills = Plan::new(1, Possible { only: vec![Kind::Kill], ..all() });
+        assert!(kills.take(100).all(|step| matches!(step.fault, Fault::Kill { .. })));
+        let nothing = Possible { only: vec![Kind::StopBroker], broker: false, ..all() };
+        assert_eq!(Plan::new(1, nothing).next(), None);
+    }
+
+    #[test]
     fn kills_are_most_frequent() {
         let mut counts = std::collections::BTreeMap::<String, u32>::new();
-        for step in Plan::new(3, ALL).take(5_000) {
+        for step in Plan::new(3, all()).take(5_000) {
             let name = format!("{:?}", step.fault);
             *counts.entry(name.split(' ').next().unwrap_or_default().to_owned()).or_default() += 1;
         }

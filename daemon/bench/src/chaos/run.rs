@@ -58,7 +58,11 @@ pub(super) async fn run(
         eprintln!("no C compiler (cc): without full disks, slow disks and steps of the clock");
     }
     let (daemons, has_shim) = (usize::from(args.daemons), shim.is_some());
-    let possible = Possible { daemons, plugins: project.plugins(), broker: kafka.own().is_some(), shim: has_shim };
+    let (only, wait_max) = (args.only.clone(), args.wait_max);
+    let broker = kafka.own().is_some();
+    let possible = Possible { daemons, plugins: project.plugins(), broker, shim: has_shim, only, wait_max };
+    let plan = Plan::new(seed, possible);
+    ensure!(!plan.is_empty(), "none of the faults of --only is possible: see the messages before");
     // The last place is that of the daemon that joins at times.
     let fleet = Fleet::new(silverd_of(args)?, folder, daemons + 1, shim)?;
     let events = EventSender::start(kafka.address(), &topic, args.eps, seed)?;
@@ -78,7 +82,7 @@ pub(super) async fn run(
         stop,
     };
     run.start().await?;
-    run.faults(Plan::new(seed, possible), args.time).await?;
+    run.faults(plan, args.time).await?;
     run.finish(events).await?;
     Ok(run.summary)
 }

@@ -54,6 +54,12 @@ pub fn seed() -> u64 {
     seed
 }
 
+/// How often a randomized test does something: so many times with a real Kafka, times `SILVERD_TEST_ROUNDS`.
+pub fn rounds(project: &Project, with_kafka: usize) -> usize {
+    let factor = std::env::var("SILVERD_TEST_ROUNDS").map_or(1, |factor| factor.parse().expect("a number"));
+    if project.broker.is_kafka() { with_kafka * factor } else { 10.min(with_kafka) }
+}
+
 /// Copies a folder with all that is in it.
 pub fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();

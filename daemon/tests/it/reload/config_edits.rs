@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{hits_section, install, verify_ok, version};
-use crate::harness::{Daemon, Generator, Project, expected, seed};
+use crate::harness::{Daemon, Generator, Project, expected, rounds, seed};
 
 const APPLIED: &str = "and is applied: ";
 const REJECTED: &str = "nothing was changed: the previous pipeline keeps running";
@@ -18,7 +18,8 @@ fn random_edits_of_the_pipeline_lose_no_event() {
     let mut rng = StdRng::seed_from_u64(seed());
     let project = Project::new("edited", "interval = \"100ms\"");
     install(&project, &version("one"));
-    let (edits, eps) = if project.broker.is_kafka() { (50, 20_000) } else { (10, 2_000) };
+    let eps = if project.broker.is_kafka() { 20_000 } else { 2_000 };
+    let edits = rounds(&project, 20);
     let text = project.pipeline();
     let mut daemon = Daemon::start(&project);
     let generator = Generator::start(&project, eps);

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{digest, hits, install, project, rows_by_version, verify_ok, version};
 use crate::harness::guest::{self, ALLOCATOR, REALLOC};
-use crate::harness::{Daemon, Generator, Project, root};
+use crate::harness::{Daemon, Generator, Project, root, rounds};
 
 const SWAPPED: &str = "the plugin was swapped";
 const FIRST_ROWS: &str = "committed the first rows of the new plugin version";
@@ -27,11 +27,12 @@ fn bad_versions() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Up to a hundred swaps, with bad versions in between.
+/// Many swaps, with bad versions in between.
 #[test]
 fn versions_are_swapped_under_load() {
     let project = project("swaps", "[commit]\ninterval = \"200ms\"\n");
-    let (swaps, eps) = if project.broker.is_kafka() { (100, 20_000) } else { (10, 2_000) };
+    let eps = if project.broker.is_kafka() { 20_000 } else { 2_000 };
+    let swaps = rounds(&project, 50);
     let mut daemon = Daemon::start(&project);
     let generator = Generator::start(&project, eps);
     daemon.until("the first rows", |_| hits(&project) > 0);
