@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::delta::{LOG_FOLDER, entry_path, plugin_history, read_transactions, verify_checkpoint};
-use crate::http::{Dashboard, Endpoint, serve_client};
+use crate::http::{Dashboard, Days, Endpoint, Shown, serve_client};
 use crate::pipeline::status::RunState;
 use crate::row_sql::{Definition, RowSql};
 use crate::sql::{self, QueryError, Tables};
@@ -80,7 +80,9 @@ pub fn http(requests: &[u8], asks_for_token: bool) -> Answer {
     });
     let endpoint = Endpoint::load(&PIPELINE.http, asks_for_token, FilePath::new(".")).expect("no file is read");
     let status = watch::channel(RunState::Starting).1;
-    let dashboard = Dashboard::new(&PIPELINE, endpoint, status, Arc::default(), Arc::default());
+    let (gold, maintenance, alerts) = (Arc::default(), Arc::default(), Arc::default());
+    let days = Days { ledger: None, status: Arc::default() };
+    let dashboard = Dashboard::new(&PIPELINE, endpoint, Shown { status, gold, maintenance, alerts, days });
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 4_000));
     RUNTIME.block_on(async {
         let (mut client, server) = tokio::io::duplex(64 << 10);

@@ -79,6 +79,25 @@ async function swapPlugin(page) {
   console.log(`the plugin swap appears without a reload: ${(await card.innerText()).split("\n").slice(-2).join(" ")}`);
 }
 
+// Adds an alert to pipeline.toml, waits until the dashboard shows that it fires, and removes it.
+async function fireAlert(page) {
+  const before = readFileSync("pipeline.toml", "utf8");
+  const sql = `SELECT count(*) AS views, '<b>bold</b>' AS name FROM live.page_view`;
+  writeFileSync("pipeline.toml", `${before}\n[alert.views]\nsql = "${sql}"\nwhen = "views > 0"\nevery = "1s"\nsummary = "{views} views of {name}"\n`);
+  const firing = page.locator("#alerts-firing .failing", { hasText: "views (warning), since" });
+  await firing.waitFor();
+  const text = await firing.innerText();
+  if (!/\d+ views of <b>bold<\/b>/.test(text)) fail(`the alert's summary is not inert text: ${text}`);
+  const badge = await page.locator("#alerts-badge").innerText();
+  if (badge !== "1 firing") fail(`the badge of the alerts is ${badge}`);
+  await page.locator("#alerts-all tbody tr", { hasText: "name = <b>bold</b>" }).waitFor();
+  await page.locator("#alerts-history tbody tr", { hasText: "firing" }).first().waitFor();
+  writeFileSync("pipeline.toml", before);
+  await firing.waitFor({ state: "detached" });
+  if (await page.locator("#alerts-badge").isVisible()) fail("the badge of the alerts does not go");
+  console.log("an alert fires and ends without a reload");
+}
+
 const problems = [];
 const browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-gpu"] });
 try {
@@ -110,7 +129,10 @@ try {
   if (!(await page.locator('button[title^="silverd quarantine replay --table"]').count())) fail("the replay command is missing");
   console.log("a rejected event appears in the quarantine without a reload");
 
-  if (!DASHBOARD) await swapPlugin(page);
+  if (!DASHBOARD) {
+    await swapPlugin(page);
+    await fireAlert(page);
+  }
   if (!(await page.evaluate(() => window.notReloaded))) fail("the dashboard was reloaded");
 
   await page.waitForTimeout(SCREENSHOTS ? 45_000 : 0); // the charts of the screenshots need some history

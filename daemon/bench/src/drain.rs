@@ -41,6 +41,7 @@ pub(crate) async fn once(config: &Path, args: BenchArgs, stop: CancellationToken
         drain: true,
         bytes_read: bytes_read.clone(),
         recent_rows: Arc::default(),
+        days: None,
         status: sender,
     };
     let (cpu_before, began) = (process_cpu(), clock::now_micros());

@@ -59,6 +59,7 @@ pub(crate) async fn serve(config: &Path, args: BenchArgs, stop: CancellationToke
         drain: false,
         bytes_read: Arc::default(),
         recent_rows: Arc::default(),
+        days: None,
         status,
     };
     pipeline::run(options, stop).await

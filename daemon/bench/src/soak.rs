@@ -22,6 +22,7 @@ use silverd_core::counts::Counts;
 use silverd_core::generate::{Generator, Options};
 use silverd_core::offsets::LogPartition;
 use silverd_core::schema::added;
+use silverd_core::zone::Zone;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -240,7 +241,7 @@ fn silver_schema() -> SchemaRef {
 }
 
 fn silver_spec(path: PathBuf) -> TableSpec {
-    TableSpec { name: "silver".to_owned(), path, schema: silver_schema(), doc: None }
+    TableSpec { name: "silver".to_owned(), path, schema: silver_schema(), doc: None, time_zone: Zone::UTC }
 }
 
 /// A table, and what was measured of it.

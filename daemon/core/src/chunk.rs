@@ -193,6 +193,25 @@ impl Chunk {
         days
     }
 
+    /// The timestamp of the last record of each log partition, no later than its ingestion. Partitions without a record have
+    /// none.
+    pub fn last_timestamps(&self) -> BTreeMap<LogPartition, i64> {
+        let (topics, partitions) = (self.topics(), self.partitions());
+        let mut wanted: HashMap<(&str, i32), &LogPartition> =
+            self.ranges.iter().map(|(log, _)| ((&*log.topic, log.partition), log)).collect();
+        let mut found = BTreeMap::new();
+        // From the end: the partitions' records alternate.
+        for row in (0..self.records.num_rows()).rev() {
+            if wanted.is_empty() {
+                break;
+            }
+            if let Some(log) = wanted.remove(&(topics.value(self.topic_of(row)), partitions[row])) {
+                found.insert(log.clone(), self.timestamp(row).min(self.ingested_at().value(row)));
+            }
+        }
+        found
+    }
+
     /// The records with offsets in `ranges`, as a chunk of those ranges. They must be of the chunk's cluster.
     pub fn select(&self, ranges: &Ranges) -> Chunk {
         if *ranges == self.ranges {
@@ -553,6 +572,13 @@ mod tests {
         let chunk = builder.finish(7 * 86_400_000_000);
         assert_eq!(chunk.days_at_most(2), BTreeMap::from([(7, vec![0, 1, 2, 3])]));
         assert_eq!(chunk.days_at_most(3), chunk.days());
+    }
+
+    #[test]
+    fn the_last_record_of_each_partition_has_its_timestamp() {
+        let of = |partition| LogPartition::new("c", "t", partition);
+        // Of partition 0 offset 6 is the last one, of day 6: its clock is ahead of the ingestion, at the end of day 0.
+        assert_eq!(chunk().last_timestamps(), BTreeMap::from([(of(0), 86_400_000_000), (of(1), 0)]));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The pure part of silverd: what it decides. No I/O, no async, no clock; the `silverd` crate does the rest.
 
+pub mod alerts;
 pub mod breaker;
 mod buffer_pool;
 pub mod canary;
@@ -7,6 +8,7 @@ pub mod chunk;
 pub mod compaction;
 pub mod config;
 pub mod counts;
+pub mod days;
 pub mod dedup;
 pub mod flush_policy;
 pub mod generate;
@@ -15,8 +17,10 @@ pub mod input;
 pub mod json;
 pub mod lost;
 mod names;
+pub mod notify;
 pub mod offsets;
 pub mod outcome;
+pub mod plain_text;
 pub mod route;
 pub mod rows;
 pub mod schema;
@@ -24,3 +28,4 @@ pub mod shadow;
 pub mod unrouted;
 pub mod verify;
 mod wit_text;
+pub mod zone;

@@ -1,4 +1,5 @@
-//! What runs besides the pipeline and never delays it: the status on the terminal, Gold, table maintenance, the dashboard.
+//! What runs besides the pipeline and never delays it: the status on the terminal, Gold, the states of days, table
+//! maintenance, the alerts, the dashboard.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,8 +13,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::wrong_use;
+use crate::alerts::{AlertBoard, AlertInputs, AlertService};
+use crate::day_status::DayLedger;
+use crate::days::{DayPublisher, DaysStatus};
 use crate::gold::{GoldRefresher, GoldStatus};
-use crate::http::{self, Dashboard, Endpoint, ListenAddress, PanelRunner};
+use crate::http::{self, Dashboard, Days, Endpoint, ListenAddress, PanelRunner, Shown};
 use crate::maintenance::{MaintenanceScheduler, MaintenanceStatus};
 use crate::pipeline::status::{self, RunState};
 use crate::pipeline::{self, RunOptions};
@@ -71,6 +75,8 @@ impl DashboardArgs {
 
 /// How long a compaction may take to stop.
 const MAINTENANCE_STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the alerts may take to stop: a delivery may be under way.
+const ALERTS_STOP_TIMEOUT: Duration = Duration::from_secs(7);
 /// How long Gold may take at the end to refresh what has changed.
 const GOLD_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -85,8 +91,15 @@ pub(crate) async fn run(
     args.open(&pipeline.http, &options.base_dir)?;
     let pipeline_ended = CancellationToken::new();
     let status_line = tokio::spawn(status::show(status.clone(), pipeline_ended.clone()));
-    let services =
-        Services { args, base_dir: options.base_dir.clone(), recent_rows: options.recent_rows.clone(), status };
+    let services = Services {
+        args,
+        base_dir: options.base_dir.clone(),
+        recent_rows: options.recent_rows.clone(),
+        days: options.days.clone(),
+        status,
+        alert_board: Arc::default(),
+        evaluates_alerts: !options.drain,
+    };
     let gold_timeout = if options.drain { Duration::MAX } else { GOLD_STOP_TIMEOUT };
     let run_services = services.run(options.pipeline.clone(), pipeline_ended.clone(), gold_timeout, stop.clone());
     let services = tokio::spawn(run_services);
@@ -97,17 +110,31 @@ pub(crate) async fn run(
     result
 }
 
-/// Gold, table maintenance and the dashboard.
+/// Gold, the states of days, table maintenance, the alerts and the dashboard.
 struct Services {
     args: DashboardArgs,
     base_dir: PathBuf,
     recent_rows: Arc<RecentRows>,
+    days: Option<Arc<DayLedger>>,
     status: watch::Receiver<RunState>,
+    alert_board: Arc<AlertBoard>,
+    /// A drain is over before any alert could be.
+    evaluates_alerts: bool,
+}
+
+/// The alerts, which run on while the other services restart.
+struct RunningAlerts {
+    inputs: watch::Sender<AlertInputs>,
+    stop: CancellationToken,
+    /// Completes once their thread has ended.
+    ended: oneshot::Receiver<()>,
 }
 
 /// The services of one version of pipeline.toml, running.
 struct RunningServices {
     sql_thread: SqlThread,
+    gold_status: Arc<GoldStatus>,
+    maintenance_status: Arc<MaintenanceStatus>,
     /// Completes once table maintenance has ended.
     maintenance_ended: oneshot::Receiver<()>,
     finish: CancellationToken,
@@ -125,6 +152,7 @@ impl Services {
     ) {
         let mut current = pipeline.borrow_and_update().clone();
         let mut running = self.start(&current).await;
+        let alerts = self.start_alerts(&current, running.as_ref());
         loop {
             let next = tokio::select! {
                 () = pipeline_ended.cancelled() => break,
@@ -132,6 +160,12 @@ impl Services {
             };
             let changes = Changes::between(&current, &next);
             if !changes.services && !changes.all {
+                if changes.alerts {
+                    // The others keep what they run with, which is the same.
+                    current = next;
+                    self.keep_rows_for(&current);
+                    self.apply_to_alerts(alerts.as_ref(), &current, running.as_ref());
+                }
                 continue;
             }
             if let Some(running) = running.take() {
@@ -139,10 +173,65 @@ impl Services {
             }
             current = next;
             running = self.start(&current).await;
+            self.apply_to_alerts(alerts.as_ref(), &current, running.as_ref());
         }
         if let Some(running) = running {
             running.end(gold_timeout, &stop).await;
         }
+        if let Some(alerts) = alerts {
+            alerts.stop.cancel();
+            let _ = tokio::time::timeout(ALERTS_STOP_TIMEOUT, alerts.ended).await;
+        }
+    }
+
+    /// Starts the thread of the alerts; `None` if it cannot be started, or if none are evaluated.
+    fn start_alerts(&self, pipeline: &Arc<Pipeline>, running: Option<&RunningServices>) -> Option<RunningAlerts> {
+        if !self.evaluates_alerts {
+            return None;
+        }
+        let (inputs, receiver) = watch::channel(self.alert_inputs(pipeline, running));
+        let service = AlertService {
+            base_dir: self.base_dir.clone(),
+            state_dir: self.base_dir.join(&*pipeline.state.path),
+            status: self.status.clone(),
+            recent_rows: self.recent_rows.clone(),
+            board: self.alert_board.clone(),
+        };
+        let stop = CancellationToken::new();
+        match service.start(receiver, stop.clone()) {
+            Ok(ended) => Some(RunningAlerts { inputs, stop, ended }),
+            Err(failure) => {
+                warn!("start the alerts: {failure:#}; the pipeline runs without them");
+                None
+            }
+        }
+    }
+
+    fn apply_to_alerts(
+        &self,
+        alerts: Option<&RunningAlerts>,
+        pipeline: &Arc<Pipeline>,
+        running: Option<&RunningServices>,
+    ) {
+        if let Some(alerts) = alerts {
+            alerts.inputs.send_replace(self.alert_inputs(pipeline, running));
+        }
+    }
+
+    fn alert_inputs(&self, pipeline: &Arc<Pipeline>, running: Option<&RunningServices>) -> AlertInputs {
+        AlertInputs {
+            pipeline: pipeline.clone(),
+            tables: Tables::new(pipeline, &self.base_dir),
+            gold: running.map(|running| running.gold_status.clone()).unwrap_or_default(),
+            maintenance: running.map(|running| running.maintenance_status.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// The newest rows stay in memory if the dashboard or an alert may ask for them.
+    fn keep_rows_for(&self, pipeline: &Pipeline) {
+        let has_dashboard = self.args.address(&pipeline.http).is_ok_and(|address| address.is_some());
+        let has_alerts = self.evaluates_alerts && !pipeline.alerts.is_empty();
+        self.recent_rows.set_enabled(has_dashboard || has_alerts);
     }
 
     async fn start(&self, pipeline: &Pipeline) -> Option<RunningServices> {
@@ -153,28 +242,40 @@ impl Services {
                 None
             }
         };
-        self.recent_rows.set_enabled(endpoint.is_some());
+        self.keep_rows_for(pipeline);
         let tables = Tables::new(pipeline, &self.base_dir);
         let gold_status = Arc::new(GoldStatus::new(pipeline));
         let gold = GoldRefresher::new(pipeline, &self.base_dir, &tables, gold_status.clone());
+        let days_status = Arc::<DaysStatus>::default();
+        let publisher = self.days.as_ref().map(|ledger| {
+            let run_state = self.status.clone();
+            DayPublisher::new(pipeline, &self.base_dir, ledger.clone(), run_state, days_status.clone())
+        });
         let maintenance_status = Arc::<MaintenanceStatus>::default();
         let maintenance = MaintenanceScheduler::new(pipeline, &self.base_dir, maintenance_status.clone());
         let (finish, ended) = (CancellationToken::new(), CancellationToken::new());
         let panels = match endpoint {
             Some((address, endpoint)) => {
-                let dashboard =
-                    Dashboard::new(pipeline, endpoint, self.status.clone(), gold_status, maintenance_status);
+                let days = Days { ledger: self.days.clone(), status: days_status };
+                let shown = Shown {
+                    status: self.status.clone(),
+                    gold: gold_status.clone(),
+                    maintenance: maintenance_status.clone(),
+                    alerts: self.alert_board.clone(),
+                    days,
+                };
+                let dashboard = Dashboard::new(pipeline, endpoint, shown);
                 let listen = ListenAddress { address, try_next_ports: self.args.try_next_ports };
                 let queries = PanelQueries::new(&tables, &pipeline.sql_limits, self.recent_rows.clone());
                 http::serve(dashboard, listen, tables, queries, ended.clone()).await
             }
             None => None,
         };
-        let started = SqlThread::start(gold, panels, finish.clone(), ended.clone())
+        let started = SqlThread::start(gold, publisher, panels, finish.clone(), ended.clone())
             .and_then(|sql_thread| Ok((sql_thread, maintenance.start(finish.clone())?)));
         match started {
             Ok((sql_thread, maintenance_ended)) => {
-                Some(RunningServices { sql_thread, maintenance_ended, finish, ended })
+                Some(RunningServices { sql_thread, gold_status, maintenance_status, maintenance_ended, finish, ended })
             }
             Err(failure) => {
                 warn!("start Gold, the dashboard and table maintenance: {failure:#}; the pipeline runs without them");
@@ -194,8 +295,8 @@ impl RunningServices {
     }
 }
 
-/// The thread that asks the processes for SQL, of Gold and of the panels: each runs one statement at a time, on one core
-/// at most.
+/// The thread that asks the processes for SQL, of Gold and of the panels (each runs one statement at a time, on one core
+/// at most), and that publishes which days are final.
 struct SqlThread {
     gold_ended: oneshot::Receiver<()>,
 }
@@ -203,6 +304,7 @@ struct SqlThread {
 impl SqlThread {
     fn start(
         gold: GoldRefresher,
+        days: Option<DayPublisher>,
         panels: Option<PanelRunner>,
         finish: CancellationToken,
         ended: CancellationToken,
@@ -213,22 +315,31 @@ impl SqlThread {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(1).max_blocking_threads(TABLE_OPENS_MAX).thread_name("sql").enable_all();
         let runtime = runtime.build()?;
-        let run_gold = async move {
-            gold.run(finish).await;
-            let _ = done.send(());
+        // The futures need not move to another thread.
+        let run = move || {
+            let gold_is_done = CancellationToken::new();
+            let run_gold = async {
+                gold.run(finish).await;
+                gold_is_done.cancel();
+            };
+            let run_days = async {
+                if let Some(days) = days {
+                    days.run(gold_is_done.clone()).await;
+                }
+                let _ = done.send(());
+            };
+            let run_panels = async {
+                if let Some(panels) = panels {
+                    panels.run(ended).await;
+                }
+            };
+            runtime.block_on(futures::future::join3(run_gold, run_days, run_panels));
         };
-        let run_panels = async {
-            if let Some(panels) = panels {
-                panels.run(ended).await;
-            }
-        };
-        std::thread::Builder::new()
-            .name("sql".to_owned())
-            .spawn(move || runtime.block_on(futures::future::join(run_gold, run_panels)))?;
+        std::thread::Builder::new().name("sql".to_owned()).spawn(run)?;
         Ok(Self { gold_ended })
     }
 
-    /// Waits until Gold has refreshed what has changed, or the timeout is over.
+    /// Waits until Gold has refreshed what has changed and the states of its days are published, or the timeout is over.
     async fn finish(self, timeout: Duration, stop: &CancellationToken) {
         let over = async {
             if timeout == Duration::MAX {

@@ -11,8 +11,9 @@ use silverd_core::config::{
 };
 
 use super::WrongUse;
+use crate::alerts::{InvalidAlert, check_alert};
 use crate::cases::failed_cases;
-use crate::delta::set_fsync;
+use crate::delta::{check_zone, set_fsync};
 use crate::plugin::{FaultyKey, Host, LoadError, Loaded, Plugin, Source, load_plugin, load_unreleased};
 use crate::row_sql::SqlError;
 use crate::runtime::file_watch::FileStamp;
@@ -103,7 +104,13 @@ impl Setup {
         }
         self.base_dir = out.to_path_buf();
         let tables = pipeline.silver.iter_mut().map(|table| &mut table.path);
-        for path in tables.chain([&mut pipeline.bronze.path, &mut pipeline.quarantine.path, &mut pipeline.late.path]) {
+        let others = [
+            &mut pipeline.bronze.path,
+            &mut pipeline.quarantine.path,
+            &mut pipeline.late.path,
+            &mut pipeline.days.path,
+        ];
+        for path in tables.chain(others) {
             // An absolute path must not lead out of the folder.
             path.value = path.trim_start_matches('/').to_owned();
         }
@@ -189,16 +196,48 @@ impl Setup {
         Err(invalid_config(&ConfigErrors::from(errors), &self.file, &self.text).into())
     }
 
+    /// Reports tables whose days are those of another zone than pipeline.toml says. A running silverd does not write
+    /// them.
+    pub(crate) async fn check_zones(&self) -> anyhow::Result<()> {
+        let mut errors = Vec::new();
+        for table in &self.pipeline.silver {
+            let checked = check_zone(&table.name, &self.base_dir.join(&*table.path), table.time_zone).await;
+            if let Err(failure) = checked {
+                let what = format!("[silver.{}] {failure:#}", table.name);
+                errors.push(ConfigError::new(
+                    table.event_time.span.clone(),
+                    what,
+                    "its days are those of `time_zone`",
+                    None,
+                ));
+            }
+        }
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(invalid_config(&ConfigErrors::from(errors), &self.file, &self.text).into())
+    }
+
     /// Reports SQL that is not valid or queries tables that do not exist. A running silverd works without it.
     pub fn check_sql(&self) -> anyhow::Result<()> {
         let tables = Tables::new(&self.pipeline, &self.base_dir);
         let gold = self.pipeline.gold.iter().map(|gold| (format!("gold.{}", gold.name), &gold.sql, true));
         let panels = self.pipeline.panels.iter().map(|panel| (format!("panel.{}", panel.name), &panel.sql, false));
         let errors = gold.chain(panels).filter_map(|(title, sql, of_gold)| {
-            let failure = sql::check_query(&tables, sql, of_gold).err()?;
+            let checked = sql::check_query(&tables, sql, of_gold);
+            let checked =
+                if of_gold { checked.and_then(|()| sql::check_gold_zone(&tables, &title, sql)) } else { checked };
+            let failure = checked.err()?;
             Some(ConfigError::new(sql.span.clone(), format!("[{title}] {failure}"), "this SQL", None))
         });
-        let errors: Vec<_> = errors.collect();
+        let mut errors: Vec<_> = errors.collect();
+        errors.extend(self.pipeline.alerts.iter().filter_map(|alert| {
+            let (span, failure, label) = match check_alert(&tables, alert).err()? {
+                InvalidAlert::Sql(failure) => (&alert.sql.span, failure, "this SQL"),
+                InvalidAlert::When(failure) => (&alert.when.span, failure, "this condition"),
+            };
+            Some(ConfigError::new(span.clone(), format!("[alert.{}] {failure}", alert.name), label, None))
+        }));
         if errors.is_empty() {
             return Ok(());
         }

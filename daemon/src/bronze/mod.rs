@@ -25,6 +25,7 @@ use serde_json::json;
 use silverd_core::chunk::{self, Chunk, column};
 use silverd_core::config::{self, Compression};
 use silverd_core::offsets::{OffsetRange, Offsets, Ranges, TopicIds, TopicName};
+use silverd_core::zone::Zone;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, warn};
@@ -311,7 +312,7 @@ impl Bronze {
 
 pub(crate) fn table_spec(path: PathBuf) -> TableSpec {
     let doc = Some("Every record of the topic, unchanged.".to_owned());
-    TableSpec { name: "bronze".to_owned(), path, schema: chunk::schema(), doc }
+    TableSpec { name: "bronze".to_owned(), path, schema: chunk::schema(), doc, time_zone: Zone::UTC }
 }
 
 /// Ranges as the commit info has them: `{"cluster:topic:0": [0, 10]}`.

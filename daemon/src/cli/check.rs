@@ -9,6 +9,7 @@ use silverd_core::route::Router;
 
 use crate::app::setup::Setup;
 use crate::http::Endpoint;
+use crate::notify::check_files;
 use crate::runtime::atomic_write::atomic_write;
 use crate::runtime::out::out;
 
@@ -33,6 +34,8 @@ pub(super) async fn check(file: &Path, args: CheckArgs) -> anyhow::Result<()> {
     }
     warn_of_idle_tables(&setup.pipeline);
     Endpoint::load(&setup.pipeline.http, true, &setup.base_dir)?;
+    setup.check_zones().await?;
+    check_files(&setup.pipeline.notify, &setup.base_dir).await?;
     setup.check_sql()?;
     out!("{}: no errors", file.display());
     Ok(())

@@ -14,6 +14,7 @@ use crate::app::services::{self, DashboardArgs};
 use crate::app::setup::Setup;
 use crate::app::wrong_use;
 use crate::generate::{GenerateArgs, Sender};
+use crate::gold::day_ledger;
 use crate::pipeline::RunOptions;
 use crate::pipeline::status::RunState;
 use crate::runtime::file_watch::FileWatch;
@@ -89,6 +90,7 @@ pub(super) async fn demo(
     let (sender, status) = watch::channel(RunState::Starting);
     let watch = FileWatch::start();
     let table = setup.pipeline.silver.first().map_or("bronze", |table| &table.name).to_owned();
+    let days = Arc::new(day_ledger(&setup.pipeline, &setup.base_dir));
     let options = RunOptions {
         pipeline: ConfigWatch::start(config, host.clone(), watch.clone(), setup.pipeline, setup.file_stamp),
         sources: Sources::default(),
@@ -100,6 +102,7 @@ pub(super) async fn demo(
         drain: false,
         bytes_read,
         recent_rows: Arc::default(),
+        days: Some(days),
         status: sender,
     };
     let mut dashboard = args.dashboard;

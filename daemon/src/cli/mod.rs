@@ -1,5 +1,6 @@
 //! The command line.
 
+mod alert;
 mod arrow_table;
 mod check;
 mod demo;
@@ -16,12 +17,15 @@ mod renamed;
 mod repair;
 mod run;
 mod verify;
+mod wait;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use silverd_core::zone::TZDATA_VERSION;
 use tokio_util::sync::CancellationToken;
 
 use crate::generate::{self, GenerateArgs};
@@ -32,9 +36,9 @@ use process::{LogArgs, WRONG_USE};
 
 /// Kafka to Delta Lake, through WebAssembly: raw Bronze, clean Silver, exactly once.
 ///
-/// Exit codes: 0 done; 1 failed, or found an error; 2 wrong command line or configuration.
+/// Exit codes: 0 done; 1 failed, or found an error; 2 wrong command line or configuration; 3 `wait` gave up.
 #[derive(Parser, Debug)]
-#[command(name = "silverd", version, about, long_about)]
+#[command(name = "silverd", version = version(), about, long_about)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -46,6 +50,13 @@ struct Cli {
     time: Option<Duration>,
     #[command(flatten)]
     log: LogArgs,
+}
+
+/// silverd's version, and that of its time zones' rules.
+fn version() -> &'static str {
+    static VERSION: LazyLock<String> =
+        LazyLock::new(|| format!("{} (time zones: tzdata {TZDATA_VERSION})", env!("CARGO_PKG_VERSION")));
+    &VERSION
 }
 
 #[derive(Subcommand, Debug)]
@@ -66,6 +77,8 @@ enum Command {
     Query(query::QueryArgs),
     /// Verify from the tables' logs that every event is accounted for
     Verify(verify::VerifyArgs),
+    /// Wait until a day of a table is final, for a report that must not be half a day
+    Wait(wait::WaitArgs),
     /// What silverd runs to compile a plugin: reads a component from stdin, writes machine code to stdout
     #[command(hide = true, name = COMPILE_COMMAND)]
     CompilePlugin,
@@ -86,6 +99,8 @@ enum Command {
     Repair(repair::RepairArgs),
     /// Compact small files, remove old ones and clean up the logs now; a running silverd does this automatically
     Maintain(maintain::MaintainArgs),
+    /// Show which alerts fire, and try out their notifications
+    Alert(alert::AlertArgs),
     /// List, show and replay rejected events
     #[command(subcommand)]
     Quarantine(quarantine::QuarantineCommand),
@@ -137,10 +152,12 @@ async fn execute(
         Command::Plugin(args) => plugin::plugin(config, args, stop).await,
         Command::Query(args) => query::query(config, args).await,
         Command::Verify(args) => verify::verify(config, args, stop).await,
+        Command::Wait(args) => wait::wait(config, args, stop).await,
         Command::Rebuild(args) => rebuild::rebuild(config, args, stop).await,
         Command::Undo(args) => rebuild::undo(config, args, stop).await,
         Command::Repair(args) => repair::repair(config, args, stop).await,
         Command::Maintain(args) => maintain::maintain(config, args, stop).await,
+        Command::Alert(args) => alert::alert(config, args).await,
         Command::Quarantine(command) => quarantine::quarantine(config, command, stop).await,
     }
 }

@@ -24,10 +24,23 @@ use crate::telemetry::logging;
 const FAILED: u8 = 1;
 /// Wrong use, or errors in pipeline.toml; clap exits with the same code.
 pub(super) const WRONG_USE: u8 = 2;
+/// What was waited for did not happen in time.
+const TIMED_OUT: u8 = 3;
 /// Exit code after a second Ctrl-C, as shells have it.
 const INTERRUPTED: i32 = 130;
 /// How long threads that still wait, such as for a broker that is gone, can delay the exit.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a command waited for did not happen in time.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct TimedOut(String);
+
+impl TimedOut {
+    pub(super) fn error(text: String) -> anyhow::Error {
+        Self(text).into()
+    }
+}
 
 /// What is logged, and how.
 #[derive(clap::Args, Debug)]
@@ -70,6 +83,8 @@ pub fn run<F: Future<Output = anyhow::Result<()>>>(
         checkpoints_done().await;
         result
     });
+    // What still runs is given up. Delta's reader panics if its runtime ends under it, which is no news by now.
+    std::panic::set_hook(Box::new(|_| {}));
     runtime.shutdown_timeout(EXIT_TIMEOUT);
     #[cfg(feature = "otel")]
     crate::telemetry::otel::finish();
@@ -107,7 +122,11 @@ fn report(failure: anyhow::Error) -> ExitCode {
     }
     // It may quote an event.
     eprintln!("error: {}", inert_lines(&causes(&failure)));
-    ExitCode::from(if failure.is::<WrongUse>() { WRONG_USE } else { FAILED })
+    ExitCode::from(match () {
+        () if failure.is::<WrongUse>() => WRONG_USE,
+        () if failure.is::<TimedOut>() => TIMED_OUT,
+        () => FAILED,
+    })
 }
 
 /// A token that Ctrl-C or SIGTERM cancels. A second Ctrl-C ends the process at once.

@@ -11,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::json::writer::{JsonArray, WriterBuilder};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::SessionContext;
 use serde::{Deserialize, Serialize};
 use silverd_core::config::SqlLimits;
 
@@ -154,7 +154,7 @@ impl Answer {
 }
 
 async fn answer(tables: &Tables, pool_bytes: usize, query: &str) -> Result<Answer, QueryError> {
-    let context = sql::bounded_context(pool_bytes, SessionConfig::new())?;
+    let context = sql::bounded_context(pool_bytes, tables.session())?;
     // A query of the information schema may name none, and show all.
     let named = sql::table_references(query)?;
     let names_all = named.is_empty() || query.to_lowercase().contains("information_schema");

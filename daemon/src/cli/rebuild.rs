@@ -27,7 +27,7 @@ pub(super) struct RebuildArgs {
     /// The Silver table; with --written-by, all of them if none is named
     #[arg(required_unless_present = "written_by")]
     table: Option<String>,
-    /// The first day whose rows are replaced, in UTC
+    /// The first day whose rows are replaced, as in the table's `event_date`
     #[arg(long, value_name = "YYYY-MM-DD")]
     from: Option<NaiveDate>,
     /// The last day whose rows are replaced
@@ -295,6 +295,10 @@ fn report(table: &str, summary: &CorrectionSummary, dry_run: bool) {
     }
     for (side_output, rows) in &summary.doubled {
         out!("{table}: {rows} rows {are} removed that the table {side_output} had a second time");
+    }
+    if let Some(zone) = summary.moved_to {
+        let have = if dry_run { "would have" } else { "have" };
+        out!("{table}: all rows {have} their days in {zone}");
     }
     if summary.restores_progress {
         let sets = if dry_run { "would set" } else { "sets" };

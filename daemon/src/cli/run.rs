@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::config_watch::ConfigWatch;
 use crate::app::services::{self, DashboardArgs};
 use crate::app::setup::Setup;
+use crate::gold::day_ledger;
 use crate::pipeline::RunOptions;
 use crate::pipeline::status::RunState;
 use crate::plugin::Loaded;
@@ -34,6 +35,7 @@ pub(super) async fn run(config: &Path, args: RunArgs, stop: CancellationToken) -
         None => watch::channel(Arc::new(setup.pipeline)).1,
     };
     let (sender, status) = watch::channel(RunState::Starting);
+    let days = Arc::new(day_ledger(&pipeline.borrow(), &setup.base_dir));
     let options = RunOptions {
         pipeline,
         sources: Sources::default(),
@@ -45,6 +47,7 @@ pub(super) async fn run(config: &Path, args: RunArgs, stop: CancellationToken) -
         drain: args.drain,
         bytes_read: Arc::default(),
         recent_rows: Arc::default(),
+        days: Some(days),
         status: sender,
     };
     services::run(options, args.dashboard, status, stop).await

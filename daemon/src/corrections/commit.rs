@@ -38,18 +38,23 @@ impl Correction {
             }
         }
         self.check_files_exist(&adds).await?;
+        let changed = adds.iter().filter_map(NewFile::day).chain(removes.iter().filter_map(DataFile::day)).collect();
+        let _hold = self.days.hold(&self.config.name, &changed).await?;
         for _ in 0..COMMIT_TRIES_MAX {
             let mut progress = vec![(CORRECTIONS.to_owned(), number)];
             let announced = side_output::announce(outputs.clone(), &self.table, &mut progress, &mut info)?;
             let is_set = |id: &String| progress.iter().any(|(set, _)| set == id);
             let restored: Vec<_> = self.restored.iter().flatten().filter(|(id, _)| !is_set(id)).cloned().collect();
             progress.extend(restored);
+            let time_zone = self.table.moves_to();
             let change = Change {
                 adds: adds.clone(),
                 removes: removes.clone(),
                 progress,
                 info: info.clone(),
-                decided_by_rows: self.dedup.is_some(),
+                // Rows that another writer adds meanwhile have days in the old zone.
+                decided_by_rows: self.dedup.is_some() || time_zone.is_some(),
+                time_zone,
                 ..Change::default()
             };
             let failure = match self.table.commit(change).await {
@@ -63,6 +68,9 @@ impl Correction {
             if self.is_committed(number, &info).await? {
                 side_output::publish(announced, &self.table).await?;
                 return Ok(self.table.version());
+            }
+            if time_zone.is_some() {
+                return Err(self.conflict().into());
             }
             if self.restored.is_some() {
                 // Whoever was first may have made progress of which the table's log says nothing.

@@ -4,6 +4,7 @@
 //! ```text
 //!   the table at version v ─▶ Scope::plan: which rows are removed and kept
 //!      ─▶ the events, from Bronze or the quarantine ─▶ the plugin ─▶ files that are not committed yet
+//!      ─▶ gold.day_status: the days of these files are provisional, if they were final
 //!      ─▶ one commit { removed files, added files, txn silverd-corrections }
 //!      ─▶ the quarantine: new rejects are published, resolved events are marked
 //! ```
@@ -11,6 +12,9 @@
 //! Readers see the old rows or the new ones, never a mixture. A correction that is killed has changed nothing or
 //! everything, except for the marks in the quarantine, which the next replay sets. While a daemon runs, a correction
 //! covers the offsets that the table had at version `v`; the rows that the daemon adds in the meantime stay.
+//!
+//! A table whose days are those of another zone than pipeline.toml says takes one correction, too: a rebuild of
+//! everything, which gives all rows their days in the new zone.
 //!
 //! A table whose log has lost its progress takes one correction, a rebuild of everything, which sets the progress again.
 
@@ -34,10 +38,13 @@ use silverd_core::config::{Pipeline, SilverTable};
 use silverd_core::counts::Counts;
 use silverd_core::offsets::{Offsets, missing};
 use silverd_core::route::Router;
+use silverd_core::zone::Zone;
 use uuid::Uuid;
 
 use crate::bronze::{self, ranges_json};
+use crate::day_status::{CorrectionMark, DayLedger};
 use crate::delta::{DataFile, Encoder, NewFile, Table, TableLock, is_table};
+use crate::gold::day_ledger;
 use crate::plugin::{Plugin, Transformer};
 use crate::tables::dedup::Dedup;
 use crate::tables::event_set::EventSet;
@@ -91,6 +98,9 @@ pub(crate) struct Correction {
     restored: Option<Vec<(String, i64)>>,
     /// Late events that are listed already.
     listed_late: EventSet,
+    days: DayLedger,
+    /// Keeps days of the table from becoming final.
+    _mark: CorrectionMark,
     /// Keeps maintenance from compacting the files.
     _lock: TableLock,
 }
@@ -109,6 +119,8 @@ pub(crate) struct CorrectionSummary {
     pub(crate) resolved: u64,
     /// The table's log had lost its progress, which is set again.
     pub(crate) restores_progress: bool,
+    /// The table had the days of another zone, and has those of this one now.
+    pub(crate) moved_to: Option<Zone>,
     /// Events whose rows are removed, and of which Bronze has no record.
     pub(crate) not_in_bronze: NotInBronze,
     /// Side outputs that had rows of the table twice, and how many of these are removed.
@@ -152,8 +164,10 @@ impl Correction {
             bail!("table {} does not exist yet: `silverd run` creates it", config.name);
         }
         let lock = TableLock::shared(&spec.path, &config.name).await?;
+        let days = day_ledger(pipeline, base_dir);
+        let mark = days.mark_correction(&config.name).await?;
         let bronze = Table::open(&bronze::table_spec(base_dir.join(&*pipeline.bronze.path))).await?.log();
-        let mut table = Table::open(&spec).await?;
+        let mut table = Table::open_in_any_zone(&spec).await?;
         table.check_removal()?;
         let schema = table.layout()?;
         let properties = properties(&config.compression, &plugin.schema)?;
@@ -191,6 +205,8 @@ impl Correction {
             restored: None,
             listed_late: EventSet::default(),
             config,
+            days,
+            _mark: mark,
             _lock: lock,
         })
     }
@@ -220,6 +236,9 @@ impl Correction {
             self.table.check_progress()?;
             // Late events were listed when they arrived.
             self.late = None;
+        }
+        if !matches!(scope, Scope::Everything) {
+            self.table.check_zone()?;
         }
         let plan = scope.plan(&self.table, &self.files).await?;
         if restores_progress {
@@ -287,6 +306,7 @@ impl Correction {
         progress: Progress<'_>,
     ) -> Result<(CorrectionSummary, Resolved), CorrectionError> {
         self.table.check_progress()?;
+        self.table.check_zone()?;
         self.dedup = self.dedup.take().map(|dedup| dedup.for_correction(EventSet::default(), &[]));
         let with_rows = self.events_with_rows(&quarantined.events).await?;
         let output = self.transform_quarantined(quarantined, &with_rows, progress).await?;
@@ -329,6 +349,7 @@ impl Correction {
             quarantined: output.rejects.iter().map(|batch| batch.num_rows() as u64).sum(),
             resolved: output.resolved.len(),
             restores_progress: self.restored.is_some(),
+            moved_to: self.table.moves_to(),
             not_in_bronze: output.not_in_bronze,
             doubled: Vec::new(),
         };
@@ -346,10 +367,13 @@ impl Correction {
         if summary.restores_progress {
             correction["progress"] = json!(true);
         }
+        if let Some(zone) = summary.moved_to {
+            correction["time_zone"] = json!(zone);
+        }
         let info = json!({ "correction": correction, "plugin": self.transformer.plugin().commit_info() });
         let adds: Vec<NewFile> = plan.adds.into_iter().chain(output.adds).collect();
         let changes_nothing = adds.is_empty() && plan.removes.is_empty() && output.rejects.is_empty();
-        if !changes_nothing || summary.restores_progress {
+        if !changes_nothing || summary.restores_progress || summary.moved_to.is_some() {
             let version = self.commit(adds, plan.removes, info, &output.rejects, &output.late).await?;
             summary.version = Some(version);
         }

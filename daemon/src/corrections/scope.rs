@@ -23,7 +23,7 @@ use crate::tables::event_set::{Coordinates, EventSet, ROW_COORDINATES};
 pub(crate) enum Scope {
     Everything,
     Events(EventSet),
-    /// The events with rows on these days: days since the epoch, UTC.
+    /// The events with rows on these days of the table: days since the epoch.
     Days(RangeInclusive<i32>),
 }
 

@@ -6,7 +6,7 @@ use anyhow::bail;
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{filter_record_batch, not};
 use arrow::datatypes::TimestampMicrosecondType;
-use silverd_core::chunk::{Chunk, day_of};
+use silverd_core::chunk::Chunk;
 use silverd_core::counts::Counts;
 use silverd_core::offsets::Ranges;
 
@@ -205,7 +205,7 @@ impl Correction {
         if self.late.is_some() {
             self.add_late(&mut output, corrected)?;
         }
-        let by_day = RowsByDay::split(&output.rows, &self.config.event_time)?;
+        let by_day = RowsByDay::split(&output.rows, &self.config.event_time, self.config.time_zone)?;
         for day in by_day.days() {
             let (file, bytes) = self.encoder.encode(day, &by_day.rows(day)?)?;
             file.put(&self.table.store(), bytes).await?;
@@ -257,9 +257,10 @@ impl Correction {
     /// The events with rows on other days than these.
     fn events_on_other_days(&self, output: &TransformOutput, days: &RangeInclusive<i32>) -> anyhow::Result<EventSet> {
         let mut elsewhere = EventSet::default();
+        let mut day_of = self.config.time_zone.days();
         for batch in &output.rows {
             let times = column(batch, &self.config.event_time)?.as_primitive::<TimestampMicrosecondType>().values();
-            let is_elsewhere: BooleanArray = times.iter().map(|time| Some(!days.contains(&day_of(*time)))).collect();
+            let is_elsewhere: BooleanArray = times.iter().map(|time| Some(!days.contains(&day_of.of(*time)))).collect();
             elsewhere.insert_some(&Coordinates::of(batch, ROW_COORDINATES)?, &is_elsewhere);
         }
         Ok(elsewhere)

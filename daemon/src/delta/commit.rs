@@ -26,6 +26,7 @@ use deltalake_core::logstore::{CommitOrBytes, get_actions};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use futures::FutureExt;
 use serde_json::{Value, json};
+use silverd_core::zone::Zone;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 use uuid::Uuid;
@@ -42,8 +43,9 @@ use crate::runtime::{background, clock};
 /// Commits between two checkpoints, which bounds what opening a table reads.
 const CHECKPOINT_INTERVAL: u64 = 50;
 
-/// Checkpoints that are written at the same time, over all tables.
-const CHECKPOINTS_MAX: u32 = 16;
+/// Checkpoints that are written at the same time, over all tables. They share one core, and while one of them has the
+/// allocator's lock and no CPU time, the data path waits.
+const CHECKPOINTS_MAX: u32 = 2;
 
 static CHECKPOINTS: Semaphore = Semaphore::const_new(CHECKPOINTS_MAX as usize);
 
@@ -75,6 +77,8 @@ pub struct Change {
     pub rewrites: bool,
     /// Other properties of the table.
     pub metadata: Option<Metadata>,
+    /// The zone whose days the table's rows have from now on: the commit replaces all of them.
+    pub time_zone: Option<Zone>,
     /// The name of the operation for readers of the log, where it is none of Delta's.
     pub operation: Option<&'static str>,
 }
@@ -132,7 +136,10 @@ impl Table {
         let evolved = self.evolved.as_ref().filter(|_| !change.adds.is_empty() && !change.rewrites);
         let evolved = evolved.map(|definition| definition.metadata.clone());
         let evolves = evolved.is_some();
-        let metadata = change.metadata.or(evolved);
+        let mut metadata = change.metadata.or(evolved);
+        if let Some(zone) = change.time_zone {
+            metadata = Some(self.in_zone(metadata, zone).map_err(CommitError::Unknown)?);
+        }
         let fence = Fence {
             progress: &change.progress,
             removed: &removed,
@@ -246,9 +253,10 @@ impl Table {
                 Action::Add(add) if fence.decided_by_rows && add.data_change => {
                     return Err(CommitError::Conflict(version));
                 }
-                // New table properties do not affect rows.
+                // New table properties do not affect rows, except for the zone of their days.
                 Action::Metadata(theirs)
                     if self.changes_properties_only(&theirs)
+                        && !self.changes_zone(&theirs)
                         && !fence.brings_metadata
                         && !theirs.configuration().contains_key(TXN_RETENTION) =>
                 {

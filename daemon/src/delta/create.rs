@@ -9,9 +9,11 @@ use deltalake_core::kernel::{DataType, Metadata, PrimitiveType, StructField};
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::SaveMode;
 use silverd_core::schema::COMMENT;
+use silverd_core::zone::Zone;
 use tracing::info;
 
 use super::day::EVENT_DATE;
+use super::zone;
 
 /// The table that a caller wants to write; created if it does not exist.
 pub struct TableSpec {
@@ -21,11 +23,13 @@ pub struct TableSpec {
     /// The columns of its files. The table has `event_date` in addition.
     pub schema: SchemaRef,
     pub doc: Option<String>,
+    /// The zone whose days `event_date` holds.
+    pub time_zone: Zone,
 }
 
 /// Adds the partition column.
-pub(super) fn with_event_date(mut columns: Vec<StructField>) -> Vec<StructField> {
-    let comment = "Day of the event, UTC. The partition column.";
+pub(super) fn with_event_date(mut columns: Vec<StructField>, zone: Zone) -> Vec<StructField> {
+    let comment = format!("Day of the event, {zone}. The partition column.");
     let date = StructField::new(EVENT_DATE, DataType::Primitive(PrimitiveType::Date), true);
     columns.push(date.with_metadata([(COMMENT, comment)]));
     columns
@@ -37,7 +41,10 @@ pub(super) async fn create(table: &DeltaTable, spec: &TableSpec, columns: Vec<St
         .with_table_name(&spec.name)
         .with_columns(columns)
         .with_partition_columns([EVENT_DATE])
-        .with_save_mode(SaveMode::Ignore);
+        .with_save_mode(SaveMode::Ignore)
+        // The properties of silverd are none of Delta's.
+        .with_raise_if_key_not_exists(false)
+        .with_configuration(zone::properties(spec.time_zone));
     if let Some(doc) = &spec.doc {
         builder = builder.with_comment(doc);
     }

@@ -14,7 +14,7 @@ use parquet::arrow::arrow_reader::RowSelection;
 use serde::Deserialize;
 
 use super::damaged::{read_past, readable_version};
-use super::day::{EVENT_DATE, parse_day};
+use super::day::{EVENT_DATE, day_number, parse_day};
 use super::deletion_vector::{DeletionVector, FileToRead};
 use super::file::NewFile;
 use crate::runtime::clock;
@@ -108,7 +108,7 @@ impl DataFile {
 
     /// The day of the file's rows, in days since the epoch.
     pub(crate) fn day(&self) -> Option<i32> {
-        i32::try_from(self.date()?.signed_duration_since(NaiveDate::default()).num_days()).ok()
+        day_number(self.event_date.as_deref()?)
     }
 }
 

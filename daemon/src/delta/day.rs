@@ -18,6 +18,11 @@ pub(crate) fn format_day(day: i32) -> String {
     date.unwrap_or(epoch).format("%Y-%m-%d").to_string()
 }
 
+/// A day as Delta writes it, in days since the epoch.
+pub(crate) fn day_number(text: &str) -> Option<i32> {
+    i32::try_from(parse_day(text)?.signed_duration_since(NaiveDate::default()).num_days()).ok()
+}
+
 /// A new path, in the table's folder, for a file of one day.
 pub(super) fn new_file_path(day: &str, extension: &str) -> String {
     format!("{EVENT_DATE}={day}/part-{}.{extension}", uuid::Uuid::new_v4())

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use silverd_core::config::Compression;
 
 use super::conform::conform;
-use super::day::{EVENT_DATE, format_day, new_file_path};
+use super::day::{EVENT_DATE, day_number, format_day, new_file_path};
 use super::stats::{NanColumns, stats};
 use crate::runtime::clock;
 
@@ -130,6 +130,11 @@ impl NewFile {
     /// The file with the age of one that it replaces, so that files sorted by age are in the order of their rows.
     pub(crate) fn with_age(self, modified_ms: i64) -> Self {
         Self { modified_ms, ..self }
+    }
+
+    /// The day of the file's rows, in days since the epoch.
+    pub(crate) fn day(&self) -> Option<i32> {
+        day_number(self.event_date.as_deref()?)
     }
 
     pub fn size(&self) -> u64 {

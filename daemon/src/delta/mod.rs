@@ -29,6 +29,7 @@ mod table_files;
 mod table_lock;
 mod transactions;
 mod widen;
+mod zone;
 
 pub(crate) use checkpoint::{action_texts, read_checkpoint, verify_checkpoint};
 pub use commit::{Change, CommitError, Committed, checkpoints_done};
@@ -37,7 +38,7 @@ pub use create::TableSpec;
 pub(crate) use damaged::move_data_file_away;
 pub use data_file::DataFile;
 pub(crate) use data_file::{list_days, list_files, list_files_at};
-pub(crate) use day::{EVENT_DATE, format_day};
+pub(crate) use day::{EVENT_DATE, day_number, format_day};
 pub(crate) use deletion_vector::{DeletionVector, FileToRead};
 pub(crate) use durable::{commit_interval_min, set_fsync, sync_file, sync_times};
 pub(crate) use features::{NotWritable, not_writable};
@@ -52,6 +53,7 @@ pub use log::{LOG_FOLDER, is_table, log_dir};
 pub(crate) use log::{LogFiles, entry_path, list_log};
 pub use parquet_reader::read_columns;
 pub(crate) use parquet_reader::{RowGroups, batch_rows, caught, with_microseconds};
+pub(crate) use reader::CommitFiles;
 pub use reader::TableReader;
 pub(crate) use snapshot::Snapshot;
 pub use table::Table;
@@ -61,3 +63,4 @@ pub use table_lock::TableLock;
 pub(crate) use transactions::{
     LogOffsets, LostEvents, lost_transactions, read_lost_events, read_offsets, read_transactions,
 };
+pub(crate) use zone::{check_zone, zone_at};

@@ -8,13 +8,48 @@ use anyhow::Context;
 use chrono::NaiveDate;
 use deltalake_core::kernel::Action;
 use deltalake_core::logstore::{LogStoreRef, get_actions};
+use object_store::path::Path;
 use sha2::{Digest as _, Sha256};
 
-use super::data_file::list_days;
-use super::day::{EVENT_DATE, parse_day};
+use super::data_file::{DataFile, list_days, list_files_at};
+use super::day::{EVENT_DATE, day_number, parse_day};
 use super::location::open_log;
 use super::log::newest_version;
 use super::snapshot::Snapshot;
+use super::table::silverd_info;
+
+/// What a commit did to a table's files.
+pub(crate) struct CommitFiles {
+    pub(crate) added: Vec<CommittedFile>,
+    /// The paths of the removed files, with their days.
+    pub(crate) removed: Vec<RemovedFile>,
+    /// What silverd wrote into the commit's info.
+    pub(crate) info: Option<serde_json::Value>,
+}
+
+impl CommitFiles {
+    /// The days whose rows it changed, each once or more often.
+    pub(crate) fn changed_days(&self) -> impl Iterator<Item = i32> {
+        let added = self.added.iter().filter(|added| added.data_change).filter_map(|added| added.file.day());
+        let removed = self.removed.iter().filter(|removed| removed.data_change).filter_map(|removed| removed.day);
+        added.chain(removed)
+    }
+}
+
+pub(crate) struct CommittedFile {
+    pub(crate) file: DataFile,
+    /// Its rows are new or changed; otherwise they were in other files before.
+    pub(crate) data_change: bool,
+    /// The file has rows that are deleted, which `file` does not say.
+    pub(crate) has_deleted: bool,
+}
+
+pub(crate) struct RemovedFile {
+    pub(crate) path: Path,
+    /// In days since the epoch; `None` if the log does not say.
+    pub(crate) day: Option<i32>,
+    pub(crate) data_change: bool,
+}
 
 /// A table that is only read.
 pub struct TableReader {
@@ -67,6 +102,35 @@ impl TableReader {
             }
         }
         Ok(Some(days))
+    }
+
+    /// The files of a version's commit; `None` if there is no such version (yet, or any more).
+    pub(crate) async fn files_of_commit(&self, version: u64) -> anyhow::Result<Option<CommitFiles>> {
+        let Some(bytes) = self.log.read_commit_entry(version).await? else { return Ok(None) };
+        let actions = get_actions(version, &bytes).with_context(|| format!("read commit {version}"))?;
+        let (mut added, mut removed) = (Vec::new(), Vec::new());
+        for action in &actions {
+            match action {
+                Action::Add(add) => added.push(CommittedFile {
+                    file: DataFile::try_from(add)?,
+                    data_change: add.data_change,
+                    has_deleted: add.deletion_vector.is_some(),
+                }),
+                Action::Remove(remove) => {
+                    let values = remove.partition_values.as_ref();
+                    let day = values.and_then(|values| day_number(values.get(EVENT_DATE)?.as_deref()?));
+                    let path = Path::from_url_path(&remove.path)?;
+                    removed.push(RemovedFile { path, day, data_change: remove.data_change });
+                }
+                _ => {}
+            }
+        }
+        Ok(Some(CommitFiles { added, removed, info: silverd_info(actions) }))
+    }
+
+    /// The table's files at a version.
+    pub(crate) async fn files_at(&self, version: u64) -> anyhow::Result<Vec<DataFile>> {
+        list_files_at(&self.log, version).await
     }
 
     /// Every day of which the table has rows.

@@ -10,11 +10,13 @@ use deltalake_core::kernel::engine::arrow_conversion::TryIntoArrow;
 use deltalake_core::kernel::{DataType, MetadataValue, StructField};
 use deltalake_core::logstore::{LogStoreRef, ObjectStoreRef};
 use futures::FutureExt;
+use silverd_core::zone::Zone;
 
 use super::create::check_partitioning;
 use super::damaged::{read_past, readable_version};
 use super::data_file::{DataFile, files_of_loaded};
 use super::features::COLUMN_MAPPING;
+use super::zone::zone_of;
 
 /// Where the names are that columns have in the files.
 const PHYSICAL_NAME: &str = "delta.columnMapping.physicalName";
@@ -26,6 +28,8 @@ pub(crate) struct Snapshot {
     pub schema: SchemaRef,
     /// The names that the columns have in the files, if another engine renamed any.
     pub physical_names: Option<BTreeMap<String, String>>,
+    /// The zone whose days `event_date` holds.
+    pub time_zone: Zone,
     pub files: Vec<DataFile>,
     /// The store of the table's folder, to which the files' paths are relative.
     pub store: ObjectStoreRef,
@@ -50,6 +54,7 @@ impl Snapshot {
         Ok(Self {
             schema: Arc::new(schema),
             physical_names: physical_names(&table)?,
+            time_zone: zone_of(table.snapshot()?.metadata()).context("read the table's time zone")?,
             files: files_of_loaded(&table).await?,
             store: log.object_store(None),
         })

@@ -13,6 +13,7 @@ use futures::{FutureExt, TryStreamExt};
 use serde_json::json;
 use silverd_core::offsets::Offsets;
 use silverd_core::schema::evolve::Fit;
+use silverd_core::zone::Zone;
 use tracing::{debug, info, warn};
 
 use super::commit::Change;
@@ -24,6 +25,7 @@ use super::definition::TableDefinition;
 use super::location::{has_versions, open_log, table_url, unloaded_table};
 use super::schema;
 use super::transactions::{Transactions, offsets_in, read_transactions};
+use super::zone::{ZoneCheck, with_zone, zone_of};
 
 /// The table property by which checkpoints leave out `txn` actions that are older.
 pub(super) const TXN_RETENTION: &str = "delta.setTransactionRetentionDuration";
@@ -53,12 +55,25 @@ pub struct Table {
     row_schema: SchemaRef,
     /// How these rows fit into the table.
     fit: Fit,
+    /// The zone that the table must have.
+    zone: ZoneCheck,
 }
 
 impl Table {
-    /// Opens a table, or creates it. An existing table must be able to take rows of the spec's columns.
+    /// Opens a table, or creates it. An existing table must be able to take rows of the spec's columns, and its days
+    /// must be those of the spec's zone: else the error's cause is a `ZoneDiffers`.
     pub async fn open(spec: &TableSpec) -> anyhow::Result<Self> {
-        Self::open_or_create(spec).await.with_context(|| format!("open table {} in {}", spec.name, spec.path.display()))
+        Self::open_checked(spec, ZoneCheck::Same(spec.time_zone)).await
+    }
+
+    /// The same, whatever zone an existing table has: see [`moves_to`](Self::moves_to).
+    pub(crate) async fn open_in_any_zone(spec: &TableSpec) -> anyhow::Result<Self> {
+        Self::open_checked(spec, ZoneCheck::Moves(spec.time_zone)).await
+    }
+
+    async fn open_checked(spec: &TableSpec, zone: ZoneCheck) -> anyhow::Result<Self> {
+        let opened = Self::open_or_create(spec, zone).await;
+        opened.with_context(|| format!("open table {} in {}", spec.name, spec.path.display()))
     }
 
     /// Opens an existing table whatever its columns are, and lists its files; `None` if there is no table.
@@ -67,7 +82,8 @@ impl Table {
         let opened = async {
             let Some(loaded) = load_if_exists(&log).await? else { return Ok(None) };
             let columns = loaded.table.snapshot()?.schema().fields().cloned().collect();
-            let mut opened = Self::unread(name, &path, loaded.table.log_store(), columns, Arc::new(Schema::empty()));
+            let (log, rows) = (loaded.table.log_store(), Arc::new(Schema::empty()));
+            let mut opened = Self::unread(name, &path, log, columns, rows, ZoneCheck::Any);
             let files = files_of_loaded(&loaded.table).await?;
             opened.read(loaded)?;
             anyhow::Ok(Some((opened, files)))
@@ -75,10 +91,10 @@ impl Table {
         opened.await.with_context(|| format!("open table {name} in {}", path.display()))
     }
 
-    async fn open_or_create(spec: &TableSpec) -> anyhow::Result<Self> {
+    async fn open_or_create(spec: &TableSpec, zone: ZoneCheck) -> anyhow::Result<Self> {
         let table = unloaded_table(table_url(&spec.path)?)?;
         let log = table.log_store();
-        let columns = with_event_date(schema::columns(&spec.schema)?);
+        let columns = with_event_date(schema::columns(&spec.schema)?, spec.time_zone);
         let loaded = match load_if_exists(&log).await? {
             Some(loaded) => loaded,
             None => {
@@ -92,7 +108,8 @@ impl Table {
                 load(&log).await?
             }
         };
-        let mut opened = Self::unread(&spec.name, &spec.path, loaded.table.log_store(), columns, spec.schema.clone());
+        let (log, rows) = (loaded.table.log_store(), spec.schema.clone());
+        let mut opened = Self::unread(&spec.name, &spec.path, log, columns, rows, zone);
         opened.read(loaded)?;
         opened.keep_progress().await?;
         opened.report_fit();
@@ -108,6 +125,7 @@ impl Table {
         log: LogStoreRef,
         row_columns: Vec<StructField>,
         row_schema: SchemaRef,
+        zone: ZoneCheck,
     ) -> Self {
         Self {
             name: name.to_owned(),
@@ -123,6 +141,7 @@ impl Table {
             row_columns,
             row_schema,
             fit: Fit { columns: Vec::new(), changes: Vec::new(), notices: Vec::new() },
+            zone,
         }
     }
 
@@ -220,6 +239,7 @@ impl Table {
 
     fn read(&mut self, Loaded { table, version, transactions }: Loaded) -> anyhow::Result<()> {
         let definition = TableDefinition::of_loaded(&table)?;
+        self.zone.check(&self.name, &definition.metadata)?;
         (self.fit, self.evolved) = definition.evolve(&self.row_columns)?;
         self.id = definition.metadata.id().to_string();
         self.definition = Some(definition);
@@ -231,7 +251,7 @@ impl Table {
 
     /// Continues with rows of other columns. Reads nothing, and changes nothing if the table cannot take them.
     pub(crate) fn switch_to(&mut self, spec: &TableSpec) -> anyhow::Result<()> {
-        let columns = with_event_date(schema::columns(&spec.schema)?);
+        let columns = with_event_date(schema::columns(&spec.schema)?, spec.time_zone);
         (self.fit, self.evolved) = self.definition()?.evolve(&columns)?;
         (self.row_columns, self.row_schema) = (columns, spec.schema.clone());
         self.report_fit();
@@ -267,6 +287,35 @@ impl Table {
             *definition = definition.with_metadata(&metadata)?;
         }
         Ok(())
+    }
+
+    /// The zone that all rows must be moved to, if the table's days are those of another one. The commit that replaces
+    /// them sets it: see [`Change::time_zone`].
+    pub(crate) fn moves_to(&self) -> Option<Zone> {
+        self.zone.moves_to(&self.definition.as_ref()?.metadata)
+    }
+
+    /// Fails if all rows must be moved to another zone first.
+    pub(crate) fn check_zone(&self) -> anyhow::Result<()> {
+        let metadata = &self.definition()?.metadata;
+        match self.zone.moves_to(metadata) {
+            Some(wanted) => Ok(ZoneCheck::Same(wanted).check(&self.name, metadata)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether other metadata say another zone.
+    pub(super) fn changes_zone(&self, theirs: &Metadata) -> bool {
+        self.definition.as_ref().is_some_and(|ours| zone_of(&ours.metadata) != zone_of(theirs))
+    }
+
+    /// The metadata after a commit that moves the table to a zone. `evolved` is what the commit brings anyway.
+    pub(super) fn in_zone(&self, evolved: Option<Metadata>, zone: Zone) -> anyhow::Result<Metadata> {
+        let metadata = match evolved {
+            Some(metadata) => metadata,
+            None => self.definition()?.metadata.clone(),
+        };
+        with_zone(metadata, zone)
     }
 
     /// A property of the table.

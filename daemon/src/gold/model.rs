@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use chrono::{Days, NaiveDate};
 use datafusion::common::ScalarValue;
 use datafusion::dataframe::DataFrame;
-use datafusion::prelude::{Expr, SessionConfig, SessionContext, cast, col, lit};
+use datafusion::prelude::{Expr, SessionContext, cast, col, lit};
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
@@ -18,12 +18,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use silverd_core::config::Compression;
+use silverd_core::zone::Zone;
 use tracing::debug;
 
+use super::moving::Moving;
 use super::shape;
+use crate::day_status::{DayLedger, Dependents};
 use crate::delta::{
     Change, DataFile, EVENT_DATE, Encoder, FileWriter, NewFile, Table, TableReader, TableSpec, format_day, list_days,
-    list_files, writer_properties,
+    list_files, writer_properties, zone_at,
 };
 use crate::runtime::clock;
 use crate::sql::process::Notes;
@@ -33,7 +36,7 @@ use crate::sql_engine::read_only;
 /// Days of one commit. A table over years of history needs several commits to fill.
 pub(super) const DAYS_MAX: usize = 31;
 /// The application id under which the table counts its commits.
-const COMMITS: &str = "silverd-gold";
+pub(super) const COMMITS: &str = "silverd-gold";
 /// A replaced file is removed after this time: readers may still be reading an older version.
 const REPLACED_FILE_AGE: Duration = Duration::from_secs(60 * 60);
 
@@ -44,6 +47,10 @@ pub(super) struct Definition {
     pub path: PathBuf,
     pub sql: String,
     pub lookback_days: u32,
+    /// That of its days, and of its sources' days.
+    pub time_zone: Zone,
+    /// The folder of `gold.day_status`.
+    pub day_status: PathBuf,
 }
 
 /// Which of the days that changed a refresh computes.
@@ -57,42 +64,48 @@ pub(super) struct Scope {
 pub(super) struct Model {
     definition: Definition,
     pool_bytes: usize,
+    pub(super) days: DayLedger,
     open: Option<OpenTable>,
     /// Files that were replaced, and when.
     replaced: Vec<(Instant, Path)>,
 }
 
 /// The table at its newest version, and what it was computed from.
-struct OpenTable {
-    table: Table,
+pub(super) struct OpenTable {
+    pub(super) table: Table,
     encoder: Encoder,
     schema: SchemaRef,
-    progress: Progress,
+    pub(super) progress: Progress,
+    /// All days are computed again, in another zone.
+    pub(super) moving: Option<Moving>,
 }
 
 /// What a Gold table was computed from. Stored in the info of its commits, and nowhere else.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Progress {
-    sources: BTreeMap<String, SourceVersion>,
+pub(super) struct Progress {
+    pub(super) sources: BTreeMap<String, SourceVersion>,
     /// Days that changed and are not computed again yet.
-    pending: BTreeSet<NaiveDate>,
+    pub(super) pending: BTreeSet<NaiveDate>,
     /// Digest of the SQL. When it changes, all days are computed again.
-    sql: String,
+    pub(super) sql: String,
 }
 
 /// The version of a source that the table was computed from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct SourceVersion {
-    version: u64,
+pub(super) struct SourceVersion {
+    pub(super) version: u64,
     /// Digest of that version's log entry. It differs if the source was deleted and created again.
     #[serde(rename = "mark")]
     entry_digest: String,
+    /// The zone of its days; UTC is left out.
+    #[serde(default, skip_serializing_if = "Zone::is_utc_ref")]
+    time_zone: Zone,
 }
 
 /// A source at its newest version.
-struct Source {
-    name: String,
-    reader: TableReader,
+pub(super) struct Source {
+    pub(super) name: String,
+    pub(super) reader: TableReader,
     version: u64,
 }
 
@@ -109,7 +122,8 @@ pub(crate) struct Refreshed {
 
 impl Model {
     pub(super) fn new(definition: Definition, pool_bytes: usize) -> Self {
-        Self { definition, pool_bytes, open: None, replaced: Vec::new() }
+        let days = DayLedger::new(definition.day_status.clone(), Dependents::default());
+        Self { definition, pool_bytes, days, open: None, replaced: Vec::new() }
     }
 
     pub(super) fn definition(&self) -> &Definition {
@@ -133,13 +147,17 @@ impl Model {
             Some(open) => open,
             None => self.open(&sources).await?,
         };
-        let refreshed = self.update(&mut open, &sources, scope, notes).await?;
+        let refreshed = match open.table.moves_to() {
+            Some(zone) => self.move_to(zone, &mut open, &sources, scope, notes).await?,
+            None => self.update(&mut open, &sources, scope, notes).await?,
+        };
         self.open = Some(open);
         Ok(refreshed)
     }
 
     fn context(&self) -> anyhow::Result<SessionContext> {
-        sql::bounded_context(self.pool_bytes, SessionConfig::new().with_target_partitions(1))
+        let zone = Some(self.definition.time_zone).filter(|zone| !zone.is_utc());
+        sql::bounded_context(self.pool_bytes, sql::session_in(zone).with_target_partitions(1))
     }
 
     async fn open(&self, sources: &[Source]) -> Result<OpenTable, QueryError> {
@@ -150,9 +168,9 @@ impl Model {
         let frame = context.sql_with_options(&self.definition.sql, read_only()).await?;
         let schema = shape::file_schema(frame.schema().as_arrow())?;
         let doc = Some(format!("Computed from {} by SQL, a day at a time.", names(sources)));
-        let Definition { name, path, .. } = self.definition.clone();
-        let spec = TableSpec { name, path, schema: schema.clone(), doc };
-        let mut table = Table::open(&spec).await.map_err(|failure| {
+        let Definition { name, path, time_zone, .. } = self.definition.clone();
+        let spec = TableSpec { name, path, schema: schema.clone(), doc, time_zone };
+        let mut table = Table::open_in_any_zone(&spec).await.map_err(|failure| {
             let path = self.definition.path.display();
             failure.context(format!("if the columns of its SQL changed, delete {path}; silverd then creates it again"))
         })?;
@@ -171,7 +189,7 @@ impl Model {
             // Another SQL gave rows for these days; this one may give none.
             _ => Progress { sql, pending: list_days(&table.log()).await?, ..Progress::default() },
         };
-        Ok(OpenTable { table, encoder, schema, progress })
+        Ok(OpenTable { table, encoder, schema, progress, moving: None })
     }
 
     async fn update(
@@ -184,18 +202,14 @@ impl Model {
         let mut progress = open.progress.clone();
         for source in sources {
             let known = progress.sources.get(&source.name);
+            let current = self.version_of(source, known).await?;
             let changed = match source.days_changed_since(known).await? {
                 Some(changed) => changed,
                 // The source was created again, or its log was cleaned up: all days of the source and of this table.
                 None => &source.reader.days().await? | &list_days(&open.table.log()).await?,
             };
-            // A day's rows also depend on the lookback days before it.
-            let lookback = 0..=u64::from(self.definition.lookback_days);
-            let dependent =
-                |day: NaiveDate| lookback.clone().filter_map(move |days| day.checked_add_days(Days::new(days)));
-            progress.pending.extend(changed.into_iter().flat_map(dependent));
-            let entry_digest = source.reader.entry_digest(source.version).await?.unwrap_or_default();
-            progress.sources.insert(source.name.clone(), SourceVersion { version: source.version, entry_digest });
+            progress.pending.extend(self.dependent_days(changed));
+            progress.sources.insert(source.name.clone(), current);
         }
         let days = progress.pending.iter().rev().filter(|day| !scope.skip.contains(day));
         let days: BTreeSet<_> = days.take(scope.days_max).copied().collect();
@@ -216,14 +230,16 @@ impl Model {
         let current = list_files(&open.table.log()).await?;
         let of_these_days = |file: &DataFile| file.date().is_some_and(|day| days.contains(&day));
         let removes: Vec<_> = current.into_iter().filter(of_these_days).collect();
-        let replaced: Vec<_> = removes.iter().map(|file| (Instant::now(), file.path.clone())).collect();
+        let replaced: Vec<_> = removes.iter().map(|file| file.path.clone()).collect();
         let mut info = json!(progress);
         info["days"] = json!(days);
         info["rows"] = json!(refreshed.rows);
         let number = open.table.transaction(COMMITS).unwrap_or(0) + 1;
         let change = Change { adds, removes, progress: vec![(COMMITS.to_owned(), number)], info, ..Change::default() };
+        let changed = days.iter().map(|day| (*day - NaiveDate::default()).num_days() as i32).collect();
+        let _hold = self.days.hold(&self.definition.name, &changed).await?;
         let committed = open.table.commit(change).await.map_err(anyhow::Error::new).context("commit the Gold table")?;
-        self.replaced.extend(replaced);
+        self.replaced_now(replaced);
         open.progress = progress;
         refreshed.committed = Some(committed.version);
         match failed.into_iter().next() {
@@ -232,9 +248,40 @@ impl Model {
         }
     }
 
+    /// A source's newest version.
+    ///
+    /// # Errors
+    ///
+    /// If its days are those of another zone than this table's.
+    pub(super) async fn version_of(
+        &self,
+        source: &Source,
+        known: Option<&SourceVersion>,
+    ) -> Result<SourceVersion, QueryError> {
+        let entry_digest = source.reader.entry_digest(source.version).await?.unwrap_or_default();
+        let unchanged = known.filter(|known| known.version == source.version && known.entry_digest == entry_digest);
+        let time_zone = match unchanged {
+            Some(known) => known.time_zone,
+            None => zone_at(source.reader.log(), source.version).await?,
+        };
+        if time_zone != self.definition.time_zone {
+            return Err(sql::gold_zone_differs(&source.name, time_zone, self.definition.time_zone));
+        }
+        Ok(SourceVersion { version: source.version, entry_digest, time_zone })
+    }
+
+    /// The days whose rows depend on days of a source: these, and the lookback days after each.
+    pub(super) fn dependent_days(&self, days: BTreeSet<NaiveDate>) -> impl Iterator<Item = NaiveDate> + use<> {
+        let lookback = 0..=u64::from(self.definition.lookback_days);
+        let dependent = move |day: NaiveDate| {
+            lookback.clone().filter_map(move |days| day.checked_add_days(Days::new(days))).collect::<Vec<_>>()
+        };
+        days.into_iter().flat_map(dependent)
+    }
+
     /// The files of some days. Where they cannot be computed together, each day is computed alone: those that fail are
     /// returned with the reason, unless all of them do.
-    async fn compute(
+    pub(super) async fn compute(
         &self,
         open: &OpenTable,
         sources: &[Source],
@@ -265,7 +312,7 @@ impl Model {
         let mut rows = self.frame(sources, days).await?.execute_stream().await?;
         let mut writers = BTreeMap::<i32, FileWriter<'_>>::new();
         while let Some(batch) = rows.try_next().await? {
-            for (day, rows) in shape::split_by_day(&batch, &open.schema)? {
+            for (day, rows) in shape::split_by_day(&batch, &open.schema, self.definition.time_zone)? {
                 let writer = match writers.entry(day) {
                     Entry::Occupied(writer) => writer.into_mut(),
                     Entry::Vacant(place) => {
@@ -297,6 +344,10 @@ impl Model {
         let frame = context.sql_with_options(&self.definition.sql, read_only()).await?;
         let date = cast(col(EVENT_DATE), DataType::Date32);
         Ok(frame.filter(is_one_of(date, days))?)
+    }
+
+    pub(super) fn replaced_now(&mut self, files: Vec<Path>) {
+        self.replaced.extend(files.into_iter().map(|file| (Instant::now(), file)));
     }
 
     /// Removes files that were replaced a while ago. Vacuum removes those of a process that was killed.

@@ -8,6 +8,7 @@ use silverd_core::config::{Gold, Pipeline};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::days::name_in_queries;
 use super::model::{Definition, Refreshed};
 use super::process::GoldProcess;
 use super::status::GoldStatus;
@@ -41,10 +42,12 @@ impl GoldRefresher {
     pub(crate) fn new(pipeline: &Pipeline, base_dir: &Path, tables: &Tables, status: Arc<GoldStatus>) -> Self {
         let scheduled = |gold: &Gold| ScheduledModel {
             definition: Definition {
-                name: format!("gold.{}", gold.name),
+                name: name_in_queries(gold),
                 path: base_dir.join(&*gold.path),
                 sql: gold.sql.value.clone(),
                 lookback_days: gold.lookback_days,
+                time_zone: gold.time_zone,
+                day_status: base_dir.join(&*pipeline.days.path),
             },
             refresh_interval: Duration::from_millis(gold.refresh_ms),
             last_error: LogOnce::default(),

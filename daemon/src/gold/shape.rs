@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{CastOptions, cast, cast_with_options, take_record_batch};
-use arrow::datatypes::{DataType, Date32Type, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Date32Type, Field, FieldRef, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::error::ArrowError;
+use silverd_core::zone::{AtLocal, Zone};
 
 use crate::delta::EVENT_DATE;
 
@@ -56,15 +58,23 @@ fn delta_type(ty: &DataType) -> DataType {
     }
 }
 
-/// The rows of each day (days since the epoch), with the columns of the table's files.
-pub(super) fn split_by_day(batch: &RecordBatch, schema: &SchemaRef) -> anyhow::Result<BTreeMap<i32, RecordBatch>> {
+/// The rows of each day (days since the epoch), with the columns of the table's files. Times without a zone are those
+/// that clocks show in the table's zone.
+pub(super) fn split_by_day(
+    batch: &RecordBatch,
+    schema: &SchemaRef,
+    zone: Zone,
+) -> anyhow::Result<BTreeMap<i32, RecordBatch>> {
     let dates = cast(batch.column_by_name(EVENT_DATE).context("no column event_date")?, &DataType::Date32)?;
     let dates = dates.as_primitive::<Date32Type>();
     let columns = schema.fields().iter().map(|field| {
         let column = batch.column_by_name(field.name()).with_context(|| format!("no column {}", field.name()))?;
         // A number that the column cannot hold is an error, not a null.
         let options = CastOptions { safe: false, ..CastOptions::default() };
-        let cast = cast_with_options(column, field.data_type(), &options);
+        let cast = match column.data_type() {
+            DataType::Timestamp(_, None) if !zone.is_utc() => instants(column, zone, &options),
+            _ => cast_with_options(column, field.data_type(), &options),
+        };
         cast.with_context(|| format!("store column {}", field.name()))
     });
     let rows = RecordBatch::try_new(schema.clone(), columns.collect::<anyhow::Result<_>>()?)?;
@@ -74,4 +84,19 @@ pub(super) fn split_by_day(batch: &RecordBatch, schema: &SchemaRef) -> anyhow::R
     }
     let of_day = |(day, of_day)| Ok((day, take_record_batch(&rows, &UInt32Array::from(of_day))?));
     of_days.into_iter().map(of_day).collect()
+}
+
+/// When clocks showed these times; of two instants the first. A time that clocks skipped is the instant at which they
+/// did.
+fn instants(times: &ArrayRef, zone: Zone, options: &CastOptions<'_>) -> Result<ArrayRef, ArrowError> {
+    const SECOND: i64 = 1_000_000;
+    let micros = cast_with_options(times, &DataType::Timestamp(TimeUnit::Microsecond, None), options)?;
+    let instant = |time: i64| match zone.at_local(time.div_euclid(SECOND)) {
+        AtLocal::Once(seconds) | AtLocal::Twice(seconds, _) => {
+            seconds.saturating_mul(SECOND).saturating_add(time.rem_euclid(SECOND))
+        }
+        AtLocal::Never(seconds) => seconds * SECOND,
+    };
+    let instants = micros.as_primitive::<TimestampMicrosecondType>().unary::<_, TimestampMicrosecondType>(instant);
+    Ok(Arc::new(instants.with_timezone("UTC")))
 }

@@ -76,6 +76,11 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
     Json(app.health()).into_response()
 }
 
+/// The alerts, their last transitions, and those who are notified.
+pub(super) async fn alerts(State(app): State<Arc<App>>) -> Response {
+    Json(app.shown.alerts.shown()).into_response()
+}
+
 pub(super) async fn history(State(app): State<Arc<App>>) -> Response {
     Json(json!({ "samples": app.history.samples() })).into_response()
 }
@@ -153,7 +158,7 @@ pub(super) async fn live() -> &'static str {
 }
 
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
-    let state = app.status.borrow().clone();
+    let state = app.shown.status.borrow().clone();
     let status = match state {
         RunState::Starting => return not_ready("starting: opening the tables, or connecting to the broker"),
         RunState::Waiting(problem) => return not_ready(SourceProblem::from(problem)),
@@ -182,8 +187,8 @@ fn not_ready(reason: impl fmt::Display) -> Response {
 }
 
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let status = app.status.borrow().running();
-    let text = metrics::text(&app.health(), status.as_deref());
+    let status = app.shown.status.borrow().running();
+    let text = metrics::text(&app.health(), &app.shown.alerts.shown(), status.as_deref());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
@@ -192,7 +197,8 @@ pub(super) async fn stream(State(app): State<Arc<App>>) -> Response {
     let Some(client) = app.events.connect() else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "too many dashboards are open: close one");
     };
-    let hello = json!({ "version": env!("CARGO_PKG_VERSION"), "started_at_ms": app.started_at_ms });
+    let (version, started_at_ms) = (env!("CARGO_PKG_VERSION"), app.started_at_ms);
+    let hello = json!({ "version": version, "started_at_ms": started_at_ms, "time_zone": app.time_zone });
     let hello = Message { event: "hello", data: hello.to_string().into() };
     let first = std::iter::once(hello).chain(app.events.newest());
     let messages = stream::iter(first).chain(new_messages(client)).take_until(app.ended.clone().cancelled_owned());

@@ -53,7 +53,20 @@ impl Default for EventBroadcast {
 impl EventBroadcast {
     /// Sends a message to all clients. It replaces the message with the same event and key.
     pub fn publish(&self, event: &'static str, key: &str, payload: &impl Serialize) {
+        if let Ok(json) = serde_json::to_string(payload) {
+            self.send(event, key, json);
+        }
+    }
+
+    /// Sends a message that differs from the newest one with the same event and key.
+    pub fn publish_if_new(&self, event: &'static str, key: &str, payload: &impl Serialize) {
         let Ok(json) = serde_json::to_string(payload) else { return };
+        if self.newest_of(event, key).is_none_or(|newest| *newest != *json) {
+            self.send(event, key, json);
+        }
+    }
+
+    fn send(&self, event: &'static str, key: &str, json: String) {
         let message = Message { event, data: json.into() };
         self.newest.lock().insert((event, key.to_owned()), message.clone());
         let _ = self.sender.send(message); // fails without clients

@@ -5,8 +5,10 @@ use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
+use silverd_core::zone::Zone;
 
 use super::history::{BRONZE, History, QUARANTINE};
+use crate::days::LastFinalDay;
 use crate::gold::GoldTable;
 use crate::maintenance::TableMaintenance;
 use crate::pipeline::status::{PartitionProgress, SilverStatus, Status};
@@ -22,6 +24,8 @@ pub(super) struct Health {
     pub version: &'static str,
     pub state: PipelineState,
     pub topic: String,
+    /// That of the dashboard's times and days.
+    pub time_zone: Zone,
     pub events_per_s: f64,
     /// Records in Kafka that are not in Bronze yet.
     pub lag: i64,
@@ -42,6 +46,8 @@ pub(super) struct Health {
     pub plugins: Vec<PluginHealth>,
     pub gold: Vec<GoldTable>,
     pub maintenance: Vec<TableMaintenance>,
+    /// The newest final day of each table that has one.
+    pub last_final_days: Vec<LastFinalDay>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -169,7 +175,7 @@ impl Health {
         };
         let mut tables = vec![table(TableKind::Bronze, BRONZE, &status.bronze, &status.bronze_state, status.lag())];
         let mut plugins = Vec::new();
-        for SilverStatus { name, stats, state } in &status.silver {
+        for SilverStatus { name, stats, state, .. } in &status.silver {
             tables.push(table(TableKind::Silver, name, stats, state, stats.lag.load(Relaxed)));
             plugins.push(PluginHealth::new(name, stats, &state.get()));
         }

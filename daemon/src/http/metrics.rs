@@ -2,15 +2,19 @@
 
 use std::fmt::{Display, Write};
 
+use silverd_core::alerts::PhaseName;
+
 use super::health::{Health, PartitionHealth, PipelineState, PluginHealth, TableHealth};
 use super::history::{BRONZE, QUARANTINE};
+use crate::alerts::ShownAlerts;
+use crate::days::LastFinalDay;
 use crate::delta::sync_times;
 use crate::gold::{GoldState, GoldTable};
 use crate::maintenance::TableMaintenance;
 use crate::pipeline::status::Status;
 use crate::telemetry::{CommitDurations, STAGES};
 
-pub(super) fn text(health: &Health, status: Option<&Status>) -> String {
+pub(super) fn text(health: &Health, shown: &ShownAlerts, status: Option<&Status>) -> String {
     let mut metrics = Metrics::default();
     process(&mut metrics, health);
     source(&mut metrics, health);
@@ -22,6 +26,8 @@ pub(super) fn text(health: &Health, status: Option<&Status>) -> String {
     plugins(&mut metrics, &health.plugins);
     gold(&mut metrics, &health.gold);
     maintenance(&mut metrics, &health.maintenance);
+    alerts(&mut metrics, shown);
+    days(&mut metrics, &health.last_final_days);
     metrics.0
 }
 
@@ -107,6 +113,12 @@ impl OfTable for PluginHealth {
 impl OfTable for GoldTable {
     fn table(&self) -> &str {
         &self.name
+    }
+}
+
+impl OfTable for LastFinalDay {
+    fn table(&self) -> &str {
+        &self.table
     }
 }
 
@@ -248,6 +260,13 @@ fn plugins(metrics: &mut Metrics, plugins: &[PluginHealth]) {
     metrics.per_table(plugins, (GAUGE, "silverd_plugin_event_seconds", help), |p| p.ns_per_event.map(|ns| ns / 1e9));
 }
 
+fn days(metrics: &mut Metrics, last_final: &[LastFinalDay]) {
+    let help = "When the newest final day of the table ended, since the Unix epoch.";
+    metrics.per_table(last_final, (GAUGE, "silverd_last_final_day_timestamp_seconds", help), |day| {
+        Some(seconds(day.ended_at_ms))
+    });
+}
+
 fn gold(metrics: &mut Metrics, tables: &[GoldTable]) {
     let help = "0 while the SQL of the Gold table fails.";
     metrics.per_table(tables, (GAUGE, "silverd_gold_up", help), |t| Some(u8::from(t.state != GoldState::Failing)));
@@ -276,5 +295,50 @@ fn maintenance(metrics: &mut Metrics, tables: &[TableMaintenance]) {
     ];
     for (name, help, value) in counters {
         metrics.per_table(tables, (COUNTER, name, help), |t| Some(value(t)));
+    }
+}
+
+fn alerts(metrics: &mut Metrics, shown: &ShownAlerts) {
+    if !shown.alerts.is_empty() {
+        let name = "silverd_alert_state";
+        metrics.family(
+            GAUGE,
+            name,
+            "0 while the alert is inactive or resolved, 1 while it is pending, 2 while it fires.",
+        );
+        for alert in &shown.alerts {
+            let state = match alert.state {
+                PhaseName::Inactive | PhaseName::Resolved => 0,
+                PhaseName::Pending => 1,
+                PhaseName::Firing => 2,
+            };
+            metrics.sample(name, &[("alert", &alert.name), ("severity", alert.severity.as_str())], state);
+        }
+        let name = "silverd_alert_evaluation_failures";
+        metrics.family(GAUGE, name, "Evaluations of the alert in a row that failed.");
+        for alert in shown.alerts.iter().filter(|alert| !alert.built_in) {
+            metrics.sample(name, &[("alert", &alert.name)], alert.failures);
+        }
+    }
+    if shown.receivers.is_empty() {
+        return;
+    }
+    let name = "silverd_alert_notifications_total";
+    metrics.family(
+        COUNTER,
+        name,
+        "Tries to deliver a notification, by outcome: delivered, failed, or given_up for good.",
+    );
+    for receiver in &shown.receivers {
+        let outcomes =
+            [("delivered", receiver.delivered), ("failed", receiver.failed_tries), ("given_up", receiver.given_up)];
+        for (outcome, count) in outcomes {
+            metrics.sample(name, &[("receiver", &receiver.name), ("outcome", outcome)], count);
+        }
+    }
+    let name = "silverd_alert_notifications_waiting";
+    metrics.family(GAUGE, name, "Notifications that are not delivered yet.");
+    for receiver in &shown.receivers {
+        metrics.sample(name, &[("receiver", &receiver.name)], receiver.waiting);
     }
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod api;
+mod api_days;
 mod assets;
 mod event_broadcast;
 mod health;
@@ -22,12 +23,16 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use parking_lot::Mutex;
 use silverd_core::config::{Http, Panel, Pipeline};
+use silverd_core::zone::Zone;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::gold::GoldStatus;
+use crate::alerts::AlertBoard;
+use crate::day_status::DayLedger;
+use crate::days::DaysStatus;
+use crate::gold::{GoldStatus, name_in_queries};
 use crate::maintenance::MaintenanceStatus;
 use crate::pipeline::status::RunState;
 use crate::runtime::clock;
@@ -53,21 +58,42 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 /// What the dashboard shows.
 pub(crate) struct Dashboard {
     topic: String,
+    /// That of times and days.
+    time_zone: Zone,
     panels: Vec<Panel>,
     endpoint: Endpoint,
-    status: watch::Receiver<RunState>,
-    gold: Arc<GoldStatus>,
-    maintenance: Arc<MaintenanceStatus>,
+    shown: Shown,
+    /// The tables that have days, by their names in queries, with their zones.
+    zones: Vec<(String, Zone)>,
+}
+
+/// The states that others keep up to date.
+#[derive(Clone)]
+pub(crate) struct Shown {
+    /// `Starting` until the pipeline runs.
+    pub(crate) status: watch::Receiver<RunState>,
+    pub(crate) gold: Arc<GoldStatus>,
+    pub(crate) maintenance: Arc<MaintenanceStatus>,
+    pub(crate) alerts: Arc<AlertBoard>,
+    pub(crate) days: Days,
+}
+
+/// Which days are final.
+#[derive(Clone)]
+pub(crate) struct Days {
+    /// `None`: nothing says it.
+    pub(crate) ledger: Option<Arc<DayLedger>>,
+    pub(crate) status: Arc<DaysStatus>,
 }
 
 /// The state that all request handlers share.
 struct App {
     topic: String,
+    time_zone: Zone,
     panels: Vec<String>,
-    /// `None` until the pipeline runs.
-    status: watch::Receiver<RunState>,
-    gold: Arc<GoldStatus>,
-    maintenance: Arc<MaintenanceStatus>,
+    shown: Shown,
+    /// The tables that have days, by their names in queries, with their zones.
+    zones: Vec<(String, Zone)>,
     events: Arc<EventBroadcast>,
     history: History,
     table_sizes: Arc<Mutex<TableSizes>>,
@@ -106,15 +132,12 @@ impl Endpoint {
 }
 
 impl Dashboard {
-    pub(crate) fn new(
-        pipeline: &Pipeline,
-        endpoint: Endpoint,
-        status: watch::Receiver<RunState>,
-        gold: Arc<GoldStatus>,
-        maintenance: Arc<MaintenanceStatus>,
-    ) -> Self {
+    pub(crate) fn new(pipeline: &Pipeline, endpoint: Endpoint, shown: Shown) -> Self {
         let (topic, panels) = (pipeline.source.topics.to_string(), pipeline.panels.clone());
-        Self { topic, panels, endpoint, status, gold, maintenance }
+        let silver = pipeline.silver.iter().map(|table| (table.name.to_string(), table.time_zone));
+        let of_gold = pipeline.gold.iter().map(|gold| (name_in_queries(gold), gold.time_zone));
+        let zones = silver.chain(of_gold).collect();
+        Self { topic, time_zone: pipeline.time_zone, panels, endpoint, shown, zones }
     }
 }
 
@@ -184,10 +207,12 @@ fn router(app: Arc<App>) -> Router {
         .route("/logout", post(api::logout))
         .route("/assets/{name}", get(assets::file))
         .route("/api/status", get(api::status))
+        .route("/api/alerts", get(api::alerts))
         .route("/api/history", get(api::history))
         .route("/api/panels", get(api::panels))
         .route("/api/panels/{name}", get(api::panel))
         .route("/api/rejects", get(api::rejects))
+        .route("/api/days", get(api_days::days))
         .route("/api/stream", get(api::stream))
         .route("/api/session", get(api::session))
         .route("/api/log", get(api::log).put(api::set_log))
@@ -207,10 +232,11 @@ async fn sample(app: Arc<App>) {
     let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while app.ended.run_until_cancelled(ticks.tick()).await.is_some() {
-        let status = app.status.borrow().running();
+        let status = app.shown.status.borrow().running();
         if let Some(status) = status {
             app.history.sample(&status);
         }
+        app.events.publish_if_new("alerts", "", &app.shown.alerts.shown());
         if app.events.clients() > 0 {
             app.events.publish("status", "", &app.health());
         }
@@ -226,10 +252,10 @@ impl App {
     ) -> Arc<Self> {
         Arc::new(Self {
             topic: dashboard.topic.clone(),
+            time_zone: dashboard.time_zone,
             panels: dashboard.panels.iter().map(|panel| panel.name.clone()).collect(),
-            status: dashboard.status.clone(),
-            gold: dashboard.gold.clone(),
-            maintenance: dashboard.maintenance.clone(),
+            shown: dashboard.shown.clone(),
+            zones: dashboard.zones.clone(),
             events,
             history: History::default(),
             table_sizes,
@@ -240,7 +266,7 @@ impl App {
     }
 
     fn health(&self) -> Health {
-        let state = self.status.borrow().clone();
+        let state = self.shown.status.borrow().clone();
         let pipeline = match state {
             RunState::Starting => Health::default(),
             RunState::Waiting(problem) => Health { source_problems: vec![problem.into()], ..Health::default() },
@@ -251,12 +277,14 @@ impl App {
             started_at_ms: self.started_at_ms,
             version: env!("CARGO_PKG_VERSION"),
             topic: self.topic.clone(),
+            time_zone: self.time_zone,
             memory_bytes: telemetry::rss_bytes(),
             memory_peak_bytes: telemetry::peak_rss_bytes(),
             cpu_seconds: telemetry::process_cpu().as_secs_f64(),
             clients: self.events.clients(),
-            gold: self.gold.tables(),
-            maintenance: self.maintenance.tables(),
+            gold: self.shown.gold.tables(),
+            maintenance: self.shown.maintenance.tables(),
+            last_final_days: self.shown.days.status.last_final_days(),
             ..pipeline
         }
     }

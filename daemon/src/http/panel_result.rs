@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde::Serialize;
 use silverd_core::config::{Chart, Panel};
 
+use crate::delta::EVENT_DATE;
 use crate::runtime::clock;
-use crate::sql::{ColumnKind, QueryError, QueryResult};
+use crate::sql::{ColumnKind, QueryError, QueryResult, table_references};
 
 /// More bars are shown as a table.
 const BARS_MAX: usize = 30;
@@ -21,6 +22,8 @@ pub(super) struct PanelResult {
     width: Option<usize>,
     refresh_ms: u64,
     sql: String,
+    /// The table whose days the rows are, if the query is over one table that has days.
+    days_of: Option<String>,
     state: PanelState,
     /// Why it waits or fails.
     reason: Option<String>,
@@ -57,12 +60,23 @@ impl PanelResult {
             width: panel.width,
             refresh_ms: panel.refresh_ms,
             sql: panel.sql.value.clone(),
+            days_of: days_of(&panel.sql, &result),
             state,
             reason,
             result,
             took_ms: took.as_millis() as u64,
             at_ms: clock::now_ms(),
         }
+    }
+}
+
+/// The table of a query over one table, whose result has its days. Whether it is a table that has days is in `/api/days`.
+fn days_of(sql: &str, result: &QueryResult) -> Option<String> {
+    let has_days = result.columns.iter().any(|column| column.name == EVENT_DATE);
+    let tables = if has_days { table_references(sql).ok()? } else { Vec::new() };
+    match <[String; 1]>::try_from(tables) {
+        Ok([table]) => Some(table),
+        Err(_) => None,
     }
 }
 

@@ -8,7 +8,8 @@ use anyhow::Context;
 use object_store::ObjectStoreExt;
 use serde_json::json;
 use silverd_core::compaction;
-use silverd_core::config::{Compression, Maintenance, Pipeline};
+use silverd_core::config::{Compression, DAY_STATUS, Maintenance, Pipeline};
+use silverd_core::zone::Zone;
 use tracing::debug;
 
 use super::compact::{Compacted, write_compacted};
@@ -35,6 +36,8 @@ pub struct MaintainedTable {
     pub path: PathBuf,
     kind: TableKind,
     compression: Compression,
+    /// That of its days.
+    time_zone: Zone,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,25 +60,29 @@ pub enum CompleteDays {
 
 impl MaintainedTable {
     pub fn new(name: impl Into<String>, path: PathBuf, kind: TableKind, compression: Compression) -> Self {
-        Self { name: name.into(), path, kind, compression }
+        Self { name: name.into(), path, kind, compression, time_zone: Zone::UTC }
+    }
+
+    /// The table with days in a zone.
+    fn in_zone(self, time_zone: Zone) -> Self {
+        Self { time_zone, ..self }
     }
 
     /// Every table of a pipeline: Silver before the tables that its logs refer to.
     pub fn all(pipeline: &Pipeline, base_dir: &Path) -> Vec<Self> {
         let default = Compression::default();
         let path = |path: &str| base_dir.join(path);
-        let silver = pipeline
-            .silver
-            .iter()
-            .map(|table| Self::new(&*table.name, path(&table.path), TableKind::Silver, table.compression));
+        let silver = pipeline.silver.iter().map(|table| {
+            Self::new(&*table.name, path(&table.path), TableKind::Silver, table.compression).in_zone(table.time_zone)
+        });
         let bronze = Self::new("bronze", path(&pipeline.bronze.path), TableKind::Bronze, pipeline.bronze.compression);
         let side_outputs = [("quarantine", &pipeline.quarantine.path), ("late", &pipeline.late.path)]
             .map(|(name, folder)| Self::new(name, path(folder), TableKind::SideOutput, default));
-        let gold = pipeline
-            .gold
-            .iter()
-            .map(|gold| Self::new(format!("gold.{}", gold.name), path(&gold.path), TableKind::Gold, default));
-        silver.chain([bronze]).chain(side_outputs).chain(gold).collect()
+        let gold = pipeline.gold.iter().map(|gold| {
+            Self::new(format!("gold.{}", gold.name), path(&gold.path), TableKind::Gold, default).in_zone(gold.time_zone)
+        });
+        let days = Self::new(format!("gold.{DAY_STATUS}"), path(&pipeline.days.path), TableKind::Gold, default);
+        silver.chain([bronze]).chain(side_outputs).chain(gold).chain([days]).collect()
     }
 
     pub fn kind(&self) -> TableKind {
@@ -101,7 +108,9 @@ impl MaintainedTable {
         let (mut compacted, mut conflicts) = (Compacted::default(), 0);
         let mut eligible: HashSet<_> = files.iter().map(|file| file.path.clone()).collect();
         while conflicts < CONFLICTS_MAX {
-            let Some((day, inputs)) = next_compaction(&files, config.file_bytes_max, complete) else { break };
+            let Some((day, inputs)) = next_compaction(&files, config.file_bytes_max, complete, self.time_zone) else {
+                break;
+            };
             let bytes: u64 = inputs.iter().map(|file| file.size).sum();
             self.check_disk_space(config.free_bytes_min, bytes)?;
             let (encoder, version) = (self.encoder(table)?, table.version());
@@ -155,7 +164,7 @@ impl MaintainedTable {
         complete: CompleteDays,
     ) -> Compacted {
         let mut compacted = Compacted::default();
-        while let Some((_, inputs)) = next_compaction(&files, config.file_bytes_max, complete) {
+        while let Some((_, inputs)) = next_compaction(&files, config.file_bytes_max, complete, self.time_zone) {
             let bytes: u64 = inputs.iter().map(|file| file.size).sum();
             compacted.compactions += 1;
             compacted.files += inputs.len() as u64;
@@ -222,7 +231,12 @@ impl MaintainedTable {
 }
 
 /// The files to compact next, in the order of their rows: of the day that has the most of them.
-fn next_compaction(files: &[DataFile], target: u64, complete: CompleteDays) -> Option<(String, Vec<DataFile>)> {
+fn next_compaction(
+    files: &[DataFile],
+    target: u64,
+    complete: CompleteDays,
+    zone: Zone,
+) -> Option<(String, Vec<DataFile>)> {
     let mut days = BTreeMap::<&str, Vec<&DataFile>>::new();
     for file in files {
         // Files of other writers whose names the log encodes differently from the folder are not compacted.
@@ -232,12 +246,12 @@ fn next_compaction(files: &[DataFile], target: u64, complete: CompleteDays) -> O
         }
     }
     let now = clock::now_ms();
-    let today = chrono::DateTime::from_timestamp_millis(now)?.date_naive();
+    let today = zone.day_of(now.saturating_mul(1_000));
     let mut best: Option<(String, Vec<DataFile>)> = None;
     for (day, mut files) in days {
         files.sort_by(|a, b| (a.modified_ms, &a.path).cmp(&(b.modified_ms, &b.path)));
         let newest = files.last().map_or(0, |file| file.modified_ms);
-        let is_past = files.first().and_then(|file| file.date()).is_some_and(|date| date < today);
+        let is_past = files.first().and_then(|file| file.day()).is_some_and(|day| day < today);
         let is_quiet = now - newest > COMPLETE_AFTER.as_millis() as i64;
         let is_complete = complete == CompleteDays::All || (is_past && is_quiet);
         let sizes: Vec<u64> = files.iter().map(|file| file.size).collect();

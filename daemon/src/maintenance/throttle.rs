@@ -45,7 +45,7 @@ impl Throttle {
 }
 
 /// Bytes that an unprivileged process can still write to the disk of a folder.
-pub(super) fn free_bytes(folder: &Path) -> anyhow::Result<u64> {
+pub(crate) fn free_bytes(folder: &Path) -> anyhow::Result<u64> {
     let path = CString::new(folder.as_os_str().as_bytes()).context("the path has a zero byte")?;
     // SAFETY: an all-zero statvfs is valid, it outlives the call that fills it, and the path ends with a zero byte.
     let (result, filesystem) = unsafe {

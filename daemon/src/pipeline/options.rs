@@ -8,6 +8,7 @@ use silverd_core::config::Pipeline;
 use tokio::sync::watch;
 
 use super::status::RunState;
+use crate::day_status::DayLedger;
 use crate::plugin::{Host, Loaded};
 use crate::runtime::file_watch::FileWatch;
 use crate::source::{Broker, Sources};
@@ -35,6 +36,8 @@ pub struct RunOptions {
     pub bytes_read: Arc<AtomicU64>,
     /// Gets the newest rows.
     pub recent_rows: Arc<RecentRows>,
+    /// Says which days are final; `None`: nothing does.
+    pub days: Option<Arc<DayLedger>>,
     /// Gets the pipeline's status.
     pub status: watch::Sender<RunState>,
 }

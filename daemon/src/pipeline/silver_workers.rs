@@ -103,6 +103,7 @@ impl SilverWorkers {
             ignore_kept_plugin: false,
             quarantine: self.side_outputs.quarantine.clone(),
             late: self.side_outputs.late.clone(),
+            days: options.days.clone(),
             bronze: bronze.log(),
             committed_offsets: bronze.committed_offsets(),
             rows_max: self.pipeline.commit.rows_max,

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use silverd_core::chunk::Chunk;
+use silverd_core::days::End;
 use silverd_core::offsets::{LogPartition, Offsets};
 use silverd_core::unrouted::UnroutedEvents;
 use tokio::sync::watch;
@@ -19,6 +20,7 @@ use crate::bronze::Bronze;
 use crate::runtime::clock;
 use crate::silver::Worker;
 use crate::source::{HighWatermarks, SourceProblem, SourceProblems};
+use crate::tables::event_progress::EventProgress;
 use crate::tables::side_output::SideOutput;
 use crate::tables::writer_state::{WriterState, WriterStateCell};
 use crate::telemetry::{Stages, TableStats};
@@ -62,6 +64,7 @@ pub struct SilverStatus {
     pub name: String,
     pub stats: Arc<TableStats>,
     pub state: WriterStateCell,
+    pub progress: EventProgress,
 }
 
 /// How far a log partition was read.
@@ -87,6 +90,7 @@ impl Status {
             name: worker.name.to_string(),
             stats: worker.stats.clone(),
             state: worker.state.clone(),
+            progress: worker.progress.clone(),
         };
         Self {
             bronze: bronze.stats(),
@@ -117,6 +121,11 @@ impl Status {
         self.high_watermarks.lag(&self.committed_offsets.borrow())
     }
 
+    /// All partitions of the topics, with their ends where this process knows them.
+    pub(crate) fn log_partitions(&self) -> Vec<(LogPartition, Option<End>)> {
+        self.high_watermarks.partitions()
+    }
+
     pub fn partitions(&self) -> Vec<PartitionProgress> {
         let (ends, committed) = (self.high_watermarks.ends(), self.committed_offsets.borrow());
         let progress_of = |(log, end): (LogPartition, i64)| {
@@ -141,7 +150,7 @@ impl Status {
         let rate = rates.next("bronze", events);
         let counts = [events, rate, self.bronze.rows.load(Relaxed)].map(|count| count.to_string());
         push_line(&mut text, &cells("bronze", counts, "-".to_owned(), self.lag(), &self.bronze, note));
-        for SilverStatus { name, stats, state } in &self.silver {
+        for SilverStatus { name, stats, state, .. } in &self.silver {
             let events = stats.events.load(Relaxed);
             let counts = [events, rates.next(name, events), stats.rows.load(Relaxed)].map(|count| count.to_string());
             let (quarantined, lag) = (stats.rejected.load(Relaxed).to_string(), stats.lag.load(Relaxed));
@@ -153,7 +162,7 @@ impl Status {
     fn log_line(&self, rates: &mut Rates) {
         let bronze = self.bronze.events.load(Relaxed);
         let mut silver = String::new();
-        for SilverStatus { name, stats, state } in &self.silver {
+        for SilverStatus { name, stats, state, .. } in &self.silver {
             let (rows, rejected) = (stats.rows.load(Relaxed), stats.rejected.load(Relaxed));
             let state = match state.get() {
                 WriterState::Live => String::new(),

@@ -3,6 +3,8 @@
 
 use std::fmt::{self, Write};
 
+use silverd_core::plain_text::is_obeyed;
+
 /// The text on one line: `\n` and `\u{1b}` stand for a line break and an escape character.
 pub(crate) fn inert(text: &str) -> String {
     let mut inert = String::with_capacity(text.len());
@@ -24,15 +26,6 @@ pub(crate) fn inert_lines(text: &str) -> String {
             inert(text) + &part[text.len()..]
         })
         .collect()
-}
-
-/// C0, DEL, C1, line and paragraph separators, and what Unicode calls bidirectional controls.
-fn is_obeyed(character: char) -> bool {
-    character.is_control()
-        || matches!(
-            character,
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-        )
 }
 
 /// Escapes what is written to it.

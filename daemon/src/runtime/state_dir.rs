@@ -8,6 +8,8 @@
 //!     given/<digest>.json     the settings that they were given; see plugin/config_store.rs
 //!     held/<table>.json       which version serves instead of the newest build; see plugin/deployments.rs
 //!     serving/<table>.json    which version serves in a running silverd; see plugin/serving.rs
+//!     alerts/state.json       where each alert is; see alerts/store.rs
+//!     alerts/outbox/<receiver>  notifications that are not delivered yet; see notify/store.rs
 //! ```
 //!
 //! A file is written under a temporary name and then renamed, so that nobody ever reads half of it. One that is damaged all the
@@ -98,6 +100,12 @@ impl StateDir {
             let _ = fs::remove_file(&unfinished);
         }
         written.with_context(|| format!("write a file to {}", self.0.display()))
+    }
+
+    /// After a power failure, the names of the files are those of now.
+    pub(crate) fn sync(&self) -> anyhow::Result<()> {
+        let sync = File::open(&self.0).and_then(|folder| folder.sync_all());
+        sync.with_context(|| format!("write the entries of {} to the disk", self.0.display()))
     }
 
     /// The finished files, the least recently used first.

@@ -9,6 +9,8 @@
 //!
 //!   any error: close the table, wait, open it again; its log says where to continue
 //! ```
+//!
+//! A commit to a day that was called final waits until the day is called provisional (`day_status/`).
 
 mod canary;
 mod open_table;
@@ -37,12 +39,14 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, info, warn};
 
+use crate::day_status::DayLedger;
 use crate::plugin::{Host, Loaded};
 use crate::reload::{DesiredVersion, PendingVersion, PluginLoader, PluginReloader};
 use crate::runtime::file_watch::FileWatch;
 use crate::runtime::log_once::LogOnce;
 use crate::runtime::machine;
 use crate::runtime::worker_thread::WorkerThread;
+use crate::tables::event_progress::EventProgress;
 use crate::tables::recent_rows::RecentRows;
 use crate::tables::side_output::SideOutput;
 use crate::tables::writer_state::WriterStateCell;
@@ -88,6 +92,8 @@ pub struct WorkerContext {
     pub quarantine: Arc<SideOutput>,
     /// Where late events are listed.
     pub late: Option<Arc<SideOutput>>,
+    /// Says which days are final; `None`: nothing does.
+    pub days: Option<Arc<DayLedger>>,
     pub bronze: LogStoreRef,
     /// Up to where Bronze has committed each log partition.
     pub committed_offsets: watch::Receiver<Offsets>,
@@ -111,6 +117,7 @@ pub struct Worker {
     pub name: TableName,
     pub stats: Arc<TableStats>,
     pub state: WriterStateCell,
+    pub progress: EventProgress,
     chunks: mpsc::Sender<ChunkForTable>,
     is_live: Arc<AtomicBool>,
     thread: WorkerThread<StepError>,
@@ -132,6 +139,7 @@ impl Worker {
     ) -> anyhow::Result<Self> {
         let (sender, chunks) = mpsc::channel(CHUNKS_WAITING_MAX);
         let (stats, state) = (Arc::<TableStats>::default(), WriterStateCell::default());
+        let progress = EventProgress::default();
         let (shutdown_now, is_live) = (CancellationToken::new(), Arc::<AtomicBool>::default());
         let pending = Arc::<PendingVersion>::default();
         let desired = DesiredVersion { table: table.clone(), reload: context.pipeline.reload.clone() };
@@ -158,7 +166,12 @@ impl Worker {
             context,
             inbox: Inbox { chunks, is_live: is_live.clone(), shutdown_now: shutdown_now.clone() },
             plugin: PluginSlot::new(pending),
-            report: WorkerReport { stats: stats.clone(), state: state.clone(), last_error: LogOnce::default() },
+            report: WorkerReport {
+                stats: stats.clone(),
+                state: state.clone(),
+                progress: progress.clone(),
+                last_error: LogOnce::default(),
+            },
             serving,
             table: None,
         };
@@ -168,7 +181,7 @@ impl Worker {
         };
         let name = table.name.clone();
         let thread = WorkerThread::spawn(format!("silver-{name}"), format!("table {name}"), shutdown_now, work)?;
-        Ok(Self { name, stats, state, chunks: sender, is_live, thread, desired, reloader })
+        Ok(Self { name, stats, state, progress, chunks: sender, is_live, thread, desired, reloader })
     }
 
     /// Sends a chunk. A worker without room finds it in Bronze, at the cost of decoding it; so while Kafka holds more than

@@ -65,6 +65,7 @@ impl WorkerTask {
         self.report.stats.plugin_loaded(&plugin.schema.interface.to_string(), plugin.digest.as_str());
         let breaker = self.plugin.breaker.clone();
         let table = OpenTable::open(&self.context, &self.config, plugin, breaker).await?;
+        self.report.progress.opened(&table.next);
         self.record_serving();
         if self.report.last_error.clear() {
             info!(table = %self.config.name, "the table can be written again");

@@ -20,6 +20,7 @@ use crate::plugin::ServingRecord;
 use crate::runtime::causes;
 use crate::runtime::clock;
 use crate::runtime::log_once::LogOnce;
+use crate::tables::event_progress::EventProgress;
 use crate::tables::writer_state::{WriterState, WriterStateCell};
 use crate::telemetry::{TableStats, spans};
 
@@ -55,6 +56,7 @@ pub(super) struct Inbox {
 pub(super) struct WorkerReport {
     pub(super) stats: Arc<TableStats>,
     pub(super) state: WriterStateCell,
+    pub(super) progress: EventProgress,
     pub(super) last_error: LogOnce,
 }
 

@@ -1,5 +1,6 @@
 //! From a chunk to a commit: transform, drop duplicates, encode, wait for Bronze, commit.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -41,7 +42,7 @@ impl WorkerTask {
             self.context.stages.measure(Stage::Dedup, || dedup.drop_duplicates(&mut output))?;
         }
         let late = late::find(&self.config, &mut output)?;
-        let by_day = RowsByDay::split(&output.rows, &self.config.event_time)?;
+        let by_day = RowsByDay::split(&output.rows, &self.config.event_time, self.config.time_zone)?;
         let days: Vec<i32> = by_day.days().collect();
         let (ahead, later) = days.split_at(days.len().min(FILES_AHEAD_MAX));
         let encode = |day: &i32| self.encode(table, &by_day, *day);
@@ -78,10 +79,11 @@ impl WorkerTask {
             announced.push(side.put(rows).await.context("write late events")?);
         }
         advance(&mut table.next, &chunk.ranges.ends());
-        if output.counts.events == 0 {
-            return Ok(());
+        if output.counts.events > 0 {
+            self.commit(table, files, announced, &output).await?;
         }
-        self.commit(table, files, announced, &output).await
+        self.report.progress.processed(&chunk.ranges.ends(), &chunk.last_timestamps());
+        Ok(())
     }
 
     /// Runs the plugin on this thread. A guest's WASI may wait, which the runtime allows only there.
@@ -141,6 +143,14 @@ impl WorkerTask {
         let announced = side_output::announce(announced, &table.table, &mut progress, &mut info)?;
         let (count, bytes) = (adds.len(), adds.iter().map(NewFile::size).sum());
         let decided_by_rows = table.dedup.is_some();
+        // Until it is dropped, no day of these rows is called final.
+        let _hold = match &self.context.days {
+            Some(ledger) => {
+                let days: BTreeSet<i32> = adds.iter().filter_map(NewFile::day).collect();
+                ledger.hold_past(&self.config.name, self.config.time_zone, &days).await?
+            }
+            None => None,
+        };
         let change = Change { adds, progress, info, decided_by_rows, ..Change::default() };
         let commit = spans::record(spans::commit(), table.table.commit(change));
         let committed = self.context.stages.time(Stage::Commit, commit).await?;

@@ -203,6 +203,7 @@ impl Daemon {
             drain: false,
             bytes_read: Arc::default(),
             recent_rows: Arc::default(),
+            days: None,
             status: watch::channel(RunState::Starting).0,
         };
         let (tasks, stop) = (LocalSet::new(), CancellationToken::new());

@@ -142,7 +142,7 @@ fn read(
     let topics = context.topics();
     let logs: HashSet<_> = context.logs().into_iter().collect();
     // A topic may be gone, and its lag with it.
-    options.high_watermarks.retain(|log| logs.contains(log));
+    options.high_watermarks.set_partitions(&logs);
     options.problems.retain(|of| match of {
         ProblemOf::Broker | ProblemOf::Consumer => true,
         ProblemOf::Topic(name) => options.config.topics.names().contains(name),

@@ -22,6 +22,7 @@ use silverd_core::offsets::{LogPartition, Offsets, TopicIds, TopicName};
 use super::client::{REQUEST_TIMEOUT, log_librdkafka, request_offsets};
 use super::options::{Progress, SourceOptions};
 use super::topics::{Found, Topics};
+use crate::runtime::clock;
 
 /// What a callback reports to the poll loop.
 pub(super) enum ConsumerEvent {
@@ -46,6 +47,8 @@ pub(super) struct AssignedPartition {
     pub(super) committed: Option<i64>,
     /// The end of the partition in Kafka.
     pub(super) high: i64,
+    /// When Kafka was asked for it, in microseconds since the epoch.
+    pub(super) asked_at: i64,
     pub(super) start: Result<i64, Unreadable>,
 }
 
@@ -206,6 +209,7 @@ impl RebalanceContext {
             committed.extend(self.begin_at_end(consumer, &committed)?);
         }
         let logs = self.logs_of(list);
+        let asked_at = clock::now_micros();
         let (lows, highs) =
             (self.request(consumer, &logs, Offset::Beginning)?, self.request(consumer, &logs, Offset::End)?);
         let mut assigned = Vec::new();
@@ -218,7 +222,7 @@ impl RebalanceContext {
             };
             let offset = start.as_ref().map_or(Offset::End, |start| Offset::Offset(*start));
             list.set_partition_offset(&log.topic, log.partition, offset)?;
-            assigned.push(AssignedPartition { log, committed, high, start });
+            assigned.push(AssignedPartition { log, committed, high, asked_at, start });
         }
         Ok(assigned)
     }
@@ -377,7 +381,8 @@ mod tests {
     #[test]
     fn lost_offsets_are_counted() {
         let log = LogPartition::new("c", "t", 0);
-        let partition = |committed, start| AssignedPartition { log: log.clone(), committed, high: 9, start };
+        let partition =
+            |committed, start| AssignedPartition { log: log.clone(), committed, high: 9, asked_at: 0, start };
         assert_eq!(partition(Some(3), Ok(5)).lost_offsets(), Some(2));
         assert_eq!(partition(None, Ok(5)).lost_offsets(), None);
         assert_eq!(partition(Some(7), Ok(7)).lost_offsets(), None);

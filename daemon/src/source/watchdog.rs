@@ -12,6 +12,7 @@ use silverd_core::offsets::LogPartition;
 
 use super::client::{ANSWER_TIMEOUT, AdminConsumer, answers, request_offsets};
 use super::positions::Positions;
+use crate::runtime::clock;
 
 /// Between two requests to Kafka.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
@@ -26,6 +27,8 @@ const BUSY_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) struct Watchdog {
     started: Instant,
     checked_at: Instant,
+    /// When the last request was sent, in microseconds since the epoch.
+    asked_at_micros: i64,
     /// How long the poll loop waited for the pipeline, and took no messages.
     waited: Duration,
     /// When the first of the requests was sent that got no answer.
@@ -62,7 +65,12 @@ impl Watchdog {
     pub(super) fn new() -> Self {
         let now = Instant::now();
         let (waited, unanswered_since, behind) = (Duration::ZERO, None, BTreeMap::new());
-        Self { started: now, checked_at: now, waited, unanswered_since, behind }
+        Self { started: now, checked_at: now, asked_at_micros: 0, waited, unanswered_since, behind }
+    }
+
+    /// When the ends that `check` returned last were requested, in microseconds since the epoch.
+    pub(super) fn asked_at(&self) -> i64 {
+        self.asked_at_micros
     }
 
     /// The poll loop has waited for the pipeline.
@@ -86,6 +94,7 @@ impl Watchdog {
             return Ok(Vec::new());
         };
         let asked_at = Instant::now();
+        self.asked_at_micros = clock::now_micros();
         let logs = positions.iter().map(|position| &position.log);
         let ends = request_offsets(consumer, logs, Offset::End, REQUEST_TIMEOUT);
         // The ends are unknown also while a single partition has no leader.

@@ -1,39 +1,57 @@
-//! The end offset of each partition, for lag.
+//! The end offset of each partition, for lag, and for whether a day is complete.
+
+use std::collections::{BTreeMap, HashSet};
 
 use parking_lot::Mutex;
+use silverd_core::days::End;
 use silverd_core::offsets::{LogPartition, Offsets};
 
 /// Where each log partition ends in Kafka (its high watermark). Up to a second old.
 #[derive(Default)]
-pub(crate) struct HighWatermarks(Mutex<Offsets>);
+pub(crate) struct HighWatermarks(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    ends: BTreeMap<LogPartition, End>,
+    /// All partitions of the topics, whether this process reads them or another one; empty before Kafka has named them.
+    partitions: Vec<LogPartition>,
+}
 
 impl HighWatermarks {
-    /// What Kafka has answered.
-    pub(super) fn set(&self, log: LogPartition, end: i64) {
-        self.0.lock().insert(log, end);
+    /// What Kafka has answered, and when it was asked, in microseconds; `None` for a partition that is not read.
+    pub(super) fn set(&self, log: LogPartition, end: i64, asked_at: Option<i64>) {
+        self.0.lock().ends.insert(log, End { offset: end, asked_at });
     }
 
     /// What the consumer knows, which may be old: it can only say that there is more.
     pub(super) fn raise(&self, log: &LogPartition, end: i64) {
-        let mut ends = self.0.lock();
-        match ends.get_mut(log) {
-            Some(known) => *known = (*known).max(end),
-            None => drop(ends.insert(log.clone(), end)),
+        let mut known = self.0.lock();
+        match known.ends.get_mut(log) {
+            Some(known) => known.offset = known.offset.max(end),
+            None => drop(known.ends.insert(log.clone(), End { offset: end, asked_at: None })),
         }
     }
 
-    /// Forgets the partitions that are not read any more.
-    pub(super) fn retain(&self, is_read: impl Fn(&LogPartition) -> bool) {
-        self.0.lock().retain(|log, _| is_read(log));
+    /// The partitions that the topics have now. Forgets those that are gone.
+    pub(super) fn set_partitions(&self, partitions: &HashSet<LogPartition>) {
+        let mut known = self.0.lock();
+        known.ends.retain(|log, _| partitions.contains(log));
+        known.partitions = partitions.iter().cloned().collect();
     }
 
     pub(crate) fn ends(&self) -> Offsets {
-        self.0.lock().clone()
+        self.0.lock().ends.iter().map(|(log, end)| (log.clone(), end.offset)).collect()
+    }
+
+    /// All partitions of the topics, with their ends where this process knows them.
+    pub(crate) fn partitions(&self) -> Vec<(LogPartition, Option<End>)> {
+        let known = self.0.lock();
+        known.partitions.iter().map(|log| (log.clone(), known.ends.get(log).copied())).collect()
     }
 
     /// How many offsets a table is behind whose next offsets are `next`.
     pub(crate) fn lag(&self, next: &Offsets) -> i64 {
-        let ends = self.0.lock();
-        ends.iter().map(|(log, end)| (end - next.get(log).copied().unwrap_or(0)).max(0)).sum()
+        let known = self.0.lock();
+        known.ends.iter().map(|(log, end)| (end.offset - next.get(log).copied().unwrap_or(0)).max(0)).sum()
     }
 }

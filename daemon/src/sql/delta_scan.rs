@@ -30,12 +30,13 @@ use uuid::Uuid;
 
 use super::file_stats::FileStats;
 use super::float_bounds::{FloatBoundsIgnored, has_floats};
+use super::zoned::zoned_field;
 use crate::delta::{DataFile, EVENT_DATE, Snapshot, TableReader};
 
 /// A version of a table, for queries.
 #[derive(Debug)]
 pub(crate) struct DeltaScan {
-    /// All columns, in the table's order.
+    /// All columns, in the table's order. Timestamps have the zone of the table's days.
     schema: SchemaRef,
     /// The columns of the files, then the day.
     source_schema: TableSchema,
@@ -51,7 +52,8 @@ impl DeltaScan {
     }
 
     fn new(snapshot: Snapshot) -> anyhow::Result<Self> {
-        let schema = Schema::new(snapshot.schema.fields().iter().map(as_view).collect::<Vec<_>>());
+        let as_queried = |field: &FieldRef| zoned_field(&as_view(field), snapshot.time_zone);
+        let schema = Schema::new(snapshot.schema.fields().iter().map(as_queried).collect::<Vec<_>>());
         let (days, columns): (Vec<_>, Vec<FieldRef>) =
             schema.fields().iter().cloned().partition(|field| field.name() == EVENT_DATE);
         let in_files = |field: FieldRef| match snapshot.physical_name(field.name()) {

@@ -16,11 +16,14 @@ mod query_result;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod zoned;
 
 pub(crate) use delta_scan::DeltaScan;
 pub(crate) use error::QueryError;
 pub(crate) use panel_queries::{PanelHandler, PanelQueries};
 pub(crate) use printable::{printable, printable_batch, printable_column};
-pub(crate) use query::{bounded_context, check_query, gold_source, is_query, register, table_references};
+pub(crate) use query::{
+    bounded_context, check_gold_zone, check_query, gold_source, gold_zone_differs, is_query, register, table_references,
+};
 pub(crate) use query_result::{Cell, Column, ColumnKind, QueryResult, ResultLimits};
-pub(crate) use tables::Tables;
+pub(crate) use tables::{Tables, session_in};

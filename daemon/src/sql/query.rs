@@ -11,6 +11,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser;
+use silverd_core::zone::Zone;
 
 use super::error::QueryError;
 use super::live_tables::LiveTables;
@@ -32,7 +33,7 @@ pub(super) async fn plan(
     live: &LiveTables,
     sql: &str,
 ) -> Result<DataFrame, QueryError> {
-    let context = bounded_context(start.pool_bytes(), SessionConfig::new().with_target_partitions(1))?;
+    let context = bounded_context(start.pool_bytes(), start.tables.session().with_target_partitions(1))?;
     for name in table_references(sql)? {
         let provider = match live_table(&name) {
             Some(table) => cache.recent_rows(&start.tables, live, table).await?,
@@ -62,6 +63,27 @@ pub(crate) fn gold_source<'t>(tables: &'t Tables, name: &str) -> Result<&'t Path
     }
     let names: Vec<_> = tables.names().filter(|name| in_schema(name, GOLD).is_none()).collect();
     Err(anyhow!("a Gold table cannot read `{name}`; it can read {}", names.join(", ")).into())
+}
+
+/// Fails if a Gold table's days are those of another zone than its sources' days: no zone's day would have its rows.
+pub(crate) fn check_gold_zone(tables: &Tables, gold: &str, sql: &str) -> Result<(), QueryError> {
+    let zone = tables.time_zone(gold).unwrap_or_default();
+    for source in table_references(sql)? {
+        let of_source = tables.time_zone(&source).unwrap_or_default();
+        if of_source != zone {
+            return Err(gold_zone_differs(&source, of_source, zone));
+        }
+    }
+    Ok(())
+}
+
+/// The error about a source whose days are those of another zone.
+pub(crate) fn gold_zone_differs(source: &str, of_source: Zone, zone: Zone) -> QueryError {
+    anyhow!(
+        "its days are those of {zone}, and those of `{source}` are {of_source}'s: a Gold table is computed from tables whose days \
+         are its own. Set time_zone = \"{of_source}\" for the Gold table, or give `{source}` the same zone"
+    )
+    .into()
 }
 
 /// Whether the text is a query, and not a statement that would change something.

@@ -4,13 +4,17 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Float32Array, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, Float32Array, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::physical_plan::displayable;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use serde_json::json;
 use silverd_core::config::Compression;
+use silverd_core::zone::Zone;
 
 use super::{DeltaScan, bounded_context, register};
 use crate::delta::{DataFile, Encoder, Table, TableReader, TableSpec, writer_properties};
@@ -27,7 +31,7 @@ fn schema() -> SchemaRef {
 }
 
 fn spec(folder: &Path, schema: SchemaRef) -> TableSpec {
-    TableSpec { name: "t".to_owned(), path: folder.to_path_buf(), schema, doc: None }
+    TableSpec { name: "t".to_owned(), path: folder.to_path_buf(), schema, doc: None, time_zone: Zone::UTC }
 }
 
 fn rows(day: i32, from: i64) -> RecordBatch {
@@ -342,4 +346,45 @@ fn all_functions_are_built_in() {
     let listed: BTreeSet<&str> = include_str!("functions.txt").lines().collect();
     let missing: Vec<_> = listed.difference(&names).collect();
     assert!(missing.is_empty() && listed.len() > 300, "missing: {missing:?}");
+}
+
+/// Days are those of the table's zone; the times in files and in their statistics are UTC.
+#[tokio::test]
+async fn times_have_the_zone_of_their_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let zone = Zone::parse("Asia/Kolkata").unwrap();
+    let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    let item = Arc::new(Field::new("element", utc.clone(), true));
+    let schema: SchemaRef = Arc::new(Schema::new(vec![
+        Field::new("at", utc, false),
+        Field::new("seen", DataType::List(item.clone()), true),
+    ]));
+    let spec = TableSpec { time_zone: zone, ..spec(folder.path(), schema.clone()) };
+    let mut table = Table::open(&spec).await.unwrap();
+    let compression = Compression::default();
+    let encoder = Encoder::new(schema.clone(), writer_properties(&compression).unwrap().build(), &compression);
+    for day in [1, 2] {
+        let start = zone.start_of_day(day);
+        let times = TimestampMicrosecondArray::from_iter_values([start, start + 1, zone.end_of_day(day) - 1]);
+        let times: ArrayRef = Arc::new(times.with_timezone("UTC"));
+        let seen = ListArray::new(item.clone(), OffsetBuffer::from_lengths([1, 1, 1]), times.clone(), None);
+        let batch = RecordBatch::try_new(schema.clone(), vec![times, Arc::new(seen)]).unwrap();
+        let (file, bytes) = encoder.encode(day, &[batch]).unwrap();
+        file.put(&table.store(), bytes).await.unwrap();
+        table.append(vec![file], &[], json!({})).await.unwrap();
+    }
+    let context = context(folder.path()).await.unwrap();
+    for (sql, expected) in [
+        ("SELECT count(*) AS n FROM t WHERE CAST(at AS DATE) = event_date", "| 6 |"),
+        ("SELECT count(*) AS n FROM t WHERE date_trunc('day', at) = event_date", "| 6 |"),
+        ("SELECT count(*) AS n FROM t WHERE seen[1] = at AND date_part('hour', seen[1]) IN (0, 23)", "| 6 |"),
+        ("SELECT min(at) AS first FROM t", "| 1970-01-02T00:00:00+05:30 |"),
+    ] {
+        assert_eq!(answer(&context, sql).await, expected, "{sql}");
+    }
+    for filter in ["at >= DATE '1970-01-03'", "at >= '1970-01-03'", "at >= '1970-01-02T18:30:00Z'"] {
+        let sql = format!("SELECT count(at) AS n FROM t WHERE {filter}");
+        assert_eq!(answer(&context, &sql).await, "| 3 |", "{filter}");
+        assert_eq!(files_read(&context, &sql).await, 1, "{filter}");
+    }
 }

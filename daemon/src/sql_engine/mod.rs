@@ -5,6 +5,7 @@ mod checked;
 mod context;
 mod json;
 mod limits;
+mod local_time;
 mod message;
 
 use std::process::Command;

@@ -20,6 +20,7 @@ use silverd_core::config::SilverTable;
 use silverd_core::dedup::{Key, KeyFunction, Window};
 use silverd_core::offsets::LogPartition;
 use silverd_core::schema::added;
+use silverd_core::zone::Zone;
 use tracing::warn;
 
 use super::column::column;
@@ -35,6 +36,8 @@ pub(crate) struct Dedup {
     by: Vec<String>,
     /// The column with the event time.
     event_time: String,
+    /// That of the table's days.
+    zone: Zone,
     key_function: KeyFunction,
     converter: RowConverter,
     types: Vec<DataType>,
@@ -67,7 +70,7 @@ impl Dedup {
         let Some(dedup) = &config.dedup else { return Ok(None) };
         let mut extent = None;
         for file in list_files(&opened.log).await.context("list the table's files")? {
-            let (oldest, newest) = time_range(&file, &config.event_time);
+            let (oldest, newest) = time_range(&file, &config.event_time, config.time_zone);
             let (min, max) = extent.unwrap_or((oldest, newest));
             extent = Some((min.min(oldest), max.max(newest)));
         }
@@ -91,6 +94,7 @@ impl Dedup {
             table: config.name.to_string(),
             by: dedup.by.value.clone(),
             event_time: config.event_time.value.clone(),
+            zone: config.time_zone,
             key_function: KeyFunction::default(),
             converter,
             types,
@@ -205,7 +209,7 @@ impl Dedup {
         names.extend(ROW_COORDINATES);
         let mut found = Vec::new();
         for file in files {
-            let (oldest, newest) = time_range(file, &self.event_time);
+            let (oldest, newest) = time_range(file, &self.event_time, self.zone);
             if newest < *range.start() || *range.end() < oldest || self.removed_files.contains(&file.path) {
                 continue;
             }
@@ -268,8 +272,7 @@ struct Stats {
 }
 
 /// The oldest and newest possible event time in a file, from its statistics or else its day; all times without either.
-fn time_range(file: &DataFile, event_time: &str) -> (i64, i64) {
-    const DAY_MICROS: i64 = 86_400_000_000;
+fn time_range(file: &DataFile, event_time: &str, zone: Zone) -> (i64, i64) {
     /// Some writers truncate the times in statistics to milliseconds.
     const TRUNCATED_MICROS: i64 = 999;
     let stats: Option<Stats> = file.stats.as_deref().and_then(|stats| serde_json::from_str(stats).ok());
@@ -280,8 +283,8 @@ fn time_range(file: &DataFile, event_time: &str) -> (i64, i64) {
     if let Some((oldest, newest)) = stats.and_then(|s| Some((parse(&s.min_values)?, parse(&s.max_values)?))) {
         return (oldest, newest.saturating_add(TRUNCATED_MICROS));
     }
-    let Some(start) = file.day().map(|day| i64::from(day) * DAY_MICROS) else { return (i64::MIN, i64::MAX) };
-    let end = start + DAY_MICROS - 1;
+    let Some(day) = file.day() else { return (i64::MIN, i64::MAX) };
+    let (start, end) = (zone.start_of_day(day), zone.end_of_day(day) - 1);
     // The first and the last day of the calendar also have all times before and after it.
     match file.event_date.as_deref() {
         Some("0001-01-01") => (i64::MIN, end),

@@ -2,6 +2,7 @@
 
 pub(crate) mod column;
 pub(crate) mod dedup;
+pub mod event_progress;
 pub(crate) mod event_set;
 pub(crate) mod late;
 pub(crate) mod quarantine;

@@ -23,6 +23,7 @@ use serde_json::json;
 use silverd_core::chunk::day_of;
 use silverd_core::config::Compression;
 use silverd_core::schema::COMMENT;
+use silverd_core::zone::Zone;
 use tokio::sync::{Mutex, MutexGuard};
 use tracing::error;
 
@@ -103,7 +104,9 @@ pub(crate) async fn publish(announced: Vec<(Announced, i64)>, silver: &Table) ->
 
 impl SideOutputKind {
     fn table_spec(&self, path: PathBuf) -> TableSpec {
-        TableSpec { name: self.name.to_owned(), path, schema: (self.schema)(), doc: Some(self.doc.to_owned()) }
+        // Their day is that of their commit, in UTC: they hold events of all tables.
+        let (name, doc) = (self.name.to_owned(), Some(self.doc.to_owned()));
+        TableSpec { name, path, schema: (self.schema)(), doc, time_zone: Zone::UTC }
     }
 
     fn published_id(&self, silver: &Table) -> String {

@@ -8,11 +8,11 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::TimestampMicrosecondType;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
-use silverd_core::chunk::day_of;
 use silverd_core::config::{Compression, SilverTable};
 use silverd_core::rows::file_schema;
 use silverd_core::schema::evolve::Fit;
 use silverd_core::schema::{Kind, TableSchema, added};
+use silverd_core::zone::Zone;
 
 use super::column::column;
 use crate::delta::{Table, TableSpec, is_table, writer_properties};
@@ -24,40 +24,42 @@ pub(crate) fn table_spec(config: &SilverTable, schema: &TableSchema, base_dir: &
         path: base_dir.join(&*config.path),
         schema: file_schema(schema),
         doc: schema.doc.clone(),
+        time_zone: config.time_zone,
     }
 }
 
-/// How a plugin's rows fit the existing table; `None` if there is no table yet.
+/// How a plugin's rows fit the existing table, whatever zone its days are of; `None` if there is no table yet.
 ///
 /// # Errors
 ///
 /// If the plugin cannot write the existing table.
 pub(crate) async fn check_fit(config: &SilverTable, plugin: &Plugin, base_dir: &Path) -> anyhow::Result<Option<Fit>> {
     let spec = table_spec(config, &plugin.schema, base_dir);
-    Ok(if is_table(&spec.path) { Some(Table::open(&spec).await?.fit().clone()) } else { None })
+    Ok(if is_table(&spec.path) { Some(Table::open_in_any_zone(&spec).await?.fit().clone()) } else { None })
 }
 
 /// The rows of some batches by their days. Each day's rows are copied when they are asked for: there may be many days.
 pub(crate) struct RowsByDay<'b> {
     batches: &'b [RecordBatch],
-    /// By day (days since the epoch, UTC): the index of the batch, and its rows; `None` for all of them.
+    /// By day (days since the epoch): the index of the batch, and its rows; `None` for all of them.
     days: BTreeMap<i32, Vec<(usize, Option<UInt32Array>)>>,
 }
 
 impl<'b> RowsByDay<'b> {
-    /// Splits the batches by a timestamp column.
-    pub(crate) fn split(batches: &'b [RecordBatch], event_time: &str) -> anyhow::Result<Self> {
+    /// Splits the batches by the days of a timestamp column in a zone.
+    pub(crate) fn split(batches: &'b [RecordBatch], event_time: &str, zone: Zone) -> anyhow::Result<Self> {
         let mut days = BTreeMap::<i32, Vec<(usize, Option<UInt32Array>)>>::new();
+        let mut day_of = zone.days();
         for (at, batch) in batches.iter().enumerate() {
             let times = column(batch, event_time)?.as_primitive::<TimestampMicrosecondType>().values();
-            let first = times.first().map_or(0, |time| day_of(*time));
-            if times.iter().all(|time| day_of(*time) == first) {
+            let first = times.first().map_or(0, |time| day_of.of(*time));
+            if times.iter().all(|time| day_of.of(*time) == first) {
                 days.entry(first).or_default().push((at, None));
                 continue;
             }
             let mut rows = BTreeMap::<i32, Vec<u32>>::new();
             for (row, time) in times.iter().enumerate() {
-                rows.entry(day_of(*time)).or_default().push(row as u32);
+                rows.entry(day_of.of(*time)).or_default().push(row as u32);
             }
             for (day, rows) in rows {
                 days.entry(day).or_default().push((at, Some(rows.into())));

@@ -179,7 +179,9 @@ fn tables_that_are_created_at_once_are_open_for_each() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("data/bronze");
         let open = || {
-            let spec = TableSpec { name: "bronze".to_owned(), path: path.clone(), schema: schema.clone(), doc: None };
+            let (name, path) = ("bronze".to_owned(), path.clone());
+            let spec =
+                TableSpec { name, path, schema: schema.clone(), doc: None, time_zone: silverd_core::zone::Zone::UTC };
             runtime.spawn(async move { Table::open(&spec).await.map(drop) })
         };
         let opened = [open(), open(), open(), open()];

@@ -15,6 +15,7 @@ use silverd::delta::{CommitError, Encoder, Table, TableSpec, writer_properties};
 use silverd_core::config::Compression;
 use silverd_core::rows::file_schema;
 use silverd_core::schema::{Column, Kind, TableSchema};
+use silverd_core::zone::Zone;
 
 use crate::harness::{self, python};
 
@@ -90,7 +91,8 @@ fn rows(schema: &SchemaRef, id: i64) -> RecordBatch {
 }
 
 async fn open(path: &Path, schema: &TableSchema) -> anyhow::Result<Table> {
-    let spec = TableSpec { name: "hits".to_owned(), path: path.to_path_buf(), schema: file_schema(schema), doc: None };
+    let (name, path) = ("hits".to_owned(), path.to_path_buf());
+    let spec = TableSpec { name, path, schema: file_schema(schema), doc: None, time_zone: Zone::UTC };
     Table::open(&spec).await
 }
 

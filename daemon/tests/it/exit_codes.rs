@@ -1,4 +1,4 @@
-//! Exit codes as docs/cli.md says them: 0 done, 1 failed, 2 wrong command line or configuration.
+//! Exit codes as docs/cli.md says them: 0 done, 1 failed, 2 wrong command line or configuration, 3 a time was over.
 
 use std::process::Stdio;
 
@@ -52,6 +52,8 @@ fn exit_codes_are_those_of_the_manual() {
         (2, &["rebuild", "page_view", "--as-of", "2999-01-01"]),
         (2, &["rebuild", "--written-by", "ffffffffffff"]),
         (2, &["maintain", "none"]),
+        (2, &["wait", "--day", "2025-01-01", "--table", "none"]),
+        (3, &["wait", "--day", "today", "--table", "page_view", "--timeout", "0s"]),
         (2, &["repair", "none"]),
         (2, &["quarantine", "list", "--table", "none"]),
         (2, &["quarantine", "list", "--code", "none"]),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod alerts;
 mod author;
 mod bounds;
 mod cache;
@@ -9,6 +10,7 @@ mod contract;
 mod corrections;
 mod crash_states;
 mod cut_logs;
+mod days;
 mod deep;
 mod docs;
 mod evolve;
@@ -27,6 +29,7 @@ mod logs;
 mod lower;
 mod made_before;
 mod maintenance;
+mod notify;
 mod odd_events;
 #[cfg(feature = "otel")]
 mod otel;
@@ -38,6 +41,7 @@ mod repair;
 mod source;
 mod sql_limits;
 mod sql_tables;
+mod time_zone;
 mod topics;
 mod unrouted;
 mod verify;

@@ -6,8 +6,10 @@
 //! | any other key of `[silver.x]`, `[limits]` except `sql_…` | the table's worker restarts |
 //! | a table is added or removed | its worker starts and catches up, or stops |
 //! | `[source]`, `[commit]` | the Kafka consumer restarts |
-//! | `[gold]`, `[panel]`, `[http]`, `[maintenance]`, `sql_…` of `[limits]`; names and paths of Silver tables | the services restart |
+//! | `[gold]`, `[panel]`, `[http]`, `[maintenance]`, `[days]`, `sql_…` of `[limits]`; names and paths of Silver tables | the services restart |
+//! | `[alerts]`, `[alert]`, `[notify]` | the alerts go on with the new ones; nothing else restarts |
 //! | `[bronze]`, `[quarantine]`, `[late]` | the pipeline restarts after a last commit |
+//! | `time_zone` of the pipeline | the services restart, and the workers of the tables that have none of their own |
 //! | `[reload]` | applies from the next plugin version |
 //! | `[state]` | applies from the next start |
 
@@ -23,6 +25,8 @@ pub struct Changes {
     pub source: bool,
     /// Gold, the dashboard and table maintenance.
     pub services: bool,
+    /// The alerts, and who is notified of them.
+    pub alerts: bool,
     /// `[reload]`, which applies from the next version of a plugin.
     pub reload: bool,
     pub tables: Vec<(TableName, TableChange)>,
@@ -71,11 +75,19 @@ impl Changes {
         changes.reload = differs("reload", old.reload != new.reload);
         let gold = differs("gold", old.gold != new.gold);
         let maintenance = differs("maintenance", old.maintenance != new.maintenance);
+        changes.alerts = differs("alerts", old.built_in_alerts != new.built_in_alerts)
+            | differs("alert", old.alerts != new.alerts)
+            | differs("notify", old.notify != new.notify);
         changes.services = gold
             | maintenance
             | sql_limits
+            | differs("days", old.days != new.days)
             | differs("panel", old.panels != new.panels)
-            | differs("http", old.http != new.http);
+            | differs("http", old.http != new.http)
+            | (old.time_zone != new.time_zone);
+        if old.time_zone != new.time_zone {
+            descriptions.push("time_zone".to_owned());
+        }
         changes.descriptions = descriptions;
         changes.tables_between(old, new, limits);
         changes
@@ -116,8 +128,8 @@ impl Changes {
 
     /// Whether the pipelines are the same except for comments and formatting.
     pub fn is_empty(&self) -> bool {
-        let Self { all, source, services, reload, tables, descriptions: _ } = self;
-        !all && !source && !services && !reload && tables.is_empty()
+        let Self { all, source, services, alerts, reload, tables, descriptions: _ } = self;
+        !all && !source && !services && !alerts && !reload && tables.is_empty()
     }
 }
 
@@ -155,6 +167,7 @@ fn keys_that_differ(old: &SilverTable, new: &SilverTable) -> Vec<&'static str> {
         ("path", old.path != new.path),
         ("match", old.matches != new.matches),
         ("event_time", old.event_time != new.event_time),
+        ("time_zone", old.time_zone != new.time_zone),
         ("tombstones", old.tombstones != new.tombstones),
         ("settings", old.settings != new.settings),
         ("reference", old.reference != new.reference),
@@ -231,6 +244,7 @@ mod tests {
     fn other_keys_restart_the_worker_and_the_services() {
         for (from, to) in [
             ("equals = \"a\"", "equals = \"c\""),
+            ("event_time = \"ts\"", "event_time = \"ts\"\ntime_zone = \"Europe/Berlin\""),
             ("event_time = \"ts\"", "event_time = \"at\""),
             ("settings = {", "path = \"elsewhere\"\nsettings = {"),
             ("settings = {", "late_after = \"1h\"\nsettings = {"),
@@ -260,6 +274,14 @@ mod tests {
         assert!(commit.source && !commit.all);
         let http = changes("[gold.g]", "[http]\nlisten = \"127.0.0.1:1\"\n[gold.g]");
         assert!(http.services && !http.source && !http.all);
+        let days = changes("[gold.g]", "[days]\nfinal_after = \"2h\"\n[gold.g]");
+        assert!(days.services && !days.all && days.tables.is_empty());
+        let alert = "[alert.a]\nsql = \"SELECT 1 AS n\"\nwhen = \"n > 0\"\n[gold.g]";
+        for (section, description) in [("[alerts]\nbuilt_in = true\n[gold.g]", "[alerts]"), (alert, "[alert]")] {
+            let alerts = changes("[gold.g]", section);
+            assert!(alerts.alerts && !alerts.is_empty() && !alerts.services && !alerts.all, "{alerts:?}");
+            assert_eq!(alerts.to_string(), description);
+        }
         let gold = changes("FROM a", "FROM b");
         assert!(gold.services && !gold.all);
         for section in ["bronze", "quarantine", "late"] {
@@ -269,6 +291,9 @@ mod tests {
         }
         let unrouted = changes("[gold.g]", "[quarantine]\nunrouted = \"quarantine\"\n[gold.g]");
         assert!(unrouted.all);
+        let zone = changes("[source]", "time_zone = \"Europe/Berlin\"\n[source]");
+        assert!(zone.services && !zone.all && !zone.source);
+        check_tables(&zone, &[("a", TableChange::Restarted), ("b", TableChange::Restarted)]);
         let same = changes("[gold.g]", "[quarantine]\nunrouted = \"count\"\n[gold.g]");
         assert!(same.is_empty());
         let state = changes("[gold.g]", "[state]\npath = \"elsewhere\"\n[gold.g]");

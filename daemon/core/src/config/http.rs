@@ -2,8 +2,9 @@
 
 use super::error::ConfigError;
 use super::literal;
-use super::pipeline::{Http, Located, Network, Role, Secret, Tls, Token, TokenText};
+use super::pipeline::{Http, Located, Network, Role, Secret, Tls, Token};
 use super::read;
+use super::secret::{SecretText, secret_text};
 use super::section::{self, Root, Section};
 use super::value::{Value, in_file_order, kind, wrong_type};
 use super::walk::Walk;
@@ -26,7 +27,7 @@ pub(super) fn http(walk: &mut Walk, root: &Root) -> Http {
         let help = format!("add `{TOKEN_EXAMPLE}` to [http], or listen on \"127.0.0.1:8080\"");
         walk.report(ConfigError::new(listen.span.clone(), what, label, Some(help)));
     }
-    let mut tokens: Vec<_> = token_text(walk, &section).map(Token::main).into_iter().collect();
+    let mut tokens: Vec<_> = secret_text(walk, &section, "token", token).map(Token::main).into_iter().collect();
     tokens.extend(section.optional(walk, "tokens", named_tokens).unwrap_or_default());
     let trusted_proxies = section.optional(walk, "trusted_proxies", trusted_proxies);
     if let Some((_, proxies)) = section.key("trusted_proxies")
@@ -49,25 +50,14 @@ pub(super) fn http(walk: &mut Walk, root: &Root) -> Http {
 }
 
 impl Token {
-    fn main(text: TokenText) -> Self {
+    fn main(text: SecretText) -> Self {
         Token { name: Token::MAIN.to_owned(), role: Role::Operate, text }
     }
 }
 
-/// `token` or `token_file` of a section; `None` if it has neither.
-fn token_text(walk: &mut Walk, section: &Section) -> Option<TokenText> {
-    if let (Some(_), Some((span, _))) = (section.key("token"), section.key("token_file")) {
-        let what = format!("[{}] has `token` and `token_file`", section.title());
-        let help = "keep the one of the two that holds the token".to_owned();
-        walk.report(ConfigError::new(span, what, "a second token", Some(help)));
-    }
-    let file = section.optional(walk, "token_file", read::expanded).map(TokenText::File);
-    section.optional(walk, "token", token).or(file)
-}
-
-fn token(walk: &mut Walk, value: Value) -> Option<TokenText> {
+fn token(walk: &mut Walk, value: Value) -> Option<SecretText> {
     let token = read::expanded(walk, value)?;
-    let Some(label) = Token::fault(&token) else { return Some(TokenText::Here(Secret::new(token))) };
+    let Some(label) = Token::fault(&token) else { return Some(SecretText::Here(Secret::new(token))) };
     let help = "generate one with `openssl rand -hex 16`, and pass it in an environment variable";
     walk.report(ConfigError::new(value.span(), "this token cannot be used", label, Some(help.to_owned())));
     None
@@ -92,7 +82,7 @@ fn named_tokens(walk: &mut Walk, value: Value) -> Option<Vec<Token>> {
         let Some(section) = Section::open(walk, &title, section::HTTP_TOKEN, value) else { continue };
         let roles = [("view", Role::View), ("operate", Role::Operate)];
         let role = section.required(walk, "role", "role = \"view\"", read::choice("role", roles));
-        let text = match token_text(walk, &section) {
+        let text = match secret_text(walk, &section, "token", token) {
             None if !section.has("token") && !section.has("token_file") => {
                 section.required(walk, "token", TOKEN_EXAMPLE, token)
             }

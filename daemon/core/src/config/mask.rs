@@ -8,7 +8,21 @@ use toml::de::{DeTable, DeValue};
 use super::env;
 
 /// A key whose name contains one of these words is treated as that of a secret.
-const WORDS: [&str; 8] = ["password", "secret", "token", "key", "passphrase", "credential", "jaas", "oauthbearer"];
+const WORDS: [&str; 11] = [
+    "password",
+    "secret",
+    "token",
+    "key",
+    "passphrase",
+    "credential",
+    "jaas",
+    "oauthbearer",
+    // Who knows its URL can post there.
+    "webhook",
+    // Those of a webhook.
+    "headers",
+    "authorization",
+];
 
 const STARS: &str = "***";
 
@@ -109,6 +123,8 @@ enum Parent {
     Http,
     HttpTokens,
     HttpToken,
+    Notify,
+    Receiver,
     Other,
 }
 
@@ -120,14 +136,20 @@ fn in_table(table: &DeTable, parent: Parent, hidden: bool, found: &mut Vec<Range
             (Parent::SilverTable, "reference" | "match") => continue,
             // Paths, and names.
             (Parent::Http, "tls") | (Parent::Http | Parent::HttpToken, "token_file") => continue,
+            (Parent::Receiver, "webhook_file" | "secret_file" | "password_file") => continue,
             (Parent::Http, "tokens") => Parent::HttpTokens,
             (Parent::HttpTokens, _) => Parent::HttpToken,
             (Parent::Root, "http") => Parent::Http,
+            (Parent::Root, "notify") => Parent::Notify,
+            (Parent::Notify, _) => Parent::Receiver,
             (Parent::Root, "silver" | "gold" | "panel") => Parent::Silver,
             (Parent::Silver, _) => Parent::SilverTable,
             _ => Parent::Other,
         };
-        let is_name = matches!((parent, below), (Parent::Silver | Parent::HttpTokens, _) | (_, Parent::HttpTokens));
+        let is_name = matches!(
+            (parent, below),
+            (Parent::Silver | Parent::HttpTokens | Parent::Notify, _) | (_, Parent::HttpTokens)
+        );
         // A token instead of a section is a token, too.
         let is_token = parent == Parent::HttpTokens && !value.get_ref().is_table();
         let hidden = hidden || is_token || (!is_name && names_secret(name));
@@ -158,7 +180,7 @@ fn in_lines(text: &str, found: &mut Vec<Range<usize>>) {
         at += line.len();
         let mut line = line;
         if line.trim_start().starts_with('[') {
-            hidden_section = line.contains("source") && names_secret(line);
+            hidden_section = (line.contains("source") || line.contains("notify.")) && names_secret(line);
             let header = line.find(']').map_or(line.len(), |end| end + 1);
             (start, line) = (start + header, &line[header..]);
         }
@@ -233,6 +255,14 @@ mod tests {
         check("sasl.password = { a = 'hunter2' }", "sasl.password = { a = ***       }");
         check("[silver.token]\nsettings.api_key = 'hunter2'", "[silver.token]\nsettings.api_key = ***");
         check("[silver.a.settings]\napi_token = 12345678", "[silver.a.settings]\napi_token = ***");
+        check(
+            "[notify.webhook]\nwebhook = \"https://h/hunter2\"\nheaders = { a = 'hunter2' }\nto = ['a']",
+            "[notify.webhook]\nwebhook = ***\nheaders = { a = ***       }\nto = ['a']",
+        );
+        check(
+            "[notify.a]\nsmtp = 'b'\nuser = 'c'\npassword = 'hunter2'\n[notify.b.headers]\nA = 'hunter2'",
+            "[notify.a]\nsmtp = 'b'\nuser = 'c'\npassword = ***\n[notify.b.headers]\nA = ***",
+        );
     }
 
     #[test]
@@ -243,6 +273,8 @@ mod tests {
             "[silver.key_events]\nplugin = \"plugins/key\"",
             "[silver.a]\nreference = { keys = \"data/keys.csv\" }\nmatch = { field = \"key\", equals = \"b\" }",
             "[source]\ntopic = \"token\"\nbroken",
+            "[notify.token]\nwebhook = \"${URL}\"\nsecret_file = \"a\"\n[notify.b]\npassword_file = \"d\"",
+            "[notify.b]\nwebhook_file = \"c\"",
         ] {
             check(text, text);
         }
@@ -263,6 +295,9 @@ mod tests {
         check("password = 'a'\npassword = 'hunter2'", "password = ***\npassword = ***");
         check("[source.kafka.ssl.key]\npem = hunter2", "[source.kafka.ssl.key]\npem = ***");
         check("[source.kafka] sasl.password hunter2", "[source.kafka] sasl.password ***");
+        check("[notify.a]\nwebhook = \"https://hunter2\nx", "[notify.a]\nwebhook = ***\nx");
+        check("[notify.a.headers]\nX-Any = hunter2", "[notify.a.headers]\nX-Any = ***");
+        check("[notify.a]\nheaders = { Authorization = \"hunter2 }", "[notify.a]\nheaders = ***");
         check("kafka = { a = 1, sasl.password = \"hunter2 }", "kafka = { a = 1, sasl.password = ***");
     }
 

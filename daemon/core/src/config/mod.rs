@@ -3,6 +3,8 @@
 //! Nothing here reads a file, the environment or the clock: the text and a look-up for `${NAME}` are passed in, so the
 //! same text and variables always give the same result.
 
+mod alert;
+mod days;
 pub mod diff;
 mod env;
 mod error;
@@ -12,29 +14,38 @@ mod literal;
 mod maintenance;
 mod mask;
 mod matching;
-mod nearest;
+pub(crate) mod nearest;
+mod notify;
 mod panels;
 mod paths;
 mod pipeline;
 mod place;
 mod read;
 mod renamed;
+mod secret;
 mod section;
 mod silver;
 mod source;
 mod topics;
 mod value;
 mod walk;
+mod zone;
 
+pub use alert::{Alert, BuiltInAlerts};
+pub use days::DAY_STATUS;
 pub use error::{ConfigError, ConfigErrors};
 pub use matching::{Match, Test};
+pub use notify::{
+    MailAddress, NotifyCommand, NotifyKind, NotifyReceiver, Smtp, SmtpLogin, SmtpTls, Webhook, WebhookFormat,
+};
 pub use pipeline::{
-    Bronze, Chart, Commit, Compression, Dedup, Gold, Http, Late, Limits, Located, Maintenance, Network, OnDataLoss,
-    Panel, Pipeline, Quarantine, Reload, ReloadMode, Role, Secret, SilverTable, Source, SqlInput, SqlLimits,
-    SqlTransform, Start, State, TableName, Tls, Token, TokenText, Transform, Unrouted, WhenFull,
+    Bronze, Chart, Commit, Compression, Days, Dedup, Gold, Http, Late, Limits, Located, Maintenance, Network,
+    OnDataLoss, Panel, Pipeline, Quarantine, Reload, ReloadMode, Role, Secret, SilverTable, Source, SqlInput,
+    SqlLimits, SqlTransform, Start, State, TableName, Tls, Token, Transform, Unrouted, WhenFull,
 };
 pub use place::place_in_string;
 pub use renamed::{Fixed, Note, fix};
+pub use secret::SecretText;
 pub use topics::{TopicPattern, Topics};
 
 use section::Root;
@@ -67,28 +78,37 @@ pub fn keys() -> Vec<(&'static str, Vec<&'static str>)> {
 /// Reads every section before the first `?`, so that all errors are reported at once.
 fn pipeline(walk: &mut Walk, root: &Root) -> Option<Pipeline> {
     root.report_unknown(walk);
+    let time_zone = root.optional(walk, "time_zone", zone::zone).unwrap_or_default();
     let source = source::source(walk, root);
     let bronze = bronze(walk, root);
-    let silver = silver::silver(walk, root);
+    let silver = silver::silver(walk, root, time_zone);
     let quarantine = quarantine(walk, root);
     let late = late(walk, root);
+    let days = days::days(walk, root);
     let state = state(walk, root);
     let commit = commit(walk, root);
     let (limits, sql_limits) = limits(walk, root);
     let maintenance = maintenance::maintenance(walk, root);
     let reload = reload(walk, root);
-    let gold = gold::gold(walk, root);
+    let gold = gold::gold(walk, root, time_zone);
+    let (built_in_alerts, alerts) = alert::alerts(walk, root);
     let (http, panels) = (http::http(walk, root), panels::panels(walk, root));
-    paths::report_overlaps(walk, &bronze, &silver, &quarantine, &late, &state, &gold);
+    let notify = notify::receivers(walk, root, time_zone);
+    let always = [("bronze", &bronze.path), ("quarantine", &quarantine.path), ("days", &days.path)];
+    paths::report_overlaps(walk, always, &silver, &late, &state, &gold);
     let silver = silver.into_iter().map(|table| table.checked).collect::<Option<Vec<_>>>()?;
     let gold = gold.into_iter().map(|table| table.checked).collect::<Option<Vec<_>>>()?;
     let panels = panels.into_iter().collect::<Option<Vec<_>>>()?;
+    let notify = notify.into_iter().collect::<Option<Vec<_>>>()?;
+    let alerts = alerts.into_iter().collect::<Option<Vec<_>>>()?;
     Some(Pipeline {
+        time_zone,
         source: source?,
         bronze,
         silver,
         quarantine,
         late,
+        days,
         state,
         commit,
         limits,
@@ -97,6 +117,9 @@ fn pipeline(walk: &mut Walk, root: &Root) -> Option<Pipeline> {
         reload,
         gold,
         panels,
+        notify,
+        built_in_alerts,
+        alerts,
         http,
     })
 }

@@ -1,7 +1,7 @@
 //! "Did you mean": the known word that is nearest to what was written.
 
 /// The nearest of `known`, if it is near enough to be a typing error.
-pub(super) fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
     let written = written.to_lowercase().replace('-', "_");
     let (distance, word) = known.iter().map(|word| (distance(&written, word), *word)).min()?;
     (distance <= word.len().max(3) / 3).then_some(word)
@@ -15,7 +15,7 @@ pub(super) fn help(written: &str, known: &[&str], plural: &str) -> String {
     }
 }
 
-pub(super) fn list(words: &[&str]) -> String {
+pub(crate) fn list(words: &[&str]) -> String {
     let quoted: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
     match quoted.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),

@@ -2,15 +2,15 @@
 
 use super::error::ConfigError;
 use super::gold::GoldSection;
-use super::pipeline::{Bronze, Late, Located, Quarantine, State};
+use super::pipeline::{Late, Located, State};
 use super::silver::SilverSection;
 use super::walk::Walk;
 
+/// `always`: the tables that every pipeline has, by their sections.
 pub(super) fn report_overlaps(
     walk: &mut Walk,
-    bronze: &Bronze,
+    always: [(&str, &Located<String>); 3],
     silver: &[SilverSection],
-    quarantine: &Quarantine,
     late: &Late,
     state: &State,
     gold: &[GoldSection],
@@ -19,7 +19,7 @@ pub(super) fn report_overlaps(
     if walk.is_damaged() {
         return;
     }
-    let mut owners: Vec<(&str, &Located<String>)> = vec![("bronze", &bronze.path), ("quarantine", &quarantine.path)];
+    let mut owners = always.to_vec();
     owners.extend(silver.iter().map(|table| (table.title.as_str(), &table.path)));
     owners.extend(gold.iter().map(|table| (table.title.as_str(), &table.path)));
     if silver.iter().any(|table| table.late) {

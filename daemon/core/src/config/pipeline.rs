@@ -5,19 +5,26 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::{Deref, Range};
 
+use super::alert::{Alert, BuiltInAlerts};
 use super::matching::Match;
+use super::notify::NotifyReceiver;
+use super::secret::SecretText;
 use super::topics::Topics;
 use crate::input::InputWit;
+use crate::zone::Zone;
 
 /// The contents of `pipeline.toml`, with the defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pipeline {
+    /// The zone whose days are those of Silver and Gold, unless a table has one of its own.
+    pub time_zone: Zone,
     pub source: Source,
     pub bronze: Bronze,
     /// In the order of the file. If it is empty, only Bronze is written.
     pub silver: Vec<SilverTable>,
     pub quarantine: Quarantine,
     pub late: Late,
+    pub days: Days,
     pub state: State,
     pub commit: Commit,
     pub limits: Limits,
@@ -28,6 +35,11 @@ pub struct Pipeline {
     pub gold: Vec<Gold>,
     /// In the order of the file, which is that of the dashboard.
     pub panels: Vec<Panel>,
+    /// In the order of the file.
+    pub notify: Vec<NotifyReceiver>,
+    pub built_in_alerts: BuiltInAlerts,
+    /// In the order of the file.
+    pub alerts: Vec<Alert>,
     pub http: Http,
 }
 
@@ -78,8 +90,9 @@ pub struct SilverTable {
     pub matches: Match,
     /// Whether it takes records without a value, too.
     pub tombstones: bool,
-    /// The timestamp column with the event time of a row. Its day in UTC is the partition column `event_date`.
+    /// The timestamp column with the event time of a row. Its day in `time_zone` is the partition column `event_date`.
     pub event_time: Located<String>,
+    pub time_zone: Zone,
     /// Passed to the plugin when it is loaded.
     pub settings: BTreeMap<String, String>,
     /// Files that are passed to the plugin when it is loaded, by the name that the plugin has for them.
@@ -173,6 +186,21 @@ pub enum Unrouted {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Late {
     pub path: Located<String>,
+}
+
+/// `[days]`: when the figures of a day are final.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Days {
+    /// The table `gold.day_status`.
+    pub path: Located<String>,
+    /// How long after a day's end its late events are waited for, in tables without `late_after`.
+    pub final_after_ms: u64,
+    /// Whether a day with unresolved rejects stays provisional.
+    pub wait_for_quarantine: bool,
+}
+
+impl Days {
+    pub(super) const FINAL_AFTER_MS: u64 = 60 * 60 * 1_000;
 }
 
 /// `[state]`: the folder that silverd keeps its state in. Its contents can be rebuilt, except for old plugin versions.
@@ -299,6 +327,8 @@ pub struct Gold {
     pub path: Located<String>,
     pub refresh_ms: u64,
     pub lookback_days: u32,
+    /// That of its `event_date`, and of its SQL.
+    pub time_zone: Zone,
 }
 
 impl Gold {
@@ -357,14 +387,7 @@ pub struct Token {
     /// The name in `[http.tokens.<name>]`, for the log.
     pub name: String,
     pub role: Role,
-    pub text: TokenText,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub enum TokenText {
-    Here(Secret),
-    /// The path of a file that holds the token.
-    File(String),
+    pub text: SecretText,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

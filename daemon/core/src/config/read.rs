@@ -40,7 +40,7 @@ pub(super) fn expanded(walk: &mut Walk, value: Value) -> Option<String> {
 pub(super) fn path(walk: &mut Walk, value: Value) -> Option<Located<String>> {
     let path = located(walk, value)?;
     if path.contains("${") {
-        let help = "variables work in [source], [source.kafka], [http] and `settings`: write the path itself";
+        let help = "variables work in [source], [source.kafka], [http], [notify] and `settings`: write the path itself";
         let what = "a path cannot contain variables";
         walk.report(ConfigError::new(value.span(), what, "would be a folder of this name", Some(help.to_owned())));
         return None;
@@ -295,8 +295,16 @@ pub(super) fn panel_name(walk: &mut Walk, key: Key) -> Option<String> {
     name_of_section(walk, key, "panel name", "the dashboard shows the `title`")
 }
 
+pub(super) fn alert_name(walk: &mut Walk, key: Key) -> Option<String> {
+    name_of_section(walk, key, "name of an alert", "people see its `summary`")
+}
+
 pub(super) fn token_name(walk: &mut Walk, key: Key) -> Option<String> {
     name_of_section(walk, key, "name of a token", "the log shows it with each change")
+}
+
+pub(super) fn receiver_name(walk: &mut Walk, key: Key) -> Option<String> {
+    name_of_section(walk, key, "name of a receiver", "alerts name it in `notify`")
 }
 
 /// A name as that of a table, but no name is reserved.

@@ -18,6 +18,7 @@ pub(super) const SILVER_TABLE: &[&str] = &[
     "path",
     "match",
     "event_time",
+    "time_zone",
     "tombstones",
     "settings",
     "reference",
@@ -33,15 +34,57 @@ pub(super) const HTTP: &[&str] = &["listen", "token", "token_file", "tokens", "b
 pub(super) const HTTP_TOKEN: &[&str] = &["role", "token", "token_file"];
 pub(super) const HTTP_TLS: &[&str] = &["certificate", "key"];
 
-pub(super) const GOLD: &[&str] = &["sql", "path", "refresh", "lookback_days"];
+pub(super) const GOLD: &[&str] = &["sql", "path", "refresh", "lookback_days", "time_zone"];
 pub(super) const PANEL: &[&str] = &["title", "sql", "chart", "refresh", "unit", "width"];
+pub(super) const ALERT: &[&str] =
+    &["sql", "when", "for", "every", "notify", "severity", "summary", "description", "repeat", "resolved"];
+const ALERTS: &[&str] = &[
+    "built_in",
+    "notify",
+    "for",
+    "repeat",
+    "resolved",
+    "lag_events",
+    "lag_time",
+    "quarantine_share",
+    "disk_days",
+    "no_events",
+    "url",
+];
 
-const SECTIONS: [(&str, &[&str]); 13] = [
+pub(super) const NOTIFY: &[&str] = &[
+    "webhook",
+    "webhook_file",
+    "format",
+    "template",
+    "headers",
+    "secret",
+    "secret_file",
+    "insecure",
+    "command",
+    "smtp",
+    "tls",
+    "from",
+    "to",
+    "user",
+    "password",
+    "password_file",
+    "tls_ca",
+    "timeout",
+    "quiet_hours",
+    "quiet_critical",
+];
+
+/// The keys above the first section.
+const OUTSIDE: &[&str] = &["time_zone"];
+
+const SECTIONS: [(&str, &[&str]); 17] = [
     ("source", &["brokers", "topic", "topics", "topic_pattern", "group", "start", "on_data_loss", "kafka"]),
     ("bronze", &["path", "compression"]),
     ("silver", SILVER_TABLE),
     ("quarantine", &["path", "unrouted"]),
     ("late", &["path"]),
+    ("days", &["path", "final_after", "wait_for_quarantine"]),
     ("state", &["path"]),
     ("commit", &["interval", "rows_max", "bytes_max", "fsync"]),
     (
@@ -61,6 +104,9 @@ const SECTIONS: [(&str, &[&str]); 13] = [
     ("reload", &["mode", "shadow_events", "max_new_rejects"]),
     ("gold", GOLD),
     ("panel", PANEL),
+    ("notify", NOTIFY),
+    ("alerts", ALERTS),
+    ("alert", ALERT),
     ("http", HTTP),
 ];
 
@@ -72,6 +118,8 @@ pub(super) fn keys() -> Vec<(&'static str, Vec<&'static str>)> {
             "silver" => ("silver.<name>", &[MATCH, DEDUP]),
             "gold" => ("gold.<name>", &[]),
             "panel" => ("panel.<name>", &[]),
+            "notify" => ("notify.<name>", &[]),
+            "alert" => ("alert.<name>", &[]),
             section => (section, &[]),
         };
         keys.push((title, [&[of_section], within].concat().concat()));
@@ -89,10 +137,14 @@ impl<'t> Root<'t> {
 
     pub(super) fn report_unknown(&self, walk: &mut Walk) {
         for (key, value) in in_file_order(self.0) {
-            if SECTIONS.iter().any(|(name, _)| name == key.get_ref()) {
+            let name = key.get_ref();
+            if OUTSIDE.contains(&&**name) || SECTIONS.iter().any(|(section, _)| section == name) {
                 continue;
             }
             let help = match home_of(key.get_ref()) {
+                _ if !value.get_ref().is_table() && nearest::nearest(name, OUTSIDE).is_some() => {
+                    nearest::help(name, OUTSIDE, "keys")
+                }
                 Some(home) if !value.get_ref().is_table() => format!("`{}` belongs to [{home}]", key.get_ref()),
                 _ => nearest::help(key.get_ref(), &SECTIONS.map(|(name, _)| name), "sections"),
             };
@@ -102,6 +154,16 @@ impl<'t> Root<'t> {
             };
             walk.report(ConfigError::new(key.span(), what, label, Some(help)));
         }
+    }
+
+    /// The value of a key outside of any section, as `read` returns it.
+    pub(super) fn optional<T>(
+        &self,
+        walk: &mut Walk,
+        key: &str,
+        read: impl FnOnce(&mut Walk, Value<'t>) -> Option<T>,
+    ) -> Option<T> {
+        read(walk, self.0.get(key)?)
     }
 
     /// The section of that name; without one in the file, a section without keys.
@@ -137,6 +199,12 @@ impl<'t> Root<'t> {
             walk.report(ConfigError::new(key.span(), what, format!("expected [{name}.<name>]"), Some(help.to_owned())));
         }
         tables
+    }
+
+    /// The names of the sections in a section, whether or not they are valid.
+    pub(super) fn names(&self, section: &str) -> Vec<String> {
+        let tables = self.0.get(section).and_then(|value| value.get_ref().as_table());
+        tables.map(|tables| tables.keys().map(|key| key.get_ref().to_string()).collect()).unwrap_or_default()
     }
 
     fn find(&self, walk: &mut Walk, title: &str) -> Option<Section<'t>> {
@@ -176,6 +244,7 @@ impl<'t> Section<'t> {
                 continue;
             }
             let help = match home_of(name) {
+                _ if OUTSIDE.contains(&&**name) => format!("write `{name}` above the first section"),
                 Some(home) if nearest::nearest(name, keys).is_none() => format!("`{name}` belongs to [{home}]"),
                 _ => nearest::help(name, keys, "keys"),
             };
@@ -187,6 +256,11 @@ impl<'t> Section<'t> {
 
     pub(super) fn title(&self) -> &str {
         &self.title
+    }
+
+    /// The place of its header, or of its value.
+    pub(super) fn span(&self) -> Range<usize> {
+        self.span.clone()
     }
 
     pub(super) fn has(&self, key: &str) -> bool {
@@ -238,12 +312,15 @@ impl<'t> Section<'t> {
 
 /// The one section that has a key of this name.
 fn home_of(key: &str) -> Option<&'static str> {
-    let mut homes = SECTIONS.iter().filter(|(_, keys)| keys.contains(&key)).map(|(name, _)| *name);
+    // Not [notify]: its keys are common words, such as `user` and `password`.
+    let homes = SECTIONS.iter().filter(|(name, keys)| *name != "notify" && keys.contains(&key));
+    let mut homes = homes.map(|(name, _)| *name);
     let home = homes.next()?;
     let home = match home {
         "silver" => "silver.<name>",
         "gold" => "gold.<name>",
         "panel" => "panel.<name>",
+        "alert" => "alert.<name>",
         home => home,
     };
     homes.next().is_none().then_some(home)

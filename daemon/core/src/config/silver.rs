@@ -7,7 +7,9 @@ use super::read;
 use super::section::{self, Root, Section};
 use super::value::Value;
 use super::walk::Walk;
+use super::zone;
 use super::{GIB, MIB};
+use crate::zone::Zone;
 
 const SECOND_MS: u64 = 1_000;
 const DAY_MS: u64 = 24 * 60 * 60 * SECOND_MS;
@@ -21,25 +23,32 @@ pub(super) struct SilverSection {
     pub(super) checked: Option<SilverTable>,
 }
 
-pub(super) fn silver(walk: &mut Walk, root: &Root) -> Vec<SilverSection> {
+pub(super) fn silver(walk: &mut Walk, root: &Root, time_zone: Zone) -> Vec<SilverSection> {
     let mut tables = Vec::new();
     for (key, value) in root.silver(walk) {
         let name = read::table_name(walk, key);
         let title = format!("silver.{}", key.get_ref());
         if let Some(section) = Section::open(walk, &title, section::SILVER_TABLE, value) {
-            tables.push(silver_table(walk, name, key.get_ref(), &section));
+            tables.push(silver_table(walk, name, key.get_ref(), &section, time_zone));
         }
     }
     tables
 }
 
-fn silver_table(walk: &mut Walk, name: Option<TableName>, key: &str, section: &Section) -> SilverSection {
+fn silver_table(
+    walk: &mut Walk,
+    name: Option<TableName>,
+    key: &str,
+    section: &Section,
+    of_pipeline: Zone,
+) -> SilverSection {
     let transform = transform(walk, section);
     let path = section.path_or(walk, "path", &format!("data/silver/{key}"));
     let matches =
         section.required(walk, "match", matching::EXAMPLE, |walk, value| matching::matches(walk, section, value));
     let tombstones = section.optional(walk, "tombstones", read::boolean).unwrap_or_default();
     let event_time = section.required(walk, "event_time", "event_time = \"ts\"", read::located);
+    let time_zone = section.optional(walk, "time_zone", zone::zone).unwrap_or(of_pipeline);
     let settings = section.optional(walk, "settings", read::settings).unwrap_or_default();
     let reference = section.optional(walk, "reference", read::references).unwrap_or_default();
     let compression = section.optional(walk, "compression", read::compression).unwrap_or_default();
@@ -55,6 +64,7 @@ fn silver_table(walk: &mut Walk, name: Option<TableName>, key: &str, section: &S
             matches: matches?,
             tombstones,
             event_time: event_time?,
+            time_zone,
             settings,
             reference,
             compression,

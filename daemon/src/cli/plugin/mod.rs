@@ -66,7 +66,7 @@ pub(super) async fn plugin(config: &Path, args: PluginArgs, stop: CancellationTo
 }
 
 /// A table of text, for a terminal.
-fn text_table(header: &[&str], rows: &[Vec<String>]) -> anyhow::Result<String> {
+pub(super) fn text_table(header: &[&str], rows: &[Vec<String>]) -> anyhow::Result<String> {
     use std::sync::Arc;
 
     use arrow::array::{ArrayRef, RecordBatch, StringArray};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use axum::http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
-use silverd_core::config::{Role, Token, TokenText};
+use silverd_core::config::{Role, SecretText, Token};
 
 use super::Identity;
 
@@ -29,8 +29,8 @@ impl Tokens {
 
     pub(super) fn files(tokens: &[Token], base_dir: &Path) -> Vec<PathBuf> {
         let file = |token: &Token| match &token.text {
-            TokenText::File(path) => Some(base_dir.join(path)),
-            TokenText::Here(_) => None,
+            SecretText::File(path) => Some(base_dir.join(path)),
+            SecretText::Here(_) => None,
         };
         tokens.iter().filter_map(file).collect()
     }
@@ -81,8 +81,8 @@ impl Known {
 
 fn text(token: &Token, base_dir: &Path) -> anyhow::Result<String> {
     let path = match &token.text {
-        TokenText::Here(secret) => return Ok(secret.expose().to_owned()),
-        TokenText::File(path) => base_dir.join(path),
+        SecretText::Here(secret) => return Ok(secret.expose().to_owned()),
+        SecretText::File(path) => base_dir.join(path),
     };
     let what = || format!("[http] token `{}`: read {}", token.name, path.display());
     let text = std::fs::read_to_string(&path).with_context(what)?;
@@ -108,12 +108,12 @@ mod tests {
 
     use super::*;
 
-    fn token(name: &str, role: Role, text: TokenText) -> Token {
+    fn token(name: &str, role: Role, text: SecretText) -> Token {
         Token { name: name.to_owned(), role, text }
     }
 
-    fn here(text: &str) -> TokenText {
-        TokenText::Here(Secret::new(text.to_owned()))
+    fn here(text: &str) -> SecretText {
+        SecretText::Here(Secret::new(text.to_owned()))
     }
 
     fn cookies(text: &str) -> HeaderMap {
@@ -145,7 +145,7 @@ mod tests {
         std::fs::write(folder.path().join("good"), "0123456789abcdef\n").unwrap();
         std::fs::write(folder.path().join("short"), "0123\n").unwrap();
         let read =
-            |name: &str| Tokens::read(&[token("wall", Role::View, TokenText::File(name.to_owned()))], folder.path());
+            |name: &str| Tokens::read(&[token("wall", Role::View, SecretText::File(name.to_owned()))], folder.path());
         assert!(read("good").unwrap().of_text("0123456789abcdef").is_some());
         for name in ["short", "absent"] {
             let error = format!("{:#}", read(name).err().unwrap());

@@ -50,6 +50,32 @@
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => paint());
 
+  // ---- which days are final
+  const DAYS_INTERVAL_MS = 10000, GOLD_DAYS = 3;
+  const days = new Map(); // by table, then by day
+  const daysOf = (table) => days.get(table) ?? new Map();
+  const dayBadge = (text, state, reason) => el("span", { class: `day ${state}`, title: reason || null }, text);
+  async function readDays() {
+    const answer = await (await fetch("api/days")).json();
+    days.clear();
+    for (const day of answer.days) {
+      if (!days.has(day.table)) days.set(day.table, new Map());
+      days.get(day.table).set(day.event_date, day);
+    }
+    for (const panel of panels.values()) show(panel);
+  }
+  // The days of a panel's rows: final, if all of them are.
+  function panelDays(answer) {
+    const at = answer.days_of ? answer.columns.findIndex((column) => column.name === "event_date") : -1;
+    if (at < 0) return null;
+    const date = (value) => (typeof value === "number" ? new Date(value).toISOString() : String(value)).slice(0, 10);
+    const known = daysOf(answer.days_of);
+    const shown = [...new Set(answer.rows.map((row) => row[at]).filter((value) => value !== null).map(date))].map((day) => known.get(day));
+    const open = shown.filter((day) => day && day.state !== "final");
+    if (!open.length && (!shown.length || shown.includes(undefined))) return null; // of older days nothing is known here
+    return open.length ? dayBadge("provisional", "provisional", open.map((day) => `${day.event_date}: ${day.may_change_because}`).join("\n")) : dayBadge("final", "final", null);
+  }
+
   // ---- panels
   const panels = new Map();
   const widths = { number: 1, line: 2, bar: 2, funnel: 1, table: 2, ticker: 2 };
@@ -79,7 +105,8 @@
   function show(panel) {
     const answer = panel.answer;
     if (!answer) return;
-    setText(panel.head, answer.title);
+    const badge = answer.state === "ok" ? panelDays(answer) : null;
+    if (isNew(`panel ${answer.name}`, [answer.title, badge?.textContent, badge?.title])) replace(panel.head, ...inert(answer.title), badge);
     panel.card.title = `${answer.name}: the query took ${span(answer.took_ms)} and runs every ${span(answer.refresh_ms)}`;
     const width = answer.width || widths[answer.chart] || 1;
     panel.card.className = `card w${width}${["line", "bar", "funnel"].includes(answer.chart) ? " chart" : ""}`;
@@ -127,13 +154,13 @@
   function line(panel, answer) {
     canvas(panel, Charts.line);
     const [time, ...columns] = answer.columns;
-    const x = (value) => (typeof value === "number" ? value : isNumber(time) ? Number(value) : Date.parse(value));
+    const x = (value) => (typeof value === "number" ? value : isNumber(time) ? Number(value) : Format.instant(value));
     const y = (value) => (value === null ? null : Number(value));
     const rows = answer.rows.filter((row) => Number.isFinite(x(row[0]))); // a time outside of the calendar has no place
     const text = (row, at) => cell(row[at + 1], columns[at], answer.unit);
     Charts.setLine(panel.chart, columns.map((column, at) => ({ label: label(column.name), points: rows.map((row) => ({ x: x(row[0]), y: y(row[at + 1]), text: text(row, at) })) })), answer.unit);
     const last = rows[rows.length - 1];
-    const newest = last ? `${columns.map((column, at) => `${column.name} ${text(last, at)}`).join(", ")} at ${clock(x(last[0]))}` : "no time";
+    const newest = last ? `${columns.map((column, at) => `${column.name} ${text(last, at)}`).join(", ")} at ${Format.dated(x(last[0]))}` : "no time";
     panel.canvas.setAttribute("aria-label", plain(`${answer.title}: ${newest}`));
   }
 
@@ -240,7 +267,7 @@
     showUnrouted(health);
     showPlugins(health.plugins);
     showGold(health.gold);
-    setText($("about"), `silverd ${health.version} · up ${span(now - health.started_at_ms)} · ${span(health.cpu_seconds * 1000)} of CPU`);
+    setText($("about"), `silverd ${health.version} · up ${span(now - health.started_at_ms)} · ${span(health.cpu_seconds * 1000)} of CPU · times in ${Format.shownZone()}`);
   }
 
   // Green only while the source is read and every table takes the events as they arrive.
@@ -255,7 +282,7 @@
       : behind.length ? ["wait", `not live: ${names(behind)} · ${rate}`]
       : ["good", `live · ${rate}`];
     showConnection(kind, text);
-    document.title = failing.length ? "failing · silverd" : health.state !== "running" ? "silverd" : `${rate} · silverd`;
+    document.title = failing.length ? "failing · silverd" : firing ? "alert · silverd" : health.state !== "running" ? "silverd" : `${rate} · silverd`;
   }
 
   // What has not changed stays as it is, so that its text can be selected.
@@ -337,9 +364,78 @@
       return;
     }
     const node = el("table");
-    fill(node, [{ name: "table" }, { name: "state" }, { name: "up to date", right: true }, { name: "every", right: true }, { name: "rows, of days", right: true, title: "rows of the days that the last refresh rebuilt" }, { name: "took", right: true }, { name: "version", right: true }, { name: "", wrap: true }],
-      gold.map((g) => [g.name, stateCell(g.state, g.state.replaceAll("_", " ")), g.refreshed_at_ms ? ago(g.refreshed_at_ms) : "not yet", span(g.refresh_ms), g.version === null ? "–" : `${whole(g.rows)} of ${g.days}`, g.version === null ? "–" : span(g.took_ms), g.version === null ? "–" : `v${g.version}`, g.reason ? el("span", { class: g.state === "failing" ? "down" : "muted" }, g.reason) : ""]));
+    fill(node, [{ name: "table" }, { name: "state" }, { name: "up to date", right: true }, { name: "every", right: true }, { name: "rows, of days", right: true, title: "rows of the days that the last refresh rebuilt" }, { name: "took", right: true }, { name: "version", right: true }, { name: "days" }, { name: "", wrap: true }],
+      gold.map((g) => [g.name, stateCell(g.state, g.state.replaceAll("_", " ")), g.refreshed_at_ms ? ago(g.refreshed_at_ms) : "not yet", span(g.refresh_ms), g.version === null ? "–" : `${whole(g.rows)} of ${g.days}`, g.version === null ? "–" : span(g.took_ms), g.version === null ? "–" : `v${g.version}`, goldDays(g.name), g.reason ? el("span", { class: g.state === "failing" ? "down" : "muted" }, g.reason) : ""]));
     replace($("gold-tables"), node);
+  }
+
+  // The newest days of a Gold table.
+  function goldDays(name) {
+    const newest = [...daysOf(`gold.${name}`).values()].slice(0, GOLD_DAYS);
+    return newest.length ? el("span", {}, ...newest.map((day) => dayBadge(`${day.event_date} ${day.state}`, day.state, day.may_change_because))) : "–";
+  }
+
+  // ---- the alerts
+  const stamp = (ms) => (ms === null || ms === undefined ? "–" : new Date(ms).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }));
+  const alertDots = { firing: "bad", pending: "wait" };
+  let firing = 0;
+
+  // A table that scrolls within its card.
+  function scrolling(name, columns, rows) {
+    const node = el("table");
+    fill(node, columns, rows);
+    return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name }, node);
+  }
+
+  function onAlerts(shown) {
+    const none = (text) => el("p", { class: "empty" }, text);
+    const fires = shown.alerts.filter((alert) => alert.state === "firing");
+    firing = fires.length;
+    $("alerts-badge").hidden = !firing;
+    setText($("alerts-badge"), `${whole(firing)} firing`);
+    if (isNew("alerts-firing", fires.map((alert) => [alert.name, alert.severity, alert.summary, alert.since_ms]))) {
+      replace($("alerts-firing"), ...fires.map((alert) => el("p", { class: "failing" }, el("b", {}, `${alert.name} (${alert.severity}), since ${stamp(alert.since_ms)}: `), alert.summary ?? "")));
+    }
+    const states = { elsewhere: "another silverd evaluates them", failing: "they are not evaluated: the log says why", starting: "starting" };
+    setText($("alerts-sum"), states[shown.state] ?? "");
+    showAlertList(shown.alerts, none);
+    const history = shown.history.map((entry) => [stamp(entry.at_ms), entry.alert, entry.to, entry.summary]);
+    if (isNew("alerts-history", history)) {
+      replace($("alerts-history"), history.length ? scrolling("History of the alerts", [{ name: "time" }, { name: "alert" }, { name: "became" }, { name: "", wrap: true }], history) : none("No alert was ever pending or fired."));
+    }
+    showReceivers(shown.receivers, none);
+  }
+
+  // Built-in alerts that do not fire are folded away.
+  function showAlertList(alerts, none) {
+    if (!isNew("alerts-all", alerts.map(({ evaluated_at_ms, took_ms, ...shown }) => shown))) return;
+    if (!alerts.length) {
+      replace($("alerts-all"), none("No alert yet: add a section [alert.<name>] to pipeline.toml, or [alerts] with built_in = true."));
+      return;
+    }
+    const quiet = (alert) => alert.built_in && alert.state !== "firing" && alert.state !== "pending";
+    const columns = [{ name: "alert" }, { name: "state" }, { name: "since" }, { name: "severity" }, { name: "last row", wrap: true }, { name: "notified" }, { name: "", wrap: true }];
+    const row = (alert) => [
+      el("span", { title: alert.description }, alert.name),
+      el("span", { class: "state" }, el("i", { class: `dot ${alert.failures ? "bad" : alertDots[alert.state] ?? "good"}` }), el("span", {}, alert.state)),
+      stamp(alert.since_ms), alert.severity,
+      Object.entries(alert.values).map(([name, value]) => `${name} = ${value === null ? "none" : typeof value === "object" ? JSON.stringify(value) : value}`).join(", "),
+      alert.notified_at_ms === null ? "not yet" : stamp(alert.notified_at_ms),
+      alert.reason ? el("span", { class: alert.failures ? "down" : "muted" }, alert.failures ? `cannot be evaluated: ${alert.reason}` : `waits: ${alert.reason}`) : "",
+    ];
+    const [loud, folded] = [alerts.filter((alert) => !quiet(alert)), alerts.filter(quiet)];
+    const wasOpen = $("alerts-all").querySelector("details")?.open;
+    const box = folded.length ? el("details", {}, el("summary", {}, `${folded.length} built-in alerts do not fire`), scrolling("Built-in alerts that do not fire", columns, folded.map(row))) : null;
+    if (box) box.open = Boolean(wasOpen);
+    replace($("alerts-all"), loud.length ? scrolling("Alerts", columns, loud.map(row)) : null, box);
+  }
+
+  function showReceivers(receivers, none) {
+    if (!isNew("alerts-receivers", receivers)) return;
+    const says = (receiver) => (receiver.failing ? el("span", { class: "down" }, `failing since ${stamp(receiver.failing.since_ms)}: ${receiver.failing.error}`) : receiver.quiet_until_ms ? `quiet hours until ${stamp(receiver.quiet_until_ms)}` : "");
+    const rows = receivers.map((receiver) => [receiver.name, `${receiver.kind} ${receiver.target}`, whole(receiver.waiting), whole(receiver.delivered), stamp(receiver.last_delivered_ms), says(receiver)]);
+    const columns = [{ name: "receiver" }, { name: "by" }, { name: "waiting", right: true }, { name: "delivered", right: true, title: "since the start of silverd" }, { name: "last" }, { name: "", wrap: true }];
+    replace($("alerts-receivers"), rows.length ? scrolling("Receivers", columns, rows) : none("Nobody is notified: add a section [notify.<name>] to pipeline.toml."));
   }
 
   // ---- the quarantine
@@ -418,6 +514,7 @@
       if (greeting && greeting.version !== hello.version) location.reload(); // another version of silverd has another dashboard
       if (greeting && greeting.started_at_ms !== hello.started_at_ms) samples = [];
       greeting = hello;
+      Format.setTimeZone(hello.time_zone);
       fetch("api/history").then((answer) => answer.json()).then((history) => { samples = history.samples; plotHistory(); }).catch(() => {});
       fetch("api/status").then((answer) => answer.json()).then(onStatus).catch(() => {});
       setTimeout(() => { $("no-panels").hidden = panels.size > 0; }, 4000);
@@ -425,6 +522,7 @@
     on("status", onStatus);
     on("panel", (answer) => { $("no-panels").hidden = true; onPanel(answer); });
     on("rejects", onRejects);
+    on("alerts", onAlerts);
     stream.addEventListener("error", async () => {
       showConnection("bad", "silverd does not answer; retrying");
       if (stream.readyState !== EventSource.CLOSED) return; // the browser connects again
@@ -472,6 +570,9 @@
 
   paint();
   connect();
+  const refreshDays = () => { if (!document.hidden) readDays().catch(() => {}); };
+  refreshDays();
+  setInterval(refreshDays, DAYS_INTERVAL_MS);
   showSession().catch(() => {});
   showLogFilter().catch(() => {});
 })();

@@ -3,7 +3,7 @@
 const Charts = (() => {
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const series = () => ["--c1", "--c2", "--c3", "--c4"].map(colour);
-  const { clock, decimal } = Format;
+  const { dated, decimal, tick } = Format;
   const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
 
   function common() {
@@ -30,10 +30,10 @@ const Charts = (() => {
   function line(canvas) {
     const options = common();
     options.scales = {
-      x: axis({ ...bare, type: "linear", ticks: { color: colour("--muted"), maxTicksLimit: 5, maxRotation: 0, font: { size: 11.5 }, callback: clock } }),
+      x: axis({ ...bare, type: "linear", ticks: { color: colour("--muted"), maxTicksLimit: 5, maxRotation: 0, font: { size: 11.5 }, callback(ms) { return tick(ms, this.max - this.min); } } }),
       y: axis({ beginAtZero: true, ticks: { color: colour("--muted"), maxTicksLimit: 5, padding: 8, font: { size: 11.5 }, callback: (v) => short.format(v) } }),
     };
-    options.plugins.tooltip.callbacks = { title: (items) => clock(items[0].parsed.x) };
+    options.plugins.tooltip.callbacks = { title: (items) => dated(items[0].parsed.x) };
     return new Chart(canvas, { type: "line", data: { datasets: [] }, options });
   }
 

@@ -23,7 +23,34 @@ const Format = (() => {
     if (s < 5400) return `${integer.format(s / 60)} min`;
     return s < 172800 ? `${decimal.format(s / 3600)} h` : `${integer.format(s / 86400)} days`;
   };
-  const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+
+  // ---- times and days, in the zone of pipeline.toml and not in that of the browser.
+  let timeZone = "UTC";
+  let parts; // of the local time
+  function setTimeZone(name) {
+    // A browser may know fewer zones than silverd.
+    try { new Intl.DateTimeFormat(undefined, { timeZone: name }); timeZone = name; } catch { timeZone = "UTC"; }
+    const two = "2-digit";
+    parts = new Intl.DateTimeFormat("en-US", { timeZone, hourCycle: "h23", era: "short", year: "numeric", month: two, day: two, hour: two, minute: two, second: two });
+  }
+  setTimeZone("UTC");
+  const shownZone = () => timeZone;
+  const clock = (ms) => new Date(ms).toLocaleTimeString([], { timeZone, hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  const local = (ms) => Object.fromEntries(parts.formatToParts(ms).map(({ type, value }) => [type, value]));
+  const day = (ms) => { const at = local(ms); return `${at.year}-${at.month}-${at.day}`; };
+  const dated = (ms) => (day(ms) === day(Date.now()) ? clock(ms) : `${day(ms)} ${clock(ms)}`);
+  // What clocks show, as if they showed UTC.
+  const wall = (ms) => { const at = local(ms); return Date.UTC(at.year, at.month - 1, at.day, at.hour, at.minute, at.second); };
+  // The instant of a text: a day, or a time without a zone, is one of local clocks.
+  function instant(text) {
+    const isLocal = /^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?$/.test(text);
+    const shown = Date.parse(isLocal ? text.replace(" ", "T") + (text.length > 10 ? "Z" : "") : text);
+    if (!isLocal || Number.isNaN(shown)) return shown;
+    const guess = shown - (wall(shown) - shown);
+    return shown - (wall(guess) - guess);
+  }
+  // For an axis over `span` milliseconds.
+  const tick = (ms, span) => (span > 2 * 86400000 ? day(ms) : span > 86400000 ? dated(ms) : clock(ms));
 
   // ---- cells of panels. Integers and decimals come as text, and no digit of them passes through a double.
   const isNumber = ({ kind }) => kind === "integer" || kind === "decimal" || kind === "number";
@@ -46,7 +73,7 @@ const Format = (() => {
 
   function cell(value, column, unit) {
     if (isNone(value)) return "–";
-    if (column.kind === "time" && typeof value === "number") return clock(value);
+    if (column.kind === "time" && typeof value === "number") return dated(value);
     if (!isNumber(column) || isId(column)) return String(value);
     return column.kind === "number" ? rounded(value, column.name, unit) : exact(value);
   }
@@ -82,5 +109,5 @@ const Format = (() => {
     return characters.length > 48 ? `${characters.slice(0, 47).join("")}…` : characters.join("");
   };
 
-  return { integer, decimal, whole, bytes, span, clock, isNumber, isId, cell, plain, inert, inertBytes, label };
+  return { integer, decimal, whole, bytes, span, setTimeZone, shownZone, clock, dated, instant, tick, isNumber, isId, cell, plain, inert, inertBytes, label };
 })();

@@ -21,9 +21,11 @@ const TOPICS_INTERVAL: Duration = Duration::from_secs(2);
 impl PollLoop<'_> {
     pub(super) fn add_partitions(&mut self, assigned: &[AssignedPartition]) -> anyhow::Result<()> {
         info!(partitions = %names_of(assigned.iter().map(|assigned| &assigned.log)), "partitions assigned");
-        for AssignedPartition { log, committed, high, start } in assigned {
+        for AssignedPartition { log, committed, high, asked_at, start } in assigned {
             let (topic, partition) = (&log.topic, log.partition);
-            self.options.high_watermarks.set(log.clone(), *high);
+            // The end of a log that is not read says nothing of how complete the tables are.
+            let asked_at = start.is_ok().then_some(*asked_at);
+            self.options.high_watermarks.set(log.clone(), *high, asked_at);
             let start = match start {
                 Ok(start) => *start,
                 Err(unreadable) => {

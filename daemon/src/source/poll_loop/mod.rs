@@ -239,8 +239,9 @@ impl<'s> PollLoop<'s> {
         if !ends.is_empty() && (!is_idle || ends.iter().all(is_read)) {
             self.options.problems.resolve(&ProblemOf::Consumer);
         }
+        let asked_at = Some(self.watchdog.asked_at());
         for (log, end) in ends {
-            self.options.high_watermarks.set(log, end);
+            self.options.high_watermarks.set(log, end, asked_at);
         }
         Ok(())
     }

@@ -7,11 +7,12 @@ use arrow::compute::{filter_record_batch, take_record_batch};
 use arrow::datatypes::TimestampMicrosecondType;
 use deltalake_core::logstore::LogStoreRef;
 use futures::TryStreamExt;
-use silverd_core::chunk::{Chunk, day_of};
+use silverd_core::chunk::Chunk;
 use silverd_core::config::SilverTable;
 use silverd_core::offsets::{LogPartition, OffsetRange, Ranges};
 use silverd_core::route::Router;
 use silverd_core::verify::{NotComparedReason, Problem, Replay, SilverVerifier, Verifier, Writer};
+use silverd_core::zone::Zone;
 
 use super::blocks::{Block, BlockFingerprints, Row, RowDiff, RowSet};
 use super::plugins::Plugins;
@@ -24,6 +25,8 @@ use crate::verify::verified::Compared;
 
 pub(super) struct Comparison<'c> {
     pub(super) config: &'c SilverTable,
+    /// That of the table's days, whatever pipeline.toml says now.
+    pub(super) zone: Zone,
     /// The index of the table in the router.
     pub(super) index: usize,
     pub(super) router: Router,
@@ -121,10 +124,11 @@ impl Comparison<'_> {
         if let Some(dedup) = dedup {
             dedup.drop_duplicates(&mut output)?;
         }
+        let mut day_of = self.zone.days();
         for batch in &output.rows {
             let times = batch.column_by_name(&self.config.event_time).context("no column of event_time")?;
             let times = times.as_primitive::<TimestampMicrosecondType>().values();
-            let days = times.iter().map(|time| day_of(*time)).collect();
+            let days = times.iter().map(|time| day_of.of(*time)).collect();
             self.compared.rows += batch.num_rows() as u64;
             self.add_rows(RowSet::Expected, batch, days, destination)?;
         }

@@ -36,6 +36,7 @@ use silverd_core::route::Router;
 use silverd_core::verify::{
     FileOwner, LogPosition, NotComparedReason, Problem, SideOutputVerifier, SilverVerifier, Verifier,
 };
+use silverd_core::zone::Zone;
 
 use self::blocks::{BlockFingerprints, Difference, ROW_DIFF_BLOCKS_MAX, RowDiff};
 use self::by_commit::ByCommit;
@@ -47,7 +48,7 @@ use super::files::check_contents;
 use super::fingerprint::RowFingerprinter;
 use super::rejects::{Rejects, compare_rejects};
 use super::verified::{Compared, Verified, VerifiedTable};
-use crate::delta::last_plugin;
+use crate::delta::{last_plugin, zone_at};
 use crate::plugin::Host;
 use crate::tables::dedup::Dedup;
 use crate::tables::event_set::EventSet;
@@ -145,7 +146,8 @@ impl Job<'_> {
         let Some(schema) = plugins.schema.clone().filter(|_| !all_or_nothing) else {
             return Ok((Compared::default(), problems));
         };
-        let mut comparison = self.comparison(&schema, plugins)?;
+        let zone = zone_at(&self.log, self.verifier.version()).await?;
+        let mut comparison = self.comparison(&schema, plugins, zone)?;
         let mut fingerprints = BlockFingerprints::default();
         let destination = &mut Destination::Fingerprints(&mut fingerprints);
         let mut strategy = self.strategy(&schema)?;
@@ -175,10 +177,11 @@ impl Job<'_> {
         Ok((compared, problems))
     }
 
-    fn comparison(&self, schema: &SchemaRef, plugins: Plugins) -> anyhow::Result<Comparison<'_>> {
+    fn comparison(&self, schema: &SchemaRef, plugins: Plugins, zone: Zone) -> anyhow::Result<Comparison<'_>> {
         let by_day = self.config().dedup.is_some() && self.verifier.corrections().commits > 0;
         Ok(Comparison {
             config: self.config(),
+            zone,
             index: self.index,
             router: Router::new(&self.pipeline.silver),
             bronze: self.bronze.clone(),

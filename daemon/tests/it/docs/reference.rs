@@ -92,6 +92,7 @@ fn pipeline_with(section: &str, line: &str) -> Result<Pipeline, String> {
         ("silver.<name>", "plugin = \"plugins/t\"\nmatch = \"everything\"\nevent_time = \"ts\"\ndedup.by = [\"id\"]\ndedup.within = \"1m\""),
         ("quarantine", ""),
         ("late", ""),
+        ("days", ""),
         ("state", ""),
         ("commit", ""),
         ("limits", ""),
@@ -99,6 +100,9 @@ fn pipeline_with(section: &str, line: &str) -> Result<Pipeline, String> {
         ("reload", ""),
         ("gold.<name>", "sql = \"SELECT event_date FROM t\""),
         ("panel.<name>", "sql = \"SELECT 1\""),
+        ("notify.<name>", "webhook = \"https://localhost\"\nquiet_hours = \"22:00-07:00\""),
+        ("alerts", ""),
+        ("alert.<name>", "sql = \"SELECT 1 AS n\"\nwhen = \"n > 0\""),
         ("http", ""),
     ]
     .map(|(of, keys)| {

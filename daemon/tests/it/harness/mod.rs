@@ -13,11 +13,14 @@ mod own_kafka;
 mod process;
 mod project;
 pub mod python;
+pub mod smtp;
 mod source_files;
 mod table_copy;
 pub mod tables;
+pub mod tls;
 mod verify;
 mod wait;
+pub mod webhook;
 
 use std::path::Path;
 

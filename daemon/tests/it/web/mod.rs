@@ -29,6 +29,9 @@ sql = """
 SELECT ts, channel, referrer, length(url) > 0 AS long, event_date, CAST(1.5 AS DECIMAL(18, 2)) AS price,
     1.0 / 0.0 AS odd,
     CAST('bytes' AS BYTEA) AS raw FROM live.page_view JOIN (SELECT DATE '2025-01-02' AS event_date) ON true LIMIT 1"""
+
+[alerts]
+built_in = true
 "#;
 
 /// A project with these sections, and a password that no response may contain.
@@ -105,6 +108,18 @@ fn api_matches_its_description(daemon: &Daemon) {
     let known = &described["components"]["schemas"]["Status"]["properties"];
     for field in status.as_object().unwrap().keys() {
         assert!(known.get(field).is_some(), "openapi.json does not describe {field}");
+    }
+    let schemas = &described["components"]["schemas"];
+    let with_alerts = || Some(daemon.json("/api/alerts")).filter(|shown| shown["alerts"][0].is_object());
+    let alerts = wait_for("the alerts", with_alerts);
+    for field in alerts.as_object().unwrap().keys() {
+        assert!(schemas["Alerts"]["properties"].get(field).is_some(), "openapi.json does not describe alerts: {field}");
+    }
+    for field in alerts["alerts"][0].as_object().unwrap().keys() {
+        assert!(
+            schemas["Alert"]["properties"].get(field).is_some(),
+            "openapi.json does not describe an alert: {field}"
+        );
     }
     for (list, schema) in [("tables", "Table"), ("plugins", "Plugin"), ("maintenance", "Maintenance")] {
         let known = &described["components"]["schemas"][schema]["properties"];
