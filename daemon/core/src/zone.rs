@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use chrono::{DateTime, LocalResult, NaiveDateTime, Offset, TimeZone};
+use chrono::{DateTime, FixedOffset, LocalResult, NaiveDateTime, Offset, TimeZone};
 use chrono_tz::{GapInfo, TZ_VARIANTS, Tz};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -54,6 +54,16 @@ impl Zone {
     /// The microseconds that local time is ahead of UTC at an instant.
     pub fn offset_micros(self, micros: i64) -> i64 {
         self.offset_seconds(micros.div_euclid(SECOND)) * SECOND
+    }
+
+    /// What local clocks show at an instant, in milliseconds since the epoch, with the offset: a time for people.
+    pub fn local(self, ms: i64) -> DateTime<FixedOffset> {
+        let instant = DateTime::from_timestamp_millis(ms).unwrap_or_default();
+        let offset = i32::try_from(self.offset_seconds(instant.timestamp())).ok().and_then(FixedOffset::east_opt);
+        match offset {
+            Some(offset) => instant.with_timezone(&offset),
+            None => instant.fixed_offset(),
+        }
     }
 
     /// The local day of an instant, as days since the epoch.

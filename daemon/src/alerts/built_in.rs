@@ -24,6 +24,9 @@ pub(super) const FAILURES_MAX: u32 = 3;
 const EVENTS_MIN: u64 = 100;
 const REJECTED_MIN: u64 = 10;
 const SUMMARY_CHARS_MAX: usize = 500;
+/// An alert about a figure ends once that is as far as this from its limit: one that goes up and down at the limit would
+/// be notified again and again.
+const NEAR_SHARE: f64 = 0.8;
 
 /// A built-in alert.
 #[derive(Clone, Debug)]
@@ -139,17 +142,17 @@ impl BuiltIn {
             About::Lag(name) => of_table(known, name, |table| lag(known, name, table)),
             About::TableStuck(name) => of_table(known, name, |table| match &table.state {
                 WriterState::Retrying { reason } => is_true(format!("table {name} cannot be written: {reason}"), name),
-                _ => false_if(table.is_known_to_write()),
+                _ => false_if(known.samples.is_known_to_write(name, table)),
             }),
             About::PluginStopped(name) => of_table(known, name, |table| match &table.state {
                 WriterState::Paused { reason, .. } => {
                     is_true(format!("the plugin of {name} is stopped: {reason}"), name)
                 }
-                _ => false_if(table.is_known_to_write()),
+                _ => false_if(known.samples.is_known_to_write(name, table)),
             }),
             About::PluginRejected(name) => of_table(known, name, |table| match &table.rejection {
                 Some(reason) => is_true(format!("the newest plugin version of {name} does not serve: {reason}"), name),
-                None => false_if(table.is_known_to_write()),
+                None => false_if(known.samples.is_known_to_write(name, table)),
             }),
             About::Rejects(name) => of_table(known, name, |table| rejects(known, name, table)),
             About::Gold(name) => gold(known, name),
@@ -222,7 +225,8 @@ fn events(known: &Known) -> Seen {
 
 fn lag(known: &Known, name: &str, table: &Table) -> Seen {
     let (config, now) = (known.config, table.lag);
-    if now < i64::try_from(config.lag_events).unwrap_or(i64::MAX) {
+    let lag_events = i64::try_from(config.lag_events).unwrap_or(i64::MAX);
+    if now < lag_events {
         return Seen::False;
     }
     let window = Duration::from_millis(config.lag_window_ms);
@@ -231,8 +235,9 @@ fn lag(known: &Known, name: &str, table: &Table) -> Seen {
             format!("{name} is {now} events behind, {} more than {} before", now - before, span(window)),
             [("table", name.into()), ("lag", now.into()), ("lag_before", before.into())],
         ),
-        Some(_) => Seen::False,
-        None => Seen::Unknown,
+        // A lag that goes up and down a little neither ends nor begins anything.
+        Some(before) if now <= before - lag_events / 10 => Seen::False,
+        Some(_) | None => Seen::Unknown,
     }
 }
 
@@ -246,6 +251,10 @@ fn rejects(known: &Known, name: &str, table: &Table) -> Seen {
         let percent = rejected as f64 * 100.0 / events as f64;
         let summary = format!("{name} has rejected {rejected} of the last {events} events ({percent:.1} %)");
         return report(summary, [("table", name.into()), ("events", events.into()), ("rejected", rejected.into())]);
+    }
+    // Near the limit, it neither begins nor ends.
+    if is_enough && rejected as f64 > known.config.quarantine_share * NEAR_SHARE * events as f64 {
+        return Seen::Unknown;
     }
     false_if(events >= EVENTS_MIN || known.samples.cover(at, REJECTS_WINDOW))
 }
@@ -280,6 +289,7 @@ fn disk_low(known: &Known, name: &str) -> Seen {
             let summary = format!("the disk of {name} has {} free", bytes(free));
             report(summary, [("disk", name.into()), ("free_bytes", free.into())])
         }
+        Some(free) if (free as f64) * NEAR_SHARE < known.free_bytes_min as f64 => Seen::Unknown,
         Some(_) => Seen::False,
         None => Seen::Unknown,
     }
@@ -292,6 +302,7 @@ fn disk_fills(known: &Known, name: &str) -> Seen {
                 format!("the disk of {name} is full in {days:.1} days at this week's growth: {} are free", bytes(free));
             report(summary, [("disk", name.into()), ("days", days.into()), ("free_bytes", free.into())])
         }
+        (Some(DaysLeft(Some(days))), _) if days * NEAR_SHARE < f64::from(known.config.disk_days) => Seen::Unknown,
         (Some(_), _) => Seen::False,
         (None, _) => Seen::Unknown,
     }
@@ -428,7 +439,8 @@ mod tests {
         assert_eq!(lag, "true: hits is 200 events behind, 50 more than 15 min before");
         assert_eq!(share, "true: hits has rejected 200 of the last 2000 events (10.0 %)");
         assert_eq!(events, "false");
-        assert_eq!(look(17, 2_000, 200, 150), ["false", &share, "false"].map(str::to_owned), "it does not grow");
+        assert_eq!(look(17, 2_000, 200, 150), ["unknown", &share, "false"].map(str::to_owned), "it does not grow");
+        assert_eq!(look(18, 2_000, 200, 140), ["false", &share, "false"].map(str::to_owned), "it falls");
         let [_, share, events] = look(80, 2_000, 200, 0);
         assert_eq!((share.as_str(), events.as_str()), ("false", "true: no event has arrived for 64 min"));
     }

@@ -9,7 +9,7 @@ use silverd_core::config::Pipeline;
 use tracing::debug;
 
 use super::store::Disks;
-use crate::maintenance::free_bytes;
+use crate::maintenance::{DiskSpace, disk_space};
 
 /// One disk, named after the first table on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,9 +65,9 @@ impl DiskWatch {
     pub(super) fn look(&mut self, now_ms: i64) -> Option<&Disks> {
         let mut is_new = false;
         for Disk { name, folder } in &self.disks {
-            match free_bytes(folder) {
-                Ok(free_bytes) => {
-                    let sample = DiskSample { at_ms: now_ms, free_bytes };
+            match disk_space(folder) {
+                Ok(DiskSpace { free_bytes, total_bytes }) => {
+                    let sample = DiskSample { at_ms: now_ms, free_bytes, total_bytes };
                     self.now.insert(name.clone(), sample);
                     is_new |= self.past.entry(name.clone()).or_default().add(sample);
                 }

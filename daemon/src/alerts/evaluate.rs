@@ -1,8 +1,10 @@
 //! Evaluates the SQL of alerts, one at a time, in a process with the limits of panels.
 
+use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use silverd_core::config::Alert;
+use silverd_core::zone::Zone;
 
 use crate::runtime::inert::inert_line;
 use crate::sql::{
@@ -54,12 +56,16 @@ pub(crate) fn check_alert(tables: &Tables, alert: &Alert) -> Result<(), InvalidA
     check_query(tables, &statement(alert), false).map_err(InvalidAlert::When)
 }
 
-/// Runs an alert's statement.
-pub(crate) async fn evaluate(queries: &mut PanelQueries, statement: &str) -> Result<Evaluation, QueryError> {
-    evaluation(queries.rows(statement, LIMITS).await?)
+/// Runs an alert's statement. Times in its row are written in the zone.
+pub(crate) async fn evaluate(
+    queries: &mut PanelQueries,
+    statement: &str,
+    zone: Zone,
+) -> Result<Evaluation, QueryError> {
+    evaluation(queries.rows(statement, LIMITS).await?, zone)
 }
 
-fn evaluation(result: QueryResult) -> Result<Evaluation, QueryError> {
+fn evaluation(result: QueryResult, zone: Zone) -> Result<Evaluation, QueryError> {
     let Some((fires, columns)) = result.columns.split_last() else { return Ok(Evaluation::default()) };
     if fires.kind != ColumnKind::Bool {
         let kind = serde_json::to_value(fires.kind).map_err(anyhow::Error::from)?;
@@ -80,22 +86,22 @@ fn evaluation(result: QueryResult) -> Result<Evaluation, QueryError> {
     let mut values = Map::new();
     if let Some(row) = firing.or(result.rows.first()) {
         for (column, cell) in columns.iter().zip(row).take(silverd_core::alerts::VALUES_MAX) {
-            values.insert(column.name.clone(), value(column.kind, cell)?);
+            values.insert(column.name.clone(), value(column.kind, cell, zone)?);
         }
     }
     Ok(Evaluation { fires: firing.is_some(), values })
 }
 
 /// A value of a row as receivers get it: integers as numbers if these hold them, times as text.
-fn value(kind: ColumnKind, cell: &Cell) -> Result<Value, QueryError> {
+fn value(kind: ColumnKind, cell: &Cell, zone: Zone) -> Result<Value, QueryError> {
     let value: Value = serde_json::from_str(cell.get()).map_err(anyhow::Error::from)?;
     Ok(match (kind, &value) {
         (ColumnKind::Integer, Value::String(digits)) => {
             digits.parse::<i64>().map_or_else(|_| value.clone(), Value::from)
         }
         (ColumnKind::Time, Value::Number(ms)) => {
-            let time = ms.as_i64().and_then(chrono::DateTime::from_timestamp_millis);
-            time.map_or_else(|| value.clone(), |time| time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true).into())
+            let ms = ms.as_i64().filter(|ms| DateTime::from_timestamp_millis(*ms).is_some());
+            ms.map_or_else(|| value.clone(), |ms| zone.local(ms).to_rfc3339_opts(SecondsFormat::AutoSi, true).into())
         }
         _ => value,
     })
@@ -160,7 +166,7 @@ mod tests {
     fn the_first_row_for_which_the_condition_is_true_counts() {
         let columns = [("at", ColumnKind::Time), ("n", ColumnKind::Integer), (FIRES, ColumnKind::Bool)];
         let check = |rows: &[Value], fires: bool, values: Value| {
-            let evaluation = evaluation(result(&columns, rows, false)).unwrap();
+            let evaluation = evaluation(result(&columns, rows, false), Zone::UTC).unwrap();
             assert_eq!((evaluation.fires, Value::from(evaluation.values)), (fires, values));
         };
         let digits = "12345678901234567890";
@@ -173,15 +179,27 @@ mod tests {
     }
 
     #[test]
+    fn times_are_those_of_the_zone() {
+        let columns = [("at", ColumnKind::Time), (FIRES, ColumnKind::Bool)];
+        let of = |at: Value| {
+            let rows = [json!([at, true])];
+            evaluation(result(&columns, &rows, false), Zone::parse("Europe/Berlin").unwrap()).unwrap().values["at"]
+                .clone()
+        };
+        assert_eq!(of(json!(1_795_946_400_000_i64)), json!("2026-11-29T11:00:00+01:00"));
+        assert_eq!(of(json!(i64::MAX)), json!(i64::MAX), "no time that a calendar has");
+    }
+
+    #[test]
     fn a_condition_is_true_or_false_and_is_looked_for_in_so_many_rows() {
         let error = |columns: &[(&str, ColumnKind)], rows: &[Value]| {
-            evaluation(result(columns, rows, true)).unwrap_err().to_string()
+            evaluation(result(columns, rows, true), Zone::UTC).unwrap_err().to_string()
         };
         let integer = [("n", ColumnKind::Integer), (FIRES, ColumnKind::Integer)];
         assert!(error(&integer, &[json!(["1", "1"])]).contains("of the kind integer"));
         let bool = [("n", ColumnKind::Integer), (FIRES, ColumnKind::Bool)];
         assert!(error(&bool, &[json!(["1", false])]).contains("more than 1000 rows"));
-        assert!(evaluation(result(&bool, &[json!(["1", true])], true)).unwrap().fires);
+        assert!(evaluation(result(&bool, &[json!(["1", true])], true), Zone::UTC).unwrap().fires);
     }
 
     #[test]

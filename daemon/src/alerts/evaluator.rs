@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use silverd_core::zone::Zone;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
@@ -31,10 +32,10 @@ pub(super) struct Answer {
 }
 
 impl Evaluator {
-    pub(super) fn start(queries: PanelQueries) -> Self {
+    pub(super) fn start(queries: PanelQueries, zone: Zone) -> Self {
         let (requests, received) = unbounded_channel();
         let (sender, answers) = unbounded_channel();
-        let task = tokio::spawn(run(queries, received, sender));
+        let task = tokio::spawn(run(queries, zone, received, sender));
         Self { requests, answers, task }
     }
 
@@ -50,7 +51,12 @@ impl Drop for Evaluator {
     }
 }
 
-async fn run(mut queries: PanelQueries, mut requests: UnboundedReceiver<Request>, answers: UnboundedSender<Answer>) {
+async fn run(
+    mut queries: PanelQueries,
+    zone: Zone,
+    mut requests: UnboundedReceiver<Request>,
+    answers: UnboundedSender<Answer>,
+) {
     loop {
         let Request { alert, statement } = match tokio::time::timeout(IDLE_MAX, requests.recv()).await {
             Ok(Some(request)) => request,
@@ -64,7 +70,7 @@ async fn run(mut queries: PanelQueries, mut requests: UnboundedReceiver<Request>
             }
         };
         let started = Instant::now();
-        let result = evaluate(&mut queries, &statement).await;
+        let result = evaluate(&mut queries, &statement, zone).await;
         let answer = Answer { alert, result, took: started.elapsed() };
         if answers.send(answer).is_err() {
             return;

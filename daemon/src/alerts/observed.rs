@@ -102,6 +102,8 @@ pub(super) struct Samples {
     samples: VecDeque<Sample>,
     /// When the first event was counted, or else when the samples begin; then when the count changed last.
     last_event: Option<(Instant, u64)>,
+    /// The commits of a table when it was last seen to fail: until there is another one, it may fail again.
+    failed_at: BTreeMap<String, u64>,
 }
 
 struct Sample {
@@ -118,7 +120,12 @@ struct Counted {
 
 impl Samples {
     pub(super) fn new(lag_window: Duration) -> Self {
-        Self { window: REJECTS_WINDOW.max(lag_window), samples: VecDeque::new(), last_event: None }
+        Self {
+            window: REJECTS_WINDOW.max(lag_window),
+            samples: VecDeque::new(),
+            last_event: None,
+            failed_at: BTreeMap::new(),
+        }
     }
 
     /// Another window of the lag. What is known stays.
@@ -131,6 +138,11 @@ impl Samples {
         match &mut self.last_event {
             Some((_, known)) if *known == events => {}
             last => *last = Some((at, events)),
+        }
+        for (name, table) in tables {
+            if matches!(table.state, WriterState::Retrying { .. } | WriterState::Paused { .. }) {
+                self.failed_at.insert(name.clone(), table.commits);
+            }
         }
         // An edit restarts the pipeline, and its counts.
         if self.samples.back().is_some_and(|last| last.is_ahead_of(tables)) {
@@ -146,6 +158,13 @@ impl Samples {
         while self.samples.get(1).is_some_and(|second| at.duration_since(second.at) >= self.window) {
             self.samples.pop_front();
         }
+    }
+
+    /// Whether it is known that a table can be written. Between two tries, one that fails looks like one that catches
+    /// up.
+    pub(super) fn is_known_to_write(&self, name: &str, table: &Table) -> bool {
+        let has_failed = self.failed_at.get(name) == Some(&table.commits);
+        table.is_known_to_write() && (table.lag == 0 || !has_failed)
     }
 
     /// For how long no event has come, as far as this process has seen.
@@ -212,6 +231,22 @@ mod tests {
         // The pipeline restarts.
         samples.add(at + MINUTE, &tables(5, 0, 0));
         assert!(!samples.cover(at + MINUTE, MINUTE));
+    }
+
+    #[test]
+    fn a_table_that_fails_is_not_known_to_be_writable_between_its_tries() {
+        let (start, mut samples) = (Instant::now(), Samples::new(15 * MINUTE));
+        let mut check = |state: WriterState, commits: u64, lag: i64, expected: bool| {
+            let table = Table { state, lag, events: 0, rejected: 0, commits, rejection: None };
+            let tables = Tables::from([("hits".to_owned(), table)]);
+            samples.add(start, &tables);
+            assert_eq!(samples.is_known_to_write("hits", &tables["hits"]), expected);
+        };
+        check(WriterState::CatchingUp, 7, 5, true);
+        check(WriterState::Retrying { reason: String::new() }, 7, 5, false);
+        check(WriterState::CatchingUp, 7, 5, false);
+        check(WriterState::Live, 7, 0, true);
+        check(WriterState::CatchingUp, 8, 5, true);
     }
 
     #[test]

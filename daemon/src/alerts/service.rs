@@ -23,6 +23,12 @@ use crate::tables::recent_rows::RecentRows;
 /// Between two tries to take the state folder.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Names of hosts are looked up on these threads, and a lookup cannot be cancelled: one without an answer must delay
+/// neither the others nor the record of a delivery.
+const BLOCKING_THREADS_MAX: usize = 32;
+/// For what is on these threads at the end.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// Evaluates the alerts and delivers their notifications.
 pub(crate) struct AlertService {
     pub(crate) base_dir: PathBuf,
@@ -60,9 +66,12 @@ impl AlertService {
         let (ends, ended) = oneshot::channel();
         // The thread itself waits for the disk; the worker asks the process for SQL and delivers.
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        let runtime = runtime.worker_threads(1).max_blocking_threads(4).thread_name("notify").enable_all().build()?;
+        let runtime = runtime.worker_threads(1).max_blocking_threads(BLOCKING_THREADS_MAX).thread_name("notify");
+        let runtime = runtime.enable_all().build()?;
         std::thread::Builder::new().name("alerts".to_owned()).spawn(move || {
             runtime.block_on(self.run(inputs, stop));
+            // A name server that does not answer keeps no thread from ending.
+            runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
             let _ = ends.send(());
         })?;
         Ok(ended)
@@ -80,6 +89,8 @@ impl AlertService {
         self.board.set_state(EvaluationState::Running);
         let delivery = tokio::spawn(outbox.clone().run(stop.clone()));
         let current = inputs.borrow_and_update().clone();
+        // An edit may have come since the outbox was opened.
+        outbox.apply_config(&current.pipeline, &self.base_dir);
         let store = Engine::new(self, store, outbox, current).run(inputs, stop).await;
         // Until then, no other silverd delivers what is in the outbox.
         let _ = delivery.await;

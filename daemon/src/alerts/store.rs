@@ -48,6 +48,9 @@ pub(crate) struct StoredAlert {
     /// Of the alert's section: an alert that was removed from pipeline.toml has a last notification.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) description: String,
+    /// Whether its end is not notified.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) ends_silently: bool,
     /// The digest of its SQL: for another condition, no time has passed.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) condition: String,
@@ -122,8 +125,10 @@ pub(crate) fn folder_in(state: &Path) -> PathBuf {
 impl AlertStore {
     /// Opens the folder below that of `[state]`; `None` while another silverd evaluates the alerts.
     pub(crate) fn open(state: &Path) -> anyhow::Result<Option<Self>> {
-        StateDir::open(state)?;
+        let parent = StateDir::open(state)?;
         let folder = StateDir::open(&folder_in(state))?;
+        // After a power failure, the folder is there: what is stored in it must not be lost.
+        parent.sync()?;
         let path = folder.path(LOCK);
         let open = File::options().create(true).truncate(false).write(true).open(&path);
         let lock = open.with_context(|| format!("open {}", path.display()))?;

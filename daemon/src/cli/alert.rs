@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::bail;
-use chrono::{DateTime, SecondsFormat};
+use chrono::SecondsFormat;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use silverd_core::alerts::{PhaseName, Report};
 use silverd_core::config::{Alert, NotifyReceiver};
+use silverd_core::zone::Zone;
 
 use super::plugin::text_table;
 use crate::alerts::{
@@ -72,6 +73,7 @@ struct Listed {
 
 fn list(setup: &Setup, args: &ListArgs) -> anyhow::Result<()> {
     let stored = StoredAlerts::read(&setup.base_dir.join(&*setup.pipeline.state.path))?;
+    let zone = setup.pipeline.time_zone;
     let mut alerts = all_alerts(setup, &stored);
     sort(&mut alerts);
     if args.json {
@@ -81,7 +83,7 @@ fn list(setup: &Setup, args: &ListArgs) -> anyhow::Result<()> {
     }
     match (stored.is_running, stored.saved_at_ms) {
         (true, _) => out!("silverd runs and evaluates the alerts"),
-        (false, Some(at_ms)) => out!("no silverd evaluates the alerts: this is how they were at {}", time(at_ms)),
+        (false, Some(at_ms)) => out!("no silverd evaluates the alerts: this is how they were at {}", time(at_ms, zone)),
         (false, None) => out!("no silverd has evaluated the alerts yet"),
     }
     if alerts.is_empty() {
@@ -92,7 +94,7 @@ fn list(setup: &Setup, args: &ListArgs) -> anyhow::Result<()> {
         args.all || !alert.built_in || matches!(alert.state, PhaseName::Firing | PhaseName::Pending)
     };
     let shown: Vec<_> = alerts.iter().filter(is_shown).collect();
-    let rows: Vec<_> = shown.iter().map(|alert| row(alert)).collect();
+    let rows: Vec<_> = shown.iter().map(|alert| row(alert, zone)).collect();
     if !rows.is_empty() {
         out!("{}", text_table(&["alert", "severity", "state", "since", "notified", "last row"], &rows)?);
     }
@@ -127,20 +129,21 @@ fn all_alerts(setup: &Setup, stored: &StoredAlerts) -> Vec<ShownAlert> {
     in_sql.chain(built_in).collect()
 }
 
-fn row(alert: &ShownAlert) -> Vec<String> {
+fn row(alert: &ShownAlert, zone: Zone) -> Vec<String> {
     let values: Vec<_> = alert.values.iter().map(|(name, value)| format!("{name}={}", text_of(value))).collect();
     vec![
         alert.name.clone(),
         alert.severity.as_str().to_owned(),
         alert.state.as_str().to_owned(),
-        alert.since_ms.map(time).unwrap_or_default(),
-        alert.notified_at_ms.map(time).unwrap_or_default(),
+        alert.since_ms.map(|at_ms| time(at_ms, zone)).unwrap_or_default(),
+        alert.notified_at_ms.map(|at_ms| time(at_ms, zone)).unwrap_or_default(),
         inert_line(&values.join(" ")),
     ]
 }
 
-fn time(at_ms: i64) -> String {
-    DateTime::from_timestamp_millis(at_ms).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Secs, true)
+/// As the clocks of pipeline.toml's zone show it, with the offset.
+fn time(at_ms: i64, zone: Zone) -> String {
+    zone.local(at_ms).to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 async fn test(setup: &Setup, name: &str) -> anyhow::Result<()> {
@@ -196,7 +199,7 @@ async fn report_of(setup: &Setup, alert: &Alert) -> anyhow::Result<Report> {
         out!("live.<name> has no rows here: they are in the memory of a running silverd");
     }
     let mut queries = PanelQueries::new(&tables, &setup.pipeline.sql_limits, Arc::<RecentRows>::default());
-    let Evaluation { fires, values } = match evaluate(&mut queries, &statement(alert)).await {
+    let Evaluation { fires, values } = match evaluate(&mut queries, &statement(alert), setup.pipeline.time_zone).await {
         Ok(evaluation) => evaluation,
         Err(waiting @ QueryError::NotWritten(_)) => {
             out!("{}: {waiting}: the alert waits for its first row", alert.name);

@@ -39,7 +39,7 @@ impl Correction {
         }
         self.check_files_exist(&adds).await?;
         let changed = adds.iter().filter_map(NewFile::day).chain(removes.iter().filter_map(DataFile::day)).collect();
-        let _hold = self.days.hold(&self.config.name, &changed).await?;
+        let mut hold = self.days.hold(&self.config.name, &changed).await?;
         for _ in 0..COMMIT_TRIES_MAX {
             let mut progress = vec![(CORRECTIONS.to_owned(), number)];
             let announced = side_output::announce(outputs.clone(), &self.table, &mut progress, &mut info)?;
@@ -57,7 +57,7 @@ impl Correction {
                 time_zone,
                 ..Change::default()
             };
-            let failure = match self.table.commit(change).await {
+            let failure = match hold.commit(self.table.commit(change)).await {
                 Ok(committed) => {
                     side_output::publish(announced, &self.table).await?;
                     return Ok(committed.version);
@@ -69,7 +69,8 @@ impl Correction {
                 side_output::publish(announced, &self.table).await?;
                 return Ok(self.table.version());
             }
-            if time_zone.is_some() {
+            // Also if someone else has moved the table meanwhile: these rows do not replace all of it.
+            if time_zone.is_some() || self.table.moves_to().is_some() {
                 return Err(self.conflict().into());
             }
             if self.restored.is_some() {

@@ -14,7 +14,7 @@ use tracing::debug;
 
 use super::dependents::Dependents;
 use super::lock::{CorrectionMark, FolderLock};
-use super::published::{Published, Rows, TABLE, of_days};
+use super::published::{Published, Rows, TABLE, days_of, of_days};
 use super::row::DayRow;
 use crate::runtime::clock;
 
@@ -26,8 +26,8 @@ pub struct DayLedger {
     path: RwLock<PathBuf>,
     dependents: RwLock<Dependents>,
     published: tokio::sync::Mutex<Published>,
-    /// The rows, for those who do not wait.
-    shown: RwLock<Arc<Rows>>,
+    /// The rows, for those who do not wait; `None` before they were read.
+    shown: RwLock<Option<Arc<Rows>>>,
 }
 
 /// The state of a day, to be published.
@@ -52,7 +52,32 @@ pub(crate) struct Figures {
 
 /// Lets a commit change days: none of them is called final until it is dropped.
 pub(crate) struct Hold {
-    _lock: FolderLock,
+    lock: Option<FolderLock>,
+    is_committing: bool,
+}
+
+impl Hold {
+    fn new(lock: FolderLock) -> Self {
+        Self { lock: Some(lock), is_committing: false }
+    }
+
+    /// Awaits the commit that changes the days.
+    pub(crate) async fn commit<T>(&mut self, commit: impl Future<Output = T>) -> T {
+        self.is_committing = true;
+        let committed = commit.await;
+        self.is_committing = false;
+        committed
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // A commit that was cancelled, as by Ctrl-C, may still be written by another thread: the lock is left to the end of the
+        // process.
+        if self.is_committing && !std::thread::panicking() {
+            std::mem::forget(self.lock.take());
+        }
+    }
 }
 
 impl DayLedger {
@@ -71,7 +96,8 @@ impl DayLedger {
     }
 
     /// Before a commit of a Silver worker to these days: says of those that are final that they are provisional, durably.
-    /// `None` if none of the days is over: such a day is not final.
+    /// `None` if none of the days is over: such a day is final only if it was finalized by a clock that was ahead, or was
+    /// set back.
     pub(crate) async fn hold_past(
         &self,
         table: &str,
@@ -79,10 +105,27 @@ impl DayLedger {
         days: &BTreeSet<i32>,
     ) -> anyhow::Result<Option<Hold>> {
         let Some(first) = days.first() else { return Ok(None) };
-        if *first >= zone.day_of(clock::now_micros()) {
+        if *first >= zone.day_of(clock::now_micros()) && !self.is_any_final(table, *first).await {
             return Ok(None);
         }
         self.hold(table, days).await.map(Some)
+    }
+
+    /// Whether a day of a table, from `first` on, is final. Where the published table cannot be read, none is.
+    async fn is_any_final(&self, table: &str, first: i32) -> bool {
+        let is_final = |row: &DayRow| row.table == table && row.state == DayState::Final;
+        let shown = self.shown.read().clone();
+        match shown {
+            Some(rows) => of_days(&rows, first..=i32::MAX).any(is_final),
+            // Just after the start. Only the files of these few days are read.
+            None => match days_of(&self.path(), table, first..=i32::MAX).await {
+                Ok(rows) => rows.unwrap_or_default().iter().any(is_final),
+                Err(failure) => {
+                    debug!("read {TABLE}: {failure:#}; no day that is not over is taken to be final");
+                    false
+                }
+            },
+        }
     }
 
     /// Before any other commit that changes these days.
@@ -102,7 +145,7 @@ impl DayLedger {
                 days.iter().flat_map(|day| dependents.with_day(table, *day)).map(changing).collect()
             };
             self.publish_where(&path, &updates, |row| row.is_some_and(|row| row.state == DayState::Final)).await?;
-            anyhow::Ok(Hold { _lock: lock })
+            anyhow::Ok(Hold::new(lock))
         };
         held.await.with_context(|| {
             format!(
@@ -148,6 +191,7 @@ impl DayLedger {
         let mut tries = 0;
         loop {
             published.refresh(path).await?;
+            self.show(&published);
             let now = clock::now_micros();
             let changed = |update: &&DayUpdate| {
                 let row = published.row(&update.table, update.day);
@@ -160,7 +204,7 @@ impl DayLedger {
             let count = changed.len();
             match published.commit(path, changed).await {
                 Ok(()) => {
-                    *self.shown.write() = published.rows().clone();
+                    self.show(&published);
                     return Ok(count);
                 }
                 Err(failure) => {
@@ -182,13 +226,17 @@ impl DayLedger {
     ) -> anyhow::Result<T> {
         let mut published = self.published.lock().await;
         published.refresh(&self.path()).await?;
-        *self.shown.write() = published.rows().clone();
+        self.show(&published);
         Ok(select(&mut published.rows().values()))
+    }
+
+    fn show(&self, published: &Published) {
+        *self.shown.write() = Some(published.rows().clone());
     }
 
     /// The rows of some days, as they were when they were read or published last.
     pub(crate) fn shown(&self, days: RangeInclusive<i32>) -> Vec<DayRow> {
-        let rows = self.shown.read().clone();
+        let rows = self.shown.read().clone().unwrap_or_default();
         of_days(&rows, days).cloned().collect()
     }
 }
@@ -268,6 +316,42 @@ mod tests {
         drop(hold);
         finalize(&one, &all).await;
         assert!(states(&other).await.iter().all(|(_, _, state)| *state == DayState::Final));
+    }
+
+    /// Its entry in the log may be written later.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_day_is_held_after_its_commit_was_cancelled() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = ledger(&folder.path().join("day_status"));
+        let days = BTreeSet::from([5]);
+        let mut hold = ledger.hold("orders", &days).await.unwrap();
+        assert_eq!(hold.commit(async { 1 }).await, 1);
+        drop(hold);
+        assert!(ledger.lock(Duration::ZERO).await.unwrap().is_some());
+        let mut hold = ledger.hold("orders", &days).await.unwrap();
+        let cancelled = tokio::time::timeout(Duration::ZERO, hold.commit(std::future::pending::<()>()));
+        assert!(cancelled.await.is_err());
+        drop(hold);
+        assert!(ledger.lock(Duration::ZERO).await.unwrap().is_none());
+    }
+
+    /// A day that is not over by the clock, which was ahead when the day was finalized.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_final_day_is_held_after_the_clock_was_set_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("day_status");
+        let day = Zone::default().day_of(clock::now_micros()) + 2;
+        finalize(&ledger(&path), &[update("orders", day, DayState::Final)]).await;
+        // By a process that has read nothing yet, and by one that has.
+        for table in ["views", "orders"] {
+            let ledger = ledger(&path);
+            for _ in 0..2 {
+                let held = ledger.hold_past(table, Zone::default(), &BTreeSet::from([day])).await.unwrap();
+                assert_eq!(held.is_some(), table == "orders");
+                drop(held);
+                finalize(&ledger, &[update("orders", day, DayState::Final)]).await;
+            }
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -16,6 +16,9 @@ const EMPTY_DAYS_MAX: i32 = 14;
 const DAYS_MAX: usize = 3_660;
 /// Days whose figures are published while they are provisional: today, and those before it.
 const RECENT_DAYS: i32 = 3;
+/// A day that was final stays provisional for so long after a change, in microseconds, if late events are waited for as long:
+/// with a trickle of them, each would publish two states.
+const SETTLES_WITHIN: i64 = 60 * 1_000_000;
 
 /// What is to be published besides the states that changed.
 #[derive(Clone, Copy, Debug)]
@@ -44,8 +47,17 @@ pub(super) fn decide(facts: &Facts, rows: &mut dyn Iterator<Item = &DayRow>, due
         let of_states = states.entry(&table.name).or_default();
         for day in days_of_silver(table, of_table, today) {
             let row = of_table.and_then(|rows| rows.get(&day).copied());
+            // The most frequent case, with years of days: nothing else revokes a final day of a Silver table here.
+            if row.is_some_and(|row| row.state == DayState::Final) && facts.quarantine.of(&table.name, day) == 0 {
+                of_states.insert(day, DayState::Final);
+                continue;
+            }
             let found = Found { table: &table.name, day, row, is_recent: (today - RECENT_DAYS..=today).contains(&day) };
-            let (state, update) = found.update(reasons(facts, table, day), due, || figures_of_silver(table, day, row));
+            let mut reasons = reasons(facts, table, day);
+            if reasons.is_empty() {
+                reasons.extend(row.and_then(|row| settles(row, table.late_after, facts.now)));
+            }
+            let (state, update) = found.update(reasons, due, || figures_of_silver(table, day, row));
             of_states.insert(day, state);
             updates.extend(update);
         }
@@ -126,6 +138,13 @@ fn reasons(facts: &Facts, table: &SilverFacts, day: i32) -> Vec<DayReason> {
         quarantined: facts.quarantine.of(&table.name, day),
         is_corrected: table.is_corrected,
     })
+}
+
+/// Why a day that was final is not final again at once. A time in the future is one of a clock that was ahead.
+fn settles(row: &DayRow, late_after: i64, now: i64) -> Option<DayReason> {
+    let was_final = row.state == DayState::Provisional && row.first_final_at.is_some();
+    let until = row.since.saturating_add(late_after.min(SETTLES_WITHIN));
+    (was_final && (row.since..until).contains(&now)).then_some(DayReason::Changing)
 }
 
 fn gold_facts(
@@ -217,9 +236,8 @@ mod tests {
         assert_eq!(days.iter().map(|update| update.day).collect::<Vec<_>>(), [3, 4, 1]);
     }
 
-    #[test]
-    fn what_is_published_is_published_again_only_when_due() {
-        let row = DayRow {
+    fn row() -> DayRow {
+        DayRow {
             table: "t".to_owned(),
             day: 1,
             state: DayState::Provisional,
@@ -231,7 +249,28 @@ mod tests {
             offsets: None,
             late_events: 0,
             first_final_at: None,
-        };
+        }
+    }
+
+    #[test]
+    fn a_day_that_was_final_settles_first() {
+        let was_final = DayRow { since: 100, first_final_at: Some(50), ..row() };
+        for (row, late_after, now, expected) in [
+            (&was_final, 10, 109, true),
+            (&was_final, 10, 110, false),
+            (&was_final, i64::MAX, 99 + SETTLES_WITHIN, true),
+            (&was_final, i64::MAX, 100 + SETTLES_WITHIN, false),
+            // The clock was set back.
+            (&was_final, 10, 99, false),
+            (&DayRow { since: 100, ..row() }, 10, 105, false),
+        ] {
+            assert_eq!(settles(row, late_after, now).is_some(), expected, "{late_after} {now}");
+        }
+    }
+
+    #[test]
+    fn what_is_published_is_published_again_only_when_due() {
+        let row = row();
         let waits = || vec![DayReason::WaitsForLateEvents { until: 9 }];
         let (never, reasons) = (Due { reasons: false, figures: false }, Due { reasons: true, figures: false });
         let figures = Due { reasons: false, figures: true };

@@ -1,6 +1,6 @@
 //! What is known of the tables: from the pipeline that runs, and from the logs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use serde_json::json;
@@ -25,6 +25,8 @@ pub(super) struct Facts {
     pub(super) quarantine: QuarantineCounts,
     /// In microseconds.
     pub(super) now: i64,
+    /// Where each Silver table is in `silver`.
+    silver_at: HashMap<String, usize>,
     status: watch::Receiver<RunState>,
 }
 
@@ -64,8 +66,9 @@ impl Facts {
         let final_after_ms = pipeline.days.final_after_ms;
         let silver = pipeline.silver.iter().map(|table| SilverFacts::new(table, base_dir, final_after_ms));
         let gold = pipeline.gold.iter().map(|gold| GoldTableFacts::new(gold, base_dir));
-        let (silver, gold) = (silver.collect(), gold.collect());
-        Self { silver, gold, quarantine, now: clock::now_micros(), status }
+        let (silver, gold): (Vec<_>, Vec<_>) = (silver.collect(), gold.collect());
+        let silver_at = silver.iter().enumerate().map(|(at, table)| (table.name.clone(), at)).collect();
+        Self { silver, gold, quarantine, now: clock::now_micros(), silver_at, status }
     }
 
     /// Looks again. Whatever is read here is as new as the call, or newer.
@@ -83,6 +86,8 @@ impl Facts {
             let computed = table.log.followed().and_then(|log| log.computed_from.clone()).unwrap_or_default();
             for source in &mut self.silver {
                 if let Some(version) = computed.versions.get(&source.name) {
+                    // It may have been computed from a commit since the look at the source.
+                    source.log.follow_to(*version).await?;
                     source.log.reach_back(*version).await?;
                 }
             }
@@ -91,7 +96,7 @@ impl Facts {
     }
 
     pub(super) fn silver_of(&self, name: &str) -> Option<&SilverFacts> {
-        self.silver.iter().find(|table| table.name == name)
+        self.silver_at.get(name).map(|at| &self.silver[*at])
     }
 
     /// The zone of a table, by its name in queries.
@@ -147,13 +152,13 @@ impl SilverFacts {
         status: Option<&Status>,
         partitions: &[(LogPartition, Option<End>)],
     ) -> Vec<(LogPartition, PartitionFacts)> {
-        let silver = status.and_then(|status| status.silver.iter().find(|silver| silver.name == self.name));
-        let Some(silver) = silver else { return Vec::new() };
+        let Some(status) = status else { return Vec::new() };
+        let Some(silver) = status.silver.iter().find(|silver| silver.name == self.name) else { return Vec::new() };
         let takes = partitions.iter().filter(|(log, _)| self.router.takes(0, &log.topic));
         let facts = takes.map(|(log, end)| {
             let processed = silver.progress.of(log);
             let facts = PartitionFacts {
-                next: processed.map_or(0, |processed| processed.next),
+                next: processed.map_or_else(|| status.begin_of(log), |processed| processed.next),
                 last_timestamp: processed.and_then(|processed| processed.last_timestamp),
                 end: *end,
             };

@@ -1,5 +1,6 @@
 //! Publishes which days are final, and which are not any more.
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use tracing::{info, warn};
 use super::decide::{Due, decide, of_one_publication};
 use super::facts::{Facts, ReadFrom, read_from};
 use super::status::{DaysStatus, LastFinalDay};
+use super::table_log::TableLog;
 use crate::day_status::{DayLedger, DayUpdate};
 use crate::delta::format_day;
 use crate::gold::dependents;
@@ -124,22 +126,23 @@ impl DayPublisher {
 
     /// What is published counts as late events no more, and is shown.
     async fn note_published(&mut self) -> anyhow::Result<()> {
-        let facts = &self.facts;
+        // There may be hundreds of tables with years of days.
+        let logs: HashMap<&str, &TableLog> =
+            self.facts.silver.iter().map(|table| (table.name.as_str(), &table.log)).collect();
         let noted = self.ledger.newest(|rows| {
-            let (mut counted, mut last_final) = (Vec::new(), Vec::<(String, i32)>::new());
+            let (mut counted, mut last_final) = (Vec::new(), BTreeMap::<&str, i32>::new());
             for row in rows {
-                let log = facts.silver_of(&row.table).map(|table| &table.log);
-                if row.first_final_at.is_some() && log.is_some_and(|log| log.has_uncounted(row.day)) {
+                let is_counted = || logs.get(row.table.as_str()).is_some_and(|log| log.has_uncounted(row.day));
+                if row.first_final_at.is_some() && is_counted() {
                     counted.push((row.table.clone(), row.day, row.commit_version));
                 }
                 if row.state == DayState::Final {
-                    match last_final.iter_mut().find(|(table, _)| *table == row.table) {
-                        Some((_, day)) => *day = (*day).max(row.day),
-                        None => last_final.push((row.table.clone(), row.day)),
-                    }
+                    let last = last_final.entry(&row.table).or_insert(row.day);
+                    *last = (*last).max(row.day);
                 }
             }
-            (counted, last_final)
+            let last_final = last_final.into_iter().map(|(table, day)| (table.to_owned(), day));
+            (counted, last_final.collect::<Vec<_>>())
         });
         let (counted, last_final) = noted.await?;
         let shown = last_final.into_iter().filter_map(|(table, day)| {

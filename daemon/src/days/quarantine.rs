@@ -38,6 +38,9 @@ impl QuarantineCounts {
     }
 
     pub(super) fn of(&self, table: &str, day: i32) -> u64 {
+        if self.counts.is_empty() {
+            return 0;
+        }
         self.counts.get(&(table.to_owned(), day)).copied().unwrap_or(0)
     }
 

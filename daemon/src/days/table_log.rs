@@ -124,8 +124,12 @@ impl Followed {
         self.version = version;
     }
 
-    /// Whether a day's rows may have changed after a version: also if the log does not say it any more.
+    /// Whether a day's rows may have changed after a version: also if the log does not say it any more, or if the table
+    /// does not have this version, because it was created again.
     pub(super) fn changed_after(&self, day: i32, version: u64) -> bool {
+        if version > self.version {
+            return true;
+        }
         let is_known = version >= self.since || !self.days.contains(&day);
         !is_known || self.changed.get(&day).is_some_and(|changed| *changed > version)
     }
@@ -145,6 +149,14 @@ impl Followed {
 }
 
 impl TableLog {
+    /// Reads what is new, if that is not read up to a version.
+    pub(super) async fn follow_to(&mut self, version: u64) -> anyhow::Result<()> {
+        match self.open.as_ref().is_some_and(|open| open.version < version) {
+            true => self.follow(None).await,
+            false => Ok(()),
+        }
+    }
+
     /// Reads the commits after an older version, too, if the log still has them.
     pub(super) async fn reach_back(&mut self, version: u64) -> anyhow::Result<()> {
         let Some(open) = &mut self.open else { return Ok(()) };

@@ -134,12 +134,15 @@ impl Table {
         let removed: HashSet<String> = change.removes.iter().map(|file| file.path.to_string()).collect();
         // The first commit that adds rows of the new columns also brings the new schema.
         let evolved = self.evolved.as_ref().filter(|_| !change.adds.is_empty() && !change.rewrites);
-        let evolved = evolved.map(|definition| definition.metadata.clone());
         let evolves = evolved.is_some();
-        let mut metadata = change.metadata.or(evolved);
-        if let Some(zone) = change.time_zone {
-            metadata = Some(self.in_zone(metadata, zone).map_err(CommitError::Unknown)?);
-        }
+        let in_zone = |zone| match evolved {
+            Some(definition) => definition.in_zone(zone),
+            None => self.definition()?.in_zone(zone),
+        };
+        let moved = change.time_zone.map(in_zone).transpose().map_err(CommitError::Unknown)?;
+        let evolved = evolved.map(|definition| definition.metadata.clone());
+        let of_moved = moved.as_ref().map(|definition| definition.metadata.clone());
+        let metadata = of_moved.or(change.metadata).or(evolved);
         let fence = Fence {
             progress: &change.progress,
             removed: &removed,
@@ -192,6 +195,12 @@ impl Table {
         }
         if let (Some(metadata), Some(definition)) = (metadata, &mut self.definition) {
             definition.metadata = metadata;
+        }
+        if let (Some(zone), Some(moved)) = (change.time_zone, moved) {
+            self.definition = Some(moved);
+            // Columns that a later commit brings must not bring the old zone again.
+            let evolved = self.evolved.as_ref().map(|definition| definition.in_zone(zone)).transpose();
+            self.evolved = evolved.map_err(CommitError::Unknown)?;
         }
         for (id, version) in fence.progress {
             self.transactions.insert(id.clone(), *version);

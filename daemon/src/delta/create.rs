@@ -29,10 +29,14 @@ pub struct TableSpec {
 
 /// Adds the partition column.
 pub(super) fn with_event_date(mut columns: Vec<StructField>, zone: Zone) -> Vec<StructField> {
-    let comment = format!("Day of the event, {zone}. The partition column.");
     let date = StructField::new(EVENT_DATE, DataType::Primitive(PrimitiveType::Date), true);
-    columns.push(date.with_metadata([(COMMENT, comment)]));
+    columns.push(date.with_metadata([(COMMENT, event_date_comment(zone))]));
     columns
+}
+
+/// What catalogs say of the partition column.
+pub(super) fn event_date_comment(zone: Zone) -> String {
+    format!("Day of the event, {zone}. The partition column.")
 }
 
 pub(super) async fn create(table: &DeltaTable, spec: &TableSpec, columns: Vec<StructField>) -> anyhow::Result<()> {

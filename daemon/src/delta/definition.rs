@@ -1,13 +1,17 @@
 //! A table's metadata and schema at one version, and how they change to take rows of other columns.
 
 use deltalake_core::DeltaTable;
-use deltalake_core::kernel::{Metadata, MetadataExt, Protocol, StructField, StructType};
+use deltalake_core::kernel::{Metadata, MetadataExt, MetadataValue, Protocol, StructField, StructType};
 use serde_json::Value;
+use silverd_core::schema::COMMENT;
 use silverd_core::schema::evolve::{Fit, evolve};
+use silverd_core::zone::Zone;
 
-use super::create::check_partitioning;
+use super::create::{check_partitioning, event_date_comment};
+use super::day::EVENT_DATE;
 use super::features::Features;
 use super::schema;
+use super::zone::with_zone;
 
 /// A table's metadata, and the columns in it.
 #[derive(Clone)]
@@ -46,6 +50,19 @@ impl TableDefinition {
         let schema = schema::evolved_schema(&self.schema, &fit.columns)?;
         let metadata = self.metadata.clone().with_schema(&schema)?;
         Ok((fit, Some(Self::new(metadata, schema, self.protocol.clone())?)))
+    }
+
+    /// The same columns, with the days of a zone.
+    pub(super) fn in_zone(&self, zone: Zone) -> anyhow::Result<Self> {
+        let fields = self.schema.fields().cloned().map(|mut field| {
+            if field.name() == EVENT_DATE {
+                field.metadata.insert(COMMENT.to_owned(), MetadataValue::String(event_date_comment(zone)));
+            }
+            field
+        });
+        let schema = StructType::try_new(fields)?;
+        let metadata = with_zone(self.metadata.clone().with_schema(&schema)?, zone)?;
+        Self::new(metadata, schema, self.protocol.clone())
     }
 
     /// The same columns in other metadata.

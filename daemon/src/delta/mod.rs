@@ -63,4 +63,4 @@ pub use table_lock::TableLock;
 pub(crate) use transactions::{
     LogOffsets, LostEvents, lost_transactions, read_lost_events, read_offsets, read_transactions,
 };
-pub(crate) use zone::{check_zone, zone_at};
+pub(crate) use zone::{check_zone, zone_at, zone_name_at};

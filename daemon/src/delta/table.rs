@@ -25,7 +25,7 @@ use super::definition::TableDefinition;
 use super::location::{has_versions, open_log, table_url, unloaded_table};
 use super::schema;
 use super::transactions::{Transactions, offsets_in, read_transactions};
-use super::zone::{ZoneCheck, with_zone, zone_of};
+use super::zone::{ZoneCheck, zone_of};
 
 /// The table property by which checkpoints leave out `txn` actions that are older.
 pub(super) const TXN_RETENTION: &str = "delta.setTransactionRetentionDuration";
@@ -307,15 +307,6 @@ impl Table {
     /// Whether other metadata say another zone.
     pub(super) fn changes_zone(&self, theirs: &Metadata) -> bool {
         self.definition.as_ref().is_some_and(|ours| zone_of(&ours.metadata) != zone_of(theirs))
-    }
-
-    /// The metadata after a commit that moves the table to a zone. `evolved` is what the commit brings anyway.
-    pub(super) fn in_zone(&self, evolved: Option<Metadata>, zone: Zone) -> anyhow::Result<Metadata> {
-        let metadata = match evolved {
-            Some(metadata) => metadata,
-            None => self.definition()?.metadata.clone(),
-        };
-        with_zone(metadata, zone)
     }
 
     /// A property of the table.

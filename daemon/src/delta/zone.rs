@@ -71,12 +71,17 @@ pub(super) fn zone_of(metadata: &Metadata) -> Result<Zone, UnknownZone> {
 
 /// The zone of a table at a version.
 pub(crate) async fn zone_at(log: &LogStoreRef, version: u64) -> anyhow::Result<Zone> {
+    Zone::parse(&zone_name_at(log, version).await?).context("read the table's time zone")
+}
+
+/// The same by its name, which this version of silverd may not know.
+pub(crate) async fn zone_name_at(log: &LogStoreRef, version: u64) -> anyhow::Result<String> {
     let read = |log: LogStoreRef| {
         let version = readable_version(&log, version);
         let mut table = DeltaTable::new(log);
         async move {
             table.load_version(version).await.with_context(|| format!("load version {version}"))?;
-            zone_of(table.snapshot()?.metadata()).context("read the table's time zone")
+            anyhow::Ok(name(table.snapshot()?.metadata()).to_owned())
         }
         .boxed()
     };

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
@@ -23,7 +24,7 @@ use tracing::debug;
 
 use super::moving::Moving;
 use super::shape;
-use crate::day_status::{DayLedger, Dependents};
+use crate::day_status::DayLedger;
 use crate::delta::{
     Change, DataFile, EVENT_DATE, Encoder, FileWriter, NewFile, Table, TableReader, TableSpec, format_day, list_days,
     list_files, writer_properties, zone_at,
@@ -64,7 +65,7 @@ pub(super) struct Scope {
 pub(super) struct Model {
     definition: Definition,
     pool_bytes: usize,
-    pub(super) days: DayLedger,
+    pub(super) days: Arc<DayLedger>,
     open: Option<OpenTable>,
     /// Files that were replaced, and when.
     replaced: Vec<(Instant, Path)>,
@@ -118,11 +119,12 @@ pub(crate) struct Refreshed {
     pub rows: u64,
     /// Days that are still to be computed.
     pub pending: usize,
+    /// The table moves to another zone, and the process has what is computed of it in memory.
+    pub moving: bool,
 }
 
 impl Model {
-    pub(super) fn new(definition: Definition, pool_bytes: usize) -> Self {
-        let days = DayLedger::new(definition.day_status.clone(), Dependents::default());
+    pub(super) fn new(definition: Definition, pool_bytes: usize, days: Arc<DayLedger>) -> Self {
         Self { definition, pool_bytes, days, open: None, replaced: Vec::new() }
     }
 
@@ -226,7 +228,8 @@ impl Model {
         let days: BTreeSet<_> =
             days.into_iter().filter(|day| !failed.iter().any(|(failed, _)| failed == day)).collect();
         let rows = adds.iter().map(NewFile::rows).sum();
-        let mut refreshed = Refreshed { days: days.len(), rows, pending: progress.pending.len(), committed: None };
+        let mut refreshed =
+            Refreshed { days: days.len(), rows, pending: progress.pending.len(), ..Refreshed::default() };
         let current = list_files(&open.table.log()).await?;
         let of_these_days = |file: &DataFile| file.date().is_some_and(|day| days.contains(&day));
         let removes: Vec<_> = current.into_iter().filter(of_these_days).collect();
@@ -237,8 +240,9 @@ impl Model {
         let number = open.table.transaction(COMMITS).unwrap_or(0) + 1;
         let change = Change { adds, removes, progress: vec![(COMMITS.to_owned(), number)], info, ..Change::default() };
         let changed = days.iter().map(|day| (*day - NaiveDate::default()).num_days() as i32).collect();
-        let _hold = self.days.hold(&self.definition.name, &changed).await?;
-        let committed = open.table.commit(change).await.map_err(anyhow::Error::new).context("commit the Gold table")?;
+        let mut hold = self.days.hold(&self.definition.name, &changed).await?;
+        let committed = hold.commit(open.table.commit(change)).await;
+        let committed = committed.map_err(anyhow::Error::new).context("commit the Gold table")?;
         self.replaced_now(replaced);
         open.progress = progress;
         refreshed.committed = Some(committed.version);

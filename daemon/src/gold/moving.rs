@@ -1,4 +1,4 @@
-//! A Gold table whose days become those of another zone: all days are computed, some with each refresh, and replace the
+//! A Gold table whose days become those of another zone: all days are computed, some with each request, and replace the
 //! whole table in one commit. Until then readers have the old days.
 
 use std::collections::BTreeSet;
@@ -71,6 +71,7 @@ impl Model {
         refreshed.pending = moving.days.len();
         if refreshed.pending > 0 {
             open.moving = Some(moving);
+            refreshed.moving = true;
             return Ok(refreshed);
         }
         refreshed.committed = Some(self.commit_moved(zone, open, moving).await?);
@@ -110,8 +111,8 @@ impl Model {
                 time_zone: Some(zone),
                 ..Change::default()
             };
-            let _hold = self.days.hold(&self.definition().name, &changed).await?;
-            match open.table.commit(change).await {
+            let mut hold = self.days.hold(&self.definition().name, &changed).await?;
+            match hold.commit(open.table.commit(change)).await {
                 Ok(committed) => {
                     self.replaced_now(replaced);
                     open.progress = progress;

@@ -1,12 +1,15 @@
 //! Refreshes of Gold tables in a process of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use silverd_core::config::SqlLimits;
 
 use super::model::{DAYS_MAX, Definition, Model, Refreshed, Scope};
+use crate::day_status::{DayLedger, Dependents};
 use crate::sql::process::{Ended, Handler, Notes, SqlProcess, Start};
 use crate::sql::{QueryError, Tables};
 use crate::sql_engine::{Message, SqlWork};
@@ -34,8 +37,9 @@ impl GoldProcess {
             let ended = match self.ask(definition, &scope).await {
                 Ok(refreshed) => {
                     done = done.and_then(refreshed);
+                    // Another table could end the process, and with it what is computed of one that moves.
                     // Alone, a day after the other; the next refresh would start with those that fail.
-                    if scope.days_max == 1 && done.pending > scope.skip.len() {
+                    if done.moving || (scope.days_max == 1 && done.pending > scope.skip.len()) {
                         continue;
                     }
                     return failure.map_or(Ok(done), Err);
@@ -70,11 +74,13 @@ impl GoldProcess {
 pub(crate) struct GoldHandler {
     start: Start,
     models: BTreeMap<String, Model>,
+    /// `gold.day_status` by its folder: its rows are in memory once, for all models.
+    ledgers: BTreeMap<PathBuf, Arc<DayLedger>>,
 }
 
 impl GoldHandler {
     pub(crate) fn new(start: Start) -> Self {
-        Self { start, models: BTreeMap::new() }
+        Self { start, models: BTreeMap::new(), ledgers: BTreeMap::new() }
     }
 }
 
@@ -90,7 +96,10 @@ impl Handler for GoldHandler {
         notes: &Notes<BTreeSet<NaiveDate>>,
     ) -> Result<Refreshed, QueryError> {
         let pool_bytes = self.start.pool_bytes();
-        let new = |definition: Definition| Model::new(definition, pool_bytes);
+        let folder = definition.day_status.clone();
+        let ledger = || Arc::new(DayLedger::new(folder.clone(), Dependents::default()));
+        let ledger = self.ledgers.entry(folder.clone()).or_insert_with(ledger).clone();
+        let new = |definition: Definition| Model::new(definition, pool_bytes, ledger.clone());
         let model = self.models.entry(definition.name.clone()).or_insert_with(|| new(definition.clone()));
         if *model.definition() != definition {
             *model = new(definition);
@@ -107,6 +116,7 @@ impl Refreshed {
             days: self.days + later.days,
             rows: self.rows + later.rows,
             pending: later.pending,
+            moving: later.moving,
         }
     }
 }

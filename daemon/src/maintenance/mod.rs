@@ -33,5 +33,5 @@ pub(crate) use scheduler::MaintenanceScheduler;
 pub(crate) use status::{MaintenanceState, MaintenanceStatus, TableMaintenance};
 pub use table::{CompleteDays, MaintainedTable, TableKind};
 pub use throttle::Throttle;
-pub(crate) use throttle::free_bytes;
+pub(crate) use throttle::{DiskSpace, disk_space};
 pub use vacuum::Vacuumed;

@@ -46,6 +46,17 @@ impl Throttle {
 
 /// Bytes that an unprivileged process can still write to the disk of a folder.
 pub(crate) fn free_bytes(folder: &Path) -> anyhow::Result<u64> {
+    Ok(disk_space(folder)?.free_bytes)
+}
+
+/// The size of a disk.
+pub(crate) struct DiskSpace {
+    /// What this user may still write.
+    pub(crate) free_bytes: u64,
+    pub(crate) total_bytes: u64,
+}
+
+pub(crate) fn disk_space(folder: &Path) -> anyhow::Result<DiskSpace> {
     let path = CString::new(folder.as_os_str().as_bytes()).context("the path has a zero byte")?;
     // SAFETY: an all-zero statvfs is valid, it outlives the call that fills it, and the path ends with a zero byte.
     let (result, filesystem) = unsafe {
@@ -58,5 +69,6 @@ pub(crate) fn free_bytes(folder: &Path) -> anyhow::Result<u64> {
     }
     // The fields' types depend on the platform.
     #[allow(clippy::unnecessary_cast)]
-    Ok((filesystem.f_bavail as u64).saturating_mul(filesystem.f_frsize as u64))
+    let (free, total, block) = (filesystem.f_bavail as u64, filesystem.f_blocks as u64, filesystem.f_frsize as u64);
+    Ok(DiskSpace { free_bytes: free.saturating_mul(block), total_bytes: total.saturating_mul(block) })
 }

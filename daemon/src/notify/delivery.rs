@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use silverd_core::config::NotifyReceiver;
 use silverd_core::notify::Notification;
 use silverd_core::notify::retry::wait_ms;
@@ -31,6 +31,9 @@ const QUIET_LOOK: Duration = Duration::from_secs(30);
 pub(super) struct Receiver {
     name: Box<str>,
     store: Store,
+    /// Held while the queue and its files change, always before `state`.
+    recording: Mutex<()>,
+    /// Never held while waiting for the disk: the dashboard and the delivery of other receivers would wait, too.
     state: Mutex<State>,
     /// A notification or another configuration has come.
     changed: Notify,
@@ -86,7 +89,13 @@ impl Receiver {
             last_delivered_ms: None,
             failing: None,
         };
-        Ok(Self { name: name.into(), store, state: Mutex::new(state), changed: Notify::new() })
+        Ok(Self {
+            name: name.into(),
+            store,
+            recording: Mutex::new(()),
+            state: Mutex::new(state),
+            changed: Notify::new(),
+        })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -107,24 +116,30 @@ impl Receiver {
 
     /// On the disk when it returns. One that waits, or is done, is not added again.
     pub(super) fn add(&self, notification: &Notification) -> anyhow::Result<()> {
-        let mut state = self.state.lock();
-        if state.queue.knows(&notification.id) {
-            debug!(receiver = %self.name, id = %notification.id, "this notification is there already");
-            return Ok(());
-        }
-        if state.queue.len() >= WAITING_MAX
-            && let Some(oldest) = state.queue.oldest()
-        {
+        let recording = self.recording.lock();
+        let (number, oldest) = {
+            let state = self.state.lock();
+            if state.queue.knows(&notification.id) {
+                debug!(receiver = %self.name, id = %notification.id, "this notification is there already");
+                return Ok(());
+            }
+            let is_full = state.queue.len() >= WAITING_MAX;
+            (state.queue.next_number(), state.queue.oldest().filter(|_| is_full))
+        };
+        if let Some(oldest) = oldest {
             error!("[notify.{}]: {WAITING_MAX} notifications wait; the oldest is given up", self.name);
-            self.finish(&mut state, oldest, Done::GivenUp);
+            self.finish(&recording, oldest, Done::GivenUp);
         }
         let waiting = Waiting { notification: notification.clone(), failing_since_ms: None };
-        let number = state.queue.next_number();
         self.store.put(number, &waiting).with_context(|| format!("keep a notification for [notify.{}]", self.name))?;
-        state.queue.insert(number, waiting);
-        drop(state);
+        self.state.lock().queue.insert(number, waiting);
         self.changed.notify_one();
         Ok(())
+    }
+
+    /// Whether this notification waits, or was done lately.
+    pub(super) fn knows(&self, id: &str) -> bool {
+        self.state.lock().queue.knows(id)
     }
 
     pub(super) fn status(&self) -> ReceiverStatus {
@@ -262,7 +277,7 @@ impl Receiver {
 
     async fn finish_in_background(self: &Arc<Self>, number: u64, done: Done) {
         let this = self.clone();
-        let finish = tokio::task::spawn_blocking(move || this.finish(&mut this.state.lock(), number, done));
+        let finish = tokio::task::spawn_blocking(move || this.finish(&this.recording.lock(), number, done));
         if let Err(failure) = finish.await {
             error!("[notify.{}]: record that a notification is done: {failure}", self.name);
         }
@@ -276,9 +291,16 @@ impl Receiver {
         }
     }
 
-    fn finish(&self, state: &mut State, number: u64, done: Done) {
-        let Some(Waiting { notification, .. }) = state.queue.finish(number) else { return };
+    fn finish(&self, _recording: &MutexGuard<'_, ()>, number: u64, done: Done) {
+        let waiting = self.state.lock().queue.get(number).cloned();
+        let Some(Waiting { notification, .. }) = waiting else { return };
         let (alert, id) = (&notification.alert, &notification.id);
+        if let Err(failure) = self.store.finish(number, id) {
+            // This process does not send it again.
+            warn!("[notify.{}]: {failure:#}: after a restart, {id} is sent again", self.name);
+        }
+        let mut state = self.state.lock();
+        state.queue.finish(number);
         match done {
             Done::Delivered => {
                 state.delivered += 1;
@@ -291,23 +313,21 @@ impl Receiver {
             }
             Done::GivenUp => state.given_up += 1,
         }
-        if let Err(failure) = self.store.finish(number, id) {
-            // This process does not send it again.
-            warn!("[notify.{}]: {failure:#}: after a restart, {id} is sent again", self.name);
-        }
     }
 
     /// Notes that a try failed, and gives the notification up after a day of that.
     fn fail(&self, number: u64) {
+        let recording = self.recording.lock();
         let mut state = self.state.lock();
         let is_first = state.queue.get(number).is_some_and(|waiting| waiting.failing_since_ms.is_none());
         let goes_on = state.queue.fail(number, clock::now_ms());
-        let Some(waiting) = state.queue.get(number) else { return };
+        let Some(waiting) = state.queue.get(number).cloned() else { return };
+        drop(state);
         if !goes_on {
             let alert = &waiting.notification.alert;
             error!("[notify.{}] did not get the notification of {alert} for a day: it is given up", self.name);
-            self.finish(&mut state, number, Done::GivenUp);
-        } else if is_first && let Err(failure) = self.store.put(number, waiting) {
+            self.finish(&recording, number, Done::GivenUp);
+        } else if is_first && let Err(failure) = self.store.put(number, &waiting) {
             warn!("[notify.{}]: {failure:#}: after a restart, a notification is tried for another day", self.name);
         }
     }

@@ -73,6 +73,12 @@ impl Outbox {
         added.into_iter().collect()
     }
 
+    /// Whether a receiver has this notification waiting, or was done with it lately.
+    pub fn has(&self, id: &str, receiver: &str) -> bool {
+        let receiver = self.receivers.lock().by_name.get(receiver).map(|queue| queue.receiver.clone());
+        receiver.is_some_and(|receiver| receiver.knows(id))
+    }
+
     /// Delivers until `stop`, and up to five seconds more what is under way.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut tasks = JoinSet::new();
@@ -136,6 +142,8 @@ impl Receivers {
             bail!("`{}` cannot be the name of a receiver", name.escape_default());
         }
         let receiver = Arc::new(Receiver::open(name, &folder.join(name))?);
+        // After a power failure, its folder is there: what is added to it must not be lost.
+        StateDir::open(folder)?.sync()?;
         self.configure(&receiver);
         self.by_name.insert(name.into(), Queue { receiver: receiver.clone(), is_running: false });
         Ok(receiver)

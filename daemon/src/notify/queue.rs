@@ -10,8 +10,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use silverd_core::notify::Quiet;
 use silverd_core::notify::retry::GIVE_UP_AFTER_MS;
+use silverd_core::notify::{Quiet, Severity};
 
 use super::store::{DONE_MAX, Found, Waiting};
 
@@ -72,13 +72,19 @@ impl Queue {
         if let Some(number) = self.superseded(quiet) {
             return Next::Superseded(number);
         }
+        let until = |severity| quiet.and_then(|quiet| quiet.until(severity, now_ms));
+        let (warnings_wait, critical_wait) = (until(Severity::Warning), until(Severity::Critical));
         let (mut alerts, mut best, mut ends_ms) = (BTreeSet::new(), None, None::<i64>);
         for (number, Waiting { notification, .. }) in &self.waiting {
             // Only the oldest of each alert: they stay in order.
             if !alerts.insert(&notification.alert) {
                 continue;
             }
-            match quiet.and_then(|quiet| quiet.until(notification.severity, now_ms)) {
+            let waits = match notification.severity {
+                Severity::Warning => warnings_wait,
+                Severity::Critical => critical_wait,
+            };
+            match waits {
                 Some(until_ms) => ends_ms = Some(ends_ms.map_or(until_ms, |ends_ms| ends_ms.min(until_ms))),
                 None => {
                     let candidate = (self.failed_tries(*number), *number);
@@ -99,7 +105,7 @@ impl Queue {
         let mut newer = BTreeSet::new();
         self.waiting.iter().rev().find_map(|(number, Waiting { notification, .. })| {
             let is_last = newer.insert(&notification.alert);
-            let was_held = quiet.until(notification.severity, notification.at_ms).is_some();
+            let was_held = quiet.holds(notification.severity, notification.at_ms);
             (!is_last && was_held).then_some(*number)
         })
     }
@@ -110,8 +116,8 @@ impl Queue {
 
     /// Notes that a try failed. `false`: it has failed for so long that it is given up.
     pub(super) fn fail(&mut self, number: u64, now_ms: i64) -> bool {
-        *self.failed_tries.entry(number).or_default() += 1;
         let Some(waiting) = self.waiting.get_mut(&number) else { return true };
+        *self.failed_tries.entry(number).or_default() += 1;
         let since_ms = *waiting.failing_since_ms.get_or_insert(now_ms);
         now_ms.saturating_sub(since_ms) < GIVE_UP_AFTER_MS
     }
@@ -131,7 +137,7 @@ impl Queue {
 #[cfg(test)]
 pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
-    use silverd_core::notify::{Notification, NotifiedState, QuietHours, Severity};
+    use silverd_core::notify::{Notification, NotifiedState, QuietHours};
     use silverd_core::zone::Zone;
 
     use super::*;

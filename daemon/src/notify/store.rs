@@ -50,6 +50,8 @@ pub(super) struct Found {
 impl Store {
     pub(super) fn open(folder: &Path) -> anyhow::Result<(Self, Found)> {
         let store = Self { waiting: StateDir::open(folder)?, done: StateDir::open(&folder.join(DONE_FOLDER))? };
+        // After a power failure, the folder of what is done is there.
+        store.waiting.sync()?;
         store.remove_old()?;
         // Removes what a crash has left unfinished.
         store.waiting.evict(usize::MAX, u64::MAX, || Ok(BTreeSet::new()))?;
@@ -60,6 +62,11 @@ impl Store {
         }
         for file in store.waiting.files().with_context(list)? {
             let Some((number, id)) = parse_name(&file.name) else { continue };
+            // After a power failure, some file systems have a file that was moved in both folders.
+            if found.done.iter().any(|done| done == id) {
+                store.waiting.remove(&file.name);
+                continue;
+            }
             match read(&store.waiting.path(&file.name), file.size, id) {
                 Ok(waiting) => {
                     found.waiting.insert(number, waiting);
@@ -142,6 +149,10 @@ mod tests {
         let (_, found) = Store::open(folder.path()).unwrap();
         assert_eq!(found.waiting, BTreeMap::from([(2, failing), (12, waiting("c"))]));
         assert_eq!(found.done, ["a-1"]);
+        // A power failure may leave a file in both folders.
+        store.put(13, &waiting("a-1")).unwrap();
+        let (_, found) = Store::open(folder.path()).unwrap();
+        assert_eq!((found.waiting.len(), found.done.len()), (2, 1));
     }
 
     #[test]

@@ -18,6 +18,8 @@ use super::{SendError, authority, one_line, secret};
 use crate::runtime::{causes, clock};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A shorter part of a URL is no secret without the rest, but a word.
+const PART_BYTES_MIN: usize = 7;
 const ANSWER_BYTES_MAX: usize = 2 << 10;
 /// A receiver that asks for more time gets no more than this.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
@@ -47,15 +49,20 @@ pub(super) async fn send(
     let parsed = Url::parse(&url).ok();
     let mut secrets = vec![url.as_str()];
     secrets.extend(parsed.iter().flat_map(|url| [Some(url.path()), url.query(), url.password()].into_iter().flatten()));
+    let parts =
+        parsed.iter().flat_map(|url| url.path().split('/').chain(url.query().unwrap_or_default().split(['&', '='])));
+    secrets.extend(parts.filter(|part| part.len() >= PART_BYTES_MIN));
     secrets.extend(key.as_deref());
-    secrets.extend(webhook.headers.iter().map(|(_, value)| value.expose()));
+    // Without the scheme, such as `Bearer`, too.
+    let values = webhook.headers.iter().map(|(_, value)| value.expose());
+    secrets.extend(values.flat_map(|value| [Some(value), value.split_once(' ').map(|(_, rest)| rest)]).flatten());
     let hidden = |text: &str| secret::hide(text, &secrets);
     let request = request.await.map_err(|failure| SendError::retry(hidden(&causes(&failure))))?;
     match request.send().await {
         Ok(response) => outcome(response, &hidden).await,
         Err(failure) => {
             let failure = anyhow::Error::from(failure.without_url());
-            Err(SendError::retry(hidden(&format!("post to the webhook: {}", causes(&failure)))))
+            Err(SendError::retry(format!("post to the webhook: {}", hidden(&causes(&failure)))))
         }
     }
 }

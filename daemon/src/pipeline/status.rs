@@ -126,6 +126,11 @@ impl Status {
         self.high_watermarks.partitions()
     }
 
+    /// The next offset of a table that has processed nothing of a partition.
+    pub(crate) fn begin_of(&self, log: &LogPartition) -> i64 {
+        self.high_watermarks.begin_of(log)
+    }
+
     pub fn partitions(&self) -> Vec<PartitionProgress> {
         let (ends, committed) = (self.high_watermarks.ends(), self.committed_offsets.borrow());
         let progress_of = |(log, end): (LogPartition, i64)| {

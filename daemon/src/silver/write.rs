@@ -144,7 +144,7 @@ impl WorkerTask {
         let (count, bytes) = (adds.len(), adds.iter().map(NewFile::size).sum());
         let decided_by_rows = table.dedup.is_some();
         // Until it is dropped, no day of these rows is called final.
-        let _hold = match &self.context.days {
+        let mut hold = match &self.context.days {
             Some(ledger) => {
                 let days: BTreeSet<i32> = adds.iter().filter_map(NewFile::day).collect();
                 ledger.hold_past(&self.config.name, self.config.time_zone, &days).await?
@@ -153,7 +153,11 @@ impl WorkerTask {
         };
         let change = Change { adds, progress, info, decided_by_rows, ..Change::default() };
         let commit = spans::record(spans::commit(), table.table.commit(change));
-        let committed = self.context.stages.time(Stage::Commit, commit).await?;
+        let commit = self.context.stages.time(Stage::Commit, commit);
+        let committed = match &mut hold {
+            Some(hold) => hold.commit(commit).await?,
+            None => commit.await?,
+        };
         table.committed_at = Instant::now();
         self.report.stats.count_outcomes(&output.counts);
         let rows = output.counts.rows as usize;

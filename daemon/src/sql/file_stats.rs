@@ -123,7 +123,7 @@ impl PruningStatistics for FileStats {
 /// The statistics that are read, for some of a table's columns.
 fn stats_schema(columns: &Schema) -> Schema {
     let bounded = columns.fields().iter().filter(|field| has_bounds(field.data_type()));
-    let bounds: Fields = bounded.map(|field| Field::new(field.name(), field.data_type().clone(), true)).collect();
+    let bounds: Fields = bounded.map(|field| Field::new(field.name(), in_log(field.data_type()), true)).collect();
     let nulls: Fields = bounds.iter().map(|field| Arc::new(Field::new(field.name(), DataType::Int64, true))).collect();
     let mut fields = vec![Field::new(ROWS, DataType::Int64, true)];
     if !bounds.is_empty() {
@@ -133,6 +133,14 @@ fn stats_schema(columns: &Schema) -> Schema {
         );
     }
     Schema::new(fields)
+}
+
+/// The type of a column's bounds: a time that some writer left without a zone is UTC, whatever zone the table has.
+fn in_log(ty: &DataType) -> DataType {
+    match ty {
+        DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, Some("UTC".into())),
+        other => other.clone(),
+    }
 }
 
 /// Whether a column's least and greatest values can be read from JSON. `event_date` is not in the statistics. Those of
@@ -216,6 +224,16 @@ mod tests {
         assert_eq!(days.as_primitive::<Date32Type>().value(2), 1);
         let kept = stats.filter(&[true, false, false, false, false, false, false, true]).unwrap();
         assert_eq!(kept.rows(), Precision::Exact(6));
+    }
+
+    #[test]
+    fn bounds_without_a_zone_are_utc() {
+        let local = DataType::Timestamp(TimeUnit::Microsecond, Some("Asia/Kolkata".into()));
+        let columns = Schema::new(vec![Field::new("at", local, true)]);
+        let file = file(Some(r#"{"minValues":{"at":"1970-01-01T00:00:01"}}"#));
+        let stats = FileStats::read(&[&file], &columns).unwrap();
+        let least = stats.min_values(&Column::from_name("at")).unwrap();
+        assert_eq!(least.as_primitive::<TimestampMicrosecondType>().values(), &[1_000_000]);
     }
 
     /// Spark writes the greatest time in whole milliseconds, rounded down.

@@ -81,7 +81,8 @@ pub(crate) fn check_gold_zone(tables: &Tables, gold: &str, sql: &str) -> Result<
 pub(crate) fn gold_zone_differs(source: &str, of_source: Zone, zone: Zone) -> QueryError {
     anyhow!(
         "its days are those of {zone}, and those of `{source}` are {of_source}'s: a Gold table is computed from tables whose days \
-         are its own. Set time_zone = \"{of_source}\" for the Gold table, or give `{source}` the same zone"
+         are its own. Set time_zone = \"{of_source}\" for the Gold table, or give `{source}` the same zone \
+         (`silverd rebuild` moves a Silver table that has another one)"
     )
     .into()
 }

@@ -20,14 +20,17 @@ pub(crate) struct Processed {
 pub struct EventProgress(Arc<Mutex<BTreeMap<LogPartition, Processed>>>);
 
 impl EventProgress {
-    /// Takes in what the table's log says.
+    /// Takes in what the table's log says, which is all that counts: a table that was deleted is filled again, and is not
+    /// as far as it was.
     pub(crate) fn opened(&self, next: &Offsets) {
         let mut partitions = self.0.lock();
-        for (log, next) in next {
-            let processed = Processed { next: *next, last_timestamp: None };
-            let known = partitions.entry(log.clone()).or_insert(processed);
-            known.next = known.next.max(*next);
-        }
+        let processed = |(log, next): (&LogPartition, &i64)| {
+            let same = partitions.get(log).filter(|known| known.next == *next);
+            let processed = Processed { next: *next, last_timestamp: same.and_then(|known| known.last_timestamp) };
+            (log.clone(), processed)
+        };
+        let opened = next.iter().map(processed).collect();
+        *partitions = opened;
     }
 
     /// The table has processed everything before `next`, and these records last.
@@ -50,14 +53,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_never_goes_back() {
+    fn progress_is_that_of_the_log_after_it_was_opened() {
         let (progress, log) = (EventProgress::default(), LogPartition::new("c", "t", 0));
         let next = |next: i64| Offsets::from([(log.clone(), next)]);
         progress.opened(&next(5));
         assert_eq!(progress.of(&log), Some(Processed { next: 5, last_timestamp: None }));
         progress.processed(&next(9), &BTreeMap::from([(log.clone(), 70)]));
         progress.processed(&next(11), &BTreeMap::new());
-        progress.opened(&next(9));
         assert_eq!(progress.of(&log), Some(Processed { next: 11, last_timestamp: Some(70) }));
+        progress.opened(&next(11));
+        assert_eq!(progress.of(&log), Some(Processed { next: 11, last_timestamp: Some(70) }));
+        progress.opened(&next(9));
+        assert_eq!(progress.of(&log), Some(Processed { next: 9, last_timestamp: None }));
+        progress.opened(&Offsets::new());
+        assert_eq!(progress.of(&log), None);
     }
 }

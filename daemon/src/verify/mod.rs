@@ -26,8 +26,9 @@ use silverd_core::verify::{
     Announcements, BronzeVerifier, FileOwner, LogPosition, Problem, SideOutputKind, SideOutputVerifier, SilverVerifier,
     Verifier,
 };
+use silverd_core::zone::Zone;
 
-use crate::delta::{NotWritable, not_writable, open_log};
+use crate::delta::{NotWritable, not_writable, open_log, zone_name_at};
 
 pub use deep::compare_rows;
 pub(crate) use files::{DamagedFile, damaged_files};
@@ -50,7 +51,9 @@ pub async fn verify_logs(pipeline: &Pipeline, base_dir: &Path, selected: &Select
         if selected.contains(&table.name) {
             let name = table.name.to_string();
             let (path, owner) = (base_dir.join(&*table.path), FileOwner::Silver(name.clone()));
-            silver.push(read_table(&name, &path, &owner, || SilverVerifier::new(&name)).await?);
+            let mut read = read_table(&name, &path, &owner, || SilverVerifier::new(&name)).await?;
+            check_zone(&mut read, table.time_zone).await;
+            silver.push(read);
         }
     }
     let quarantine = &base_dir.join(&*pipeline.quarantine.path);
@@ -117,6 +120,17 @@ async fn read_table<V: Verifier>(
         None => new(),
     };
     Ok(VerifiedTable { name: name.to_owned(), log, verifier, broken_files: BTreeSet::new() })
+}
+
+/// Reports a table whose days are those of another zone. What is wrong with a log that cannot be read is reported already.
+async fn check_zone(table: &mut VerifiedTable<SilverVerifier>, wanted: Zone) {
+    let Some(log) = &table.log else { return };
+    let version = table.verifier.version();
+    let Ok(has) = zone_name_at(log, version).await else { return };
+    if Zone::parse(&has) != Ok(wanted) {
+        let position = LogPosition { version: Some(version), ..LogPosition::default() };
+        table.verifier.report(position, Problem::OtherTimeZone { has, wanted });
+    }
 }
 
 /// Whether the last announced file exists, but is in no commit of the side output yet.

@@ -4,12 +4,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::harness::{Project, entries, expected, finding_kinds, verify};
+use super::harness::{PARTITIONS, Project, entries, expected, finding_kinds, verify};
 
 const TABLES: [&str; 4] = ["bronze", "page_view", "quarantine", "order_placed"];
 
 fn drained(name: &str) -> Project {
     let project = Project::new(name, "interval = \"100ms\"\nrows_max = 700");
+    project.broker.create_topic(&project.topic, PARTITIONS);
     project.send_odd_events();
     project.silverd(&["run", "--drain"]);
     // The newest commits of the Silver tables reject nothing. Otherwise the quarantine could have the rejects of a commit that

@@ -100,7 +100,7 @@ fn local_days_equal_an_independent_computation() {
         text.replace(&format!("[gold.{name}_days]"), &format!("[gold.{name}_days]\ntime_zone = \"{zone}\""))
     };
     let shops = SHOPS.into_iter().fold(shops, gold);
-    let project = Project::with_sections("zones", &format!("[commit]\nfsync = false\n{shops}"));
+    let project = Project::with_topic("zones", &format!("[commit]\nfsync = false\n{shops}"));
     let mut lines = Vec::new();
     for (name, zone, year) in SHOPS {
         lines.extend(orders(&mut random, name, Zone::parse(zone).unwrap(), year));
@@ -151,7 +151,11 @@ fn zone_property(project: &Project, table: &str) -> Value {
     let newest = |log: BTreeMap<u64, std::path::PathBuf>| {
         let actions = log.into_values().flat_map(|entry| actions(&entry));
         let mut metadata = actions.filter_map(|action| action.get("metaData").cloned());
-        metadata.next_back().unwrap()["configuration"]["silverd.timeZone"].clone()
+        let metadata = metadata.next_back().unwrap();
+        let zone = metadata["configuration"]["silverd.timeZone"].clone();
+        let comment = format!("Day of the event, {}.", zone.as_str().unwrap_or("UTC"));
+        assert!(metadata["schemaString"].as_str().unwrap().contains(&comment), "{metadata}");
+        zone
     };
     let path = match table.strip_prefix("gold.") {
         Some(gold) => project.folder.path().join("data/gold").join(gold),
@@ -182,7 +186,7 @@ fn expected_days(days: &[&str]) -> Vec<Value> {
 #[test]
 fn a_table_moves_to_another_zone_by_one_rebuild() {
     let sections = format!("[maintenance]\nenabled = false\n{}", shop("berlin", ""));
-    let project = Project::with_sections("zone-moves", &sections);
+    let project = Project::with_topic("zone-moves", &sections);
     project.send_lines(night());
     project.silverd(&["run", "--drain"]);
     assert_eq!(days(&project, "gold.berlin_days"), expected_days(&["2025-03-01", "2025-07-01"]));
@@ -201,6 +205,9 @@ fn a_table_moves_to_another_zone_by_one_rebuild() {
     assert_eq!(*entries(&project.path("berlin")).last_key_value().unwrap().0, version);
     assert_eq!(days(&project, "berlin"), expected_days(&["2025-03-01", "2025-03-01", "2025-07-01", "2025-07-01"]));
     check_verified(&project);
+    let kinds = |report: &Value| report["findings"].to_string().matches("other-time-zone").count();
+    let (report, _) = verify(project.folder.path(), &[]);
+    assert_eq!(kinds(&report), 1, "{report:#}");
 
     let out = project.silverd(&["rebuild", "berlin", "--dry-run"]);
     assert!(out.contains("all rows would have their days in Europe/Berlin"), "{out}");
@@ -209,6 +216,8 @@ fn a_table_moves_to_another_zone_by_one_rebuild() {
     let log = entries(&project.path("berlin"));
     assert_eq!(*log.last_key_value().unwrap().0, version + 1, "one commit");
     assert_eq!(zone_property(&project, "berlin"), "Europe/Berlin");
+    let (report, _) = verify(project.folder.path(), &[]);
+    assert_eq!(kinds(&report), 0, "{report:#}");
     let local = ["2025-03-01", "2025-03-02", "2025-07-01", "2025-07-02"];
     assert_eq!(days(&project, "berlin"), expected_days(&local));
 
@@ -233,9 +242,29 @@ fn a_table_moves_to_another_zone_by_one_rebuild() {
     assert_eq!(days(&project, "gold.berlin_days"), expected_days(&["2025-03-01", "2025-07-01"]));
 }
 
+/// More days than one request computes.
+#[test]
+fn a_gold_table_of_many_days_moves_in_one_commit() {
+    const DAYS: i64 = 70;
+    let sections = format!("[maintenance]\nenabled = false\n{}", shop("berlin", ""));
+    let project = Project::with_topic("zone-moves-many", &sections);
+    let first = DateTime::parse_from_rfc3339("2025-01-01T23:30:00Z").unwrap().timestamp_micros();
+    let micros = |day: i64| first + day * 86_400 * SECOND;
+    project.send_lines((0..DAYS).map(|day| order("berlin", &format!("e{day}"), micros(day), 100)));
+    project.silverd(&["run", "--drain"]);
+    project.write_pipeline(&format!("time_zone = \"Europe/Berlin\"\n\n{}", project.pipeline()));
+    project.silverd(&["rebuild", "berlin"]);
+    let gold = project.folder.path().join("data/gold/berlin_days");
+    let before = entries(&gold).len();
+    project.silverd(&["run", "--drain"]);
+    assert_eq!(entries(&gold).len(), before + 1);
+    let sql = "SELECT count(*) AS n, CAST(min(event_date) AS VARCHAR) AS first FROM gold.berlin_days";
+    assert_eq!(project.query(sql), [json!({ "n": DAYS, "first": "2025-01-02" })]);
+}
+
 #[test]
 fn a_running_daemon_writes_the_table_again_after_the_rebuild() {
-    let project = Project::with_sections("zone-running", &shop("berlin", ""));
+    let project = Project::with_topic("zone-running", &shop("berlin", ""));
     project.send_lines(night());
     let mut daemon = Daemon::start(&project);
     daemon.until("the first rows", |_| project.has_table("berlin") && rows(&project.path("berlin")).len() == 4);
@@ -251,7 +280,7 @@ fn a_running_daemon_writes_the_table_again_after_the_rebuild() {
 
 #[test]
 fn a_gold_table_needs_the_zone_of_its_sources() {
-    let project = Project::with_sections("zone-gold", &shop("berlin", "time_zone = \"Europe/Berlin\""));
+    let project = Project::with_topic("zone-gold", &shop("berlin", "time_zone = \"Europe/Berlin\""));
     let errors = project.silverd_fails(&["check"], 2);
     assert!(errors.contains("its days are those of UTC, and those of `berlin` are Europe/Berlin's"), "{errors}");
     project.replace_in_pipeline("[gold.berlin_days]", "[gold.berlin_days]\ntime_zone = \"Europe/Berlin\"");
@@ -264,7 +293,7 @@ fn duplicates_and_late_events_over_midnight() {
     let keys = "dedup = { by = [\"event_id\"], within = \"1h\" }\nlate_after = \"1h\"\ntime_zone = \"Europe/Berlin\"";
     let sections =
         shop("berlin", keys).replace("[gold.berlin_days]", "[gold.berlin_days]\ntime_zone = \"Europe/Berlin\"");
-    let project = Project::with_sections("zone-dedup", &sections);
+    let project = Project::with_topic("zone-dedup", &sections);
     let at = |ts: &str| DateTime::parse_from_rfc3339(ts).unwrap().timestamp_micros();
     project.send_lines([order("berlin", "a", at("2025-03-29T22:59:59Z"), 100)]);
     project.silverd(&["run", "--drain"]);
@@ -290,7 +319,7 @@ sql = "SELECT arrow_typeof(now()) LIKE '%Asia/Kolkata%' AS is_local, current_dat
 sql = "SELECT DISTINCT arrow_typeof(ts) LIKE '%Asia/Kolkata%' AS is_local, date_part('hour', ts) AS hour FROM live.kolkata"
 refresh = "1s"
 "#;
-    let project = Project::with_sections("zone-dashboard", &format!("{}{panels}", shop("kolkata", "")));
+    let project = Project::with_topic("zone-dashboard", &format!("{}{panels}", shop("kolkata", "")));
     project.replace_in_pipeline("[http]\nlisten = \"off\"\n", "");
     project.write_pipeline(&format!("time_zone = \"Asia/Kolkata\"\n\n{}", project.pipeline()));
     let daemon = Daemon::start_with_dashboard(&project);

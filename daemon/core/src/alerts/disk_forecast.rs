@@ -8,12 +8,23 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 const SAMPLES_MAX: usize = 7 * 24;
 /// The samples must be of at least this time: the first hours of a new pipeline are no week.
 const SPAN_MIN_MS: i64 = 6 * HOUR_MS;
+/// And so many: two moments are no growth, whatever is between them.
+const SAMPLES_MIN: usize = 6;
 
 /// Free bytes at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskSample {
     pub at_ms: i64,
     pub free_bytes: u64,
+    #[serde(default)]
+    pub total_bytes: u64,
+}
+
+impl DiskSample {
+    /// Whether it is of a disk of another size. File systems that share their space vary a little.
+    fn is_of_other_size(&self, other: &DiskSample) -> bool {
+        self.total_bytes.abs_diff(other.total_bytes) > self.total_bytes / 20
+    }
 }
 
 /// The free bytes of one disk over a week, one sample an hour.
@@ -29,6 +40,10 @@ impl DiskForecast {
         // The clock was set back: samples of the future would be of no use for a week.
         let before = self.samples.len();
         self.samples.retain(|kept| kept.at_ms <= sample.at_ms);
+        // The disk was made larger, or replaced: its free bytes say nothing of how it filled.
+        if self.samples.last().is_some_and(|last| last.is_of_other_size(&sample)) {
+            self.samples.clear();
+        }
         let is_due = self.samples.last().is_none_or(|last| sample.at_ms - last.at_ms >= HOUR_MS);
         if is_due {
             self.samples.push(sample);
@@ -44,7 +59,7 @@ impl DiskForecast {
     pub fn full_in_days(&self, now: DiskSample) -> Option<f64> {
         let all: Vec<_> = self.samples.iter().copied().chain([now]).collect();
         let first = all.first()?.at_ms;
-        if now.at_ms - first < SPAN_MIN_MS {
+        if !self.is_known(now.at_ms) {
             return None;
         }
         let days = |at_ms: i64| (at_ms - first) as f64 / DAY_MS as f64;
@@ -66,7 +81,8 @@ impl DiskForecast {
 
     /// Whether the samples are of so long that a forecast can be made.
     pub fn is_known(&self, now_ms: i64) -> bool {
-        self.samples.first().is_some_and(|first| now_ms - first.at_ms >= SPAN_MIN_MS)
+        self.samples.len() >= SAMPLES_MIN
+            && self.samples.first().is_some_and(|first| now_ms - first.at_ms >= SPAN_MIN_MS)
     }
 }
 
@@ -77,7 +93,7 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn sample(hour: i64, free_bytes: u64) -> DiskSample {
-        DiskSample { at_ms: hour * HOUR_MS, free_bytes }
+        DiskSample { at_ms: hour * HOUR_MS, free_bytes, total_bytes: 1_000 * GIB }
     }
 
     /// One sample an hour, of a disk that has 100 GiB at first.
@@ -110,10 +126,30 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_of_another_size_begins_again() {
+        let mut forecast = filled(10, GIB as i64);
+        let larger = |hour: i64, free_bytes| DiskSample { total_bytes: 2_000 * GIB, ..sample(hour, free_bytes) };
+        assert!(forecast.is_known(10 * HOUR_MS) && forecast.add(larger(10, 1_090 * GIB)));
+        assert!(!forecast.is_known(16 * HOUR_MS));
+        for hour in 11..17 {
+            forecast.add(larger(hour, (1_100 - hour as u64) * GIB));
+        }
+        let days = forecast.full_in_days(larger(17, 1_083 * GIB));
+        assert!(days.is_some_and(|days| (days - 1_083.0 / 24.0).abs() < 0.01), "{days:?}");
+    }
+
+    #[test]
+    fn two_moments_are_no_growth() {
+        let mut forecast = DiskForecast::default();
+        forecast.add(sample(0, 100 * GIB));
+        assert_eq!((forecast.is_known(48 * HOUR_MS), forecast.full_in_days(sample(48, 50 * GIB))), (false, None));
+    }
+
+    #[test]
     fn samples_are_an_hour_apart_and_of_one_week() {
         let mut forecast = DiskForecast::default();
         assert!(forecast.add(sample(0, GIB)));
-        assert!(!forecast.add(DiskSample { at_ms: HOUR_MS - 1, free_bytes: GIB }));
+        assert!(!forecast.add(DiskSample { at_ms: HOUR_MS - 1, ..sample(0, GIB) }));
         assert!(forecast.add(sample(1, GIB)));
         for hour in 2..1_000 {
             forecast.add(sample(hour, GIB));

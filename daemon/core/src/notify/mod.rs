@@ -8,7 +8,7 @@ pub mod slack;
 pub mod teams;
 mod template;
 
-use chrono::{DateTime, FixedOffset, SecondsFormat};
+use chrono::SecondsFormat;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -150,21 +150,11 @@ impl Notification {
 
 /// As RFC 3339 has it, with the zone's offset.
 fn rfc3339(ms: i64, zone: Zone) -> String {
-    local(ms, zone).to_rfc3339_opts(SecondsFormat::Secs, true)
+    zone.local(ms).to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 fn readable(ms: i64, zone: Zone) -> String {
-    local(ms, zone).format("%Y-%m-%d %H:%M:%S %:z").to_string()
-}
-
-fn local(ms: i64, zone: Zone) -> DateTime<FixedOffset> {
-    let instant = DateTime::from_timestamp_millis(ms).unwrap_or_default();
-    let offset_seconds = i32::try_from(zone.offset_micros(instant.timestamp_micros()) / 1_000_000).ok();
-    let offset = offset_seconds.and_then(FixedOffset::east_opt);
-    match offset {
-        Some(offset) => instant.with_timezone(&offset),
-        None => instant.fixed_offset(),
-    }
+    zone.local(ms).format("%Y-%m-%d %H:%M:%S %:z").to_string()
 }
 
 /// A string without its quotes; anything else as JSON.

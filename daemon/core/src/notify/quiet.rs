@@ -78,6 +78,11 @@ pub struct Quiet {
 }
 
 impl Quiet {
+    /// Whether a notification of this severity that is made now waits.
+    pub fn holds(&self, severity: Severity, now_ms: i64) -> bool {
+        (severity < Severity::Critical || self.critical) && self.hours.is_quiet(now_ms, self.zone)
+    }
+
     /// Until when a notification of this severity waits, if it waits at all.
     pub fn until(&self, severity: Severity, now_ms: i64) -> Option<i64> {
         let waits = severity < Severity::Critical || self.critical;
@@ -159,6 +164,7 @@ mod tests {
             let quiet = Quiet { hours, zone: berlin(), critical };
             assert_eq!(quiet.until(severity, night), expected, "{severity:?} {critical}");
             assert_eq!(quiet.until(severity, morning), None);
+            assert_eq!([night, morning].map(|at| quiet.holds(severity, at)), [expected.is_some(), false]);
         }
     }
 }

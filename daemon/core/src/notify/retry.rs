@@ -4,6 +4,7 @@
 //! |---|---|
 //! | 200 to 299 | delivered |
 //! | 408, 425, 429, 500 to 599 | another try |
+//! | 300 to 399, 401, 403, 404, 407 | another try: the address or the login is wrong, which somebody can correct |
 //! | any other | refused: the same request would get the same answer |
 
 const FIRST_WAIT_MS: u64 = 1_000;
@@ -23,7 +24,7 @@ pub enum Answer {
 pub fn answer_of_status(status: u16) -> Answer {
     match status {
         200..=299 => Answer::Delivered,
-        408 | 425 | 429 | 500..=599 => Answer::Retry,
+        300..=399 | 401 | 403 | 404 | 407 | 408 | 425 | 429 | 500..=599 => Answer::Retry,
         _ => Answer::Refused,
     }
 }
@@ -54,11 +55,11 @@ mod tests {
             (200, Answer::Delivered),
             (202, Answer::Delivered),
             (204, Answer::Delivered),
-            (301, Answer::Refused),
-            (307, Answer::Refused),
+            (301, Answer::Retry),
+            (307, Answer::Retry),
             (400, Answer::Refused),
-            (401, Answer::Refused),
-            (404, Answer::Refused),
+            (401, Answer::Retry),
+            (404, Answer::Retry),
             (408, Answer::Retry),
             (410, Answer::Refused),
             (425, Answer::Retry),

@@ -31,7 +31,10 @@ pub fn body(notification: &Notification, zone: Zone) -> Value {
         let link = format!("<{}|Open the dashboard>", escaped(&url.replace('|', "%7C")));
         blocks.push(json!({ "type": "section", "text": { "type": "mrkdwn", "text": link } }));
     }
-    json!({ "text": escaped(&format!("{headline}: {}", notification.summary)), "blocks": blocks })
+    let text = escaped(&format!("{headline}: {}", notification.summary));
+    // Mattermost and Rocket.Chat show this text, and notify a whole channel of `@all`: a space without width follows
+    // the `@`.
+    json!({ "text": text.replace('@', "@\u{200b}"), "blocks": blocks })
 }
 
 /// Nothing in it is a link, a mention or formatting.
@@ -76,12 +79,12 @@ mod tests {
     #[test]
     fn no_text_is_a_mention_and_none_is_empty() {
         let mut odd = notification(NotifiedState::Firing);
-        odd.summary = "<!channel> & <https://a|b>".to_owned();
+        odd.summary = "<!channel> & <https://a|b> @all".to_owned();
         odd.description = String::new();
         odd.values = (0..30).map(|at| (format!("v{at}"), json!(at))).collect();
         odd.url = Some("https://a/?b=1&c=<|>".to_owned());
         let body = body(&odd, Zone::UTC);
-        assert_eq!(body["text"], "Critical: no_orders: &lt;!channel&gt; &amp; &lt;https://a|b&gt;");
+        assert_eq!(body["text"], "Critical: no_orders: &lt;!channel&gt; &amp; &lt;https://a|b&gt; @\u{200b}all");
         assert_eq!(body["blocks"][1]["text"], plain(&odd.summary));
         assert_eq!(body["blocks"][2]["fields"].as_array().map(Vec::len), Some(FIELDS_MAX));
         assert_eq!(body["blocks"][4]["text"]["text"], "<https://a/?b=1&amp;c=&lt;%7C&gt;|Open the dashboard>");

@@ -61,6 +61,7 @@ impl Problem {
             | Self::LostProgress { .. }
             | Self::Unreadable { .. }
             | Self::NotWritable { .. }
+            | Self::OtherTimeZone { .. }
             | Self::ForeignCommit { .. }
             | Self::Checkpoint { .. }
             | Self::Total { .. } => self.texts_of_log(),
@@ -110,6 +111,12 @@ impl Problem {
                 let help = "switch it off in that engine, or set another `path` in pipeline.toml";
                 (why.clone(), "a table that silverd can write".into(), help)
             }
+            Self::OtherTimeZone { has, wanted } => (
+                format!("its days are those of {has}; nothing is written to it"),
+                format!("those of {wanted}, as in pipeline.toml"),
+                "`silverd rebuild TABLE` moves all its rows to their days in the zone of pipeline.toml, in one commit; or set \
+                 the table's `time_zone` to the one that it has",
+            ),
             Self::ForeignCommit { added, removed, rebuilt_in, .. } => (
                 format!(
                     "a commit of another writer added {added} rows and removed {removed}{}",

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::affected_file::{AffectedFile, CoveredOffsets, FileOwner};
 use crate::counts::Counts;
 use crate::offsets::{LogPartition, OffsetRange};
+use crate::zone::Zone;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -42,6 +43,8 @@ pub enum Problem {
     Unreadable { why: String },
     /// Another engine changed the table so that silverd cannot write it.
     NotWritable { why: String },
+    /// The days of the table are those of another time zone than pipeline.toml says: silverd does not write it.
+    OtherTimeZone { has: String, wanted: Zone },
     /// The log has lost at least so many of silverd's application ids, so that it does not say how far the table is.
     LostProgress {
         lost: u64,
@@ -173,6 +176,7 @@ impl Problem {
             | Self::Pending { .. }
             | Self::FormerTable { .. }
             | Self::NotCompared { .. }
+            | Self::OtherTimeZone { .. }
             | Self::ForeignCommit { rebuilt_in: Some(_), .. } => Severity::Notice,
             _ => Severity::Error,
         }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use silverd_core::alerts::{AlertRule, Moment, PhaseName, Report, Seen, Transition};
 use silverd_core::config::Alert;
 use tokio::sync::watch;
@@ -19,7 +20,7 @@ use super::evaluator::{Answer, Evaluator};
 use super::notification::digest;
 use super::observed::{Observed, Samples};
 use super::service::{AlertInputs, AlertService};
-use super::store::{AlertStore, Alerts, Evaluated, HistoryEntry};
+use super::store::{AlertStore, Alerts, Evaluated, HistoryEntry, StoredAlert};
 use crate::notify::{Outbox, Severity};
 use crate::runtime::clock;
 use crate::runtime::due::{Schedule, rest};
@@ -28,7 +29,7 @@ use crate::sql::{PanelQueries, QueryError};
 
 /// Between two looks at the pipeline, for the built-in alerts.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// So long after the start no built-in alert ends: the pipeline has had no time to fail again.
+/// So long after the start, and after an edit, no built-in alert ends: the pipeline has had no time to fail again.
 const START_TIME: Duration = Duration::from_secs(15);
 /// A slow query runs less often, for at most a fifth of the time.
 const REST_FACTOR: u32 = 4;
@@ -51,6 +52,7 @@ pub(super) struct Engine {
     evaluated_at: BTreeMap<String, Instant>,
     samples: Samples,
     disks: DiskWatch,
+    /// When silverd was started, or pipeline.toml was edited.
     started: Instant,
     unsaved: Unsaved,
     /// Transitions that are not in the history yet.
@@ -58,7 +60,12 @@ pub(super) struct Engine {
     storage_error: LogOnce,
     /// The ids of notifications that were sent without having been stored.
     sent_unstored: BTreeSet<String>,
+    /// Those of them that arrived, with their receivers: they need no other try.
+    arrived_unstored: Arc<Mutex<Arrived>>,
 }
+
+/// Ids of notifications, and receivers.
+type Arrived = BTreeSet<(String, Box<str>)>;
 
 struct InSql {
     alert: Arc<Alert>,
@@ -112,6 +119,7 @@ impl Engine {
             transitions: Vec::new(),
             storage_error: LogOnce::default(),
             sent_unstored: BTreeSet::new(),
+            arrived_unstored: Arc::default(),
         };
         engine.configure();
         engine
@@ -132,6 +140,8 @@ impl Engine {
                     self.evaluator = evaluator(&self.service, &self.inputs);
                     self.outbox.apply_config(&self.inputs.pipeline, &self.service.base_dir);
                     self.configure();
+                    // The edit may restart the pipeline.
+                    self.started = Instant::now();
                 }
                 Some(answer) = self.evaluator.answers.recv() => self.take_answer(answer),
                 Some(job) = self.schedule.next() => self.start_job(job),
@@ -156,10 +166,7 @@ impl Engine {
         let in_sql = |alert: &Alert| InSql { alert: Arc::new(alert.clone()), last_error: LogOnce::default() };
         self.in_sql = pipeline.alerts.iter().map(in_sql).collect();
         self.schedule = Schedule::new(1 + self.in_sql.len(), Instant::now());
-        let removed: Vec<_> = self.alerts.keys().filter(|name| !self.is_known(name)).cloned().collect();
-        for name in removed {
-            self.end_removed(&name);
-        }
+        self.end_removed();
         for alert in &pipeline.alerts {
             self.note_condition(alert);
         }
@@ -185,27 +192,27 @@ impl Engine {
     }
 
     /// An alert that pipeline.toml does not have any more does not fire: those who know of it are notified of its end.
-    fn end_removed(&mut self, name: &str) {
-        let Some(stored) = self.alerts.get(name) else { return };
-        if stored.state.phase().name() == PhaseName::Firing {
-            let (severity, description) = (stored.severity, stored.description.clone());
-            let rule = AlertRule { for_ms: 0, repeat_ms: None, resolved: true };
-            let settings = Settings { name, rule, severity, description: &description, receivers: &[] };
-            info!(alert = name, "the alert is no longer in pipeline.toml");
-            self.apply(&settings, Seen::False);
-        }
-        self.forget_removed();
-    }
-
-    /// Forgets the alerts that were removed, once they owe nothing.
-    fn forget_removed(&mut self) {
-        let owe_nothing: Vec<_> = self.alerts.iter().filter(|(_, stored)| stored.state.owed().is_none()).collect();
-        let removed: Vec<String> =
-            owe_nothing.into_iter().map(|(name, _)| name).filter(|name| !self.is_known(name)).cloned().collect();
+    /// Once such an alert owes nothing, it is forgotten.
+    pub(super) fn end_removed(&mut self) {
+        let removed: Vec<_> = self.alerts.keys().filter(|name| !self.is_known(name)).cloned().collect();
         for name in removed {
-            self.alerts.remove(&name);
-            self.evaluated_at.remove(&name);
-            self.unsaved.anything = true;
+            let Some(stored) = self.alerts.get(&name) else { continue };
+            if stored.state.phase().name() == PhaseName::Firing {
+                let (severity, description) = (stored.severity, stored.description.clone());
+                let rule = AlertRule { for_ms: 0, repeat_ms: None, resolved: !stored.ends_silently };
+                let settings = Settings { name: &name, rule, severity, description: &description, receivers: &[] };
+                info!(alert = name, "the alert is no longer in pipeline.toml");
+                self.apply(&settings, Seen::False);
+            }
+            // One that owes too much goes on to fire: its end is owed once there is room for it.
+            let is_over = |stored: &StoredAlert| {
+                stored.state.owed().is_none() && stored.state.phase().name() != PhaseName::Firing
+            };
+            if self.alerts.get(&name).is_some_and(is_over) {
+                self.alerts.remove(&name);
+                self.evaluated_at.remove(&name);
+                self.unsaved.anything = true;
+            }
         }
     }
 
@@ -327,7 +334,7 @@ impl Engine {
         let elapsed_ms = before.map(|before| now.duration_since(before).as_millis() as u64);
         let moment = Moment { now_ms: clock::now_ms(), elapsed_ms };
         let stored = self.alerts.entry(settings.name.to_owned()).or_default();
-        stored.severity = settings.severity;
+        (stored.severity, stored.ends_silently) = (settings.severity, !settings.rule.resolved);
         settings.description.clone_into(&mut stored.description);
         let known = stored.state.phase().report().cloned();
         let transition = stored.state.step(&settings.rule, seen, settings.receivers, moment);
@@ -354,5 +361,6 @@ impl Engine {
 
 fn evaluator(service: &AlertService, inputs: &AlertInputs) -> Evaluator {
     let limits = &inputs.pipeline.sql_limits;
-    Evaluator::start(PanelQueries::new(&inputs.tables, limits, service.recent_rows.clone()))
+    let queries = PanelQueries::new(&inputs.tables, limits, service.recent_rows.clone());
+    Evaluator::start(queries, inputs.pipeline.time_zone)
 }

@@ -21,11 +21,12 @@ impl Engine {
                     info!("the alerts can be stored again");
                 }
                 self.sent_unstored.clear();
+                self.arrived_unstored.lock().clear();
             }
             Err(failure) => {
                 let text = format!("{failure:#}");
                 if self.storage_error.is_new(&text) {
-                    error!("store the alerts: {text}; their notifications are sent without, and perhaps twice");
+                    error!("store the alerts: {text}; their notifications are sent without");
                 }
                 self.send_unstored();
             }
@@ -50,7 +51,13 @@ impl Engine {
         let (outbox, mut result) = (self.outbox.clone(), Ok(()));
         for (name, stored) in &mut self.alerts {
             while let Some(owed) = stored.state.owed().cloned() {
-                if let Err(failure) = outbox.add(&notification(name, stored, &owed, url.as_deref()), &owed.receivers) {
+                let notification = notification(name, stored, &owed, url.as_deref());
+                let mut receivers = owed.receivers;
+                {
+                    let arrived = self.arrived_unstored.lock();
+                    receivers.retain(|receiver| !arrived.contains(&(notification.id.clone(), receiver.clone())));
+                }
+                if let Err(failure) = outbox.add(&notification, &receivers) {
                     result = Err(failure);
                     break;
                 }
@@ -59,13 +66,13 @@ impl Engine {
                 self.unsaved.matters = true;
             }
         }
-        self.forget_removed();
+        self.end_removed();
         // What was handed over is stored even if something else could not be.
         self.save().and(result)
     }
 
     /// The disk is full, say, which is what people must learn of: what is owed is sent once, though it cannot be stored. It
-    /// stays owed, and has the same id when it is sent again.
+    /// stays owed to those who have not got it, and has the same id when it is sent again.
     fn send_unstored(&mut self) {
         let pipeline = &self.inputs.pipeline;
         for (name, stored) in &self.alerts {
@@ -74,12 +81,20 @@ impl Engine {
             if !self.sent_unstored.insert(notification.id.clone()) {
                 continue;
             }
-            for receiver in pipeline.notify.iter().filter(|known| owed.receivers.contains(&known.name)) {
+            let receivers = pipeline.notify.iter().filter(|known| owed.receivers.contains(&known.name));
+            // Who has it in the outbox gets it from there.
+            for receiver in receivers.filter(|known| !self.outbox.has(&notification.id, &known.name)) {
                 let (receiver, notification) = (receiver.clone(), notification.clone());
-                let base_dir = self.service.base_dir.clone();
+                let (base_dir, arrived) = (self.service.base_dir.clone(), self.arrived_unstored.clone());
                 tokio::spawn(async move {
-                    if let Err(failure) = notify::send_now(&receiver, &notification, &base_dir).await {
-                        warn!(receiver = %receiver.name, alert = %notification.alert, "notify: {failure}");
+                    let sent = notify::send_now(&receiver, &notification, &base_dir).await;
+                    match sent {
+                        Ok(()) => {
+                            arrived.lock().insert((notification.id, receiver.name));
+                        }
+                        Err(failure) => {
+                            warn!(receiver = %receiver.name, alert = %notification.alert, "notify: {failure}");
+                        }
                     }
                 });
             }

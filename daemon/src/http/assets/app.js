@@ -376,7 +376,7 @@
   }
 
   // ---- the alerts
-  const stamp = (ms) => (ms === null || ms === undefined ? "–" : new Date(ms).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }));
+  const stamp = (ms) => (ms === null || ms === undefined ? "–" : new Date(ms).toLocaleString([], { timeZone: Format.shownZone(), dateStyle: "medium", timeStyle: "short" }));
   const alertDots = { firing: "bad", pending: "wait" };
   let firing = 0;
 

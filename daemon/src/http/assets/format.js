@@ -40,7 +40,7 @@ const Format = (() => {
   const day = (ms) => { const at = local(ms); return `${at.year}-${at.month}-${at.day}`; };
   const dated = (ms) => (day(ms) === day(Date.now()) ? clock(ms) : `${day(ms)} ${clock(ms)}`);
   // What clocks show, as if they showed UTC.
-  const wall = (ms) => { const at = local(ms); return Date.UTC(at.year, at.month - 1, at.day, at.hour, at.minute, at.second); };
+  const wall = (ms) => { const at = local(ms); return Date.UTC(at.year, at.month - 1, at.day, at.hour, at.minute, at.second) + (((ms % 1000) + 1000) % 1000); };
   // The instant of a text: a day, or a time without a zone, is one of local clocks.
   function instant(text) {
     const isLocal = /^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?$/.test(text);

@@ -38,6 +38,9 @@ impl PollLoop<'_> {
                 }
             };
             self.options.problems.resolve(&ProblemOf::Partition(log.clone()));
+            if committed.is_none() {
+                self.options.high_watermarks.begin(log.clone(), start);
+            }
             self.positions.insert(log.clone(), self.chunk.log(log), start, committed.is_none());
             self.end_offsets.assigned(log.clone());
             self.initial_ends.insert(log.clone(), *high);

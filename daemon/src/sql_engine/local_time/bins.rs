@@ -116,7 +116,11 @@ fn is_short(part: &ColumnarValue) -> bool {
 }
 
 /// Numbers of a unit of time as other ones, in a column of a type.
-fn map(values: &ColumnarValue, ty: &DataType, change: impl FnOnce(&Int64Array) -> Int64Array) -> Result<ColumnarValue> {
+pub(super) fn map(
+    values: &ColumnarValue,
+    ty: &DataType,
+    change: impl FnOnce(&Int64Array) -> Int64Array,
+) -> Result<ColumnarValue> {
     let numbers = |array: &ArrayRef| cast(array, &DataType::Int64);
     Ok(match values {
         ColumnarValue::Array(array) => {
@@ -143,7 +147,13 @@ fn shown(instants: &Int64Array, unit: TimeUnit, zone: Zone) -> Int64Array {
 
 /// When clocks showed these times. Of two instants it is the first; of a short part the last that is not after the time
 /// whose part it is.
-fn instants(bins: &Int64Array, times: &Int64Array, unit: TimeUnit, zone: Zone, is_short: bool) -> Int64Array {
+pub(super) fn instants(
+    bins: &Int64Array,
+    times: &Int64Array,
+    unit: TimeUnit,
+    zone: Zone,
+    is_short: bool,
+) -> Int64Array {
     let per_second = per_second(unit);
     // Consecutive times mostly have the same one.
     let mut last: Option<(i64, AtLocal)> = None;

@@ -19,6 +19,7 @@ use datafusion::logical_expr::{
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use silverd_core::zone::Zone;
 
+use super::bins::{instants, map};
 use super::local_zone;
 
 /// Replaces comparisons and casts of local timestamps.
@@ -33,6 +34,16 @@ pub(super) struct DifferencePlanner;
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct StartOfDay {
     zone: Zone,
+    signature: Signature,
+}
+
+/// The instant at which clocks of a zone show a time: the first of two, and where they skip it, the one at which they do.
+///
+/// DataFusion's cast is not used: compared with a literal, it is taken away from the time, and the zone with it.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct WhenShown {
+    zone: Zone,
+    unit: TimeUnit,
     signature: Signature,
 }
 
@@ -111,12 +122,14 @@ fn zone_among<const N: usize>(exprs: [&Expr; N], schema: &DFSchema) -> Option<Zo
     exprs.into_iter().find_map(|expr| Some(local_zone(&expr.get_type(schema).ok()?)?.1))
 }
 
-/// A date as the first instant of its day in a zone, and whether it is one; anything else as it is.
+/// A date as the first instant of its day in a zone, a time without a zone as the instant at which clocks show it, and
+/// whether it is one of them; anything else as it is.
 fn as_instant(expr: Expr, zone: Option<Zone>, schema: &DFSchema) -> (Expr, bool) {
     let Some(zone) = zone else { return (expr, false) };
     match expr.get_type(schema) {
         Ok(DataType::Date32) => (StartOfDay::of(expr, zone), true),
         Ok(DataType::Date64) => (StartOfDay::of(cast(expr, DataType::Date32), zone), true),
+        Ok(DataType::Timestamp(unit, None)) => (WhenShown::of(expr, unit, zone), true),
         _ => (expr, false),
     }
 }
@@ -171,6 +184,40 @@ impl ScalarUDFImpl for StartOfDay {
                 Ok(ColumnarValue::Array(starts))
             }
             _ => exec_err!("`start_of_day` takes a date"),
+        }
+    }
+}
+
+impl WhenShown {
+    fn of(time: Expr, unit: TimeUnit, zone: Zone) -> Expr {
+        let signature = Signature::any(1, Volatility::Immutable);
+        ScalarUDF::from(Self { zone, unit, signature }).call(vec![time])
+    }
+
+    fn ty(&self) -> DataType {
+        DataType::Timestamp(self.unit, Some(self.zone.name().into()))
+    }
+}
+
+impl ScalarUDFImpl for WhenShown {
+    fn name(&self) -> &str {
+        "when_shown"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.ty())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match args.args.first() {
+            Some(times) if times.data_type() == DataType::Timestamp(self.unit, None) => {
+                map(times, &self.ty(), |shown| instants(shown, shown, self.unit, self.zone, false))
+            }
+            _ => exec_err!("`when_shown` takes a timestamp without a zone"),
         }
     }
 }

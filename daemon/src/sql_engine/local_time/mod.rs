@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `date_bin` | counts in UTC | counts on local clocks |
 //! | `date_trunc` of a day with two midnights | gives either | gives the first |
+//! | compared with a time without a zone | takes it for UTC, if the other side is a literal | takes it for a local one |
 //! | compared with a date, minus a date | takes the date in UTC | takes its first local instant |
 //! | `CAST(… AS TIMESTAMP)` | gives the time in UTC | gives the local time |
 //! | `CAST(date AS TIMESTAMP WITH TIME ZONE)` | fails where clocks skip midnight | gives the first instant |

@@ -151,6 +151,12 @@ fn dates_and_times_without_a_zone_are_local() {
             ("extract(epoch FROM ts - utc)", "0.0"),
             ("extract(epoch FROM ts - CAST(DATE '2025-03-30' AS TIMESTAMP))", "1800.0"),
             ("ts = utc", "true"),
+            // The literal is compared with an instant, and not with what clocks show.
+            ("CAST(ts AS TIMESTAMP) > CAST('2025-03-30 01:00:00' AS TIMESTAMP WITH TIME ZONE)", "false"),
+            ("CAST(CAST(ts AS DATE) AS TIMESTAMP) >= CAST('2025-03-30 01:00:00' AS TIMESTAMP WITH TIME ZONE)", "false"),
+            ("CAST(CAST(ts AS TIMESTAMP) AS TIMESTAMP WITH TIME ZONE) = ts", "true"),
+            // Clocks skip half past two.
+            ("ts < TIMESTAMP '2025-03-30 02:30:00'", "true"),
             ("utc >= DATE '2025-03-30'", "false"),
             ("date_trunc('day', now()) = CAST(current_date AS TIMESTAMP WITH TIME ZONE)", "true"),
             ("extract(epoch FROM now() - utc) > 86400", "true"),

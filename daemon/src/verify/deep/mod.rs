@@ -29,6 +29,7 @@ mod unrouted;
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::Context;
 use arrow::datatypes::SchemaRef;
 use deltalake_core::logstore::LogStoreRef;
 use silverd_core::config::{Pipeline, SilverTable};
@@ -48,7 +49,7 @@ use super::files::check_contents;
 use super::fingerprint::RowFingerprinter;
 use super::rejects::{Rejects, compare_rejects};
 use super::verified::{Compared, Verified, VerifiedTable};
-use crate::delta::{last_plugin, zone_at};
+use crate::delta::{last_plugin, zone_name_at};
 use crate::plugin::Host;
 use crate::tables::dedup::Dedup;
 use crate::tables::event_set::EventSet;
@@ -146,7 +147,11 @@ impl Job<'_> {
         let Some(schema) = plugins.schema.clone().filter(|_| !all_or_nothing) else {
             return Ok((Compared::default(), problems));
         };
-        let zone = zone_at(&self.log, self.verifier.version()).await?;
+        let zone = match zone_name_at(&self.log, self.verifier.version()).await {
+            Ok(name) => Zone::parse(&name).context("the time zone of the table's days")?,
+            // What is wrong with the log is reported already.
+            Err(_) => self.config().time_zone,
+        };
         let mut comparison = self.comparison(&schema, plugins, zone)?;
         let mut fingerprints = BlockFingerprints::default();
         let destination = &mut Destination::Fingerprints(&mut fingerprints);

@@ -24,7 +24,7 @@ description = "Send another one."
 
 /// A pipeline that writes Bronze alone.
 fn project(name: &str, sections: &str) -> Project {
-    Project::with_sections(name, &format!("[commit]\ninterval = \"50ms\"\n{sections}\n"))
+    Project::with_topic(name, &format!("[commit]\ninterval = \"50ms\"\n{sections}\n"))
 }
 
 fn send_event(project: &Project) {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use silverd::plugin::build;
 use silverd_core::config::{self, Transform};
 
-use super::broker::Broker;
+use super::broker::{Broker, PARTITIONS};
 use super::process::output_of;
 use super::root;
 use super::tables::rows;
@@ -57,6 +57,13 @@ impl Project {
     pub fn with_sections(name: &str, sections: &str) -> Self {
         let topic = format!("{name}-{}", uuid::Uuid::new_v4());
         Self::with_broker(Broker::with_topic(&topic), topic, sections)
+    }
+
+    /// The same, and the topic exists.
+    pub fn with_topic(name: &str, sections: &str) -> Self {
+        let project = Self::with_sections(name, sections);
+        project.broker.create_topic(&project.topic, PARTITIONS);
+        project
     }
 
     /// A pipeline that reads a topic of this broker.

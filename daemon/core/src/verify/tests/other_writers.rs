@@ -62,6 +62,17 @@ fn a_foreign_commit_is_a_notice_once_its_days_are_rebuilt() {
 }
 
 #[test]
+fn another_time_zone_is_a_notice_with_a_way_out() {
+    let wanted = crate::zone::Zone::parse("Europe/Berlin").expect("a zone");
+    let problem = Problem::OtherTimeZone { has: "UTC".to_owned(), wanted };
+    let Explanation { found, expected, help, .. } = problem.explain();
+    assert_eq!(problem.severity(), Severity::Notice);
+    assert!(found.contains("UTC") && expected.contains("Europe/Berlin"), "{found}; {expected}");
+    assert!(help.contains("`silverd rebuild TABLE`"), "{help}");
+    assert_eq!(json!(problem), json!({ "kind": "other-time-zone", "has": "UTC", "wanted": "Europe/Berlin" }));
+}
+
+#[test]
 fn the_help_for_a_foreign_commit_names_its_days() {
     let days = Some(["2025-03-02".to_owned(), "2025-03-04".to_owned()]);
     let problem = |days, rebuilt_in| Problem::ForeignCommit { added: 1, removed: 0, days, rebuilt_in };

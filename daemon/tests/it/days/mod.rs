@@ -1,10 +1,13 @@
 //! Days that are final: no commit changes one that was not called provisional before, whatever happens in between.
 
+mod month;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use arrow::array::AsArray;
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::Int64Type;
 use chrono::NaiveDate;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rand::rngs::StdRng;
@@ -15,6 +18,9 @@ use serde_json::{Value, json};
 use super::harness::tables::Row;
 use super::harness::{Daemon, Project, actions, entries, rows, seed, until};
 use super::kill::random_time;
+
+/// The name and the folder of a table.
+type NamedTable = (&'static str, &'static str);
 
 const DAY: &str = "2025-03-01";
 
@@ -37,11 +43,10 @@ sql = "SELECT event_date, sum(share) AS share FROM orders GROUP BY event_date"
 refresh = "1s"
 "#;
 
-/// A table and its folder.
-const TABLES: [(&str, &str); 2] = [("orders", "data/silver/orders"), ("gold.daily", "data/gold/daily")];
+const TABLES: [NamedTable; 2] = [("orders", "data/silver/orders"), ("gold.daily", "data/gold/daily")];
 
 fn project(name: &str) -> Project {
-    Project::with_sections(name, SECTIONS)
+    Project::with_topic(name, SECTIONS)
 }
 
 fn order(id: &str, day: &str, amount: i64) -> String {
@@ -78,20 +83,25 @@ fn count(project: &Project) -> usize {
 }
 
 /// A state that a version of the table publishes: when, of which table and day, and whether the day is final.
+#[derive(Debug)]
 struct Publication {
-    at_ms: i64,
+    at: i64,
     table: String,
     day: i64,
     is_final: bool,
+    /// The table's version when its figures were published.
+    commit_version: Option<i64>,
 }
 
 /// All publications, in their order.
 fn publications(project: &Project) -> Vec<Publication> {
     let path = status_path(project);
     let mut found = Vec::new();
+    if !path.join("_delta_log").is_dir() {
+        return found;
+    }
     for entry in entries(&path).values() {
-        let actions = actions(entry);
-        let at_ms = time_of(&actions);
+        let (actions, at) = (actions(entry), written_at(entry));
         for add in actions.iter().filter_map(|action| action["add"]["path"].as_str()) {
             let day = number_of(day_of(add));
             let file = std::fs::File::open(path.join(add)).unwrap();
@@ -100,16 +110,24 @@ fn publications(project: &Project) -> Vec<Publication> {
                 let text = |name: &str, row: usize| {
                     batch.column_by_name(name).unwrap().as_string::<i32>().value(row).to_owned()
                 };
+                let versions = batch.column_by_name("commit_version").unwrap().as_primitive::<Int64Type>();
                 found.extend((0..batch.num_rows()).map(|row| Publication {
-                    at_ms,
+                    at,
                     table: text("table_name", row),
                     day,
                     is_final: text("state", row) == "final",
+                    commit_version: versions.is_valid(row).then(|| versions.value(row)),
                 }));
             }
         }
     }
     found
+}
+
+/// When a log entry was written, in microseconds, by the kernel's clock: the same for all processes.
+fn written_at(entry: &Path) -> i64 {
+    let modified = std::fs::metadata(entry).unwrap().modified().unwrap();
+    i64::try_from(modified.duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()
 }
 
 fn time_of(actions: &[Value]) -> i64 {
@@ -121,44 +139,80 @@ fn day_of(path: &str) -> &str {
     path.split('/').next().unwrap().strip_prefix("event_date=").unwrap()
 }
 
-/// The days whose rows each commit of a table changed, with the time of the commit.
-fn changes(table: &Path) -> Vec<(i64, BTreeSet<i64>)> {
-    let changes_of = |entry: &PathBuf| {
+/// The days whose rows each commit of a table changed, with its version and when it was written.
+fn changes(table: &Path) -> Vec<(u64, i64, BTreeSet<i64>)> {
+    let changes_of = |(version, entry): (&u64, &PathBuf)| {
         let actions = actions(entry);
         let changed = actions.iter().flat_map(|action| ["add", "remove"].map(|kind| &action[kind]));
         let changed = changed.filter(|file| file["dataChange"] == true);
         let days = changed.map(|file| number_of(day_of(file["path"].as_str().unwrap()))).collect();
-        (time_of(&actions), days)
+        (*version, written_at(entry), days)
     };
-    entries(table).values().map(changes_of).collect()
+    entries(table).iter().map(changes_of).collect()
 }
 
 /// No commit changes a day between a version that calls it final and the next one that calls it provisional. Returns how
 /// many changes of days were compared, and how often a day was called provisional again.
 #[track_caller]
 fn check_no_silent_change(project: &Project) -> (usize, usize) {
-    let mut of_day = BTreeMap::<(String, i64), Vec<(i64, bool)>>::new();
-    for Publication { at_ms, table, day, is_final } in publications(project) {
-        of_day.entry((table, day)).or_default().push((at_ms, is_final));
+    check_tables(project, &TABLES)
+}
+
+#[track_caller]
+fn check_tables(project: &Project, tables: &[NamedTable]) -> (usize, usize) {
+    let mut of_day = BTreeMap::<(String, i64), Vec<Publication>>::new();
+    for state in publications(project) {
+        of_day.entry((state.table.clone(), state.day)).or_default().push(state);
     }
     let mut compared = 0;
-    for (table, folder) in TABLES {
+    for (table, folder) in tables {
         let path = project.folder.path().join(folder);
         if !path.join("_delta_log").is_dir() {
             continue;
         }
-        for (at_ms, days) in changes(&path) {
-            for day in days {
-                let Some(states) = of_day.get(&(table.to_owned(), day)) else { continue };
-                compared += 1;
-                let was_final = states.iter().rfind(|(at, _)| *at < at_ms).is_some_and(|(_, is_final)| *is_final);
-                let revoked = states.iter().any(|(at, is_final)| *at == at_ms && !is_final);
-                assert!(!was_final || revoked, "{table}: day {day} changed at {at_ms}, and was final: {states:?}");
-            }
+        let mut of_table = BTreeMap::<i64, Vec<(u64, i64)>>::new();
+        for (version, at, days) in changes(&path) {
+            days.into_iter().for_each(|day| of_table.entry(day).or_default().push((version, at)));
+        }
+        for (day, changes) in of_table {
+            let Some(states) = of_day.get(&((*table).to_owned(), day)) else { continue };
+            compared += changes.len();
+            check_by_time(states, &changes);
+            check_by_version(states, &changes);
         }
     }
-    let revoked = |states: &Vec<(i64, bool)>| states.windows(2).filter(|pair| pair[0].1 && !pair[1].1).count();
-    (compared, of_day.values().map(revoked).sum())
+    let is_revoked = |pair: &[Publication]| pair[0].is_final && !pair[1].is_final;
+    (compared, of_day.values().map(|states| states.windows(2).filter(|pair| is_revoked(pair)).count()).sum())
+}
+
+/// By when the log entries were written. Those of the same tick of the kernel's clock may be in either order.
+#[track_caller]
+fn check_by_time(states: &[Publication], changes: &[(u64, i64)]) {
+    for (version, changed_at) in changes {
+        let was_final = states.iter().rfind(|state| state.at < *changed_at).is_some_and(|state| state.is_final);
+        let revoked = states.iter().any(|state| state.at == *changed_at && !state.is_final);
+        assert!(!was_final || revoked, "version {version} at {changed_at} changed a final day: {states:?}");
+    }
+}
+
+/// By the versions of the logs alone: no version changes the day between the one at which it was found to be final, and the
+/// next one at which it was, without a provisional state between the two.
+#[track_caller]
+fn check_by_version(states: &[Publication], changes: &[(u64, i64)]) {
+    let check = |from: Option<i64>, to: i64| {
+        let Some(from) = from else { return };
+        let changed = changes.iter().find(|(version, _)| (from + 1..=to).contains(&(*version as i64)));
+        assert!(changed.is_none(), "version {changed:?} changed a day that is final since {from}: {states:?}");
+    };
+    let mut final_at = None;
+    for state in states {
+        if !state.is_final {
+            final_at = None;
+        } else if let Some(version) = state.commit_version {
+            check(final_at.replace(version), version);
+        }
+    }
+    check(final_at, i64::MAX);
 }
 
 #[test]
