@@ -388,17 +388,16 @@ struct Loaded {
 
 /// Loads a table; `None` if there is none. An entry of its creation that a power cut has damaged makes no table.
 async fn load_if_exists(log: &LogStoreRef) -> anyhow::Result<Option<Loaded>> {
-    if !has_versions(log).await? {
-        return Ok(None);
-    }
-    match load(log).await {
-        // The damaged entries are left out by now.
-        Err(_) if !has_versions(log).await? => {
-            damaged::move_entries_away(log)?;
-            Ok(None)
+    if has_versions(log).await? {
+        match load(log).await {
+            // The damaged entries are left out by now.
+            Err(_) if !has_versions(log).await? => {}
+            loaded => return loaded.map(Some),
         }
-        loaded => loaded.map(Some),
     }
+    // Another reader of this process may have found them first.
+    damaged::move_entries_away(log)?;
+    Ok(None)
 }
 
 async fn load(log: &LogStoreRef) -> anyhow::Result<Loaded> {
