@@ -230,7 +230,6 @@ proptest! {
                     if phase_before != PhaseName::Firing && state.phase().name() == PhaseName::Firing {
                         prop_assert!(held_ms >= RULE.for_ms, "{held_ms} ms");
                     }
-                    is_first = false;
                     if killed == Some(KilledBefore::Store) {
                         (held_ms, was_true, is_first, killed) = (held_before, true_before, true, None);
                         continue;
