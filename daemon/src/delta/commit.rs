@@ -38,16 +38,20 @@ use super::durable;
 use super::file::NewFile;
 use super::table::{TXN_RETENTION, Table};
 use super::transactions::count_own;
+use crate::runtime::machine::simulated;
 use crate::runtime::{background, clock};
 
 /// Commits between two checkpoints, which bounds what opening a table reads.
 const CHECKPOINT_INTERVAL: u64 = 50;
 
-/// Checkpoints that are written at the same time, over all tables. They share one core, and while one of them has the
-/// allocator's lock and no CPU time, the data path waits.
-const CHECKPOINTS_MAX: u32 = 2;
+/// Checkpoints that are written or wait for it, over all tables.
+const CHECKPOINTS_MAX: u32 = 16;
+/// Those that are written at the same time. They share one core, and while one of them has the allocator's lock and no CPU
+/// time, the data path waits.
+const CHECKPOINTS_AT_ONCE: usize = 2;
 
 static CHECKPOINTS: Semaphore = Semaphore::const_new(CHECKPOINTS_MAX as usize);
+static CHECKPOINT_TURNS: Semaphore = Semaphore::const_new(CHECKPOINTS_AT_ONCE);
 
 /// Waits up to five seconds for the checkpoints in progress: one that is cut off has to be written again.
 pub async fn checkpoints_done() {
@@ -300,7 +304,7 @@ impl Table {
     pub(super) fn write_checkpoint(&self) {
         // Above the limit a checkpoint is skipped; the table's next one makes up for it.
         let Ok(permit) = CHECKPOINTS.try_acquire() else { return };
-        let (name, log) = (self.name.clone(), self.log());
+        let (name, log, is_simulated) = (self.name.clone(), self.log(), simulated().is_some());
         let runtime = match background::handle() {
             Ok(runtime) => runtime,
             Err(failure) => return warn!(table = %name, "write checkpoint: {failure:#}"),
@@ -315,10 +319,12 @@ impl Table {
                 }
                 .boxed()
             };
+            // Simulations, of which several run at once, wait for nothing but their clocks.
+            let turn = if is_simulated { None } else { CHECKPOINT_TURNS.acquire().await.ok() };
             if let Err(error) = damaged::read_past(&log, written).await {
                 warn!(table = %name, "write checkpoint: {error:#}");
             }
-            drop(permit);
+            drop((turn, permit));
         });
     }
 }
