@@ -1,4 +1,4 @@
-//! Texts without characters that a terminal, a header or a reader's eye obeys.
+//! Texts that are bounded, and without characters that a terminal, a header or a reader's eye obeys.
 
 /// C0, DEL, C1, line and paragraph separators, and what Unicode calls bidirectional controls.
 pub fn is_obeyed(character: char) -> bool {
@@ -24,7 +24,16 @@ pub fn plain_lines(text: &str, chars_max: usize) -> String {
     cut(text.replace("\r\n", "\n").chars().map(plain), chars_max)
 }
 
-fn cut(mut characters: impl Iterator<Item = char>, chars_max: usize) -> String {
+/// The first characters of a text, and `…` if there are more.
+pub fn first_chars(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// At most so many characters; the last one of a longer text is `…`.
+pub(crate) fn cut(mut characters: impl Iterator<Item = char>, chars_max: usize) -> String {
     let mut text: String = characters.by_ref().take(chars_max).collect();
     if characters.next().is_some() {
         text.pop();
@@ -44,5 +53,6 @@ mod tests {
         assert_eq!(one_line("äöü", 3), "äöü");
         assert_eq!(one_line("äöüß", 3), "äö…");
         assert_eq!(one_line("", 3), "");
+        assert_eq!([first_chars("äöü", 3), first_chars("äöüß", 3)], ["äöü", "äöü…"]);
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use silverd_core::alerts::{AlertRule, Report, Seen};
 use silverd_core::config::{BuiltInAlerts, Pipeline};
+use silverd_core::plain_text::first_chars;
 
 use super::disks::{DaysLeft, Disk, DiskWatch};
-use super::evaluate::cut;
 use super::observed::{BRONZE, Observed, REJECTS_WINDOW, Samples, Table};
 use crate::gold::GoldState;
 use crate::maintenance::MaintenanceState;
@@ -170,7 +170,7 @@ fn is_true(summary: String, table: &str) -> Seen {
 
 /// The first line of the reasons is what a person needs first; the log has the rest.
 fn report<const N: usize>(summary: String, values: [(&str, Value); N]) -> Seen {
-    let summary = cut(&inert_line(summary.lines().next().unwrap_or_default()), SUMMARY_CHARS_MAX);
+    let summary = first_chars(&inert_line(summary.lines().next().unwrap_or_default()), SUMMARY_CHARS_MAX);
     let values: Map<String, Value> = values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     Seen::True(Report { summary, values })
 }

@@ -4,6 +4,7 @@ use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use silverd_core::config::Alert;
+use silverd_core::plain_text::first_chars;
 use silverd_core::zone::Zone;
 
 use crate::runtime::inert::inert_line;
@@ -120,7 +121,7 @@ pub(crate) fn summary(alert: &Alert, values: &Map<String, Value>) -> String {
             }
         }
     };
-    inert_line(&cut(&text, SUMMARY_CHARS_MAX))
+    inert_line(&first_chars(&text, SUMMARY_CHARS_MAX))
 }
 
 /// A value in a summary.
@@ -130,15 +131,7 @@ pub(crate) fn text_of(value: &Value) -> String {
         Value::Null => "none".to_owned(),
         other => other.to_string(),
     };
-    cut(&text, VALUE_CHARS_MAX)
-}
-
-/// The first characters of a text.
-pub(crate) fn cut(text: &str, characters_max: usize) -> String {
-    match text.char_indices().nth(characters_max) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+    first_chars(&text, VALUE_CHARS_MAX)
 }
 
 #[cfg(test)]

@@ -242,19 +242,8 @@ impl DayLedger {
 }
 
 fn next_row(current: Option<&DayRow>, update: &DayUpdate, now: i64) -> DayRow {
-    let mut row = current.cloned().unwrap_or_else(|| DayRow {
-        table: update.table.clone(),
-        day: update.day,
-        state: update.state,
-        since: now,
-        reason: None,
-        may_change_because: None,
-        complete_until: None,
-        commit_version: None,
-        offsets: None,
-        late_events: 0,
-        first_final_at: None,
-    });
+    let new = || DayRow::new(&update.table, update.day, update.state, now);
+    let mut row = current.cloned().unwrap_or_else(new);
     if row.state != update.state {
         (row.state, row.since) = (update.state, now);
     }

@@ -77,6 +77,23 @@ fn timestamp() -> DataType {
 }
 
 impl DayRow {
+    /// A day of which nothing but its state is known.
+    pub(crate) fn new(table: &str, day: i32, state: DayState, since: i64) -> Self {
+        Self {
+            table: table.to_owned(),
+            day,
+            state,
+            since,
+            reason: None,
+            may_change_because: None,
+            complete_until: None,
+            commit_version: None,
+            offsets: None,
+            late_events: 0,
+            first_final_at: None,
+        }
+    }
+
     /// The reasons as the columns have them.
     pub(super) fn set_reasons(&mut self, reasons: &[DayReason]) {
         let joined = |texts: Vec<String>, separator: &str| (!texts.is_empty()).then(|| texts.join(separator));

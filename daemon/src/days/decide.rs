@@ -237,19 +237,7 @@ mod tests {
     }
 
     fn row() -> DayRow {
-        DayRow {
-            table: "t".to_owned(),
-            day: 1,
-            state: DayState::Provisional,
-            since: 0,
-            reason: Some("late-events".to_owned()),
-            may_change_because: None,
-            complete_until: None,
-            commit_version: None,
-            offsets: None,
-            late_events: 0,
-            first_final_at: None,
-        }
+        DayRow { reason: Some("late-events".to_owned()), ..DayRow::new("t", 1, DayState::Provisional, 0) }
     }
 
     #[test]

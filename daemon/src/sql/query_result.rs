@@ -7,6 +7,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::dataframe::DataFrame;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
+use silverd_core::plain_text::first_chars;
 
 use super::error::QueryError;
 use super::printable::{outside_of_calendar, printable_column};
@@ -123,13 +124,13 @@ fn cells(array: &ArrayRef, characters_max: usize) -> Result<Vec<Cell>, QueryErro
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
             let bytes = cast_to(&DataType::Binary)?;
             let bytes = bytes.as_binary::<i32>();
-            json(array, |row| to_raw_value(&truncate(&String::from_utf8_lossy(bytes.value(row)), characters_max)))
+            json(array, |row| to_raw_value(&first_chars(&String::from_utf8_lossy(bytes.value(row)), characters_max)))
         }
         _ => {
             let options = FormatOptions::default();
             let shown = printable_column(array).map_err(anyhow::Error::from)?;
             let formatter = ArrayFormatter::try_new(&shown, &options).map_err(anyhow::Error::from)?;
-            json(array, |row| to_raw_value(&truncate(&formatter.value(row).to_string(), characters_max)))
+            json(array, |row| to_raw_value(&first_chars(&formatter.value(row).to_string(), characters_max)))
         }
     }
 }
@@ -138,13 +139,6 @@ fn json(array: &ArrayRef, value: impl Fn(usize) -> serde_json::Result<Cell>) -> 
     let cell = |row| if array.is_null(row) { to_raw_value(&()) } else { value(row) };
     let cells: serde_json::Result<Vec<_>> = (0..array.len()).map(cell).collect();
     Ok(cells.map_err(anyhow::Error::from)?)
-}
-
-fn truncate(text: &str, characters_max: usize) -> String {
-    match text.char_indices().nth(characters_max) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use silverd_core::plain_text::first_chars;
 use silverd_core::schema::added;
 
 use crate::sql::printable_column;
@@ -116,8 +117,5 @@ fn cell(column: &ArrayRef, row: usize) -> String {
     let text = printable_column(&column.slice(row, 1))
         .and_then(|column| ArrayFormatter::try_new(&column, &options)?.value(0).try_to_string())
         .unwrap_or_else(|error| error.to_string());
-    match text.char_indices().nth(CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
+    first_chars(&text, CHARS_MAX)
 }

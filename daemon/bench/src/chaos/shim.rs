@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, ensure};
 
-const SOURCE: &str = include_str!("shim.c");
+const FILES: [(&str, &str); 2] = [("shim.c", include_str!("shim.c")), ("wall_clock.h", include_str!("wall_clock.h"))];
 
 /// The compiled library.
 pub(super) struct Shim {
@@ -21,7 +21,9 @@ impl Shim {
     /// Compiles the library; `None` without a C compiler.
     pub(super) fn compile(folder: &Path, data: PathBuf) -> anyhow::Result<Option<Self>> {
         let (source, library) = (folder.join("shim.c"), folder.join("shim.so"));
-        std::fs::write(&source, SOURCE).context("write the source of the library")?;
+        for (name, text) in FILES {
+            std::fs::write(folder.join(name), text).context("write the source of the library")?;
+        }
         let mut compiler = Command::new("cc");
         compiler.args(["-O1", "-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl");
         let Output { status, stderr, .. } = match compiler.output() {

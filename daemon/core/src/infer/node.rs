@@ -8,6 +8,7 @@ use silverd_values::Scalar;
 use super::distinct::Distinct;
 use super::scalar::{self, Amount, TextForm, TimeForm};
 use crate::json::{Json, Kind};
+use crate::plain_text::first_chars;
 
 /// Paths that are kept per kind of event.
 pub(super) const PATHS_MAX: usize = 2_000;
@@ -192,7 +193,7 @@ impl Node {
             self.add_typed(Scalar::Text(text));
             self.forms.add(scalar::text_form_of(text));
         }
-        self.note(&quoted(text), || Value::String(shortened(text)));
+        self.note(&quoted(text), || Value::String(first_chars(text, EXAMPLE_LENGTH_MAX)));
     }
 
     /// Counts what silverd reads the value as.
@@ -296,12 +297,4 @@ pub(super) fn quoted(text: &str) -> String {
 pub(super) fn number_value(number: &str) -> Value {
     let is_exact = |value: &Value| !scalar::is_integer(number) || value.is_i64() || value.is_u64();
     serde_json::from_str(number).ok().filter(is_exact).unwrap_or_else(|| Value::from(number))
-}
-
-/// At most so many characters that an example stays readable.
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(EXAMPLE_LENGTH_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::report::{Count, Field, JsonType, KindOfEvent, MinMax, Report, counted};
 use super::{Place, Unread};
+use crate::plain_text::cut;
 
 const COLUMNS: usize = 100;
 const PATH_COLUMNS: usize = 28;
@@ -33,7 +34,7 @@ pub fn text(report: &Report) -> String {
         lines.push(String::new());
         lines.push("What looks like a person's data is masked: --show-values shows it.".to_owned());
     }
-    lines.iter().map(|line| cut(line, COLUMNS) + "\n").collect()
+    lines.iter().map(|line| cut(line.chars(), COLUMNS) + "\n").collect()
 }
 
 fn of_records(count: Count) -> String {
@@ -164,14 +165,7 @@ fn percent(share: f64) -> String {
 
 /// The text in a column, with at least one blank after it.
 fn padded(text: &str, columns: usize) -> String {
-    let text = cut(text, columns - 1);
+    let text = cut(text.chars(), columns - 1);
     let blanks = columns - text.chars().count();
     text + &" ".repeat(blanks)
-}
-
-fn cut(text: &str, columns: usize) -> String {
-    match text.char_indices().nth(columns) {
-        Some(_) => text.chars().take(columns - 1).collect::<String>() + "…",
-        None => text.to_owned(),
-    }
 }

@@ -239,9 +239,15 @@ fn a_late_event_makes_its_day_provisional_before_its_row_is_there() {
     println!("{compared} changes of days, {revoked} days called provisional again");
     assert!(revoked >= 6, "three times of both tables: {revoked}");
     // The other day was left alone.
-    let states = publications(&project);
-    let other = states.iter().filter(|state| state.table == "orders" && state.day == number_of("2025-03-02"));
-    assert!(other.skip_while(|state| !state.is_final).all(|state| state.is_final));
+    assert_stays_final(&project, "2025-03-02");
+}
+
+/// A day of the orders is final from the first time that it is called so.
+#[track_caller]
+fn assert_stays_final(project: &Project, day: &str) {
+    let states = publications(project);
+    let of_day = states.iter().filter(|state| state.table == "orders" && state.day == number_of(day));
+    assert!(of_day.skip_while(|state| !state.is_final).all(|state| state.is_final));
 }
 
 #[test]
@@ -255,9 +261,7 @@ fn a_day_that_is_final_stays_final_over_a_restart() {
     project.send_lines([order("b", "2025-03-05", 10)]);
     until("the other day is final", || is_final(&project, "orders", "2025-03-05"));
     daemon.stop();
-    let states = publications(&project);
-    let of_day = states.iter().filter(|state| state.table == "orders" && state.day == number_of(DAY));
-    assert!(of_day.skip_while(|state| !state.is_final).all(|state| state.is_final));
+    assert_stays_final(&project, DAY);
 }
 
 #[test]

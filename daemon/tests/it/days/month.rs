@@ -82,6 +82,8 @@ impl FastClock {
     fn compile(folder: &Path) -> Option<Self> {
         let (library, source) = (folder.join("fast_clock.so"), root().join("daemon/tests/it/days/fast_clock.c"));
         let mut cc = Command::new("cc");
+        // The functions of the clock are those of silverd-bench.
+        cc.arg("-I").arg(root().join("daemon/bench/src/chaos"));
         let compiled = cc.args(["-O1", "-shared", "-fPIC", "-o"]).arg(&library).arg(source).arg("-ldl").status();
         match compiled {
             Err(failure) if failure.kind() == ErrorKind::NotFound => return None,

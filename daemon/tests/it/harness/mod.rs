@@ -17,6 +17,7 @@ pub mod smtp;
 mod source_files;
 mod table_copy;
 pub mod tables;
+mod tcp_server;
 pub mod tls;
 mod verify;
 mod wait;

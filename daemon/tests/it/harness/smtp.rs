@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use parking_lot::Mutex;
 
+use super::tcp_server::TcpServer;
 use super::tls;
 
 /// A mail that was taken.
@@ -23,7 +24,7 @@ pub struct Mail {
 }
 
 pub struct SmtpServer {
-    port: u16,
+    server: TcpServer,
     shared: Arc<Shared>,
 }
 
@@ -42,7 +43,6 @@ struct State {
     mails: Vec<Mail>,
     /// All that clients sent without encryption.
     unencrypted: String,
-    is_closed: bool,
 }
 
 impl SmtpServer {
@@ -56,28 +56,14 @@ impl SmtpServer {
     }
 
     fn serve(password: Option<&'static str>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared { password, state: Mutex::default() });
-        let of_thread = shared.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if of_thread.state.lock().is_closed {
-                    return;
-                }
-                let (shared, stream) = (of_thread.clone(), stream.unwrap());
-                std::thread::spawn(move || {
-                    // A client that goes away is none of the test's business.
-                    let _ = shared.talk(stream);
-                });
-            }
-        });
-        Self { port, shared }
+        let of_server = shared.clone();
+        Self { server: TcpServer::start(move |stream| of_server.talk(stream)), shared }
     }
 
     /// `localhost:<port>`.
     pub fn address(&self) -> String {
-        format!("localhost:{}", self.port)
+        format!("localhost:{}", self.server.port())
     }
 
     pub fn refuse_mail(&self, answer: &'static str) {
@@ -95,14 +81,6 @@ impl SmtpServer {
     /// What clients sent without encryption.
     pub fn seen_unencrypted(&self) -> String {
         self.shared.state.lock().unencrypted.clone()
-    }
-}
-
-impl Drop for SmtpServer {
-    fn drop(&mut self) {
-        self.shared.state.lock().is_closed = true;
-        // Ends the thread that accepts connections.
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }
 

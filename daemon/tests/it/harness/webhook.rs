@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::tcp_server::TcpServer;
 use super::tls;
 
 /// How the next request is answered.
@@ -33,7 +33,7 @@ pub struct Request {
 }
 
 pub struct WebhookReceiver {
-    port: u16,
+    server: TcpServer,
     is_tls: bool,
     shared: Arc<Shared>,
 }
@@ -49,7 +49,6 @@ struct State {
     answers: VecDeque<Answer>,
     requests: Vec<Request>,
     is_released: bool,
-    is_closed: bool,
 }
 
 impl WebhookReceiver {
@@ -69,32 +68,19 @@ impl WebhookReceiver {
     }
 
     fn serve(answers: impl IntoIterator<Item = Answer>, is_tls: bool) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared::default());
         shared.state.lock().answers = answers.into_iter().collect();
-        let of_thread = shared.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if of_thread.state.lock().is_closed {
-                    return;
-                }
-                let (shared, stream) = (of_thread.clone(), stream.unwrap());
-                std::thread::spawn(move || {
-                    // A client that goes away is none of the test's business.
-                    let _ = match is_tls {
-                        true => shared.talk(tls::accept(stream)),
-                        false => shared.talk(stream),
-                    };
-                });
-            }
+        let of_server = shared.clone();
+        let server = TcpServer::start(move |stream| match is_tls {
+            true => of_server.talk(tls::accept(stream)),
+            false => of_server.talk(stream),
         });
-        Self { port, is_tls, shared }
+        Self { server, is_tls, shared }
     }
 
     pub fn url(&self) -> String {
         let scheme = if self.is_tls { "https" } else { "http" };
-        format!("{scheme}://localhost:{}/hook/hunter2", self.port)
+        format!("{scheme}://localhost:{}/hook/hunter2", self.server.port())
     }
 
     pub fn requests(&self) -> Vec<Request> {
@@ -110,10 +96,7 @@ impl WebhookReceiver {
 
 impl Drop for WebhookReceiver {
     fn drop(&mut self) {
-        self.shared.state.lock().is_closed = true;
         self.release();
-        // Ends the thread that accepts connections.
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }
 
